@@ -1,0 +1,246 @@
+"""Configuration: one frozen dataclass per room, filled from YAML and `key=value` overrides.
+
+Every key is consumed or it is an error that suggests the right one. The comment behind a field is its documentation;
+`asr config` prints the result.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from asr.errors import ConfigError
+
+
+def _require(condition: bool, key: str, wanted: str, found: object) -> None:
+    if not condition:
+        raise ConfigError(f"{key} must be {wanted}, found {found!r}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the manifests are."""
+
+    train: str = ""  # manifest to train on
+    dev: str = ""  # manifest that chooses the best checkpoint
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """How a file becomes a waveform."""
+
+    sample_rate_hz: int = 16000  # every file is resampled to this rate
+    channels: Literal["mono", "first", "mean"] = "mono"  # mono: a file with more channels is an error
+    max_duration_s: float = 3600.0  # a longer segment is an error, judged by the header before memory is taken
+
+    def __post_init__(self) -> None:
+        _require(1000 <= self.sample_rate_hz <= 192000, "audio.sample_rate_hz", "1000..192000", self.sample_rate_hz)
+        _require(self.max_duration_s > 0, "audio.max_duration_s", "positive", self.max_duration_s)
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Log-mel filterbank."""
+
+    mel_bins: int = 80
+    window_ms: float = 25.0  # Hann window, centred in the next power of two of samples
+    hop_ms: float = 10.0
+    low_hz: float = 20.0
+    high_hz: float = 0.0  # 0: half the sample rate
+    normalization: Literal["utterance", "global", "none"] = "utterance"  # mean and variance of each mel bin
+
+    def __post_init__(self) -> None:
+        _require(self.mel_bins >= 8, "features.mel_bins", "at least 8", self.mel_bins)
+        _require(0 < self.hop_ms <= self.window_ms, "features.hop_ms", "in (0, window_ms]", self.hop_ms)
+        _require(self.low_hz >= 0, "features.low_hz", "at least 0", self.low_hz)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Normalisation and tokenizer; see asr/text.py for what each does."""
+
+    case: Literal["lower", "upper", "keep"] = "lower"
+    punctuation: Literal["strip", "keep"] = "strip"
+    unit: Literal["char", "bpe"] = "char"
+    bpe_size: int = 128  # vocabulary size for unit=bpe, blank included
+    allow_oov: bool = False  # true: unknown symbols are dropped from the labels, counted and listed
+
+    def __post_init__(self) -> None:
+        _require(self.bpe_size >= 4, "text.bpe_size", "at least 4", self.bpe_size)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Training-only transforms; zero or an empty list switches one off."""
+
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # speed factors, one drawn per utterance
+    gain_db: float = 6.0  # uniform in -gain_db..gain_db
+    noise_probability: float = 0.0  # chance that noise is added to an utterance
+    noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
+    noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
+    warp: float = 0.0  # vocal-tract warp: the mel axis is stretched by a factor uniform in 1-warp..1+warp
+    freq_masks: int = 2  # SpecAugment (Park et al. 2019)
+    freq_mask_bins: int = 15  # widest frequency mask
+    time_masks: int = 2
+    time_mask_frames: int = 30  # widest time mask
+    time_mask_share: float = 0.2  # a mask is never wider than this share of the utterance
+
+    def __post_init__(self) -> None:
+        _require(all(0.5 <= s <= 2 for s in self.speeds), "augment.speeds", "factors in 0.5..2", list(self.speeds))
+        _require(0 <= self.noise_probability <= 1, "augment.noise_probability", "in 0..1", self.noise_probability)
+        low, high = self.noise_snr_db
+        _require(low <= high, "augment.noise_snr_db", "[low, high] with low <= high", [low, high])
+        _require(self.gain_db >= 0, "augment.gain_db", "at least 0", self.gain_db)
+        _require(0 <= self.warp <= 0.5, "augment.warp", "in 0..0.5", self.warp)
+        _require(0 <= self.time_mask_share <= 1, "augment.time_mask_share", "in 0..1", self.time_mask_share)
+        for key in ("freq_masks", "freq_mask_bins", "time_masks", "time_mask_frames"):
+            _require(getattr(self, key) >= 0, f"augment.{key}", "at least 0", getattr(self, key))
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Convolutional subsampling and the stacked recurrent layers."""
+
+    subsampling: Literal[1, 2, 4, 8] = 4  # feature frames per output frame
+    conv_channels: int = 32
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"  # rnn: tanh
+    bidirectional: bool = True
+    layers: int = 3
+    width: int = 256  # units per direction
+    projection: int = 0  # 0: none; otherwise a linear layer to this width after each recurrent layer
+    layer_norm: bool = True  # after each recurrent layer
+    dropout: float = 0.1  # before each recurrent layer and the output layer
+    forget_bias: float = 1.0  # initial bias of the LSTM's forget gate (Gers et al. 2000; Jozefowicz et al. 2015)
+
+    def __post_init__(self) -> None:
+        for key in ("conv_channels", "layers", "width"):
+            _require(getattr(self, key) >= 1, f"encoder.{key}", "at least 1", getattr(self, key))
+        _require(self.projection >= 0, "encoder.projection", "at least 0", self.projection)
+        _require(0 <= self.dropout < 1, "encoder.dropout", "in 0..1", self.dropout)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Loss, optimiser, schedule and batches."""
+
+    epochs: int = 40
+    seed: int = 1
+    batch_s: float = 60.0  # seconds of audio in a batch, padding included
+    max_utterance_s: float = 30.0  # longer utterances are listed and stop the run, unless skip_unusable
+    skip_unusable: bool = False  # true: leave too long or CTC-infeasible training utterances out, listed by id
+    loss_per: Literal["utterance", "label"] = "utterance"  # what the batch's mean CTC loss is taken over
+    learning_rate: float = 1e-3  # peak
+    warmup_steps: int = 200  # linear, then cosine to final_rate_share of the peak at the last step
+    final_rate_share: float = 0.01
+    weight_decay: float = 0.01
+    grad_clip: float = 5.0  # largest global gradient norm
+    ema_decay: float = 0.998  # exponential moving average of the weights, used for dev and for the result; 0: off
+    max_bad_steps: int = 10  # so many steps in a row with a non-finite loss or gradient stop the run
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, float32 on CPU
+    workers: int = -1  # loading processes; 0: in the training process; -1: chosen by device
+    threads: int = 0  # CPU threads of the training process; 0: one for each core
+    dev_every: int = 1  # epochs between evaluations on dev
+    checkpoint_minutes: float = 10.0  # save inside an epoch too when this much time went by
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "dev_every", "max_bad_steps"):
+            _require(getattr(self, key) >= 1, f"train.{key}", "at least 1", getattr(self, key))
+        for key in ("batch_s", "max_utterance_s", "learning_rate", "grad_clip", "checkpoint_minutes"):
+            _require(getattr(self, key) > 0, f"train.{key}", "positive", getattr(self, key))
+        _require(self.warmup_steps >= 0, "train.warmup_steps", "at least 0", self.warmup_steps)
+        _require(self.weight_decay >= 0, "train.weight_decay", "at least 0", self.weight_decay)
+        _require(0 <= self.final_rate_share <= 1, "train.final_rate_share", "in 0..1", self.final_rate_share)
+        _require(0 <= self.ema_decay < 1, "train.ema_decay", "in 0..1", self.ema_decay)
+        _require(self.workers >= -1, "train.workers", "at least -1", self.workers)
+        _require(self.threads >= 0, "train.threads", "at least 0", self.threads)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        nyquist = self.audio.sample_rate_hz / 2
+        high = self.features.high_hz or nyquist
+        _require(self.features.low_hz < high <= nyquist, "features.high_hz", f"above low_hz, at most {nyquist:g}", high)
+
+
+def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file (None: all defaults) and put `key=value` overrides on top.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown (the message suggests the right one), a value has the
+            wrong type or is out of range.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    merged = OmegaConf.structured(Config)
+    try:
+        if path is not None:
+            merged = OmegaConf.merge(merged, OmegaConf.load(path))
+        for override in overrides:
+            if "=" not in override:
+                raise ConfigError(f"override {override!r} is not of the form key=value")
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([override]))
+        config = OmegaConf.to_object(merged)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read configuration: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ConfigError(f"{path or 'configuration'}: {_explain(error)}") from error
+    assert isinstance(config, Config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that `load` reads back to an equal Config."""
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+def keys(cls: type = Config, prefix: str = "") -> list[str]:
+    """All dotted keys of the configuration, in order."""
+    names: list[str] = []
+    for item in fields(cls):
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            names += keys(item.type, f"{prefix}{item.name}.")
+        else:
+            names.append(prefix + item.name)
+    return names
+
+
+def choices(cls: type, name: str) -> tuple[Any, ...]:
+    """The values that a `Literal` field allows."""
+    return next(get_args(item.type) for item in fields(cls) if item.name == name)
+
+
+def _explain(error: Exception) -> str:
+    """One line for an OmegaConf error, with the nearest known key when one was misspelled."""
+    full_key = getattr(error, "full_key", None)
+    reason = re.sub(r"\s+", " ", str(error).split("full_key:")[0]).strip()
+    if not full_key or "not in" not in reason:
+        return f"{full_key}: {reason}" if full_key else reason
+    known = keys()
+    rooms = sorted({key.split(".")[0] for key in known})
+    room_of = {key.rsplit(".", 1)[-1]: key for key in known}
+    leaf = full_key.rsplit(".", 1)[-1]
+    if leaf in room_of:  # right name, wrong room
+        return f"unknown key {full_key!r}; did you mean {room_of[leaf]!r}?"
+    close = difflib.get_close_matches(full_key, known + rooms, n=1, cutoff=0.6)
+    close = close or [room_of[name] for name in difflib.get_close_matches(leaf, room_of, n=1)]
+    return f"unknown key {full_key!r}" + (f"; did you mean {close[0]!r}?" if close else "")

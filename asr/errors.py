@@ -1,0 +1,45 @@
+"""The project's own exceptions: one for each room that can meet bad input.
+
+A message names the record (file, line, utterance id), the value found and the value wanted, on one line.
+A command prints that line and exits with 2.
+"""
+
+
+class AsrError(Exception):
+    """Base of every error that bad input can raise; the command line prints it on one line."""
+
+
+class AudioError(AsrError):
+    """An audio file or waveform that cannot be used."""
+
+
+class ManifestError(AsrError):
+    """A manifest record that is malformed."""
+
+
+class TextError(AsrError):
+    """A transcript or vocabulary that does not fit."""
+
+
+class ConfigError(AsrError):
+    """A configuration key or value that is wrong."""
+
+
+class CorpusError(AsrError):
+    """A corpus source that is missing, incomplete or unsafe."""
+
+
+class TrainingError(AsrError):
+    """Training that cannot start or go on."""
+
+
+class CheckpointError(AsrError):
+    """A run folder that is incomplete or damaged."""
+
+
+class DecodeError(AsrError):
+    """Log-probabilities or decoder settings that cannot be decoded."""
+
+
+class ScoringError(AsrError):
+    """Hypotheses and references that cannot be scored together."""

@@ -1,0 +1,146 @@
+"""Manifests: JSON lines that name an audio segment and its transcript, with the keys that NeMo uses.
+
+One record a line: `audio_filepath` (relative paths resolve against the manifest's folder), `duration` in seconds,
+`text`, and optionally `offset` in seconds (default 0), `speaker` and `id` (default: the audio's stem, with the offset
+when there is one). Keys that are not ours are ignored, unless they look like one of ours misspelled.
+"""
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.errors import ManifestError
+from asr.files import write_text_atomic
+
+KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "id")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One segment of audio and what is said in it.
+
+    Attributes:
+        id: unique in its manifest.
+        audio_filepath: resolved path of the audio file.
+        duration: length of the segment in seconds, > 0.
+        text: transcript as written in the corpus (not normalised).
+        offset: start of the segment in the file, in seconds.
+        speaker: speaker name, or None when unknown.
+    """
+
+    id: str
+    audio_filepath: Path
+    duration: float
+    text: str
+    offset: float = 0.0
+    speaker: str | None = None
+
+
+def read_manifest(path: Path | str) -> list[Utterance]:
+    """Read and validate a manifest.
+
+    Raises:
+        ManifestError: the file is missing or empty, a line is not JSON, a key is missing, misspelled or of the wrong
+            type, a duration is not positive, a text is empty or an id stands twice; the message names file and line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot read manifest: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: manifest is not UTF-8 text (byte {error.start})") from error
+    utterances: list[Utterance] = []
+    line_of_id: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        utterance = _parse(line, where=f"{path}:{number}", folder=path.parent)
+        if utterance.id in line_of_id:
+            first = line_of_id[utterance.id]
+            raise ManifestError(f"{path}:{number}: id {utterance.id!r} was already used on line {first}")
+        line_of_id[utterance.id] = number
+        utterances.append(utterance)
+    if not utterances:
+        raise ManifestError(f"{path}: manifest holds no utterance")
+    return utterances
+
+
+def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest atomically; audio paths are stored relative to the manifest's folder."""
+    path = Path(path)
+    folder = path.parent.resolve()
+    records = []
+    for utterance in utterances:
+        record: dict[str, Any] = {
+            "id": utterance.id,
+            "audio_filepath": os.path.relpath(utterance.audio_filepath.resolve(), folder),
+            "duration": round(utterance.duration, 6),
+            "text": utterance.text,
+        }
+        if utterance.offset:
+            record["offset"] = round(utterance.offset, 6)
+        if utterance.speaker is not None:
+            record["speaker"] = utterance.speaker
+        records.append(json.dumps(record, ensure_ascii=False))
+    write_text_atomic(path, "".join(record + "\n" for record in records))
+
+
+def hours(utterances: Sequence[Utterance]) -> float:
+    """Total duration in hours."""
+    return sum(utterance.duration for utterance in utterances) / 3600
+
+
+def _parse(line: str, *, where: str, folder: Path) -> Utterance:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{where}: not a JSON record: {error.msg} at column {error.colno}") from error
+    if not isinstance(record, dict):
+        raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    for key in record:
+        close = [] if key in KEYS else difflib.get_close_matches(key, KEYS, n=1, cutoff=0.8)
+        if close:
+            raise ManifestError(f"{where}: unknown key {key!r}; did you mean {close[0]!r}?")
+    audio = _string(record, "audio_filepath", where)
+    text = _string(record, "text", where)
+    duration = _seconds(record, "duration", where)
+    if duration <= 0:
+        raise ManifestError(f"{where}: duration must be positive, found {duration}")
+    offset = _seconds(record, "offset", where) if record.get("offset") is not None else 0.0
+    if offset < 0:
+        raise ManifestError(f"{where}: offset must not be negative, found {offset}")
+    name = Path(audio).stem if offset == 0 else f"{Path(audio).stem}@{offset:g}"
+    return Utterance(
+        id=name if record.get("id") is None else _string(record, "id", where),
+        audio_filepath=folder / audio,
+        duration=duration,
+        text=text,
+        offset=offset,
+        speaker=None if record.get("speaker") is None else _string(record, "speaker", where),
+    )
+
+
+def _string(record: dict[str, Any], key: str, where: str) -> str:
+    if key not in record:
+        raise ManifestError(f"{where}: key {key!r} is missing")
+    value = record[key]
+    if not isinstance(value, str):
+        raise ManifestError(f"{where}: {key} must be a string, found {value!r}")
+    if not value.strip():
+        raise ManifestError(f"{where}: {key} is empty")
+    return value
+
+
+def _seconds(record: dict[str, Any], key: str, where: str) -> float:
+    if key not in record:
+        raise ManifestError(f"{where}: key {key!r} is missing")
+    value = record[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ManifestError(f"{where}: {key} must be a number of seconds, found {value!r}")
+    return float(value)
