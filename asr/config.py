@@ -32,7 +32,7 @@ class AudioConfig:
     """How a file becomes a waveform."""
 
     sample_rate_hz: int = 16000  # every file is resampled to this rate
-    channels: Literal["mono", "first", "mean"] = "mono"  # mono: a file with more channels is an error
+    channels: Literal["auto", "first", "mean"] = "auto"  # auto: one, or the mean of two; more is an error
     max_duration_s: float = 3600.0  # a longer segment is an error, judged by the header before memory is taken
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ def read_manifest(path: Path | str) -> list[Utterance]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 inside a text
     except OSError as error:
         raise ManifestError(f"{path}: cannot read manifest: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -136,7 +136,7 @@ class Tokenizer:
             TextError: a file is missing or malformed.
         """
         try:
-            lines = (folder / TOKENS_FILE).read_text(encoding="utf-8").splitlines()
+            lines = (folder / TOKENS_FILE).read_text(encoding="utf-8").rstrip("\n").split("\n")
             bpe_model = (folder / BPE_FILE).read_bytes() if config.unit == "bpe" else None
         except (OSError, UnicodeDecodeError) as error:
             raise TextError(f"{folder}: cannot read the vocabulary: {error}") from error

@@ -1,0 +1,48 @@
+# Targets for a fresh clone and for daily work; `make` alone lists them.
+# Another interpreter: make setup PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+QUICK := not slow and not gpu
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## install everything into .venv (done once; again when pyproject.toml or constraints.txt change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	    echo "make: no '$(PYTHON)' found; Python 3.10 to 3.13 is needed (make setup PYTHON=/path/to/python3)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	    echo "make: '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1); Python 3.10 to 3.13 is needed" \
+	        "(make setup PYTHON=/path/to/python3)" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing into $(VENV): about 3 GB to download the first time, 2 to 10 minutes."
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,test,dev]'
+	@touch $@
+	@echo "Installed."
+
+demo: setup ## install if needed, then train and recognise from nothing, offline
+	@$(BIN)/python recipes/demo/run.py
+
+test: setup ## the quick tests: no network, no GPU, under a minute
+	$(BIN)/python -m pytest -m '$(QUICK)'
+
+test-all: setup ## every test, the slow and the GPU ones too
+	$(BIN)/python -m pytest
+
+check: test ## what CI runs: the quick tests, then style, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove caches and build leftovers (the environment stays; rm -r .venv removes it)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +

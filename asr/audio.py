@@ -1,0 +1,158 @@
+"""Audio file to waveform: the only place that opens audio.
+
+Formats are libsndfile's (WAV, FLAC, Ogg Vorbis and Opus, MP3, NIST SPHERE, AIFF, W64 and more). What a header declares
+is checked against limits before memory is taken, and against what was read afterwards.
+"""
+
+import re
+from functools import lru_cache
+from math import gcd
+from pathlib import Path
+
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+
+from asr.config import AudioConfig
+from asr.errors import AudioError
+from asr.lengths import s_to_samples
+from asr.manifest import Utterance
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
+# Headers state lengths rounded, and lossy codecs pad: a segment may end this much after the audio does.
+END_TOLERANCE_S = 0.1
+# A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
+_MAX_KERNEL_TAPS = 50_000_000
+# Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length.
+_UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+
+
+def load(
+    path: Path | str, config: AudioConfig, *, offset_s: float = 0.0, duration_s: float | None = None
+) -> Tensor:
+    """Read a file, or a segment of it, as one channel at `config.sample_rate_hz`.
+
+    Args:
+        path: audio file.
+        config: sample rate, channel policy and limit. `auto` takes one channel as it is, averages two and refuses
+            more (which of eight microphones is meant?); `first` takes the first; `mean` averages any number.
+        offset_s: start of the segment in seconds.
+        duration_s: length of the segment in seconds; None: to the end.
+
+    Returns:
+        (S,) float32 samples, nominally in -1..1.
+
+    Raises:
+        AudioError: the file is missing, empty, not audio, truncated, too long, has too many channels, holds samples
+            that are not finite, or ends before the segment does. The message names the file.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder, not an audio file")
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path}: file is empty (0 bytes)")
+        _check_declared_sphere_length(path)
+        with soundfile.SoundFile(path) as file:
+            _check_header(file, path, config)
+            first, frames = _segment(file, path, offset_s, duration_s)
+            if frames > config.max_duration_s * file.samplerate:
+                raise AudioError(
+                    f"{path}: {frames / file.samplerate:.1f} s of audio, more than audio.max_duration_s="
+                    f"{config.max_duration_s:g}"
+                )
+            file.seek(first)
+            samples = torch.from_numpy(file.read(frames, dtype="float32", always_2d=True))
+            rate_hz = file.samplerate
+    except OSError as error:
+        raise AudioError(f"{path}: cannot read audio: {error.strerror or error}") from error
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string or "the stream is damaged or truncated"
+        raise AudioError(f"{path}: cannot read audio: {reason}") from error
+    if frames - len(samples) > END_TOLERANCE_S * rate_hz:
+        raise AudioError(f"{path}: truncated: header declares {frames} samples, {len(samples)} could be read")
+    finite = torch.isfinite(samples).all(dim=1)
+    if not finite.all():
+        bad = int((~finite).nonzero()[0])
+        raise AudioError(f"{path}: sample {first + bad} is not finite ({samples[bad].tolist()[0]})")
+    mono = samples[:, 0] if config.channels == "first" or samples.shape[1] == 1 else samples.mean(dim=1)
+    return resample(mono.contiguous(), rate_hz, config.sample_rate_hz)
+
+
+def load_utterance(utterance: Utterance, config: AudioConfig) -> Tensor:
+    """The waveform of a manifest record, (S,) float32; an AudioError names the utterance."""
+    try:
+        return load(
+            utterance.audio_filepath, config, offset_s=utterance.offset, duration_s=utterance.duration
+        )
+    except AudioError as error:
+        raise AudioError(f"utterance {utterance.id}: {error}") from error
+
+
+def resample(waveform: Tensor, source_hz: int, target_hz: int) -> Tensor:
+    """Band-limited (windowed sinc) resampling of (..., S) float32 samples.
+
+    Raises:
+        AudioError: the two rates have so little in common that the filter would not fit in memory.
+    """
+    if source_hz == target_hz:
+        return waveform
+    common = gcd(source_hz, target_hz)
+    if (source_hz // common) * (target_hz // common) > _MAX_KERNEL_TAPS:
+        raise AudioError(f"cannot resample from {source_hz} Hz to {target_hz} Hz: the ratio is not usable")
+    resampled: Tensor = _resampler(source_hz // common, target_hz // common)(waveform)
+    return resampled
+
+
+@lru_cache(maxsize=32)
+def _resampler(source: int, target: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(source, target)
+
+
+def _check_header(file: soundfile.SoundFile, path: Path, config: AudioConfig) -> None:
+    if file.channels > 2 and config.channels == "auto":
+        raise AudioError(
+            f"{path}: {file.channels} channels; audio.channels=auto takes one or two (set first or mean to choose)"
+        )
+    if not 1000 <= file.samplerate <= 768000:
+        raise AudioError(f"{path}: sample rate {file.samplerate} Hz is not in 1000..768000")
+    # libsndfile shortens what a header declares to what the file holds, and says so in its log only.
+    for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
+        if int(declared) > int(held) and int(declared) not in _UNKNOWN_BYTES:
+            raise AudioError(f"{path}: truncated: header declares {declared} bytes, the file holds {held}")
+    if "File ended unexpectedly" in file.extra_info:
+        raise AudioError(f"{path}: truncated: the Ogg stream has no end")
+    if file.frames == 0:
+        raise AudioError(f"{path}: holds no samples")
+
+
+def _check_declared_sphere_length(path: Path) -> None:
+    # libsndfile ignores sample_count, so a truncated SPHERE file would pass as a short one.
+    with path.open("rb") as file:
+        header = file.read(1024)
+    if not header.startswith(b"NIST_1A"):
+        return
+    entries = dict(re.findall(rb"(\w+) -i (\d+)", header))
+    if b"sample_count" not in entries:
+        return
+    counts = (int(entries.get(key, b"1")) for key in (b"sample_count", b"channel_count", b"sample_n_bytes"))
+    declared = 1
+    for count in counts:
+        declared *= count
+    held = path.stat().st_size - 1024
+    if declared > held and b"shorten" not in header:
+        raise AudioError(f"{path}: truncated: header declares {declared} bytes of samples, the file holds {held}")
+
+
+def _segment(file: soundfile.SoundFile, path: Path, offset_s: float, duration_s: float | None) -> tuple[int, int]:
+    """First sample and number of samples of the segment, at the file's own rate."""
+    rate_hz, total = file.samplerate, file.frames
+    first = s_to_samples(offset_s, rate_hz)
+    wanted = total - first if duration_s is None else s_to_samples(duration_s, rate_hz)
+    if first >= total or first + wanted > total + END_TOLERANCE_S * rate_hz:
+        raise AudioError(
+            f"{path}: segment {offset_s:g}..{offset_s + wanted / rate_hz:g} s ends after the audio, "
+            f"which is {total / rate_hz:.3f} s long"
+        )
+    return first, min(wanted, total - first)

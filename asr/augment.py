@@ -1,0 +1,131 @@
+"""Training-only transforms of waveforms and features; never constructed for evaluation.
+
+What is drawn depends on (seed, epoch, utterance id) alone: not on the batch, the worker or the number of workers.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from asr import audio
+from asr.config import AudioConfig, AugmentConfig
+from asr.errors import AudioError
+from asr.features import valid_mask
+
+
+def utterance_generator(seed: int, epoch: int, utterance_id: str) -> torch.Generator:
+    """The random source of one utterance in one epoch."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance_id}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+class WaveAugment:
+    """Speed perturbation (Ko et al. 2015), gain and additive noise on one waveform."""
+
+    def __init__(self, config: AugmentConfig, audio_config: AudioConfig) -> None:
+        self.config = config
+        self.audio_config = audio_config
+        self.noise_files: list[Path] = []
+        if config.noise_dir:
+            folder = Path(config.noise_dir)
+            self.noise_files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
+            if not self.noise_files:
+                raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
+
+    def __call__(self, wave: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a perturbed copy of (S,) float32 samples; the length changes with the speed."""
+        if self.config.speeds:
+            choice = int(torch.randint(len(self.config.speeds), (), generator=generator))
+            # Samples taken at 110 % of a rate and resampled to 100 % of it run 1.1 times as fast.
+            wave = audio.resample(wave, round(100 * self.config.speeds[choice]), 100)
+        gain_db = _uniform(-self.config.gain_db, self.config.gain_db, generator)
+        wave = wave * 10 ** (gain_db / 20)
+        if _uniform(0, 1, generator) < self.config.noise_probability:
+            noise = self._noise(len(wave), generator)
+            snr_db = _uniform(*self.config.noise_snr_db, generator)
+            power = wave.square().mean() / noise.square().mean().clamp_min(1e-20)
+            wave = wave + noise * torch.sqrt(power * 10 ** (-snr_db / 10))
+        return wave
+
+    def _noise(self, samples: int, generator: torch.Generator) -> Tensor:
+        if not self.noise_files:
+            return coloured_noise(samples, _uniform(0, 2, generator), generator)
+        choice = int(torch.randint(len(self.noise_files), (), generator=generator))
+        noise = audio.load(self.noise_files[choice], self.audio_config)
+        start = int(torch.randint(len(noise), (), generator=generator))
+        return noise[(start + torch.arange(samples)) % len(noise)]
+
+
+def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
+    """(samples,) float32 Gaussian noise whose power falls as 1 / frequency ** slope (0 white, 1 pink, 2 brown)."""
+    spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
+    frequency = torch.arange(len(spectrum), dtype=torch.float32).clamp_min(1)
+    return torch.fft.irfft(spectrum * frequency ** (-slope / 2), n=samples)
+
+
+class FeatureAugment:
+    """Vocal-tract warp and SpecAugment masks on a batch, from numbers that were drawn for each utterance."""
+
+    def __init__(self, config: AugmentConfig) -> None:
+        self.config = config
+
+    @property
+    def draws(self) -> int:
+        """How many uniform numbers one utterance takes."""
+        return 1 + 2 * (self.config.freq_masks + self.config.time_masks)
+
+    def warp(self, feats: Tensor, draws: Tensor) -> Tensor:
+        """Stretch the mel axis of (B, T, F) log-mel features by a factor for each row (Jaitly & Hinton 2013).
+
+        Args:
+            feats: (B, T, F), padding zero.
+            draws: (B, `self.draws`) uniform in 0..1.
+        """
+        if self.config.warp == 0:
+            return feats
+        bins = feats.shape[2]
+        factors = 1 + self.config.warp * (2 * draws[:, :1] - 1)
+        bend = 0.8 * (bins - 1) / factors.clamp_min(1)  # below: m * factor; above: straight to the last bin
+        target = torch.arange(bins, device=feats.device, dtype=feats.dtype).unsqueeze(0)
+        top = bins - 1
+        above = factors * bend + (target - bend) * (top - factors * bend) / (top - bend)
+        source = torch.where(target <= bend, target * factors, above).clamp(0, top)
+        lower = source.floor().long().clamp_max(top - 1)
+        share = (source - lower).unsqueeze(1)
+        index = lower.unsqueeze(1).expand(-1, feats.shape[1], -1)
+        return torch.lerp(feats.gather(2, index), feats.gather(2, index + 1), share)
+
+    def mask(self, feats: Tensor, feat_lens: Tensor, draws: Tensor) -> Tensor:
+        """Set SpecAugment's bands of frequency and time to zero, the mean of normalised features.
+
+        Args:
+            feats: (B, T, F) normalised features.
+            feat_lens: (B,) int64 on the CPU, valid frames.
+            draws: (B, `self.draws`) uniform in 0..1.
+        """
+        config = self.config
+        pairs = draws[:, 1:].unflatten(1, (-1, 2)) if draws.shape[1] > 1 else draws.new_zeros(len(draws), 0, 2)
+        bins = torch.full((len(feats), 1), feats.shape[2], device=feats.device)
+        frames = feat_lens.to(feats.device).unsqueeze(1)
+        keep_bins = _keep(pairs[:, : config.freq_masks], bins, bins.clamp_max(config.freq_mask_bins), feats.shape[2])
+        widest = (frames * config.time_mask_share).long().clamp_max(config.time_mask_frames)
+        keep_frames = _keep(pairs[:, config.freq_masks :], frames, widest, feats.shape[1])
+        return feats * keep_frames.unsqueeze(2) * keep_bins.unsqueeze(1)
+
+
+def _keep(pairs: Tensor, sizes: Tensor, widest: Tensor, longest: int) -> Tensor:
+    """(B, longest) bool, false inside masks of (width, place) drawn as (B, N, 2) uniform numbers.
+
+    Widths are uniform in 0..widest, places uniform over 0..sizes - width; `sizes` and `widest` are (B, 1).
+    """
+    widths = (pairs[..., 0] * (widest + 1)).long()
+    starts = (pairs[..., 1] * (sizes - widths + 1)).long()
+    after_start = ~valid_mask(starts.flatten(), longest, pairs.device).view(*starts.shape, longest)
+    before_end = valid_mask((starts + widths).flatten(), longest, pairs.device).view(*starts.shape, longest)
+    return ~(after_start & before_end).any(1)

@@ -1,0 +1,195 @@
+"""Examples, batches and the order they are seen in."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from asr.audio import load_utterance
+from asr.augment import FeatureAugment, WaveAugment, utterance_generator
+from asr.config import AudioConfig, AugmentConfig
+from asr.errors import AsrError
+from asr.manifest import Utterance
+
+# Lengths are jittered by this share before sorting, so that an utterance meets other neighbours in each epoch.
+SORT_JITTER = 0.05
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances padded to one length; lengths stay on the CPU, where packing and CTC want them.
+
+    Attributes:
+        ids: B utterance ids.
+        waves: (B, S) float32, right-padded with zeros.
+        wave_lens: (B,) int64, valid samples, falling.
+        labels: (B, U) int64, right-padded with zeros.
+        label_lens: (B,) int64.
+        draws: (B, D) float32 uniform numbers for the feature augmentation, or None.
+    """
+
+    ids: list[str]
+    waves: Tensor
+    wave_lens: Tensor
+    labels: Tensor
+    label_lens: Tensor
+    draws: Tensor | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its waveforms, labels and draws on `device`."""
+        return replace(
+            self,
+            waves=self.waves.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            draws=None if self.draws is None else self.draws.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory; called by DataLoader."""
+        return replace(
+            self,
+            waves=self.waves.pin_memory(),
+            labels=self.labels.pin_memory(),
+            draws=None if self.draws is None else self.draws.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance ready for a batch: (S,) waveform, labels, (D,) draws or None."""
+
+    id: str
+    wave: Tensor
+    labels: Sequence[int]
+    draws: Tensor | None
+
+
+class Examples(Dataset[Example | AsrError]):
+    """Loads utterances, and perturbs them when `augment` is given. An item is addressed by (epoch, index).
+
+    Unusable audio comes back as the error itself, for `loaded` to raise: an exception that crosses a worker process
+    arrives with its traceback for a message.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        labels: Sequence[Sequence[int]],
+        audio_config: AudioConfig,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.utterances = utterances
+        self.labels = labels
+        self.audio_config = audio_config
+        self.seed = seed
+        self.wave_augment = WaveAugment(augment, audio_config) if augment else None
+        self.draws = FeatureAugment(augment).draws if augment else 0
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int]) -> Example | AsrError:
+        try:
+            return self._load(*epoch_and_index)
+        except AsrError as error:
+            return error
+
+    def _load(self, epoch: int, index: int) -> Example:
+        utterance = self.utterances[index]
+        wave = load_utterance(utterance, self.audio_config)
+        draws = None
+        if self.wave_augment is not None:
+            generator = utterance_generator(self.seed, epoch, utterance.id)
+            draws = torch.rand(self.draws, generator=generator)
+            wave = self.wave_augment(wave, generator)
+        return Example(utterance.id, wave, self.labels[index], draws)
+
+
+def collate(loaded: Sequence[Example | AsrError]) -> Batch | AsrError:
+    """Pad examples to a batch, longest first; an error among them takes its place."""
+    for item in loaded:
+        if isinstance(item, AsrError):
+            return item
+    examples = sorted((item for item in loaded if isinstance(item, Example)), key=lambda item: -len(item.wave))
+    draws = [example.draws for example in examples if example.draws is not None]
+    labels = [torch.tensor(example.labels, dtype=torch.int64) for example in examples]
+    return Batch(
+        ids=[example.id for example in examples],
+        waves=torch.nn.utils.rnn.pad_sequence([example.wave for example in examples], batch_first=True),
+        wave_lens=torch.tensor([len(example.wave) for example in examples]),
+        labels=torch.nn.utils.rnn.pad_sequence(labels, batch_first=True),
+        label_lens=torch.tensor([len(row) for row in labels]),
+        draws=torch.stack(draws) if draws else None,
+    )
+
+
+class BatchOrder(Sampler[list[tuple[int, int]]]):
+    """Batches of similar length within a budget of padded seconds; a pure function of (seed, epoch).
+
+    Epoch 0 goes from the shortest batch to the longest: CTC finds its first alignments on short utterances. Later
+    epochs shuffle the batches. `epoch` and `start` (first batch to yield, for a resumed epoch) are set by the caller.
+    """
+
+    def __init__(self, durations_s: Sequence[float], batch_s: float, *, shuffle: bool, seed: int = 0) -> None:
+        super().__init__()
+        self.durations_s = torch.tensor(durations_s, dtype=torch.float64)
+        self.batch_s = batch_s
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def batches(self) -> list[list[int]]:
+        """The batches of `self.epoch`, as indices."""
+        generator = utterance_generator(self.seed, self.epoch, "batch order")
+        keys = self.durations_s
+        if self.shuffle:
+            noise = torch.rand(len(keys), generator=generator, dtype=torch.float64)
+            keys = keys * (1 + SORT_JITTER * (2 * noise - 1))
+        batches: list[list[int]] = []
+        longest = 0.0
+        for index in torch.argsort(keys, stable=True).tolist():
+            longest = max(longest, float(self.durations_s[index]))
+            if not batches or longest * (len(batches[-1]) + 1) > self.batch_s:
+                batches.append([])
+                longest = float(self.durations_s[index])
+            batches[-1].append(index)
+        if self.shuffle and self.epoch > 0:
+            batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+        return batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.batches()[self.start :]:
+            yield [(self.epoch, index) for index in batch]
+
+    def __len__(self) -> int:
+        return len(self.batches()) - self.start
+
+
+class Batches:
+    """The batches of `order`, loaded ahead of need; iterate once for each epoch.
+
+    Args:
+        workers: loading processes, one thread each, alive until this object goes; 0 loads in the caller.
+        pin_memory: page-locked batches, for CUDA.
+    """
+
+    def __init__(self, examples: Examples, order: BatchOrder, *, workers: int, pin_memory: bool) -> None:
+        self.loader: DataLoader[Example | AsrError] = DataLoader(
+            examples,
+            batch_sampler=order,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for item in self.loader:
+            if isinstance(item, AsrError):
+                raise item
+            yield item

@@ -1,0 +1,131 @@
+"""The run folder: a trained model that needs nothing else, and the state that training goes on from.
+
+    config.yaml          the whole configuration
+    tokens.txt           vocabulary, one symbol a line; bpe.model beside it for BPE
+    weights.safetensors  the best weights by dev WER; the header says where they come from and which versions made them
+    state.safetensors    everything that decides the next training step (only `asr train --resume` reads it)
+
+Nothing in it runs code: tensors are safetensors, the rest is YAML, JSON and text.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from asr import __version__, config
+from asr.config import Config
+from asr.errors import CheckpointError, ConfigError, TextError
+from asr.files import atomic_path, write_text_atomic
+from asr.recognizer import Recognizer
+from asr.text import Tokenizer
+
+CONFIG_FILE = "config.yaml"
+WEIGHTS_FILE = "weights.safetensors"
+STATE_FILE = "state.safetensors"
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors and JSON-able facts as one safetensors file, atomically."""
+    with atomic_path(path) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"facts": json.dumps(facts)},
+        )
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or not safetensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: file is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what computes the numbers."""
+    return {"asr": __version__, "torch": str(torch.__version__)}
+
+
+def start_run(folder: Path, settings: Config, tokenizer: Tokenizer) -> None:
+    """Write the files that do not change during training."""
+    write_text_atomic(folder / CONFIG_FILE, config.to_yaml(settings))
+    tokenizer.save(folder)
+
+
+def save_weights(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write the weights of a Recognizer with facts about them (step, dev WER)."""
+    save_tensors(folder / WEIGHTS_FILE, tensors, {**facts, "versions": versions()})
+
+
+def load_config(folder: Path) -> Config:
+    """The configuration of a run folder.
+
+    Raises:
+        CheckpointError: the folder or its configuration is missing or unusable.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: model folder is missing")
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder}: not a run folder ({CONFIG_FILE} is missing)")
+    try:
+        return config.load(folder / CONFIG_FILE)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def load_tokenizer(folder: Path, settings: Config) -> Tokenizer:
+    """The tokenizer of a run folder; CheckpointError when it is missing or damaged."""
+    try:
+        return Tokenizer.load(folder, settings.text)
+    except TextError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def load(folder: Path | str, device: torch.device | str = "cpu") -> Recognizer:
+    """Load a trained recogniser, ready for evaluation.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the vocabulary does not match the weights, or a weight has the
+            wrong shape or is not finite. The message names file and tensor.
+    """
+    folder = Path(folder)
+    settings = load_config(folder)
+    tensors, _ = load_tensors(folder / WEIGHTS_FILE)
+    recognizer = Recognizer(settings, load_tokenizer(folder, settings))
+    load_weights(recognizer, tensors, where=folder / WEIGHTS_FILE)
+    return recognizer.to(device).eval()
+
+
+def load_weights(recognizer: Recognizer, tensors: dict[str, Tensor], *, where: Path) -> None:
+    """Copy tensors into a recogniser after checking names, shapes and values; CheckpointError otherwise."""
+    wanted = recognizer.state_dict()
+    outputs = tensors.get("encoder.output.weight")
+    if outputs is not None and len(outputs) != len(recognizer.tokenizer):
+        raise CheckpointError(
+            f"{where}: the vocabulary has {len(recognizer.tokenizer)} tokens, the weights have {len(outputs)} outputs"
+        )
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in tensors:
+            raise CheckpointError(f"{where}: tensor {name} is missing")
+        if name not in wanted:
+            raise CheckpointError(f"{where}: tensor {name} is not part of the configured model")
+        if tensors[name].shape != wanted[name].shape:
+            found, expected = tuple(tensors[name].shape), tuple(wanted[name].shape)
+            raise CheckpointError(f"{where}: tensor {name} has shape {found}, the configuration wants {expected}")
+        if not torch.isfinite(tensors[name]).all():
+            raise CheckpointError(f"{where}: tensor {name} holds values that are not finite")
+    recognizer.load_state_dict(tensors)

@@ -1,0 +1,156 @@
+"""What every corpus reader shares: the records they return, and the helpers that name the record in an error."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asr.errors import CorpusError
+from asr.manifest import Utterance
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One official archive of a corpus.
+
+    Attributes:
+        url: where it is published.
+        file: the name it is stored under.
+        sha256: published or widely used checksum, or None.
+        md5: the same, where only an MD5 is published.
+    """
+
+    url: str
+    file: str
+    sha256: str | None = None
+    md5: str | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found.
+
+    Attributes:
+        splits: utterances by split name; the name becomes the manifest's file name.
+        counts: found numbers by what was counted, compared with `Corpus.expected`.
+        notes: what the reader decided, for the summary.
+    """
+
+    splits: dict[str, list[Utterance]]
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One entry of the registry.
+
+    Attributes:
+        name: as typed on the command line.
+        help: one line for the command line.
+        read: reads the folders that may hold the corpus; takes the options by keyword.
+        archives: official archives to download for the given options; empty when there is no official address.
+        expected: wanted numbers for the keys of `Reading.counts`; a key that is absent is not checked.
+        options: names of the options that `read` and `archives` take.
+        file_suffix: suffix of a single file that the reader takes as its source (".csv"), or None.
+    """
+
+    name: str
+    help: str
+    read: Callable[..., Reading]
+    archives: Callable[..., tuple[Archive, ...]] = lambda **options: ()
+    expected: Mapping[str, int] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    file_suffix: str | None = None
+
+
+def find_root(roots: Sequence[Path], is_root: Callable[[Path], bool], wanted: str) -> Path:
+    """The one folder among `roots` and their child folders that is the corpus.
+
+    Archives usually hold one top folder, so a source may be that folder or the one around it.
+
+    Args:
+        roots: folders to look in.
+        is_root: whether a folder is the corpus.
+        wanted: what `is_root` looks for, for the error message.
+
+    Raises:
+        CorpusError: no folder fits, or several do.
+    """
+    for candidates in (list(roots), [child for root in roots for child in child_folders(root)]):
+        found = [folder for folder in candidates if is_root(folder)]
+        if len(found) > 1:
+            raise CorpusError(f"{found[0]} and {found[1]} both hold {wanted}; give one of them as the source")
+        if found:
+            return found[0]
+    raise CorpusError(f"{roots[0]}: found no {wanted}, neither here nor one folder deeper")
+
+
+def child_folders(folder: Path) -> list[Path]:
+    """The folders directly inside a folder, sorted by name."""
+    return sorted(child for child in folder.iterdir() if child.is_dir())
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The non-blank lines of a UTF-8 file with their numbers, counted from 1.
+
+    Raises:
+        CorpusError: the file is missing or is not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    # Not splitlines(), which also splits at U+0085 and U+2028, and those may stand in a transcript.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def make_utterance(
+    name: str, audio: Path, text: str, *, where: str, speaker: str | None = None, duration: float | None = None
+) -> Utterance:
+    """An utterance that covers a whole audio file, its transcript trimmed at the ends.
+
+    Args:
+        name: utterance id.
+        audio: path of the audio file.
+        text: transcript.
+        where: the record's name, for the error message.
+        speaker: speaker name, or None when unknown.
+        duration: length in seconds where it is known already; else it is read from the header.
+
+    Raises:
+        CorpusError: the transcript is empty, or the audio is missing, unreadable or empty.
+    """
+    check_text(text, where)
+    seconds = audio_duration(audio, where=where) if duration is None else duration
+    return Utterance(id=name, audio_filepath=audio, duration=seconds, text=text.strip(), speaker=speaker)
+
+
+def check_text(text: str, where: str) -> None:
+    """Raise CorpusError when a transcript is empty."""
+    if not text.strip():
+        raise CorpusError(f"{where}: the transcript is empty")
+
+
+def audio_duration(path: Path, *, where: str) -> float:
+    """Length of an audio file in seconds, from its header.
+
+    Raises:
+        CorpusError: the file is missing, unreadable or holds no sample.
+    """
+    import soundfile  # kept out of the import of the registry, which the command line's help needs
+
+    if not path.is_file():
+        raise CorpusError(f"{where}: audio file {path} is missing")
+    try:
+        header = soundfile.info(path)
+    except soundfile.SoundFileError as error:
+        raise CorpusError(f"{where}: cannot read the header of {path}: {error}") from error
+    if header.frames <= 0:
+        raise CorpusError(f"{where}: {path} holds {header.frames} samples, wanted at least 1")
+    return float(header.frames / header.samplerate)

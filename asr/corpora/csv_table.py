@@ -1,0 +1,65 @@
+"""Your own recordings: CSV files with the header row `audio,text` or `audio,text,speaker`.
+
+Audio paths are relative to the CSV file, and the path without its suffix is the utterance id. The source is one CSV
+file, or a folder that holds `train.csv` and perhaps `dev.csv` and `test.csv`. A single file is for training unless its
+name is that of another split.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from asr.corpora.common import SPLITS, Corpus, Reading, find_root, make_utterance, read_lines
+from asr.errors import CorpusError
+from asr.manifest import Utterance
+
+
+def read(roots: Sequence[Path]) -> Reading:
+    """One split for each CSV file.
+
+    Raises:
+        CorpusError: no CSV file, a wrong header, a malformed row, or audio that is missing or unreadable.
+    """
+    if roots[0].is_file():
+        files = [roots[0]]
+    else:
+        root = find_root(roots, lambda folder: any(folder.glob("*.csv")), "CSV file")
+        files = sorted(root.glob("*.csv"))
+    if len(files) == 1 and files[0].stem not in SPLITS:
+        return Reading({"train": _read_file(files[0])})
+    for path in files:
+        if path.stem not in SPLITS:
+            raise CorpusError(f"{path}: of several CSV files each must be named train.csv, dev.csv or test.csv")
+    return Reading({path.stem: _read_file(path) for path in files})
+
+
+def _read_file(path: Path) -> list[Utterance]:
+    rows = csv.reader([line + "\n" for _, line in read_lines(path)], strict=True)
+    utterances = []
+    try:
+        header = [column.strip() for column in next(rows, [])]
+        if sorted(header) not in (["audio", "text"], ["audio", "speaker", "text"]):
+            raise CorpusError(f"{path}: wanted the header audio,text or audio,text,speaker, found {','.join(header)!r}")
+        for row_number, row in enumerate(rows, start=1):
+            where = f"{path}: row {row_number}"
+            if len(row) != len(header):
+                raise CorpusError(f"{where}: wanted {len(header)} fields, found {len(row)}: {row!r}")
+            record = dict(zip(header, row, strict=True))
+            audio = record["audio"].strip()
+            if not audio:
+                raise CorpusError(f"{where}: the audio path is empty")
+            name = PurePath(audio).with_suffix("").as_posix()
+            speaker = record.get("speaker", "").strip() or None
+            where = f"{where}: {audio}"
+            utterances.append(make_utterance(name, path.parent / audio, record["text"], where=where, speaker=speaker))
+    except csv.Error as error:
+        raise CorpusError(f"{path}: line {rows.line_num}: {error}") from error
+    return utterances
+
+
+CSV = Corpus(
+    name="csv",
+    help="your own recordings: CSV files with the columns audio,text[,speaker]; needs --source",
+    read=read,
+    file_suffix=".csv",
+)

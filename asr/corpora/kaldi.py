@@ -1,0 +1,132 @@
+"""Kaldi data folders: `wav.scp`, `text`, `utt2spk` and optionally `segments`.
+
+- `wav.scp`: `<recording> <path>`; a relative path resolves against the data folder, then against its parent.
+  Entries that are commands (`sox ... |`) are refused: reading a corpus never runs anything.
+- `text`: `<utterance> <transcript>`; `utt2spk`: `<utterance> <speaker>`.
+- `segments`: `<utterance> <recording> <start> <end>` in seconds, end -1 meaning the end of the recording. Without it
+  every recording is one utterance.
+
+The source is a data folder, or a folder of data folders. Those named train, dev or test give the split of that name; a
+single one of any other name is for training, and of several each gets a manifest named after it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from asr.corpora.common import (
+    SPLITS,
+    Corpus,
+    Reading,
+    audio_duration,
+    check_text,
+    child_folders,
+    find_root,
+    make_utterance,
+    read_lines,
+)
+from asr.errors import CorpusError
+from asr.manifest import Utterance
+
+# A segment may end this long after its recording: its times were rounded to hundredths. It is cut to the recording.
+_END_SLACK_S = 0.05
+
+
+def read(roots: Sequence[Path]) -> Reading:
+    """The splits that the data folders give.
+
+    Raises:
+        CorpusError: a file is missing, a line is malformed, or an id stands in one file and not in another.
+    """
+    root = find_root(
+        roots,
+        lambda folder: _is_data(folder) or any(_is_data(child) for child in child_folders(folder)),
+        "data folder with wav.scp",
+    )
+    folders = [root] if _is_data(root) else [child for child in child_folders(root) if _is_data(child)]
+    if len(folders) == 1 and folders[0].name not in SPLITS:
+        return Reading({"train": _read_data(folders[0])})
+    return Reading({folder.name: _read_data(folder) for folder in folders})
+
+
+def _is_data(folder: Path) -> bool:
+    return (folder / "wav.scp").is_file()
+
+
+def _read_data(folder: Path) -> list[Utterance]:
+    audio_of = _recordings(folder)
+    text_of = _table(folder / "text")
+    speaker_of = _table(folder / "utt2spk")
+    segments = _table(folder / "segments") if (folder / "segments").is_file() else None
+    defined = folder / ("wav.scp" if segments is None else "segments")
+    names = list(audio_of) if segments is None else list(segments)
+    for table, path in ((text_of, folder / "text"), (speaker_of, folder / "utt2spk")):
+        for name in names:
+            if name not in table:
+                raise CorpusError(f"{path}: utterance {name!r} of {defined} is missing")
+        extra = table.keys() - set(names)
+        if extra:
+            raise CorpusError(f"{path}: utterance {min(extra)!r} is not in {defined}")
+    utterances = []
+    length_s: dict[str, float] = {}  # several segments share a recording, so each header is read once
+    for name in names:
+        check_text(text_of[name], f"{folder / 'text'}: {name}")
+        if segments is None:
+            where = f"{folder / 'wav.scp'}: {name}"
+            utterances.append(
+                make_utterance(name, audio_of[name], text_of[name], where=where, speaker=speaker_of[name])
+            )
+            continue
+        where = f"{folder / 'segments'}: {name}"
+        recording, start, end = _segment(segments[name], where)
+        if recording not in audio_of:
+            raise CorpusError(f"{where}: recording {recording!r} is not in {folder / 'wav.scp'}")
+        if recording not in length_s:
+            length_s[recording] = audio_duration(audio_of[recording], where=where)
+        if end > length_s[recording] + _END_SLACK_S:
+            raise CorpusError(f"{where}: ends at {end} s, but {recording!r} is {length_s[recording]:.3f} s long")
+        end = length_s[recording] if end == -1 else min(end, length_s[recording])
+        if not 0 <= start < end:
+            raise CorpusError(f"{where}: wanted 0 <= start < end, found start {start} and end {end}")
+        utterances.append(
+            Utterance(name, audio_of[recording], end - start, text_of[name].strip(), start, speaker_of[name])
+        )
+    return utterances
+
+
+def _recordings(folder: Path) -> dict[str, Path]:
+    audio_of = {}
+    for name, entry in _table(folder / "wav.scp").items():
+        where = f"{folder / 'wav.scp'}: {name}"
+        if entry.endswith("|") or entry.startswith("|"):
+            raise CorpusError(f"{where}: wanted the path of an audio file, found the command {entry!r}; run it first")
+        if not entry:
+            raise CorpusError(f"{where}: wanted the path of an audio file, found nothing")
+        candidates = [folder / entry, folder.parent / entry]
+        existing = [path for path in candidates if path.is_file()]
+        if not existing:
+            raise CorpusError(f"{where}: audio file {candidates[0]} is missing, and so is {candidates[1]}")
+        audio_of[name] = existing[0]
+    return audio_of
+
+
+def _segment(line: str, where: str) -> tuple[str, float, float]:
+    fields = line.split()
+    try:
+        recording, start, end = fields[0], float(fields[1]), float(fields[2])
+    except (IndexError, ValueError) as error:
+        raise CorpusError(f"{where}: wanted a recording, a start and an end in seconds, found {line!r}") from error
+    return recording, start, end
+
+
+def _table(path: Path) -> dict[str, str]:
+    """The rest of each line by its first field."""
+    table: dict[str, str] = {}
+    for number, line in read_lines(path):
+        name, *rest = line.split(maxsplit=1)
+        if name in table:
+            raise CorpusError(f"{path}:{number}: {name!r} stands here a second time")
+        table[name] = rest[0].strip() if rest else ""
+    return table
+
+
+KALDI = Corpus(name="kaldi", help="a Kaldi data folder (wav.scp, text, utt2spk, segments); needs --source", read=read)

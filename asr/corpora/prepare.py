@@ -1,0 +1,168 @@
+"""From a published corpus to manifests.
+
+`prepare` writes `<split>.jsonl` for each split and then `summary.json`: where that file is, the corpus is whole.
+A source folder is read in place, audio included. An archive, given or downloaded, is unpacked below `<out>/source/`.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from asr.corpora.common import SPLITS, Corpus, Reading
+from asr.corpora.download import download
+from asr.corpora.registry import CORPORA
+from asr.corpora.split import hold_out
+from asr.corpora.summary import SUMMARY_FILE, Summary, summarize
+from asr.corpora.unpack import is_unpacked, unpack
+from asr.errors import CorpusError
+from asr.manifest import Utterance, write_manifest
+
+_ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
+
+
+def prepare(
+    corpus: str,
+    *,
+    source: Path | None,
+    out: Path,
+    dev_share: float = 0.1,
+    test_share: float = 0.0,
+    seed: int = 0,
+    allow_partial: bool = False,
+    **options: str | None,
+) -> Summary:
+    """Write the manifests of a corpus.
+
+    A corpus without its own development split gets one from its training split, see `asr.corpora.split.hold_out`.
+
+    Args:
+        corpus: a name in `CORPORA`.
+        source: a folder or archive (or for "csv" a file) that holds the corpus; None downloads the official archives.
+        out: folder for the manifests.
+        dev_share: share of the training speakers for a development split where the corpus has none; 0 for no such
+            split.
+        test_share: the same for a test split, taken out before the development split.
+        seed: chooses which speakers are held out.
+        allow_partial: go on when counts differ from the published ones; the summary then says so.
+        options: what the corpus takes (`Corpus.options`); None is as good as absent.
+
+    Raises:
+        CorpusError: an unknown corpus or option, a source that is missing, incomplete or unsafe, or a malformed record.
+    """
+    entry = _entry(corpus)
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in entry.options:
+            known = f"it takes {', '.join(entry.options)}" if entry.options else "it takes no options"
+            raise CorpusError(f"corpus {corpus} has no option {name!r}; {known}")
+    for name, share in (("dev_share", dev_share), ("test_share", test_share)):
+        if not 0 <= share < 1:
+            raise CorpusError(f"{name} must be at least 0 and below 1, found {share}")
+
+    roots, described = _locate(entry, source, out, given)
+    reading = entry.read(roots, **given)
+    _check_ids(reading.splits)
+    mismatches = _check_counts(entry, reading, described, allow_partial)
+    splits, split_notes = _complete_splits(reading, dev_share, test_share, seed)
+    notes = (*reading.notes, *split_notes, *mismatches)
+    summary = Summary(
+        corpus, described, bool(mismatches), notes, {name: summarize(records) for name, records in splits.items()}
+    )
+    _remove_previous(out)
+    for name, records in splits.items():
+        write_manifest(out / f"{name}.jsonl", records)
+    summary.write(out)  # last: it marks the folder as complete
+    return summary
+
+
+def _entry(corpus: str) -> Corpus:
+    if corpus not in CORPORA:
+        close = difflib.get_close_matches(corpus, CORPORA, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(CORPORA)}"
+        raise CorpusError(f"there is no corpus {corpus!r}; {hint}")
+    return CORPORA[corpus]
+
+
+def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str, str]) -> tuple[list[Path], str]:
+    """The folders to read, and a line that says where they came from."""
+    if source is None:
+        archives = entry.archives(**options)
+        if not archives:
+            raise CorpusError(f"corpus {entry.name} has no official address; give --source PATH (a folder or archive)")
+        roots = []
+        for archive in archives:
+            folder = _unpack_folder(out, archive.file)
+            if not is_unpacked(folder):
+                path = out / "download" / archive.file
+                download(archive.url, path, sha256=archive.sha256, md5=archive.md5)
+                unpack(path, folder)
+            roots.append(folder)
+        return roots, ", ".join(archive.url for archive in archives)
+    if not source.exists():
+        raise CorpusError(f"{source}: the source does not exist")
+    if source.is_dir() or (entry.file_suffix is not None and source.suffix.lower() == entry.file_suffix):
+        return [source], str(source)
+    return [unpack(source, _unpack_folder(out, source.name))], str(source)
+
+
+def _unpack_folder(out: Path, archive_name: str) -> Path:
+    for suffix in _ARCHIVE_SUFFIXES:
+        if archive_name.lower().endswith(suffix):
+            archive_name = archive_name[: -len(suffix)]
+            break
+    return out / "source" / archive_name
+
+
+def _check_ids(splits: Mapping[str, Sequence[Utterance]]) -> None:
+    first: dict[str, Path] = {}
+    for name, utterances in splits.items():
+        if not utterances:
+            raise CorpusError(f"split {name} holds no utterance")
+        for utterance in utterances:
+            audio = utterance.audio_filepath
+            if utterance.id in first:
+                raise CorpusError(f"utterance id {utterance.id!r} stands for both {first[utterance.id]} and {audio}")
+            first[utterance.id] = audio
+
+
+def _check_counts(entry: Corpus, reading: Reading, described: str, allow_partial: bool) -> list[str]:
+    mismatches = [
+        f"found {found} {name}, wanted {entry.expected[name]}"
+        for name, found in reading.counts.items()
+        if name in entry.expected and found != entry.expected[name]
+    ]
+    if mismatches and not allow_partial:
+        raise CorpusError(f"{entry.name} from {described}: {'; '.join(mismatches)} (a partial corpus: --allow-partial)")
+    return mismatches
+
+
+def _complete_splits(
+    reading: Reading, dev_share: float, test_share: float, seed: int
+) -> tuple[dict[str, list[Utterance]], list[str]]:
+    """The reader's splits, with those that it lacks held out of the training split."""
+    splits = dict(reading.splits)
+    notes = []
+    if test_share and ("test" in splits or "train" not in splits):
+        raise CorpusError(f"test_share is {test_share}, but only a corpus with no test split of its own can be divided")
+    if "train" in splits:
+        for split, share in (("test", test_share), ("dev", dev_share)):
+            if split not in splits and share:
+                splits["train"], splits[split], note = hold_out(splits["train"], split=split, share=share, seed=seed)
+                notes.append(note)
+    names = [name for name in SPLITS if name in splits] + [name for name in splits if name not in SPLITS]
+    return {name: splits[name] for name in names}, notes
+
+
+def _remove_previous(out: Path) -> None:
+    """Remove what an earlier run wrote, so that no stale manifest outlives it."""
+    path = out / SUMMARY_FILE
+    if not path.is_file():
+        return
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{path}: not a summary of a prepared corpus; remove it or choose another folder") from error
+    path.unlink()  # first: from here on the folder is incomplete
+    for name in splits:
+        (out / f"{name}.jsonl").unlink(missing_ok=True)

@@ -1,0 +1,23 @@
+"""Every corpus that can be prepared: one module and one line here for each."""
+
+from asr.corpora.an4 import AN4
+from asr.corpora.common import Corpus
+from asr.corpora.csv_table import CSV
+from asr.corpora.digits import DIGITS
+from asr.corpora.kaldi import KALDI
+from asr.corpora.librispeech import LIBRISPEECH
+from asr.corpora.ljspeech import LJSPEECH
+from asr.corpora.yesno import YESNO
+
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus
+    for corpus in (
+        AN4,
+        YESNO,
+        DIGITS,
+        LIBRISPEECH,
+        LJSPEECH,
+        KALDI,
+        CSV,
+    )
+}

@@ -1,0 +1,53 @@
+"""Development and test splits for corpora that publish none."""
+
+import hashlib
+from collections.abc import Sequence
+
+from asr.errors import CorpusError
+from asr.manifest import Utterance
+
+MIN_SPEAKERS = 3  # with fewer, holding one out would leave too little variety to train on
+
+
+def hold_out(
+    utterances: Sequence[Utterance], *, split: str, share: float, seed: int
+) -> tuple[list[Utterance], list[Utterance], str]:
+    """Take a split out of the training utterances.
+
+    With 3 speakers or more, `round(share * speakers)` of them are taken, at least 1, with all their utterances. With
+    fewer, or when a speaker is unknown, `round(share * utterances)` utterances are taken, at least 1. Who is taken is
+    decided by the SHA-256 of seed, split and name, so that it depends on no random generator's version.
+
+    Args:
+        utterances: the training utterances.
+        split: name of the new split ("dev" or "test").
+        share: part to take, 0 < share < 1.
+        seed: another seed takes other speakers.
+
+    Returns:
+        rest: the utterances that stay, in their order.
+        held: the utterances of the new split, in their order.
+        note: one line that says what was done.
+
+    Raises:
+        CorpusError: nothing would be left to train on.
+    """
+    speakers = {utterance.speaker for utterance in utterances}
+    by_speaker = None not in speakers and len(speakers) >= MIN_SPEAKERS
+    names = {_unit(utterance, by_speaker) for utterance in utterances}
+    wanted = max(1, round(share * len(names)))
+    kind = "speakers" if by_speaker else "utterances"
+    if wanted >= len(names):
+        raise CorpusError(f"{split} share {share:g} takes {wanted} of {len(names)} training {kind}; none would be left")
+    taken = set(sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{split}:{name}".encode()).digest())[:wanted])
+    rest = [utterance for utterance in utterances if _unit(utterance, by_speaker) not in taken]
+    held = [utterance for utterance in utterances if _unit(utterance, by_speaker) in taken]
+    note = f"{split} is {wanted} of {len(names)} training {kind} (share {share:g}, seed {seed})"
+    if not by_speaker:
+        why = "not every speaker is known" if None in speakers else f"there are fewer than {MIN_SPEAKERS} speakers"
+        note += f"; not speaker-disjoint, because {why}"
+    return rest, held, note
+
+
+def _unit(utterance: Utterance, by_speaker: bool) -> str:
+    return str(utterance.speaker) if by_speaker else utterance.id

@@ -1,0 +1,195 @@
+"""Unpacking archives that came from elsewhere: tar (plain, gz, bz2, xz) and zip.
+
+Only regular files and folders are made, and only inside the target folder: a link, a device, an absolute name or a
+`..` is an error that names the member. Names, owners and modes of the archive are trusted for nothing else: files get
+the user's default mode. The sizes are limited, so that a small archive cannot fill the disk.
+"""
+
+import bz2
+import gzip
+import json
+import lzma
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from asr.errors import CorpusError
+
+MAX_MEMBERS = 1_000_000  # the largest known archive, LibriSpeech train-other-500, holds about 160,000
+MAX_BYTES = 200 * 2**30  # and its files come to about 30 GiB
+MARKER = ".unpacked.json"  # written last; names the archive that the folder was made from
+_CHUNK_BYTES = 2**20
+
+
+def is_unpacked(folder: Path) -> bool:
+    """Whether `unpack` completed this folder."""
+    return (folder / MARKER).is_file()
+
+
+def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS) -> Path:
+    """Unpack an archive into a new folder, which appears only when it is whole.
+
+    While the work goes on its files are in a hidden folder beside it. Nothing is done when the folder was already unpacked from an archive of this name and size.
+
+    Args:
+        archive: tar or zip file; the kind is told from its content, not its name.
+        folder: made here; its parents too.
+        max_bytes: limit of the unpacked size.
+        max_members: limit of the number of files and folders.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CorpusError: the archive is missing, truncated, damaged, too large or holds an unsafe member, or the folder
+            exists and is something else.
+    """
+    if not archive.is_file():
+        raise CorpusError(f"{archive}: the archive does not exist")
+    origin = {"archive": archive.name, "bytes": archive.stat().st_size}
+    if folder.exists():
+        if is_unpacked(folder) and json.loads((folder / MARKER).read_text(encoding="utf-8")) == origin:
+            return folder
+        raise CorpusError(f"{folder}: exists, but was not unpacked from {archive} ({origin['bytes']} bytes); remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        target = temporary / "content"  # mkdtemp makes a private folder; this one has the user's default mode
+        target.mkdir()
+        writer = _Writer(archive, target, max_bytes, max_members)
+        with _errors_of(archive):
+            with archive.open("rb") as file:
+                start = file.read(6)
+            if start.startswith(b"PK\x03\x04"):
+                _unpack_zip(archive, writer)
+            else:
+                _unpack_tar(archive, writer, start)
+            if not writer.files:
+                raise CorpusError(f"{archive}: the archive holds no file")
+            (target / MARKER).write_text(json.dumps(origin), encoding="utf-8")
+            target.rename(folder)
+    finally:
+        shutil.rmtree(temporary)
+    return folder
+
+
+class _Writer:
+    """Writes members below one folder and counts what it writes."""
+
+    def __init__(self, archive: Path, target: Path, max_bytes: int, max_members: int) -> None:
+        self.files = 0
+        self._archive = archive
+        self._target = target
+        self._max_bytes = max_bytes
+        self._max_members = max_members
+        self._members = 0
+        self._bytes = 0
+
+    def add(self, name: str, content: IO[bytes] | None) -> None:
+        """Write one member.
+
+        Args:
+            name: the member's name in the archive.
+            content: its bytes, or None for a folder.
+        """
+        self._members += 1
+        if self._members > self._max_members:
+            raise CorpusError(f"{self._archive}: more than {self._max_members} members, at {name!r}")
+        path = self._target / self._safe(name)
+        if content is None:
+            path.mkdir(parents=True, exist_ok=True)
+            return
+        self.files += 1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as written:
+            while chunk := content.read(_CHUNK_BYTES):
+                # Counted as it is written: the size that the archive states may be a lie.
+                self._bytes += len(chunk)
+                if self._bytes > self._max_bytes:
+                    raise CorpusError(f"{self._archive}: unpacks to more than {self._max_bytes} bytes, at {name!r}")
+                written.write(chunk)
+
+    def refuse(self, name: str, kind: str) -> CorpusError:
+        """The error for a member that is neither a file nor a folder."""
+        return CorpusError(f"{self._archive}: member {name!r} is {kind}; only files and folders are unpacked")
+
+    def _safe(self, name: str) -> PurePosixPath:
+        path = PurePosixPath(name)
+        drive = len(name) > 1 and name[1] == ":"
+        if path.is_absolute() or drive or ".." in path.parts or "\\" in name or "\0" in name:
+            raise CorpusError(f"{self._archive}: member {name!r} is not a path inside the folder it is unpacked into")
+        return path
+
+
+def _unpack_tar(archive: Path, writer: _Writer, start: bytes) -> None:
+    with _open_tar(archive, start) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        for member in tar:
+            if member.isdir():
+                writer.add(member.name, None)
+            elif member.isreg():
+                with cast(IO[bytes], tar.extractfile(member)) as content:
+                    writer.add(member.name, content)
+            else:
+                link = f"a link to {member.linkname!r}" if member.issym() or member.islnk() else "a special file"
+                raise writer.refuse(member.name, link)
+        _check_end(archive, stream)
+
+
+def _check_end(archive: Path, stream: IO[bytes]) -> None:
+    """Raise when the members did not end with the two zero blocks of the format.
+
+    tarfile stops without a word where a header is missing or damaged. Reading on to the end of the stream also makes
+    gzip, bz2 and xz compare their checksums.
+    """
+    # tarfile has read the first zero block.
+    block = stream.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        raise CorpusError(f"{archive}: the archive is truncated: it has no end mark")
+    while block:
+        if block.strip(b"\0"):
+            raise CorpusError(f"{archive}: the archive is damaged: there is data after its last readable member")
+        block = stream.read(_CHUNK_BYTES)
+
+
+def _open_tar(archive: Path, start: bytes) -> IO[bytes]:
+    """The tar data of an archive whose first bytes tell how it is compressed."""
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(archive, "rb"))
+    if start.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.open(archive, "rb"))
+    if start.startswith(b"\xfd7zXZ\0"):
+        return cast(IO[bytes], lzma.open(archive, "rb"))
+    return archive.open("rb")
+
+
+def _unpack_zip(archive: Path, writer: _Writer) -> None:
+    with zipfile.ZipFile(archive) as package:
+        for member in package.infolist():
+            kind = stat.S_IFMT(member.external_attr >> 16)  # the Unix mode; 0 where the archive was made elsewhere
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise writer.refuse(member.filename, "a link" if kind == stat.S_IFLNK else "a special file")
+            if member.flag_bits & 1:
+                raise writer.refuse(member.filename, "encrypted")
+            if member.is_dir():
+                writer.add(member.filename, None)
+            else:
+                with package.open(member) as content:
+                    writer.add(member.filename, content)
+
+
+@contextmanager
+def _errors_of(archive: Path) -> Iterator[None]:
+    """Turn what a damaged archive raises into a CorpusError that names it."""
+    try:
+        yield
+    except (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise CorpusError(f"{archive}: the archive is truncated, damaged or no tar or zip archive: {error}") from error
+    except OSError as error:
+        raise CorpusError(f"{archive}: cannot unpack: {error}") from error

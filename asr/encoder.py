@@ -1,0 +1,152 @@
+"""The acoustic model: convolutional subsampling and stacked (bidirectional) recurrent layers to log-probabilities."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from asr.config import EncoderConfig
+from asr.features import valid_mask
+from asr.lengths import strided
+
+# Time strides of the convolutions; the frequency axis is halved by each.
+_TIME_STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2), 8: (2, 2, 2)}
+
+
+class Subsampling(nn.Module):
+    """3x3 convolutions with ReLU that shorten time and halve frequency, then a linear layer to `width`."""
+
+    def __init__(self, factor: int, channels: int, mel_bins: int, width: int) -> None:
+        super().__init__()
+        self.time_strides = _TIME_STRIDES[factor]
+        inputs = [1] + [channels] * (len(self.time_strides) - 1)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, channels, kernel_size=3, stride=(stride, 2), padding=1)
+            for before, stride in zip(inputs, self.time_strides, strict=True)
+        )
+        bins = mel_bins
+        for _ in self.time_strides:
+            bins = strided(bins, 2)
+        self.linear = nn.Linear(channels * bins, width)
+
+    def lengths(self, feat_lens: Tensor) -> Tensor:
+        """(B,) int64 output frames."""
+        for stride in self.time_strides:
+            feat_lens = strided(feat_lens, stride)
+        return feat_lens
+
+    def forward(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F) features -> (B, T', width), padding arbitrary, and (B,) int64 lengths."""
+        maps = feats.unsqueeze(1)
+        for convolution, stride in zip(self.convolutions, self.time_strides, strict=True):
+            # A convolution looks one frame past the end: an utterance alone finds zeros there.
+            maps = maps * valid_mask(feat_lens, maps.shape[2], maps.device)[:, None, :, None]
+            maps = torch.relu(convolution(maps))
+            feat_lens = strided(feat_lens, stride)
+        return self.linear(maps.transpose(1, 2).flatten(2)), feat_lens
+
+
+class RecurrentLayer(nn.Module):
+    """One LSTM, GRU or tanh RNN layer, in one or both directions, that never reads padding.
+
+    LSTM gates at step t (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000), with i, f, o the input, forget
+    and output gates: c_t = f_t * c_{t-1} + i_t * tanh(W_g x_t + U_g h_{t-1} + b_g), h_t = o_t * tanh(c_t).
+    """
+
+    def __init__(self, config: EncoderConfig, inputs: int) -> None:
+        super().__init__()
+        kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+        self.cell: nn.RNNBase = kinds[config.cell](
+            inputs, config.width, batch_first=True, bidirectional=config.bidirectional
+        )
+        self.outputs = config.width * (2 if config.bidirectional else 1)
+        if config.cell == "lstm":
+            # torch adds two bias vectors and orders gates i, f, g, o.
+            forget = slice(config.width, 2 * config.width)
+            with torch.no_grad():
+                for name, parameter in self.cell.named_parameters():
+                    if name.startswith("bias_ih"):
+                        parameter[forget] = config.forget_bias
+                    elif name.startswith("bias_hh"):
+                        parameter[forget] = 0
+
+    def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """(B, T, inputs) with (B,) int64 CPU lengths -> (B, T, outputs); outputs in the padding are arbitrary."""
+        if not self.cell.bidirectional:  # a causal pass over right-padded rows meets padding only after the end
+            return self._run(inputs, reverse=False)
+        if inputs.is_cuda:
+            packed = pack_padded_sequence(inputs, lens, batch_first=True, enforce_sorted=False)
+            return pad_packed_sequence(self.cell(packed)[0], batch_first=True, total_length=inputs.shape[1])[0]
+        # On the CPU packing misses oneDNN and is quadratic in time. Reversing each row inside its own length makes
+        # the backward direction a causal pass too.
+        index = reversal(lens, inputs.shape[1]).unsqueeze(2)
+        forward = self._run(inputs, reverse=False)
+        backward = self._run(inputs.gather(1, index.expand_as(inputs)), reverse=True)
+        return torch.cat([forward, backward.gather(1, index.expand_as(backward))], dim=2)
+
+    def _run(self, inputs: Tensor, *, reverse: bool) -> Tensor:
+        """One direction over (B, T, inputs) in the order given, with that direction's weights."""
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights = [getattr(self.cell, name + "_reverse" if reverse else name) for name in names]
+        initial = inputs.new_zeros(1, len(inputs), self.cell.hidden_size)
+        settings = (weights, True, 1, 0.0, self.training, False, True)
+        if isinstance(self.cell, nn.LSTM):
+            return torch.lstm(inputs, (initial, initial), *settings)[0]
+        return (torch.gru if isinstance(self.cell, nn.GRU) else torch.rnn_tanh)(inputs, initial, *settings)[0]
+
+
+def reversal(lens: Tensor, longest: int) -> Tensor:
+    """(B, longest) int64 index that reverses each row inside its length and leaves the padding in place."""
+    positions = torch.arange(longest).unsqueeze(0)
+    lens = lens.unsqueeze(1)
+    return torch.where(positions < lens, lens - 1 - positions, positions)
+
+
+class Encoder(nn.Module):
+    """Log-mel features to log-probabilities over the vocabulary."""
+
+    def __init__(self, config: EncoderConfig, mel_bins: int, vocabulary: int) -> None:
+        super().__init__()
+        self.subsampling = Subsampling(config.subsampling, config.conv_channels, mel_bins, config.width)
+        self.layers = nn.ModuleList()
+        self.projections = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        width = config.width
+        for _ in range(config.layers):
+            layer = RecurrentLayer(config, width)
+            width = config.projection or layer.outputs
+            self.layers.append(layer)
+            self.projections.append(nn.Linear(layer.outputs, width) if config.projection else nn.Identity())
+            self.norms.append(nn.LayerNorm(width) if config.layer_norm else nn.Identity())
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(width, vocabulary)
+
+    def output_lengths(self, feat_lens: Tensor) -> Tensor:
+        """(B,) int64 frames of log-probabilities for (B,) int64 feature frames."""
+        return self.subsampling.lengths(feat_lens)
+
+    def forward(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode normalised log-mel frames.
+
+        Padding is never read, so an utterance encodes identically alone or in a batch.
+
+        Args:
+            feats: (B, T, F) float32, normalised log-mel energy, right-padded.
+            feat_lens: (B,) int64 on the CPU, valid frames, 1 <= len <= T.
+
+        Returns:
+            log_probs: (B, T', V) float32, normalised over V, in training and evaluation alike; rows at and after
+                log_prob_lens are arbitrary.
+            log_prob_lens: (B,) int64 on the CPU, equal to `self.output_lengths(feat_lens)`.
+
+        Raises:
+            ValueError: a length is outside 1..T; the message names the row.
+        """
+        outside = (feat_lens < 1) | (feat_lens > feats.shape[1])
+        if outside.any():
+            row = int(outside.nonzero()[0])
+            raise ValueError(f"feat_lens[{row}] is {int(feat_lens[row])}, outside 1..{feats.shape[1]}")
+        hidden, lens = self.subsampling(feats, feat_lens)
+        for layer, projection, norm in zip(self.layers, self.projections, self.norms, strict=True):
+            hidden = norm(projection(layer(self.dropout(hidden), lens)))
+        logits = self.output(self.dropout(hidden))
+        return torch.log_softmax(logits.float(), dim=2), lens

@@ -1,0 +1,133 @@
+"""Waveforms to log-mel filterbank features, normalised over valid frames only."""
+
+from collections.abc import Iterable
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+from asr.config import FeatureConfig
+from asr.errors import AudioError
+from asr.lengths import frames_in, ms_to_samples
+
+# -100 dB relative to full scale: digital silence becomes this instead of minus infinity.
+POWER_FLOOR = 1e-10
+# Added to the variance: a constant mel bin (band-limited audio) normalises to zero instead of amplified noise.
+VARIANCE_FLOOR = 1e-4
+
+
+class LogMel(nn.Module):
+    """Log-mel filterbank of a batch of waveforms, on the device of its buffers.
+
+    A frame is `window_ms` of audio under a Hann window, centred in the next power of two of samples; there is no
+    padding at the ends, so frame t depends on samples [t * hop, t * hop + fft) alone. Mel filters are Slaney's
+    (area-normalised triangles), as in librosa's `melspectrogram(center=False)`.
+    """
+
+    def __init__(self, config: FeatureConfig, sample_rate_hz: int) -> None:
+        super().__init__()
+        window_samples = ms_to_samples(config.window_ms, sample_rate_hz)
+        self.hop_samples = ms_to_samples(config.hop_ms, sample_rate_hz)
+        self.fft_samples = 1 << (window_samples - 1).bit_length()
+        self.mel_bins = config.mel_bins
+        margin = (self.fft_samples - window_samples) // 2
+        window = torch.zeros(self.fft_samples)
+        window[margin : margin + window_samples] = torch.hann_window(window_samples)
+        self.register_buffer("window", window, persistent=False)
+        filters = torchaudio.functional.melscale_fbanks(
+            n_freqs=self.fft_samples // 2 + 1,
+            f_min=config.low_hz,
+            f_max=config.high_hz or sample_rate_hz / 2,
+            n_mels=config.mel_bins,
+            sample_rate=sample_rate_hz,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        self.register_buffer("filters", filters, persistent=False)
+
+    def lengths(self, wave_lens: Tensor) -> Tensor:
+        """(B,) int64 frames for (B,) int64 samples."""
+        return frames_in(wave_lens, self.fft_samples, self.hop_samples)
+
+    @torch.no_grad()
+    def forward(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute natural-log mel energies.
+
+        Args:
+            waves: (B, S) float32 samples, right-padded.
+            wave_lens: (B,) int64 on the CPU, valid samples.
+
+        Returns:
+            feats: (B, T, F) float32; frames at and after feats_lens are zero.
+            feat_lens: (B,) int64, whole frames inside the valid samples.
+
+        Raises:
+            AudioError: a waveform is shorter than one frame; the message names the row.
+        """
+        feat_lens = self.lengths(wave_lens)
+        if int(wave_lens.min()) < self.fft_samples:
+            row = int(wave_lens.argmin())
+            raise AudioError(
+                f"row {row}: {int(wave_lens[row])} samples are shorter than one frame of {self.fft_samples}"
+            )
+        with torch.autocast(waves.device.type, enabled=False):  # bfloat16 cannot hold the range of a power spectrum
+            frames = waves.float().unfold(1, self.fft_samples, self.hop_samples) * self.window
+            spectrum = torch.fft.rfft(frames)
+            power = (spectrum * spectrum.conj()).real
+            feats = torch.log((power @ self.filters).clamp_min(POWER_FLOOR))
+        return feats * valid_mask(feat_lens, feats.shape[1], feats.device).unsqueeze(2), feat_lens
+
+
+def valid_mask(lens: Tensor, longest: int, device: torch.device) -> Tensor:
+    """(B, longest) bool on `device`, true where position < lens."""
+    return torch.arange(longest, device=device) < lens.to(device, non_blocking=True).unsqueeze(1)
+
+
+class Normalizer(nn.Module):
+    """Zero mean and unit variance of each mel bin over valid frames.
+
+    `utterance` takes both from the utterance itself, `global` from the training set (buffers `mean` and `std`, kept
+    in the checkpoint; `fit` sets them), `none` leaves the features alone. Padding stays zero.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.kind = config.normalization
+        if self.kind == "global":
+            self.register_buffer("mean", torch.zeros(config.mel_bins))
+            self.register_buffer("std", torch.ones(config.mel_bins))
+
+    def forward(self, feats: Tensor, feat_lens: Tensor) -> Tensor:
+        """Normalise (B, T, F) features with (B,) int64 CPU lengths; returns the same shape, padding zero."""
+        if self.kind == "none":
+            return feats
+        mask = valid_mask(feat_lens, feats.shape[1], feats.device).unsqueeze(2)
+        if self.kind == "global":
+            return (feats - self.mean) / self.std * mask
+        mean, variance = _moments(feats, feat_lens, mask)
+        return (feats - mean) * torch.rsqrt(variance + VARIANCE_FLOOR) * mask
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set the global mean and standard deviation from (feats, feat_lens) batches."""
+        frames = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros_like(self.mean, dtype=torch.float64, device="cpu")
+        squares = torch.zeros_like(total)
+        for feats, feat_lens in batches:
+            valid = feats[valid_mask(feat_lens, feats.shape[1], feats.device)].double().cpu()
+            frames += len(valid)
+            total += valid.sum(0)
+            squares += valid.square().sum(0)
+        mean = total / frames
+        self.mean.copy_(mean)
+        self.std.copy_((squares / frames - mean.square()).clamp_min(VARIANCE_FLOOR).sqrt())
+
+
+def _moments(feats: Tensor, feat_lens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over the valid frames, (B, 1, F) each; padding of `feats` must be zero."""
+    counts = feat_lens.to(feats.device, feats.dtype).view(-1, 1, 1)
+    mean = feats.sum(1, keepdim=True) / counts
+    variance = ((feats - mean) * mask).square().sum(1, keepdim=True) / counts
+    return mean, variance

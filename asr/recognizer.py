@@ -1,0 +1,98 @@
+"""The recogniser as one object: waveforms in, log-probabilities and text out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from asr.augment import FeatureAugment
+from asr.config import Config
+from asr.decode import Hypothesis, greedy
+from asr.encoder import Encoder
+from asr.features import LogMel, Normalizer
+from asr.text import Tokenizer
+
+
+class Recognizer(nn.Module):
+    """Features, normalisation and encoder with the tokenizer and configuration they belong to."""
+
+    def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.log_mel = LogMel(config.features, config.audio.sample_rate_hz)
+        self.normalizer = Normalizer(config.features)
+        self.encoder = Encoder(config.encoder, config.features.mel_bins, len(tokenizer))
+
+    def output_lengths(self, wave_lens: Tensor) -> Tensor:
+        """(B,) int64 frames of log-probabilities for (B,) int64 samples."""
+        return self.encoder.output_lengths(self.log_mel.lengths(wave_lens))
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from one frame of log-probabilities to the next."""
+        return self.log_mel.hop_samples * self.config.encoder.subsampling / self.config.audio.sample_rate_hz
+
+    def forward(
+        self, waves: Tensor, wave_lens: Tensor, augment: tuple[FeatureAugment, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode waveforms.
+
+        Args:
+            waves: (B, S) float32 samples at the configured rate, right-padded.
+            wave_lens: (B,) int64 on the CPU, valid samples.
+            augment: feature augmentation and its (B, D) draws; training only.
+
+        Returns:
+            log_probs: (B, T', V) float32, normalised over V.
+            log_prob_lens: (B,) int64 on the CPU.
+
+        Raises:
+            AudioError: a waveform is shorter than one frame.
+        """
+        feats, feat_lens = self.log_mel(waves, wave_lens)
+        if augment is not None:
+            transform, draws = augment
+            feats = self.normalizer(transform.warp(feats, draws), feat_lens)
+            feats = transform.mask(feats, feat_lens, draws)
+        else:
+            feats = self.normalizer(feats, feat_lens)
+        encoded: tuple[Tensor, Tensor] = self.encoder(feats, feat_lens)
+        return encoded
+
+    @torch.inference_mode()
+    def transcribe_waves(self, waves: Tensor, wave_lens: Tensor) -> list[Hypothesis]:
+        """Greedy transcripts of a batch of waveforms; see `forward` for the arguments."""
+        log_probs, lens = self(waves, wave_lens)
+        return self.decode(log_probs, lens)
+
+    def decode(self, log_probs: Tensor, lens: Tensor) -> list[Hypothesis]:
+        """Greedy transcripts of (B, T', V) log-probabilities."""
+        return greedy(log_probs.detach().cpu().numpy(), self.tokenizer.tokens, lengths=lens, space=self._space)
+
+    @property
+    def _space(self) -> str:
+        return "\u2581" if self.config.text.unit == "bpe" else " "
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.output.weight.device
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for a configuration's `auto | cpu | cuda`."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def pad_waves(waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Right-pad waveforms to (B, S) and return it with their (B,) int64 lengths."""
+    lens = torch.tensor([len(wave) for wave in waves])
+    return nn.utils.rnn.pad_sequence(list(waves), batch_first=True), lens

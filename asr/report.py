@@ -1,0 +1,187 @@
+"""Scores as text: the summary line, the report with alignments and confusions, and the verdict of a comparison."""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from asr.wer import Column, Comparison, Counts, Score, Scored, wer_interval
+
+GAP = "***"
+LINE_WIDTH = 100  # terminal cells after which an alignment goes on in a new block
+MOST_FREQUENT = 20  # rows of each table of errors
+_SIGNIFICANT = 0.05
+
+
+def summary_line(scored: Score) -> str:
+    """One line such as `WER 6.47% [50 / 773, 2 ins, 3 del, 45 sub] 95% CI 4.7-8.3 (speaker bootstrap) CER 2.61%`.
+
+    The interval is that of `asr.wer.wer_interval`; the character error rate counts spaces as characters.
+    """
+    interval = wer_interval(scored)
+    if interval is None:
+        bounds = f"n/a ({_plural(len(scored.utterances), 'utterance')})"
+    else:
+        bounds = f"{interval.low:.1f}-{interval.high:.1f} ({interval.unit} bootstrap)"
+    return f"WER {_counts(scored.words)} 95% CI {bounds} CER {scored.characters.percent:.2f}%"
+
+
+def render_report(scored: Score) -> str:
+    """The text of `report.txt`.
+
+    It holds the summary line, the sentence error rate, a table of speakers (worst first, when any is known), the most
+    frequent substitutions, deletions and insertions, and the alignment of each utterance that has an error, most
+    errors first. Under each word of an alignment stands S, D or I when it was substituted, deleted or inserted.
+    """
+    utterances = scored.utterances
+    wrong = sorted(
+        (utterance for utterance in utterances if utterance.words.errors),
+        key=lambda utterance: (-utterance.words.errors, -utterance.words.percent, utterance.result.id),
+    )
+    minutes = sum(utterance.result.duration for utterance in utterances) / 60
+    rate = 100 * len(wrong) / len(utterances)
+    lines = [
+        summary_line(scored),
+        f"Sentence error rate {rate:.2f}% [{len(wrong)} / {len(utterances)}]",
+        f"{_plural(len(utterances), 'utterance')}, {minutes:.1f} minutes",
+    ]
+    if any(utterance.result.speaker is not None for utterance in utterances):
+        lines += ["", "Speakers, highest WER first", *_speakers(utterances)]
+    columns = [column for utterance in wrong for column in utterance.alignment if column[0] != column[1]]
+    for title, kind in (("Substitutions", "S"), ("Deletions", "D"), ("Insertions", "I")):
+        lines += ["", *_frequent(title, [column for column in columns if _mark(column) == kind])]
+    lines += ["", "Utterances with errors, most errors first" if wrong else "No utterance has an error"]
+    for utterance in wrong:
+        lines += ["", *_utterance(utterance)]
+    return "\n".join(lines) + "\n"
+
+
+def render_comparison(comparison: Comparison, name_a: str = "A", name_b: str = "B") -> str:
+    """A few lines: both word error rates, their difference with interval and p-value, and which is better."""
+    points = comparison.difference_points
+    interval, p_value = comparison.interval, comparison.p_value
+    difference = f"{name_b} - {name_a}: {points:+.2f} points, 95% CI "
+    if interval is None or p_value is None:
+        difference += "n/a (1 utterance)"
+    else:
+        p_text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+        difference += f"{interval.low:+.2f} to {interval.high:+.2f} (paired {interval.unit} bootstrap), {p_text}"
+    if points == 0:
+        verdict = f"{name_a} and {name_b} have the same word error rate."
+    else:
+        verdict = f"{name_b if points < 0 else name_a} is better"
+        if p_value is None:
+            verdict += "; one utterance cannot show whether that is significant."
+        elif p_value < _SIGNIFICANT:
+            verdict += ", significant at 5%."
+        else:
+            verdict += ", not significant at 5%."
+    lines = [
+        f"{name_a}: WER {_counts(comparison.a)}",
+        f"{name_b}: WER {_counts(comparison.b)}",
+        difference,
+        f"Utterances: {name_b} better on {comparison.better}, worse on {comparison.worse}, same on {comparison.same}",
+        verdict,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _counts(counts: Counts) -> str:
+    return (
+        f"{counts.percent:.2f}% [{counts.errors} / {counts.reference}, "
+        f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub]"
+    )
+
+
+def _speakers(utterances: Sequence[Scored]) -> list[str]:
+    groups: defaultdict[str | None, list[Counts]] = defaultdict(list)
+    for utterance in utterances:
+        groups[utterance.result.speaker].append(utterance.words)
+    totals = [(speaker, sum(group, Counts()), len(group)) for speaker, group in groups.items()]
+    totals.sort(key=lambda row: (-row[1].percent, -row[1].errors, row[0] or ""))
+    rows = [["speaker", "WER", "errors", "words", "ins", "del", "sub", "utterances"]]
+    for speaker, counts, size in totals:
+        numbers = (counts.errors, counts.reference, counts.insertions, counts.deletions, counts.substitutions, size)
+        rows.append(["(unknown)" if speaker is None else speaker, f"{counts.percent:.2f}%", *map(str, numbers)])
+    widths = [max(_width(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [_pad(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+
+
+def _frequent(title: str, columns: Sequence[Column]) -> list[str]:
+    """A table of the most frequent errors of one kind, with a last row that counts those left out."""
+    times = Counter(" -> ".join(word for word in column if word is not None) for column in columns)
+    ranked = sorted(times.items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"{title}: {len(columns)}"]
+    lines += [f"{count:6d}  {words}" for words, count in ranked[:MOST_FREQUENT]]
+    rest = ranked[MOST_FREQUENT:]
+    if rest:
+        lines.append(f"{sum(count for _, count in rest):6d}  in {len(rest)} others")
+    return lines
+
+
+def _utterance(utterance: Scored) -> list[str]:
+    speaker = "" if utterance.result.speaker is None else f" (speaker {utterance.result.speaker})"
+    lines = [f"{utterance.result.id}{speaker}: WER {_counts(utterance.words)}"]
+    for block in _blocks(utterance.alignment):
+        widths = [max(_width(said or GAP), _width(heard or GAP)) for said, heard in block]
+        lines += [
+            _row("REF:", [said or GAP for said, _ in block], widths),
+            _row("HYP:", [heard or GAP for _, heard in block], widths),
+        ]
+        marks = _row("    ", [_mark(column) for column in block], widths)
+        if marks:
+            lines.append(marks)
+    return lines
+
+
+def _blocks(alignment: Iterable[Column]) -> Iterable[list[Column]]:
+    """Cut an alignment into pieces that fit LINE_WIDTH; a column is never cut."""
+    block: list[Column] = []
+    used = 0
+    for said, heard in alignment:
+        # One cell more for the space before the word; "REF:" takes four in front.
+        needed = 1 + max(_width(said or GAP), _width(heard or GAP))
+        if block and 4 + used + needed > LINE_WIDTH:
+            yield block
+            block, used = [], 0
+        block.append((said, heard))
+        used += needed
+    if block:
+        yield block
+
+
+def _mark(column: Column) -> str:
+    said, heard = column
+    if said is None:
+        return "I"
+    if heard is None:
+        return "D"
+    return " " if said == heard else "S"
+
+
+def _row(name: str, words: Sequence[str], widths: Sequence[int]) -> str:
+    return " ".join([name, *(_pad(word, width) for word, width in zip(words, widths, strict=True))]).rstrip(" ")
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Terminal cells: none for combining marks and format characters, two for wide East Asian characters."""
+    return sum(
+        0
+        if unicodedata.category(character) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,374 @@
+"""Training: the visible loop."""
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from asr import checkpoint
+from asr.augment import FeatureAugment
+from asr.batch import Batch, Batches, BatchOrder, Examples
+from asr.config import Config, TrainConfig
+from asr.ctc import ctc_losses, mean_loss
+from asr.errors import CheckpointError, ConfigError, TrainingError
+from asr.evaluate import Evaluation
+from asr.files import write_text_atomic
+from asr.manifest import hours
+from asr.progress import Progress, clock
+from asr.recognizer import Recognizer, parameters_of, pick_device
+from asr.state import Position, fingerprint, load_state, save_state
+from asr.text import build_tokenizer
+from asr.trainset import LabelledSet, label, leave_out, read_utterances, unusable
+from asr.wer import score
+
+METRICS_FILE = "metrics.jsonl"
+SKIPPED_FILE = "unusable.txt"
+
+
+class Interrupted(Exception):
+    """Training was asked to stop and has saved its state; `signal` is what asked."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.signal = number
+
+
+def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
+    """Linear warm-up over `warmup_steps`, then a cosine to `final_rate_share` of the peak at `total_steps`."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    share = config.final_rate_share
+    return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Trainer:
+    """One training run in one run folder.
+
+    Args:
+        config: the whole configuration; `data.train` and `data.dev` name manifests.
+        out: run folder.
+        resume: go on from the state in `out`; otherwise `out` must not hold a run.
+
+    Raises:
+        AsrError: of the kind that fits: configuration, manifest, text, unusable utterances or run folder.
+    """
+
+    def __init__(self, config: Config, out: Path, *, resume: bool = False) -> None:
+        self.out = out
+        if resume:
+            _require_same(checkpoint.load_config(out), config, out)
+        elif (out / checkpoint.CONFIG_FILE).exists():
+            raise CheckpointError(f"{out}: already holds a run; --resume goes on with it, --out chooses another folder")
+        self.config = config
+        self.device = pick_device(config.train.device)
+        torch.set_num_threads(config.train.threads or len(os.sched_getaffinity(0)))
+        torch.manual_seed(config.train.seed)
+        self.train_set, dev_set = self._prepare_model(resume)
+        self._prepare_batches(dev_set)
+        self.augment = FeatureAugment(config.augment)
+        self.optimizer = torch.optim.AdamW(
+            self.recognizer.parameters(),
+            lr=config.train.learning_rate,
+            weight_decay=config.train.weight_decay,
+            fused=True,
+        )
+        self.data = fingerprint(self.train_set.utterances)
+        self.position = Position()
+        if resume:
+            self.position = load_state(out, self.recognizer, self.average, self.optimizer, self.data)
+        self.order.epoch = 0
+        self.total_steps = config.train.epochs * len(self.order.batches())
+
+    def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
+        config = self.config
+        train = read_utterances(config.data.train, "data.train")
+        dev = read_utterances(config.data.dev, "data.dev")
+        if resume:
+            tokenizer = checkpoint.load_tokenizer(self.out, config)
+        else:
+            tokenizer = build_tokenizer((utterance.text for utterance in train), config.text)
+        self.recognizer = Recognizer(config, tokenizer).to(self.device)
+        labelled = label(train, tokenizer)
+        reasons = unusable(labelled, config, self.recognizer)
+        train_set = leave_out(labelled, reasons, config, self.out / SKIPPED_FILE)
+        dev_set = label(dev, tokenizer)
+        self.left_out = len(reasons)
+        self.unknown = train_set.unknown + dev_set.unknown
+        if not resume and config.features.normalization == "global":
+            self._fit_normalizer(train_set)
+        self.average = Recognizer(config, tokenizer).to(self.device).eval()
+        self.average.load_state_dict(self.recognizer.state_dict())
+        if not resume:
+            checkpoint.start_run(self.out, config, tokenizer)
+        return train_set, dev_set
+
+    def _prepare_batches(self, dev_set: LabelledSet) -> None:
+        config = self.config
+        on_cuda = self.device.type == "cuda"
+        workers = config.train.workers if config.train.workers >= 0 else default_workers(self.device)
+        self.order = BatchOrder(
+            self.train_set.durations_s, config.train.batch_s, shuffle=True, seed=config.train.seed
+        )
+        examples = Examples(
+            self.train_set.utterances, self.train_set.labels, config.audio, config.augment, config.train.seed
+        )
+        self.batches = Batches(examples, self.order, workers=workers, pin_memory=on_cuda)
+        self.dev = Evaluation(
+            dev_set.utterances,
+            self.recognizer,
+            batch_s=config.train.batch_s,
+            workers=workers,
+            labels=dev_set.labels,
+        )
+
+    def _fit_normalizer(self, train_set: LabelledSet) -> None:
+        order = BatchOrder(train_set.durations_s, self.config.train.batch_s, shuffle=False)
+        plain = Batches(
+            Examples(train_set.utterances, train_set.labels, self.config.audio), order, workers=0, pin_memory=False
+        )
+        log_mel = self.recognizer.log_mel
+        self.recognizer.normalizer.fit(log_mel(batch.waves.to(self.device), batch.wave_lens) for batch in plain)
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the state is saved.
+            TrainingError: too many steps in a row had a non-finite loss or gradient.
+        """
+        position = self.position
+        batches_done = self.order_length() * position.epoch + position.batch
+        with (
+            Progress(self.total_steps, "batch", done=batches_done) as self.progress,
+            SummaryWriter(str(self.out / "tensorboard"), purge_step=position.step) as self.board,
+            _stop_requests() as self.stop_request,
+        ):
+            self._drop_metrics_after(position.step)
+            self._print_header()
+            self.started = time.perf_counter() - position.elapsed_s
+            self.saved = time.perf_counter()
+            while position.epoch < self.config.train.epochs:
+                self._train_epoch()
+                self._end_epoch()
+
+    def order_length(self) -> int:
+        """Batches in an epoch (of the first: jitter moves later ones by one or two)."""
+        return self.total_steps // self.config.train.epochs
+
+    def _train_epoch(self) -> None:
+        position = self.position
+        self.order.epoch, self.order.start = position.epoch, position.batch
+        self.recognizer.train()
+        started, audio_s = time.perf_counter(), 0.0
+        for batch in self.batches:
+            loss = self._step(batch)
+            batch_audio_s = int(batch.wave_lens.sum()) / self.config.audio.sample_rate_hz
+            audio_s += batch_audio_s
+            position.audio_s += batch_audio_s
+            position.batch += 1
+            self.speed = audio_s / (time.perf_counter() - started)
+            self.progress.step(self._postfix(loss))
+            self._save_if_asked()
+        position.epoch, position.batch = position.epoch + 1, 0
+
+    def _step(self, batch: Batch) -> float:
+        """One optimiser step; returns the batch's loss. A non-finite one is skipped, counted and named."""
+        config, position = self.config.train, self.position
+        rate = learning_rate(position.step, self.total_steps, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        moved = batch.to(self.device)
+        augment = None if moved.draws is None else (self.augment, moved.draws)
+        use_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
+            log_probs, lens = self.recognizer(moved.waves, moved.wave_lens, augment)
+        losses = ctc_losses(log_probs, lens, moved.labels, moved.label_lens)
+        loss = mean_loss(losses, moved.label_lens, config.loss_per)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.recognizer.parameters(), config.grad_clip)
+        position.step += 1
+        loss_value, norm_value = loss.item(), norm.item()
+        if math.isfinite(loss_value) and math.isfinite(norm_value):
+            self.optimizer.step()
+            self._update_average()
+            position.skipped_in_a_row = 0
+            position.loss_sum += losses.sum().item()
+            position.loss_count += len(batch.ids)
+            self.board.add_scalar("train/loss", loss_value, position.step)
+            self.board.add_scalar("train/gradient_norm", norm_value, position.step)
+            self.board.add_scalar("train/learning_rate", rate, position.step)
+            return loss_value
+        self._skip(batch, loss_value, norm_value)
+        return loss_value
+
+    def _skip(self, batch: Batch, loss: float, norm: float) -> None:
+        position = self.position
+        position.skipped += 1
+        position.skipped_in_a_row += 1
+        self._log({"event": "skipped", "step": position.step, "loss": loss, "gradient_norm": norm, "ids": batch.ids})
+        self.progress.line(f"step {position.step} skipped: loss {loss}, gradient norm {norm}; ids in {METRICS_FILE}")
+        if position.skipped_in_a_row >= self.config.train.max_bad_steps:
+            raise TrainingError(
+                f"{position.skipped_in_a_row} steps in a row had a non-finite loss or gradient (last: loss {loss}, "
+                f"gradient norm {norm}, utterances {', '.join(batch.ids[:3])} ...); a lower train.learning_rate or "
+                "train.grad_clip may help"
+            )
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Early on the average follows faster, or it would hold the random initialisation for long.
+        decay = min(self.config.train.ema_decay, self.position.step / (10 + self.position.step))
+        if self.config.train.ema_decay == 0:
+            decay = 0.0
+        for mean, parameter in zip(self.average.parameters(), self.recognizer.parameters(), strict=True):
+            mean.lerp_(parameter, 1 - decay)
+
+    def _end_epoch(self) -> None:
+        position, config = self.position, self.config.train
+        facts: dict[str, Any] = {
+            "event": "epoch",
+            "epoch": position.epoch,
+            "step": position.step,
+            "train_loss": position.loss_sum / max(1, position.loss_count),
+            "learning_rate": learning_rate(position.step - 1, self.total_steps, config),
+            "audio_hours_per_hour": self.speed,
+            "skipped_steps": position.skipped,
+        }
+        position.loss_sum, position.loss_count = 0.0, 0
+        if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
+            facts |= self._evaluate()
+        position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
+        self._save()
+        self._log(facts)
+        self._report_epoch(facts)
+        if self.stop_request:
+            self._interrupt()
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Score dev with the averaged weights and keep them when they are the best so far."""
+        position = self.position
+        results, loss = self.dev.run(self.average)
+        scored = score(results)
+        errors = [scored.words.errors, scored.characters.errors]
+        if not position.best or errors < position.best:
+            position.best = errors
+            facts = {"epoch": position.epoch, "step": position.step, "dev_wer_percent": scored.words.percent}
+            checkpoint.save_weights(self.out, self.average.state_dict(), facts)
+        return {
+            "dev_loss": loss,
+            "dev_wer_percent": scored.words.percent,
+            "dev_cer_percent": scored.characters.percent,
+            "best": position.best == errors,
+        }
+
+    def _report_epoch(self, facts: dict[str, Any]) -> None:
+        for name, value in facts.items():
+            if isinstance(value, float):
+                self.board.add_scalar(f"epoch/{name}", value, self.position.step)
+        left_s = facts["elapsed_s"] * (self.config.train.epochs / self.position.epoch - 1)
+        dev = ""
+        if "dev_wer_percent" in facts:
+            self.dev_wer = f"{facts['dev_wer_percent']:.2f}%"
+            star = " *" if facts["best"] else ""
+            dev = f"dev loss {facts['dev_loss']:.3f} WER {self.dev_wer} CER {facts['dev_cer_percent']:.2f}%{star}  "
+        self.progress.line(
+            f"epoch {self.position.epoch}/{self.config.train.epochs}  loss {facts['train_loss']:.3f}  {dev}"
+            f"{self.speed:.0f} h/h  {clock(facts['elapsed_s'])} elapsed, {clock(left_s)} left"
+        )
+
+    def _postfix(self, loss: float) -> dict[str, str]:
+        dev = getattr(self, "dev_wer", "-")
+        return {"epoch": str(self.position.epoch + 1), "loss": f"{loss:.3f}", "dev WER": dev, "h/h": f"{self.speed:.0f}"}
+
+    def _print_header(self) -> None:
+        audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
+        dropped = sum(self.unknown.values())
+        lines = [
+            f"training on {audio}; dev {len(self.dev.utterances)} utterances; {len(self.recognizer.tokenizer)} tokens; "
+            f"{parameters_of(self.recognizer) / 1e6:.2f} M parameters; {self.device}; run folder {self.out}",
+        ]
+        if self.left_out:
+            lines.append(f"{self.left_out} unusable utterances left out, listed in {self.out / SKIPPED_FILE}")
+        if dropped:
+            symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in self.unknown.most_common(10))
+            lines.append(f"{dropped} out-of-vocabulary symbols dropped: {symbols}")
+        if self.position.step:
+            lines.append(f"resuming at epoch {self.position.epoch + 1}, step {self.position.step}")
+        for line in lines:
+            self.progress.line(line)
+
+    def _save_if_asked(self) -> None:
+        if self.stop_request:
+            self._interrupt()
+        if time.perf_counter() - self.saved > 60 * self.config.train.checkpoint_minutes:
+            self._save()
+
+    def _interrupt(self) -> None:
+        self._save()
+        raise Interrupted(self.stop_request[0])
+
+    def _save(self) -> None:
+        self.position.elapsed_s = time.perf_counter() - self.started
+        save_state(self.out, self.position, self.recognizer, self.average, self.optimizer, self.data)
+        self.saved = time.perf_counter()
+
+    def _log(self, facts: dict[str, Any]) -> None:
+        with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def _drop_metrics_after(self, step: int) -> None:
+        """Forget what was logged after the state was saved: it will be logged again."""
+        path = self.out / METRICS_FILE
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            write_text_atomic(path, "".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
+
+
+def default_workers(device: torch.device) -> int:
+    """Loading processes when the configuration leaves the choice to us."""
+    cores = len(os.sched_getaffinity(0))
+    return min(8, cores - 1) if device.type == "cuda" else min(1, cores - 1)
+
+
+def _require_same(saved: Config, wanted: Config, out: Path) -> None:
+    from omegaconf import OmegaConf
+
+    free = {"train.device", "train.workers", "train.threads", "train.checkpoint_minutes"}
+    before, after = (OmegaConf.structured(item) for item in (saved, wanted))
+    from asr.config import keys
+
+    changed = [key for key in keys() if OmegaConf.select(before, key) != OmegaConf.select(after, key)]
+    changed = [key for key in changed if key not in free]
+    if changed:
+        found, old = OmegaConf.select(after, changed[0]), OmegaConf.select(before, changed[0])
+        raise ConfigError(f"{out}: cannot resume with {changed[0]}={found!r}, the run was started with {old!r}")
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of dying; the second SIGINT interrupts at once."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if number in received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous: dict[int, Callable[..., Any] | int | None] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,99 @@
+"""What stands between a manifest and training: labels for every utterance, and no utterance that cannot be learnt."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from asr.config import Config
+from asr.ctc import find_infeasible
+from asr.errors import ConfigError, TrainingError
+from asr.lengths import s_to_samples
+from asr.manifest import Utterance, read_manifest
+from asr.recognizer import Recognizer
+from asr.text import Tokenizer
+
+_SHOWN = 5  # unusable utterances named on the error line
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Utterances with their labels.
+
+    Attributes:
+        unknown: out-of-vocabulary symbols that `text.allow_oov` dropped, with their counts.
+    """
+
+    utterances: list[Utterance]
+    labels: list[list[int]]
+    unknown: Counter[str]
+
+    @property
+    def durations_s(self) -> list[float]:
+        """Duration of each utterance."""
+        return [utterance.duration for utterance in self.utterances]
+
+
+def read_utterances(path: str, key: str) -> list[Utterance]:
+    """Read the manifest that configuration key `key` names; ConfigError when it names none."""
+    if not path:
+        raise ConfigError(f"{key} is not set: give {key}=MANIFEST.jsonl (asr prepare makes one)")
+    return read_manifest(path)
+
+
+def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:
+    """Encode every transcript; a TextError names the utterance and the symbol."""
+    labels = [tokenizer.encode(utterance.text, where=f"utterance {utterance.id}") for utterance in utterances]
+    unknown: Counter[str] = Counter()
+    if tokenizer.config.allow_oov:
+        for utterance in utterances:
+            unknown.update(tokenizer.out_of_vocabulary(utterance.text))
+    return LabelledSet(list(utterances), labels, unknown)
+
+
+def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> dict[str, str]:
+    """Training utterances that cannot be learnt, each id with its reason.
+
+    Those longer than `train.max_utterance_s`, shorter than one frame, or with more labels than output frames at the
+    fastest speed of the augmentation (the CTC loss would be infinite).
+    """
+    fastest = max(config.augment.speeds, default=1.0)
+    rate_hz = config.audio.sample_rate_hz
+    samples = torch.tensor([int(s_to_samples(duration, rate_hz) / fastest) for duration in labelled.durations_s])
+    frames = recognizer.output_lengths(samples)
+    ids = [utterance.id for utterance in labelled.utterances]
+    reasons = {item.id: str(item) for item in find_infeasible(ids, frames.tolist(), labelled.labels)}
+    for utterance, length in zip(labelled.utterances, samples.tolist(), strict=True):
+        if utterance.duration > config.train.max_utterance_s:
+            limit = f"train.max_utterance_s={config.train.max_utterance_s:g}"
+            reasons[utterance.id] = f"utterance {utterance.id}: {utterance.duration:.2f} s, longer than {limit}"
+        elif length < recognizer.log_mel.fft_samples:
+            reasons[utterance.id] = f"utterance {utterance.id}: {utterance.duration:.3f} s, shorter than one frame"
+    return reasons
+
+
+def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config, listing: Path) -> LabelledSet:
+    """The set without its unusable utterances, which are listed in a file.
+
+    Raises:
+        TrainingError: there are some and `train.skip_unusable` is off, or nothing is left.
+    """
+    if not reasons:
+        return labelled
+    if not config.train.skip_unusable:
+        shown = "; ".join(list(reasons.values())[:_SHOWN])
+        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+        raise TrainingError(
+            f"{len(reasons)} of {len(labelled.utterances)} training utterances cannot be used "
+            f"(train.skip_unusable=true leaves them out): {shown}{more}"
+        )
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text("".join(reason + "\n" for reason in reasons.values()), encoding="utf-8")
+    kept = [place for place, utterance in enumerate(labelled.utterances) if utterance.id not in reasons]
+    if not kept:
+        raise TrainingError(f"no training utterance can be used; {listing} lists the reasons")
+    return LabelledSet(
+        [labelled.utterances[place] for place in kept], [labelled.labels[place] for place in kept], labelled.unknown
+    )

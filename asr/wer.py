@@ -1,0 +1,392 @@
+"""Scoring: hypotheses against references, as counts, bootstrap intervals and paired comparisons.
+
+Texts come in normalised (`asr.text.normalize`) and nothing is changed here: words are what stands between spaces, and
+the character error rate counts spaces as characters and every Unicode code point as one. Alignments are jiwer's. Where
+several alignments have the same, smallest number of errors, jiwer chooses how they split into substitutions,
+deletions and insertions; their sum does not depend on that choice.
+
+Rates, intervals and differences are in percent of the reference words or characters.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.errors import ScoringError
+from asr.files import write_text_atomic
+
+if TYPE_CHECKING:
+    from jiwer import AlignmentChunk
+
+Column = tuple[str | None, str | None]  # (reference word, hypothesis word); None is a gap
+
+RESAMPLES = 10_000
+_RESAMPLES_AT_ONCE = 1_000  # keeps the weights of 5,000 different clusters in 40 MB
+_SEED = 1
+_MIN_SPEAKERS = 5  # with fewer, resampling speakers says nothing useful about their spread
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was said in an utterance and what was recognised; one line of `hypotheses.jsonl`.
+
+    Attributes:
+        id: unique in its file.
+        speaker: speaker name, or None when unknown.
+        reference: normalised transcript; may be empty.
+        hypothesis: normalised recognised text; may be empty.
+        duration: length of the audio in seconds.
+    """
+
+    id: str
+    speaker: str | None
+    reference: str
+    hypothesis: str
+    duration: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Outcome of an alignment, in words or in characters."""
+
+    hits: int = 0
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+
+    @property
+    def reference(self) -> int:
+        """Length of the reference."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        """Edit distance."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def percent(self) -> float:
+        """Errors in percent of the reference; infinite when something was inserted into an empty reference."""
+        if self.reference == 0:
+            return math.inf if self.errors else 0.0
+        return 100 * self.errors / self.reference
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One utterance, its counts and its word alignment."""
+
+    result: Result
+    words: Counts
+    characters: Counts
+    alignment: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """All utterances of a test set and their sums."""
+
+    utterances: tuple[Scored, ...]
+    words: Counts
+    characters: Counts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval in percent, and what was resampled for it."""
+
+    low: float
+    high: float
+    unit: Literal["speaker", "utterance"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on the same references.
+
+    Attributes:
+        a: word counts of the first system.
+        b: word counts of the second system.
+        interval: of `difference_points`; None with fewer than two utterances.
+        p_value: two-sided; None with fewer than two utterances.
+        better: utterances on which b has fewer word errors than a.
+        worse: utterances on which b has more.
+        same: utterances on which both have equally many.
+    """
+
+    a: Counts
+    b: Counts
+    interval: Interval | None
+    p_value: float | None
+    better: int
+    worse: int
+    same: int
+
+    @property
+    def difference_points(self) -> float:
+        """WER of b minus WER of a in percentage points: negative when b is better."""
+        return 100 * (self.b.errors - self.a.errors) / self.a.reference
+
+
+def score(results: Sequence[Result]) -> Score:
+    """Align and count every utterance.
+
+    An empty hypothesis is all deletions; words recognised where the reference is empty are insertions.
+
+    Raises:
+        ScoringError: an id stands twice, or there is not one reference word.
+    """
+    import jiwer
+
+    _require_unique(results)
+    if not any(result.reference.strip(" ") for result in results):
+        raise ScoringError(f"the references of {len(results)} utterances hold no word; WER needs at least one")
+    # jiwer's default transforms trim and squeeze white space: these two only cut the text into pieces.
+    to_words = jiwer.Compose([jiwer.ReduceToListOfListOfWords(" ")])
+    to_characters = jiwer.Compose([jiwer.ReduceToListOfListOfChars()])
+    references = [result.reference for result in results]
+    hypotheses = [result.hypothesis for result in results]
+    words = jiwer.process_words(references, hypotheses, to_words, to_words)
+    characters = jiwer.process_characters(references, hypotheses, to_characters, to_characters)
+    utterances = tuple(
+        Scored(result, _count(word_chunks), _count(character_chunks), _columns(word_chunks, reference, hypothesis))
+        for result, word_chunks, character_chunks, reference, hypothesis in zip(
+            results, words.alignments, characters.alignments, words.references, words.hypotheses, strict=True
+        )
+    )
+    return Score(
+        utterances,
+        sum((utterance.words for utterance in utterances), Counts()),
+        sum((utterance.characters for utterance in utterances), Counts()),
+    )
+
+
+def wer_interval(scored: Score) -> Interval | None:
+    """Percentile bootstrap interval of the word error rate; None with fewer than two utterances.
+
+    10,000 resamples with a fixed seed. Utterances of one speaker tend to be hard or easy together, so whole speakers
+    are resampled when at least five are known (an utterance of unknown speaker then stands for itself), otherwise
+    utterances. A resample that drew no reference word has no error rate and is left out.
+    """
+    utterances = scored.utterances
+    if len(utterances) < 2:
+        return None
+    counts = np.array([(utterance.words.errors, utterance.words.reference) for utterance in utterances])
+    totals, unit = _by_cluster(counts, [utterance.result for utterance in utterances])
+    errors, reference = _resample(totals).T
+    return _interval(100 * errors / reference, unit)
+
+
+def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
+    """Compare two systems on the same utterances by a paired bootstrap of the difference in word error rate.
+
+    Each resample draws the same speakers or utterances (chosen as in `wer_interval`, by the speakers in `a`) for both
+    systems, so that what makes an utterance hard for both cancels out. See Bisani and Ney, "Bootstrap estimates for
+    confidence intervals in ASR performance evaluation", ICASSP 2004; their probability of improvement is the share of
+    resamples whose difference is below zero. The two-sided p-value is twice the smaller of the shares of resamples
+    with a difference <= 0 and >= 0, at most 1; one resample is added to both the count and the total, since 10,000
+    resamples cannot show a p-value of zero. With a handful of speakers or utterances it is too optimistic.
+
+    Raises:
+        ScoringError: the ids or references differ (the message names the first such id), an id stands twice, or there
+            is not one reference word.
+    """
+    score_a, score_b = score(a), score(_in_order_of(a, b))
+    pairs = [(one.words, two.words) for one, two in zip(score_a.utterances, score_b.utterances, strict=True)]
+    better = sum(two.errors < one.errors for one, two in pairs)
+    worse = sum(two.errors > one.errors for one, two in pairs)
+    interval, p_value = None, None
+    if len(pairs) >= 2:
+        counts = np.array([(two.errors - one.errors, one.reference) for one, two in pairs])
+        totals, unit = _by_cluster(counts, a)
+        difference, reference = _resample(totals).T
+        interval = _interval(100 * difference / reference, unit)
+        rarer = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
+        p_value = min(1.0, 2 * (rarer + 1) / (len(difference) + 1))
+    return Comparison(score_a.words, score_b.words, interval, p_value, better, worse, len(pairs) - better - worse)
+
+
+def write_hypotheses(path: Path | str, results: Iterable[Result]) -> None:
+    """Write `hypotheses.jsonl` atomically: one JSON object a line, with the keys of `Result`.
+
+    Raises:
+        ScoringError: an id stands twice.
+    """
+    results = list(results)
+    _require_unique(results)
+    lines = [json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) for result in results]
+    write_text_atomic(Path(path), "".join(line + "\n" for line in lines))
+
+
+def read_hypotheses(path: Path | str) -> list[Result]:
+    """Read what `write_hypotheses` wrote; blank lines are skipped.
+
+    Raises:
+        ScoringError: the file is missing or empty, a line is not a JSON object with exactly the keys of `Result`, a
+            value is of the wrong type or an id stands twice; the message names file and line.
+    """
+    path = Path(path)
+    try:
+        # Not splitlines(): JSON strings may hold U+2028 and other line separators unescaped.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot read hypotheses: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScoringError(f"{path}: hypotheses are not UTF-8 text (byte {error.start})") from error
+    results: list[Result] = []
+    line_of_id: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        result = _parse(line, where=f"{path}:{number}")
+        if result.id in line_of_id:
+            first = line_of_id[result.id]
+            raise ScoringError(f"{path}:{number}: id {result.id!r} was already used on line {first}")
+        line_of_id[result.id] = number
+        results.append(result)
+    if not results:
+        raise ScoringError(f"{path}: file holds no hypothesis")
+    return results
+
+
+def _parse(line: str, *, where: str) -> Result:
+    try:
+        # Every number here is a duration; as a float an absurdly long integer is just infinite.
+        record = json.loads(line, parse_int=float)
+    except json.JSONDecodeError as error:
+        raise ScoringError(f"{where}: not a JSON record: {error.msg} at column {error.colno}") from error
+    if not isinstance(record, dict):
+        raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    wanted = [item.name for item in fields(Result)]
+    for key in wanted:
+        if key not in record:
+            raise ScoringError(f"{where}: key {key!r} is missing")
+    for key in record:
+        if key not in wanted:
+            raise ScoringError(f"{where}: unknown key {key!r}; the keys are {', '.join(wanted)}")
+    for key in ("id", "reference", "hypothesis"):
+        _require_text(record[key], key, where)
+    if record["speaker"] is not None:
+        _require_text(record["speaker"], "speaker", where)
+    for key in ("id", "speaker"):
+        if record[key] is not None and not record[key].strip():
+            raise ScoringError(f"{where}: {key} is empty")
+    duration = record["duration"]
+    if not isinstance(duration, float) or not 0 <= duration < math.inf:
+        raise ScoringError(f"{where}: duration must be a number of seconds, at least 0, found {duration!r}")
+    return Result(**record)
+
+
+def _require_text(value: Any, key: str, where: str) -> None:
+    if not isinstance(value, str):
+        raise ScoringError(f"{where}: {key} must be a string, found {value!r}")
+    # Half of a surrogate pair, which a JSON escape can smuggle in, cannot be written to a report.
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ScoringError(f"{where}: {key} must be valid Unicode, found {value!a}")
+
+
+def _require_unique(results: Iterable[Result]) -> None:
+    twice = [name for name, times in Counter(result.id for result in results).items() if times > 1]
+    if twice:
+        raise ScoringError(f"id {twice[0]!r} stands more than once among the hypotheses")
+
+
+def _in_order_of(a: Sequence[Result], b: Sequence[Result]) -> list[Result]:
+    """The results of `b` in the order of `a`, after checking that they fit together."""
+    _require_unique(b)
+    of_id = {result.id: result for result in b}
+    for result in a:
+        if result.id not in of_id:
+            raise ScoringError(f"id {result.id!r} is missing from the second hypotheses")
+        other = of_id[result.id].reference
+        if other != result.reference:
+            raise ScoringError(
+                f"id {result.id!r} has reference {result.reference!r} in the first hypotheses, {other!r} in the second"
+            )
+    known = {result.id for result in a}
+    for result in b:
+        if result.id not in known:
+            raise ScoringError(f"id {result.id!r} is missing from the first hypotheses")
+    return [of_id[result.id] for result in a]
+
+
+def _count(chunks: "Sequence[AlignmentChunk]") -> Counts:
+    lengths: Counter[str] = Counter()
+    for chunk in chunks:
+        # Both sides are equally long, or one of them is empty.
+        lengths[chunk.type] += max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+    return Counts(lengths["equal"], lengths["substitute"], lengths["delete"], lengths["insert"])
+
+
+def _columns(
+    chunks: "Sequence[AlignmentChunk]", reference: Sequence[str], hypothesis: Sequence[str]
+) -> tuple[Column, ...]:
+    columns: list[Column] = []
+    for chunk in chunks:
+        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "delete":
+            columns += [(word, None) for word in said]
+        elif chunk.type == "insert":
+            columns += [(None, word) for word in heard]
+        else:
+            columns += zip(said, heard, strict=True)
+    return tuple(columns)
+
+
+def _by_cluster(
+    counts: npt.NDArray[np.int64], results: Sequence[Result]
+) -> tuple[npt.NDArray[np.int64], Literal["speaker", "utterance"]]:
+    """Sum the (utterances, columns) counts over what is resampled together."""
+    if len({result.speaker for result in results if result.speaker is not None}) < _MIN_SPEAKERS:
+        return counts, "utterance"
+    # The flag keeps a speaker apart from an utterance whose id looks like the speaker's name.
+    names = [(result.speaker is None, result.id if result.speaker is None else result.speaker) for result in results]
+    row_of = {name: row for row, name in enumerate(dict.fromkeys(names))}
+    totals = np.zeros((len(row_of), counts.shape[1]), dtype=np.int64)
+    np.add.at(totals, [row_of[name] for name in names], counts)
+    return totals, "speaker"
+
+
+def _resample(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Sums over clusters drawn with replacement, as many as there are.
+
+    Args:
+        totals: (clusters, columns) counts of each cluster; the last column is the reference words.
+
+    Returns:
+        (resamples, columns) sums, without the resamples that drew no reference word.
+    """
+    # Clusters with equal counts are interchangeable: draw how often each different row occurs. It is much less work
+    # than drawing every cluster, and the result does not depend on the order of the utterances.
+    different, times = np.unique(totals, axis=0, return_counts=True)
+    generator = np.random.default_rng(_SEED)
+    shares = times / len(totals)
+    sums = np.concatenate(
+        [
+            generator.multinomial(len(totals), shares, size=_RESAMPLES_AT_ONCE) @ different
+            for _ in range(RESAMPLES // _RESAMPLES_AT_ONCE)
+        ]
+    )
+    kept: npt.NDArray[np.int64] = sums[sums[:, -1] > 0]
+    return kept
+
+
+def _interval(percents: npt.NDArray[np.float64], unit: Literal["speaker", "utterance"]) -> Interval:
+    low, high = np.quantile(percents, [0.025, 0.975])
+    return Interval(float(low), float(high), unit)

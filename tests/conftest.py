@@ -1,0 +1,27 @@
+"""What all tests share: one thread for each library, hypothesis' profile, the folder of real recordings."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA_VARIABLE = "ASR_TEST_DATA"
+
+# Before torch is imported: the tests' arrays are too small to share out, and results must not vary with the cores.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+# No deadline: the first example of a numba kernel pays for its compilation.
+settings.register_profile("asr", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("asr")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of published corpora as they are distributed; a test that wants it is skipped where there is none."""
+    folder = Path(os.environ.get(DATA_VARIABLE, ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}; {DATA_VARIABLE} names the folder of the corpora")
+    return folder
