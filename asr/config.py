@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from asr.errors import ConfigError
 
@@ -213,20 +213,14 @@ def to_yaml(config: Config) -> str:
     return str(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-def keys(cls: type = Config, prefix: str = "") -> list[str]:
-    """All dotted keys of the configuration, in order."""
-    names: list[str] = []
-    for item in fields(cls):
-        if isinstance(item.type, type) and is_dataclass(item.type):
-            names += keys(item.type, f"{prefix}{item.name}.")
-        else:
-            names.append(prefix + item.name)
-    return names
-
-
-def choices(cls: type, name: str) -> tuple[Any, ...]:
-    """The values that a `Literal` field allows."""
-    return next(get_args(item.type) for item in fields(cls) if item.name == name)
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value of the configuration by its dotted key, in order."""
+    values: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        key = prefix + item.name
+        values |= flatten(value, key + ".") if is_dataclass(value) else {key: value}
+    return values
 
 
 def _explain(error: Exception) -> str:
@@ -235,7 +229,7 @@ def _explain(error: Exception) -> str:
     reason = re.sub(r"\s+", " ", str(error).split("full_key:")[0]).strip()
     if not full_key or "not in" not in reason:
         return f"{full_key}: {reason}" if full_key else reason
-    known = keys()
+    known = list(flatten(Config()))
     rooms = sorted({key.split(".")[0] for key in known})
     room_of = {key.rsplit(".", 1)[-1]: key for key in known}
     leaf = full_key.rsplit(".", 1)[-1]

@@ -43,3 +43,11 @@ class DecodeError(AsrError):
 
 class ScoringError(AsrError):
     """Hypotheses and references that cannot be scored together."""
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal after saving its state; the message says how to go on."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -93,5 +93,11 @@ def load_state(
     return Position(**facts["position"])
 
 
+def is_finished(folder: Path, epochs: int) -> bool:
+    """Whether the run in `folder` was trained to its last epoch."""
+    path = folder / STATE_FILE
+    return path.exists() and load_tensors(path)[1]["position"]["epoch"] >= epochs
+
+
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

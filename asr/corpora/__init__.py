@@ -1,7 +1,7 @@
 """Corpora: one reader for each published layout, and `prepare`, which turns a corpus into manifests."""
 
 from asr.corpora.common import Corpus
-from asr.corpora.prepare import prepare
+from asr.corpora.preparation import prepare
 from asr.corpora.registry import CORPORA
 from asr.corpora.summary import SUMMARY_FILE, SplitSummary, Summary
 

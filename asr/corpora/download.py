@@ -171,9 +171,8 @@ def _check_sum(url: str, path: Path, sha256: str | None, md5: str | None) -> Non
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
         if digest.hexdigest() != wanted.lower():
-            raise CorpusError(
-                f"{url}: {path} has {name} {digest.hexdigest()}, wanted {wanted}; remove any copy and run again, or {_ADVICE}"
-            )
+            found = f"{path} has {name} {digest.hexdigest()}, wanted {wanted}"
+            raise CorpusError(f"{url}: {found}; remove any copy and run again, or {_ADVICE}")
 
 
 @contextmanager

@@ -36,7 +36,8 @@ def is_unpacked(folder: Path) -> bool:
 def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS) -> Path:
     """Unpack an archive into a new folder, which appears only when it is whole.
 
-    While the work goes on its files are in a hidden folder beside it. Nothing is done when the folder was already unpacked from an archive of this name and size.
+    While the work goes on the files are in a hidden folder beside it. Nothing is done when the folder was already
+    unpacked from an archive of this name and size.
 
     Args:
         archive: tar or zip file; the kind is told from its content, not its name.

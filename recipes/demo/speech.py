@@ -44,8 +44,8 @@ ACCENTS = ["en", "en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd",
 # Whispering, croaking and robot-like variants are left out, and those that clip inside the synthesiser. Of variants
 # that are near copies of one another there is one at most.
 VARIANTS = {
-    "train": "m1 m3 m4 m6 f1 f2 f4 Alex Annie Denis Gene Michael Mike Nguyen Reed adam belinda".split()
-    + "max norbert pablo quincy steph".split(),
+    "train": "m1 m3 m4 m6 f1 f2 f4 Alex Annie Denis Gene Michael Mike Nguyen Reed adam "
+    "belinda max norbert pablo quincy steph".split(),
     "dev": "m8 f5 john marcelo".split(),
     "test": "m2 m5 m7 f3 edward linda robert shelby".split(),
 }
@@ -61,10 +61,8 @@ COMMANDS: Sequence[Sequence[Sequence[str]]] = (
 )
 
 # espeak-ng's speak_lib.h
-_SYNCHRONOUS = 2
-_DO_NOT_EXIT = 0x8000  # return an error when the data is missing, instead of ending the process
-_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
-_UTF8, _BY_CHARACTER = 1, 1
+_SYNCHRONOUS, _DO_NOT_EXIT = 2, 0x8000  # the second: report missing data, instead of ending the process
+_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP, _UTF8, _BY_CHARACTER = 1, 2, 3, 4, 7, 1, 1
 _VOLUME_PERCENT = 60  # at the default of 100 the louder variants clip inside the library
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 

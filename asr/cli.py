@@ -1,0 +1,212 @@
+"""`asr`: the command line. Heavy imports stand inside the commands, so that help is instant."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import asr
+from asr.errors import AsrError, ConfigError, Interrupted
+
+FAILED = 2  # nothing could be done
+PARTLY_FAILED = 1  # some of many files failed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 some files failed, 2 bad input, 128 + n stopped by signal n."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: arguments.run(arguments))
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run `command` and turn the project's errors into one line and exit code 2."""
+    try:
+        return command()
+    except AsrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signal
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as in `asr ... | head`
+        sys.stderr.close()
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="asr", description="Train, run and score speech recognisers (BLSTM and CTC).")
+    parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_prepare(commands.add_parser("prepare", help="turn a published corpus or your own recordings into manifests"))
+    _add_train(commands.add_parser("train", help="train a model"))
+    _add_evaluate(commands.add_parser("evaluate", help="recognise a manifest and score it"))
+    _add_transcribe(commands.add_parser("transcribe", help="turn audio files into text"))
+    _add_compare(commands.add_parser("compare", help="test the difference between two systems"))
+    _add_config(commands.add_parser("config", help="show the configuration that a file and overrides give"))
+    return parser
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", help="an4, yesno, digits, librispeech, ljspeech, kaldi or csv")
+    parser.add_argument("--source", type=Path, help="archive or folder (default: download from the official address)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the manifests")
+    parser.add_argument("--dev-share", type=float, default=0.1, help="share of training speakers for dev (%(default)s)")
+    parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the speakers held out (%(default)s)")
+    parser.add_argument("--allow-partial", action="store_true", help="accept a corpus with other counts than published")
+    parser.add_argument("options", nargs="*", metavar="key=value", help="what the corpus takes, as train_parts=dev-clean")
+    parser.set_defaults(run=_prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from asr.corpora import prepare
+
+    summary = prepare(
+        arguments.corpus,
+        source=arguments.source,
+        out=arguments.out,
+        dev_share=arguments.dev_share,
+        test_share=arguments.test_share,
+        seed=arguments.seed,
+        allow_partial=arguments.allow_partial,
+        **_pairs(arguments.options),
+    )
+    print(summary.render())
+    return 0
+
+
+def _pairs(options: Sequence[str]) -> dict[str, str]:
+    for option in options:
+        if "=" not in option:
+            raise ConfigError(f"option {option!r} is not of the form key=value")
+    return dict(option.split("=", 1) for option in options)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("conf", type=Path, nargs="?", help="YAML configuration")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/<name of the configuration>)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    parser.set_defaults(run=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from asr import checkpoint, config
+    from asr.train import Trainer
+
+    conf, overrides = arguments.conf, list(arguments.overrides)
+    if conf is not None and "=" in conf.name:  # asr train --resume RUN key=value
+        conf, overrides = None, [str(arguments.conf), *overrides]
+    if arguments.resume is not None:
+        if conf is not None or arguments.out is not None:
+            raise ConfigError("--resume RUN brings its own configuration and folder; leave CONF and --out away")
+        out = arguments.resume
+        checkpoint.load_config(out)  # a clear error when RUN is no run folder
+        settings = config.load(out / checkpoint.CONFIG_FILE, overrides)
+    else:
+        if conf is None:
+            raise ConfigError("give a configuration (asr train conf/NAME.yaml) or --resume RUN")
+        out = arguments.out or Path("runs") / conf.stem
+        settings = config.load(conf, overrides)
+    Trainer(settings, out, resume=arguments.resume is not None).run()
+    print(f"trained: {out}")
+    return 0
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path, help="what to recognise, with reference texts")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument("--out", type=Path, help="folder for hypotheses.jsonl and report.txt (RUN/<manifest's name>)")
+    _add_compute(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from asr import checkpoint
+    from asr.evaluate import Evaluation, write_results
+    from asr.manifest import read_manifest
+    from asr.recognizer import pick_device
+
+    recognizer = checkpoint.load(arguments.model, pick_device(arguments.device))
+    utterances = read_manifest(arguments.manifest)
+    results, _ = Evaluation(utterances, recognizer, batch_s=arguments.batch_s).run(recognizer)
+    out = arguments.out or arguments.model / arguments.manifest.stem
+    print(write_results(out, results).split("\n", 1)[0])
+    print(f"{out}: hypotheses.jsonl, report.txt", file=sys.stderr)
+    return 0
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    parser.add_argument("--batch-s", type=float, default=120.0, help="padded seconds of audio in a batch (%(default)s)")
+
+
+def _add_transcribe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", nargs="+", help="audio files, and folders to search for audio files")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--format", choices=("txt", "json"), default="txt", help="a line a file: path TAB text, or JSON (%(default)s)"
+    )
+    _add_compute(parser)
+    parser.set_defaults(run=_transcribe)
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    from asr import checkpoint
+    from asr.recognizer import pick_device
+    from asr.transcribe import Failure, find_audio, transcribe
+
+    recognizer = checkpoint.load(arguments.model, pick_device(arguments.device))
+    paths = find_audio(arguments.audio)
+    failed = 0
+    for result in transcribe(recognizer, paths, batch_s=arguments.batch_s):
+        if isinstance(result, Failure):
+            failed += 1
+            print(f"error: {result.error}", file=sys.stderr)
+        elif arguments.format == "json":
+            facts = {"audio_filepath": str(result.path), "duration": round(result.duration, 3), "text": result.text}
+            print(json.dumps(facts, ensure_ascii=False), flush=True)
+        else:
+            print(f"{result.path}\t{result.text}", flush=True)
+    if failed == len(paths):
+        return FAILED
+    return PARTLY_FAILED if failed else 0
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, help="hypotheses.jsonl of one system")
+    parser.add_argument("b", type=Path, help="hypotheses.jsonl of the other, on the same references")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from asr.report import render_comparison
+    from asr.wer import compare, read_hypotheses
+
+    comparison = compare(read_hypotheses(arguments.a), read_hypotheses(arguments.b))
+    print(render_comparison(comparison, str(arguments.a), str(arguments.b)), end="")
+    return 0
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("conf", type=Path, nargs="?", help="YAML configuration (default: the built-in values)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.set_defaults(run=_config)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from asr import config
+
+    conf, overrides = arguments.conf, list(arguments.overrides)
+    if conf is not None and "=" in conf.name:
+        conf, overrides = None, [str(arguments.conf), *overrides]
+    print(config.to_yaml(config.load(conf, overrides)), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Audio files to transcripts; an unusable file becomes a failure and never stops the others."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from asr import audio
+from asr.errors import AsrError, AudioError
+from asr.recognizer import Recognizer, pad_waves
+
+# Files are read, sorted by length and decoded in windows of this much audio, then come back in the order given.
+WINDOW_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was recognised in one file.
+
+    Attributes:
+        path: the file, as given.
+        text: recognised text, perhaps empty.
+        duration: seconds of audio.
+    """
+
+    path: Path
+    text: str
+    duration: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be transcribed, and why, on one line that names it."""
+
+    path: Path
+    error: AsrError
+
+
+def find_audio(paths: Iterable[Path | str]) -> list[Path]:
+    """The files named, and for a folder every audio file below it, sorted.
+
+    Raises:
+        AudioError: a folder holds no audio file. (A missing file is left to `transcribe`, so that others go on.)
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(child for child in path.rglob("*") if child.suffix.lower() in audio.SUFFIXES)
+        if not inside:
+            raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(audio.SUFFIXES)})")
+        found += inside
+    return found
+
+
+def transcribe(
+    recognizer: Recognizer, paths: Sequence[Path], *, batch_s: float = 120.0
+) -> Iterator[Transcript | Failure]:
+    """Transcribe files greedily.
+
+    Args:
+        recognizer: a loaded model, on the device to compute on.
+        paths: audio files.
+        batch_s: padded seconds of audio in a batch; one longer file is a batch of its own.
+
+    Yields:
+        A Transcript or a Failure for each path, in the order given.
+    """
+    window: list[Path] = []
+    waves: dict[int, Tensor] = {}
+    failures: dict[int, AsrError] = {}
+    rate_hz = recognizer.config.audio.sample_rate_hz
+    for path in paths:
+        try:
+            waves[len(window)] = _load(path, recognizer)
+        except AsrError as error:
+            failures[len(window)] = error
+        window.append(path)
+        if sum(map(len, waves.values())) > WINDOW_S * rate_hz:
+            yield from _decode(recognizer, window, waves, failures, batch_s)
+            window, waves, failures = [], {}, {}
+    yield from _decode(recognizer, window, waves, failures, batch_s)
+
+
+def _load(path: Path, recognizer: Recognizer) -> Tensor:
+    wave = audio.load(path, recognizer.config.audio)
+    shortest = recognizer.log_mel.fft_samples
+    if len(wave) < shortest:
+        raise AudioError(f"{path}: {len(wave)} samples of audio are shorter than one frame of {shortest}")
+    return wave
+
+
+def _decode(
+    recognizer: Recognizer,
+    window: Sequence[Path],
+    waves: dict[int, Tensor],
+    failures: dict[int, AsrError],
+    batch_s: float,
+) -> Iterator[Transcript | Failure]:
+    rate_hz = recognizer.config.audio.sample_rate_hz
+    texts: dict[int, str] = {}
+    batch: list[int] = []
+    for place in sorted(waves, key=lambda place: -len(waves[place])):
+        # Longest first, so the first of a batch sets its padded length.
+        if batch and len(waves[batch[0]]) * (len(batch) + 1) > batch_s * rate_hz:
+            texts.update(_transcribe_batch(recognizer, waves, batch))
+            batch = []
+        batch.append(place)
+    if batch:
+        texts.update(_transcribe_batch(recognizer, waves, batch))
+    for place, path in enumerate(window):
+        if place in failures:
+            yield Failure(path, failures[place])
+        else:
+            yield Transcript(path, texts[place], len(waves[place]) / rate_hz)
+
+
+def _transcribe_batch(recognizer: Recognizer, waves: dict[int, Tensor], batch: Sequence[int]) -> dict[int, str]:
+    padded, lens = pad_waves([waves[place] for place in batch])
+    hypotheses = recognizer.transcribe_waves(padded.to(recognizer.device), lens)
+    return {place: hypothesis.text for place, hypothesis in zip(batch, hypotheses, strict=True)}

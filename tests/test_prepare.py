@@ -1,0 +1,292 @@
+"""What every corpus goes through: checks, held-out splits, the summary; and the published corpora where present."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from asr.corpora import CORPORA, prepare
+from asr.corpora.common import Archive, Corpus, find_root
+from asr.corpora.split import hold_out
+from asr.errors import CorpusError
+from asr.manifest import Utterance, read_manifest
+from fake_corpora import audio, ids, make_digits, pack, texts, write
+
+# --- any reader -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"RIFF, and then nothing"), "a.wav: cannot read the header of .*a.wav"),
+        (lambda path: audio(path, 0.0), "a.wav holds 0 samples, wanted at least 1"),
+        (lambda path: path.mkdir(), "audio file .*a.wav is missing"),
+    ],
+)
+def test_unusable_audio(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
+    make(tmp_path / "a.wav")
+    with pytest.raises(CorpusError, match=message):
+        prepare("csv", source=write(tmp_path / "my.csv", "audio,text", "a.wav,yes"), out=tmp_path / "out")
+
+
+def test_text_files_must_be_utf8(tmp_path: Path) -> None:
+    table = tmp_path / "my.csv"
+    table.write_bytes(b"audio,text\na.wav,\xe9t\xe9\n")
+    with pytest.raises(CorpusError, match=r"my.csv: not UTF-8 text \(byte 17\)"):
+        prepare("csv", source=table, out=tmp_path / "out")
+
+
+# --- holding out ------------------------------------------------------------------------------------------------------
+
+
+def speech(speakers: Mapping[str | None, int]) -> list[Utterance]:
+    return [
+        Utterance(f"{speaker}-{number}", Path("a.wav"), 1.0, "text", speaker=speaker)
+        for speaker, count in speakers.items()
+        for number in range(count)
+    ]
+
+
+def test_hold_out_takes_whole_speakers() -> None:
+    utterances = speech({f"s{number}": number + 1 for number in range(20)})
+    rest, held, note = hold_out(utterances, split="dev", share=0.1, seed=0)
+    taken = {utterance.speaker for utterance in held}
+    assert len(taken) == 2
+    assert sorted([*rest, *held], key=utterances.index) == utterances
+    assert taken.isdisjoint({utterance.speaker for utterance in rest})
+    assert note == "dev is 2 of 20 training speakers (share 0.1, seed 0)"
+
+
+def test_hold_out_depends_on_the_seed_and_on_nothing_else() -> None:
+    utterances = speech({f"s{number}": 1 for number in range(50)})
+    _, first, _ = hold_out(utterances, split="dev", share=0.1, seed=0)
+    _, again, _ = hold_out(utterances[::-1], split="dev", share=0.1, seed=0)
+    _, other, _ = hold_out(utterances, split="dev", share=0.1, seed=1)
+    _, test, _ = hold_out(utterances, split="test", share=0.1, seed=0)
+    assert again == first[::-1]
+    assert other != first
+    assert test != first
+
+
+@pytest.mark.parametrize("speakers", [{"a": 10, "b": 10}, {"a": 5, "b": 5, "c": 5, None: 5}])
+def test_hold_out_by_utterance(speakers: dict[str | None, int]) -> None:
+    rest, held, note = hold_out(speech(speakers), split="dev", share=0.1, seed=0)
+    assert (len(rest), len(held)) == (18, 2)
+    assert "not speaker-disjoint" in note
+
+
+def test_hold_out_leaves_something_to_train_on() -> None:
+    _, held, _ = hold_out(speech({"a": 1, "b": 1, "c": 1}), split="dev", share=0.01, seed=0)
+    assert len(held) == 1
+    with pytest.raises(CorpusError, match="none would be left"):
+        hold_out(speech({"a": 1}), split="dev", share=0.1, seed=0)
+
+
+# --- prepare ----------------------------------------------------------------------------------------------------------
+
+
+def test_summary(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav", 1.8)
+    audio(tmp_path / "b.wav", 1.8)
+    write(tmp_path / "train.csv", "audio,text,speaker", "a.wav,go on go,ann", "b.wav,stop,bob")
+    summary = prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {
+        "corpus": "csv",
+        "source": str(tmp_path),
+        "partial": False,
+        "notes": [],
+        "splits": {
+            "train": {
+                "utterances": 2,
+                "hours": 0.001,
+                "words": 4,
+                "vocabulary": 3,
+                "characters": 12,
+                "alphabet": " gnopst",
+                "speakers": 2,
+            }
+        },
+    }
+    assert summary.render() == (
+        f"csv from {tmp_path}\n"
+        "split  utterances  hours  words  vocabulary  characters  alphabet  speakers\n"
+        "train           2   0.00      4           3          12         7         2"
+    )
+
+
+def test_an_archive_is_unpacked_once_below_the_manifests(tmp_path: Path) -> None:
+    archive = pack(make_digits(tmp_path / "fsdd"), tmp_path / "fsdd.tar.gz")
+    out = tmp_path / "out"
+    prepare("digits", source=archive, out=out, allow_partial=True)
+    recording = out / "source" / "fsdd" / "fsdd" / "recordings" / "7_ann_10.wav"
+    assert "7_ann_10" in ids(out / "train.jsonl")
+    before = recording.stat().st_mtime_ns
+    prepare("digits", source=archive, out=out, allow_partial=True)
+    assert recording.stat().st_mtime_ns == before
+
+
+def test_test_share(tmp_path: Path) -> None:
+    rows = [f"{speaker}{take}.wav,go,{speaker}" for speaker in "abcdefghij" for take in range(2)]
+    for row in rows:
+        audio(tmp_path / row.split(",")[0], 0.01)
+    table = write(tmp_path / "my.csv", "audio,text,speaker", *rows)
+    summary = prepare("csv", source=table, out=tmp_path / "out", test_share=0.2, dev_share=0.25)
+    assert {name: split.speakers for name, split in summary.splits.items()} == {"train": 6, "dev": 2, "test": 2}
+    assert sum(split.utterances for split in summary.splits.values()) == 20
+
+
+def test_what_was_prepared_before_survives_a_failure(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    table = write(tmp_path / "my.csv", "audio,text", "a.wav,yes")
+    prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    write(table, "audio,text", "none.wav,yes")
+    with pytest.raises(CorpusError, match="missing"):
+        prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    assert ids(tmp_path / "out" / "train.jsonl") == {"a"}
+    assert (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_foreign_summary_is_not_overwritten(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    table = write(tmp_path / "my.csv", "audio,text", "a.wav,yes")
+    write(tmp_path / "out" / "summary.json", "[]")
+    with pytest.raises(CorpusError, match="not a summary of a prepared corpus"):
+        prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "arguments", "message"),
+    [
+        ("an5", {}, "there is no corpus 'an5'; did you mean 'an4'?"),
+        ("switchboard", {}, "there is no corpus 'switchboard'; there are an4, yesno, digits, "),
+        ("an4", {"held_out_speaker": "x"}, "corpus an4 has no option 'held_out_speaker'; it takes no options"),
+        ("digits", {"speaker": "x"}, "corpus digits has no option 'speaker'; it takes held_out_speaker"),
+        ("an4", {"dev_share": 1.0}, "dev_share must be at least 0 and below 1, found 1.0"),
+        ("an4", {"source": Path("/nonexistent/an4.tar.gz")}, "/nonexistent/an4.tar.gz: the source does not exist"),
+        ("kaldi", {"source": None}, "corpus kaldi has no official address; give --source PATH"),
+        ("csv", {"source": None}, "corpus csv has no official address; give --source PATH"),
+        ("an4", {}, "found no etc/an4_train.fileids"),
+        ("yesno", {}, "found no recordings like"),
+        ("digits", {}, "found no recordings/"),
+        ("librispeech", {}, "found no LibriSpeech part"),
+        ("ljspeech", {}, "found no metadata.csv"),
+        ("kaldi", {}, "found no data folder"),
+        ("csv", {}, "found no CSV file"),
+        ("csv", {"source": Path(__file__)}, "no tar or zip archive"),
+    ],
+)
+def test_wrong_calls(tmp_path: Path, corpus: str, arguments: dict[str, object], message: str) -> None:
+    source = tmp_path / "empty"
+    source.mkdir()
+    with pytest.raises(CorpusError) as caught:
+        prepare(corpus, **{"source": source, "out": tmp_path / "out", **arguments})  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_test_share_needs_a_corpus_without_a_test_split(tmp_path: Path) -> None:
+    source = make_digits(tmp_path / "fsdd")
+    with pytest.raises(CorpusError, match="only a corpus with no test split"):
+        prepare("digits", source=source, out=tmp_path / "out", allow_partial=True, test_share=0.1)
+
+
+def test_find_root_refuses_to_choose(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / name / "mark")
+    with pytest.raises(CorpusError, match=r"one and .*two both hold mark"):
+        find_root([tmp_path], lambda folder: (folder / "mark").is_file(), "mark")
+    assert find_root([tmp_path / "two"], lambda folder: (folder / "mark").is_file(), "mark") == tmp_path / "two"
+
+
+def test_without_a_source_the_official_archives_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack(make_digits(tmp_path / "fsdd"), tmp_path / "packed.tar.gz")
+    fetched: list[str] = []
+
+    def fetch(url: str, path: Path, **checksums: str | None) -> Path:
+        fetched.append(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(packed.read_bytes())
+        return path
+
+    monkeypatch.setattr("asr.corpora.preparation.download", fetch)
+    out = tmp_path / "out"
+    summary = prepare("digits", source=None, out=out, allow_partial=True)
+    assert fetched == [summary.source]
+    assert summary.source.startswith("https://github.com/Jakobovski/free-spoken-digit-dataset/")
+    assert len(read_manifest(out / "test.jsonl")) == 16
+    (out / "download" / "free-spoken-digit-dataset-v1.0.10.tar.gz").unlink()
+    prepare("digits", source=None, out=out, allow_partial=True)
+    assert len(fetched) == 1  # what was unpacked needs its archive no more
+
+
+@pytest.mark.parametrize("corpus", CORPORA.values(), ids=list(CORPORA))
+def test_registry(corpus: Corpus) -> None:
+    assert CORPORA[corpus.name] is corpus
+    assert corpus.help
+    archives: tuple[Archive, ...] = corpus.archives()
+    assert (archives == ()) == (corpus.name in ("kaldi", "csv"))
+    for archive in archives:
+        assert archive.url.startswith(("https://", "http://www.speech.cs.cmu.edu/"))
+        assert len(archive.sha256 or "0" * 64) == 64
+        assert len(archive.md5 or "0" * 32) == 32
+
+
+# --- the published corpora --------------------------------------------------------------------------------------------
+
+
+def published(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    return path
+
+
+@pytest.mark.slow
+def test_published_an4(shared_data: Path, tmp_path: Path) -> None:
+    summary = prepare("an4", source=published(shared_data, "an4_sphere.tar.gz"), out=tmp_path)
+    train, dev, test = (summary.splits[split] for split in ("train", "dev", "test"))
+    assert not summary.partial
+    assert train.utterances + dev.utterances == 948
+    assert train.speakers + dev.speakers == 74
+    assert (test.utterances, test.words, test.speakers) == (130, 773, 10)
+    assert len(train.alphabet) == 27  # A to Z and the space
+    assert train.hours + dev.hours == pytest.approx(0.71, abs=0.01)
+
+
+def test_published_yesno(shared_data: Path, tmp_path: Path) -> None:
+    summary = prepare("yesno", source=published(shared_data, "waves_yesno.tar.gz"), out=tmp_path)
+    assert {name: split.words for name, split in summary.splits.items()} == {"train": 216, "dev": 24, "test": 240}
+
+
+@pytest.mark.slow
+def test_published_digits(shared_data: Path, tmp_path: Path) -> None:
+    archive = published(shared_data, "free-spoken-digit-dataset.tar.gz")
+    official = prepare("digits", source=archive, out=tmp_path)
+    assert {name: split.utterances for name, split in official.splits.items()} == {
+        "train": 2400,
+        "dev": 300,
+        "test": 300,
+    }
+    held_out = prepare("digits", source=archive, out=tmp_path, held_out_speaker="theo")
+    assert {name: split.speakers for name, split in held_out.splits.items()} == {"train": 4, "dev": 1, "test": 1}
+    assert held_out.splits["test"].utterances == 500
+
+
+def test_published_librispeech_sample(shared_data: Path, tmp_path: Path) -> None:
+    archive = published(shared_data, "librispeech_sample.tar.gz")
+    with pytest.raises(CorpusError, match="found 4 test-clean utterances, wanted 2620"):
+        prepare("librispeech", source=archive, out=tmp_path)
+    summary = prepare("librispeech", source=archive, out=tmp_path, allow_partial=True)
+    assert summary.partial
+    assert list(summary.splits) == ["test-clean"]
+    assert texts(tmp_path / "test-clean.jsonl")["1089-134686-0001"] == "STUFF IT INTO YOU HIS BELLY COUNSELLED HIM"
+
+
+@pytest.mark.slow
+def test_published_speechocean762(shared_data: Path, tmp_path: Path) -> None:
+    archive = published(shared_data, "speechocean762_train_opus.tar")
+    summary = prepare("kaldi", source=archive, out=tmp_path, test_share=0.1)
+    assert sum(split.utterances for split in summary.splits.values()) == 2500
+    assert sum(split.speakers for split in summary.splits.values()) == 125
+    assert sum(split.hours for split in summary.splits.values()) == pytest.approx(2.88, abs=0.01)
