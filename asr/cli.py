@@ -15,8 +15,22 @@ PARTLY_FAILED = 1  # some of many files failed
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 some files failed, 2 bad input, 128 + n stopped by signal n."""
-    arguments = _parser().parse_args(argv)
+    arguments = parse(_parser(), argv)
     return run_command(lambda: arguments.run(arguments))
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line on which `key=value` may stand anywhere, also behind options.
+
+    argparse fills a list of positionals from the first run of them only; what it leaves over is added here.
+    """
+    arguments, rest = parser.parse_known_args(argv)
+    unknown = [item for item in rest if item.startswith("-") or "=" not in item or not hasattr(arguments, "overrides")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
 
 
 def run_command(command: Callable[[], int]) -> int:
@@ -58,7 +72,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the speakers held out (%(default)s)")
     parser.add_argument("--allow-partial", action="store_true", help="accept a corpus with other counts than published")
-    parser.add_argument("options", nargs="*", metavar="key=value", help="what the corpus takes, as train_parts=dev-clean")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="what the corpus takes, as train_parts=dev-clean")
     parser.set_defaults(run=_prepare)
 
 
@@ -73,7 +87,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         test_share=arguments.test_share,
         seed=arguments.seed,
         allow_partial=arguments.allow_partial,
-        **_pairs(arguments.options),
+        **_pairs(arguments.overrides),
     )
     print(summary.render())
     return 0

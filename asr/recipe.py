@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr import checkpoint, config
-from asr.cli import run_command
+from asr.cli import parse, run_command
 from asr.config import Config, DataConfig
 from asr.corpora import SUMMARY_FILE, prepare
 from asr.evaluate import HYPOTHESES_FILE, Evaluation, write_results
@@ -21,12 +21,11 @@ from asr.wer import read_hypotheses, score
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The command line that every recipe has."""
+def parser(name: str, description: str, *, source: bool = True) -> argparse.ArgumentParser:
+    """The command line that every recipe has; `source` is false for a recipe that makes its own data."""
     arguments = argparse.ArgumentParser(prog=f"recipes/{name}/run.py", description=description)
-    arguments.add_argument(
-        "--source", type=Path, help="archive or folder with the corpus (default: download it from its official address)"
-    )
+    if source:
+        arguments.add_argument("--source", type=Path, help="archive or folder with the corpus (default: download it)")
     arguments.add_argument("--out", type=Path, default=Path("exp") / name, help="where everything goes (%(default)s)")
     arguments.add_argument("--conf", type=Path, default=ROOT / "conf" / f"{name}.yaml", help="configuration (%(default)s)")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
@@ -35,24 +34,24 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def main(name: str, description: str) -> int:
     """A whole recipe for a corpus that has train, dev and test; returns the exit code."""
-    arguments = parser(name, description).parse_args()
+    arguments = parse(parser(name, description))
 
     def recipe() -> int:
         data = arguments.out / "data"
-        prepare_stage(data, lambda: print(prepare(name, source=arguments.source, out=data).render()))
+        prepare_stage(data, lambda: prepare(name, source=arguments.source, out=data).render())
         run_experiment(data, arguments.out / "model", config.load(arguments.conf, arguments.overrides))
         return 0
 
     return run_command(recipe)
 
 
-def prepare_stage(data: Path, make: Callable[[], object]) -> None:
-    """Make the manifests in `data` unless they are complete there."""
+def prepare_stage(data: Path, make: Callable[[], str]) -> None:
+    """Make the manifests in `data`, and show the text that `make` returns, unless they are complete there."""
     if (data / SUMMARY_FILE).is_file():
         say(f"prepare: complete in {data}, skipped")
         return
     say(f"prepare: {data}")
-    make()
+    print(make(), file=sys.stderr)
 
 
 def run_experiment(data: Path, model: Path, settings: Config, tests: Sequence[str] = ("test",)) -> None:
