@@ -78,8 +78,11 @@ class Trainer:
         self.position = Position()
         if resume:
             self.position = load_state(out, self.recognizer, self.average, self.optimizer, self.data)
-        self.order.epoch = 0
-        self.total_steps = config.train.epochs * len(self.order.batches())
+        self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter moves later ones by one or two
+        self.total_steps = config.train.epochs * self.epoch_batches
+        done = self.epoch_batches * self.position.epoch + self.position.batch
+        self.progress = Progress(self.total_steps, "batch", done=done)
+        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=self.position.step)
 
     def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
         config = self.config
@@ -139,12 +142,7 @@ class Trainer:
             TrainingError: too many steps in a row had a non-finite loss or gradient.
         """
         position = self.position
-        batches_done = self.order_length() * position.epoch + position.batch
-        with (
-            Progress(self.total_steps, "batch", done=batches_done) as self.progress,
-            SummaryWriter(str(self.out / "tensorboard"), purge_step=position.step) as self.board,
-            _stop_requests() as self.stop_request,
-        ):
+        with self.progress, self.board, _stop_requests() as self.stop_request:
             self._drop_metrics_after(position.step)
             self._print_header()
             self.started = time.perf_counter() - position.elapsed_s
@@ -153,17 +151,13 @@ class Trainer:
                 self._train_epoch()
                 self._end_epoch()
 
-    def order_length(self) -> int:
-        """Batches in an epoch (of the first: jitter moves later ones by one or two)."""
-        return self.total_steps // self.config.train.epochs
-
     def _train_epoch(self) -> None:
         position = self.position
         self.order.epoch, self.order.start = position.epoch, position.batch
         self.recognizer.train()
         started, audio_s = time.perf_counter(), 0.0
         for batch in self.batches:
-            loss = self._step(batch)
+            loss = self.step(batch)
             batch_audio_s = int(batch.wave_lens.sum()) / self.config.audio.sample_rate_hz
             audio_s += batch_audio_s
             position.audio_s += batch_audio_s
@@ -173,7 +167,7 @@ class Trainer:
             self._save_if_asked()
         position.epoch, position.batch = position.epoch + 1, 0
 
-    def _step(self, batch: Batch) -> float:
+    def step(self, batch: Batch) -> float:
         """One optimiser step; returns the batch's loss. A non-finite one is skipped, counted and named."""
         config, position = self.config.train, self.position
         rate = learning_rate(position.step, self.total_steps, config)
