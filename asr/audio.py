@@ -4,6 +4,7 @@ Formats are libsndfile's (WAV, FLAC, Ogg Vorbis and Opus, MP3, NIST SPHERE, AIFF
 is checked against limits before memory is taken, and against what was read afterwards.
 """
 
+import os
 import re
 from functools import lru_cache
 from math import gcd
@@ -22,15 +23,21 @@ from asr.manifest import Utterance
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
 # Headers state lengths rounded, and lossy codecs pad: a segment may end this much after the audio does.
 END_TOLERANCE_S = 0.1
+# Some writers count their own header in the sizes that it states, or leave it out.
+_HEADER_BYTES = 64
+# After a seek the MP3 decoder gives silence or noise until it has read this much, at the lowest bit rates.
+_MP3_LEAD_IN_S = 2.0
+# What libsndfile answers where a FLAC header leaves the length out; reading to the end then fails.
+_UNKNOWN_FRAMES = (1 << 63) - 1
+# libsndfile's codes for a file whose format it does not know; the second is that of its MP3 decoder.
+_UNKNOWN_FORMAT = (1, 7)
 # A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
 _MAX_KERNEL_TAPS = 50_000_000
 # Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length.
 _UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 
-def load(
-    path: Path | str, config: AudioConfig, *, offset_s: float = 0.0, duration_s: float | None = None
-) -> Tensor:
+def load(path: Path | str, config: AudioConfig, *, offset_s: float = 0.0, duration_s: float | None = None) -> Tensor:
     """Read a file, or a segment of it, as one channel at `config.sample_rate_hz`.
 
     Args:
@@ -53,8 +60,10 @@ def load(
             raise AudioError(f"{path}: is a folder, not an audio file")
         if path.stat().st_size == 0:
             raise AudioError(f"{path}: file is empty (0 bytes)")
+        if path.suffix.lower() == ".raw":
+            raise AudioError(f"{path}: raw samples without a header, which says nothing about rate and encoding")
         _check_declared_sphere_length(path)
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             _check_header(file, path, config)
             first, frames = _segment(file, path, offset_s, duration_s)
             if frames > config.max_duration_s * file.samplerate:
@@ -62,30 +71,36 @@ def load(
                     f"{path}: {frames / file.samplerate:.1f} s of audio, more than audio.max_duration_s="
                     f"{config.max_duration_s:g}"
                 )
-            file.seek(first)
-            samples = torch.from_numpy(file.read(frames, dtype="float32", always_2d=True))
             rate_hz = file.samplerate
+            lead_in = min(first, round(_MP3_LEAD_IN_S * rate_hz)) if file.format == "MP3" else 0
+            file.seek(first - lead_in)
+            # One read: soundfile seeks after each.
+            samples = torch.from_numpy(file.read(lead_in + frames, dtype="float32", always_2d=True))[lead_in:]
     except OSError as error:
         raise AudioError(f"{path}: cannot read audio: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise AudioError(f"{path}: cannot read audio: no memory for the {frames} samples that it declares") from error
     except soundfile.LibsndfileError as error:
-        reason = error.error_string or "the stream is damaged or truncated"
+        known = error.code not in _UNKNOWN_FORMAT
+        reason = f"damaged or truncated ({error.error_string.strip(' .')})" if known else "format not recognised"
         raise AudioError(f"{path}: cannot read audio: {reason}") from error
     if frames - len(samples) > END_TOLERANCE_S * rate_hz:
         raise AudioError(f"{path}: truncated: header declares {frames} samples, {len(samples)} could be read")
-    finite = torch.isfinite(samples).all(dim=1)
+    finite = torch.isfinite(samples)
     if not finite.all():
-        bad = int((~finite).nonzero()[0])
-        raise AudioError(f"{path}: sample {first + bad} is not finite ({samples[bad].tolist()[0]})")
+        bad, channel = (~finite).nonzero()[0].tolist()
+        raise AudioError(f"{path}: sample {first + bad} is not finite ({samples[bad, channel].item()})")
     mono = samples[:, 0] if config.channels == "first" or samples.shape[1] == 1 else samples.mean(dim=1)
-    return resample(mono.contiguous(), rate_hz, config.sample_rate_hz)
+    try:
+        return resample(mono.contiguous(), rate_hz, config.sample_rate_hz)
+    except AudioError as error:
+        raise AudioError(f"{path}: {error}") from error
 
 
 def load_utterance(utterance: Utterance, config: AudioConfig) -> Tensor:
     """The waveform of a manifest record, (S,) float32; an AudioError names the utterance."""
     try:
-        return load(
-            utterance.audio_filepath, config, offset_s=utterance.offset, duration_s=utterance.duration
-        )
+        return load(utterance.audio_filepath, config, offset_s=utterance.offset, duration_s=utterance.duration)
     except AudioError as error:
         raise AudioError(f"utterance {utterance.id}: {error}") from error
 
@@ -119,10 +134,12 @@ def _check_header(file: soundfile.SoundFile, path: Path, config: AudioConfig) ->
         raise AudioError(f"{path}: sample rate {file.samplerate} Hz is not in 1000..768000")
     # libsndfile shortens what a header declares to what the file holds, and says so in its log only.
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
-        if int(declared) > int(held) and int(declared) not in _UNKNOWN_BYTES:
+        if int(declared) > int(held) + _HEADER_BYTES and int(declared) not in _UNKNOWN_BYTES:
             raise AudioError(f"{path}: truncated: header declares {declared} bytes, the file holds {held}")
     if "File ended unexpectedly" in file.extra_info:
         raise AudioError(f"{path}: truncated: the Ogg stream has no end")
+    if file.frames == _UNKNOWN_FRAMES:
+        raise AudioError(f"{path}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
         raise AudioError(f"{path}: holds no samples")
 
@@ -150,9 +167,9 @@ def _segment(file: soundfile.SoundFile, path: Path, offset_s: float, duration_s:
     rate_hz, total = file.samplerate, file.frames
     first = s_to_samples(offset_s, rate_hz)
     wanted = total - first if duration_s is None else s_to_samples(duration_s, rate_hz)
-    if first >= total or first + wanted > total + END_TOLERANCE_S * rate_hz:
+    if not 0 <= first < total or wanted < 1 or first + wanted > total + END_TOLERANCE_S * rate_hz:
         raise AudioError(
-            f"{path}: segment {offset_s:g}..{offset_s + wanted / rate_hz:g} s ends after the audio, "
+            f"{path}: segment {offset_s:g}..{offset_s + wanted / rate_hz:g} s is not inside the audio, "
             f"which is {total / rate_hz:.3f} s long"
         )
     return first, min(wanted, total - first)

@@ -64,9 +64,11 @@ class WaveAugment:
 
 def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
     """(samples,) float32 Gaussian noise whose power falls as 1 / frequency ** slope (0 white, 1 pink, 2 brown)."""
-    spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
+    padded = 1 << (samples - 1).bit_length()  # the transform of a power of two is quick
+    spectrum = torch.fft.rfft(torch.randn(padded, generator=generator))
     frequency = torch.arange(len(spectrum), dtype=torch.float32).clamp_min(1)
-    return torch.fft.irfft(spectrum * frequency ** (-slope / 2), n=samples)
+    noise: Tensor = torch.fft.irfft(spectrum * torch.pow(frequency, -slope / 2))
+    return noise[:samples]
 
 
 class FeatureAugment:
@@ -110,7 +112,7 @@ class FeatureAugment:
             draws: (B, `self.draws`) uniform in 0..1.
         """
         config = self.config
-        pairs = draws[:, 1:].unflatten(1, (-1, 2)) if draws.shape[1] > 1 else draws.new_zeros(len(draws), 0, 2)
+        pairs = draws[:, 1:].reshape(len(draws), config.freq_masks + config.time_masks, 2)
         bins = torch.full((len(feats), 1), feats.shape[2], device=feats.device)
         frames = feat_lens.to(feats.device).unsqueeze(1)
         keep_bins = _keep(pairs[:, : config.freq_masks], bins, bins.clamp_max(config.freq_mask_bins), feats.shape[2])

@@ -186,10 +186,14 @@ class Batches:
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
+            # Its own, or each epoch takes a number from the generator that dropout reads, and a resumed one takes two.
+            generator=torch.Generator(),
         )
 
     def __iter__(self) -> Iterator[Batch]:
         for item in self.loader:
             if isinstance(item, AsrError):
-                raise item
+                # A copy: this frame would keep `item` and its traceback this frame, and the workers' end would wait for
+                # the garbage collector, then for a timeout of 5 s each.
+                raise type(item)(str(item))
             yield item

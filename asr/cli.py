@@ -1,7 +1,9 @@
 """`asr`: the command line. Heavy imports stand inside the commands, so that help is instant."""
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ PARTLY_FAILED = 1  # some of many files failed
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 some files failed, 2 bad input, 128 + n stopped by signal n."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse(_parser(), argv)
     return run_command(lambda: arguments.run(arguments))
 
@@ -34,11 +38,16 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run `command` and turn the project's errors into one line and exit code 2."""
+    """Run `command` and turn the project's errors, and the system's, into one line and exit code 2."""
     try:
-        return command()
-    except AsrError as error:
-        print(f"error: {error}", file=sys.stderr)
+        code = command()
+        sys.stdout.flush()  # a reader that went away is found out here and not while Python shuts down
+        return code
+    except BrokenPipeError:  # the reader of our output went away, as in `asr ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
+        return 141
+    except (AsrError, OSError) as error:
+        _print_error(error)
         return FAILED
     except Interrupted as stop:
         print(stop, file=sys.stderr)
@@ -46,9 +55,11 @@ def run_command(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as in `asr ... | head`
-        sys.stderr.close()
-        return 141
+
+
+def _print_error(error: Exception) -> None:
+    # A file name, or the message of a library, may hold a line break.
+    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +83,9 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the speakers held out (%(default)s)")
     parser.add_argument("--allow-partial", action="store_true", help="accept a corpus with other counts than published")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="what the corpus takes, as train_parts=dev-clean")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="what the corpus takes, as train_parts=dev-clean"
+    )
     parser.set_defaults(run=_prepare)
 
 
@@ -101,7 +114,7 @@ def _pairs(options: Sequence[str]) -> dict[str, str]:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("conf", type=Path, nargs="?", help="YAML configuration")
+    parser.add_argument("conf", nargs="?", help="YAML configuration")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<name of the configuration>)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
@@ -112,9 +125,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from asr import checkpoint, config
     from asr.train import Trainer
 
-    conf, overrides = arguments.conf, list(arguments.overrides)
-    if conf is not None and "=" in conf.name:  # asr train --resume RUN key=value
-        conf, overrides = None, [str(arguments.conf), *overrides]
+    conf, overrides = _conf_and_overrides(arguments)
     if arguments.resume is not None:
         if conf is not None or arguments.out is not None:
             raise ConfigError("--resume RUN brings its own configuration and folder; leave CONF and --out away")
@@ -129,6 +140,16 @@ def _train(arguments: argparse.Namespace) -> int:
     Trainer(settings, out, resume=arguments.resume is not None).run()
     print(f"trained: {out}")
     return 0
+
+
+def _conf_and_overrides(arguments: argparse.Namespace) -> tuple[Path | None, list[str]]:
+    # argparse takes the first positional for CONF, which may be left out or stand behind key=value.
+    given = [item for item in (arguments.conf, *arguments.overrides) if item is not None]
+    conf = next((item for item in given if "=" not in item.split("/")[0]), None)
+    if conf is None:
+        return None, given
+    given.remove(conf)
+    return Path(conf), given
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +201,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     for result in transcribe(recognizer, paths, batch_s=arguments.batch_s):
         if isinstance(result, Failure):
             failed += 1
-            print(f"error: {result.error}", file=sys.stderr)
+            _print_error(result.error)
         elif arguments.format == "json":
             facts = {"audio_filepath": str(result.path), "duration": round(result.duration, 3), "text": result.text}
             print(json.dumps(facts, ensure_ascii=False), flush=True)
@@ -207,7 +228,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("conf", type=Path, nargs="?", help="YAML configuration (default: the built-in values)")
+    parser.add_argument("conf", nargs="?", help="YAML configuration (default: the built-in values)")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.set_defaults(run=_config)
 
@@ -215,9 +236,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _config(arguments: argparse.Namespace) -> int:
     from asr import config
 
-    conf, overrides = arguments.conf, list(arguments.overrides)
-    if conf is not None and "=" in conf.name:
-        conf, overrides = None, [str(arguments.conf), *overrides]
+    conf, overrides = _conf_and_overrides(arguments)
     print(config.to_yaml(config.load(conf, overrides)), end="")
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asr.errors import ConfigError
+from asr.lengths import ms_to_samples
 
 
 def _require(condition: bool, key: str, wanted: str, found: object) -> None:
@@ -174,6 +175,11 @@ class Config:
         nyquist = self.audio.sample_rate_hz / 2
         high = self.features.high_hz or nyquist
         _require(self.features.low_hz < high <= nyquist, "features.high_hz", f"above low_hz, at most {nyquist:g}", high)
+        for key in ("window_ms", "hop_ms"):
+            try:
+                ms_to_samples(getattr(self.features, key), self.audio.sample_rate_hz)
+            except ValueError as error:
+                raise ConfigError(f"features.{key}: {error}") from error
 
 
 def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
@@ -188,20 +194,24 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     merged = OmegaConf.structured(Config)
+    where = "configuration"
     try:
         if path is not None:
+            where = str(path)
             merged = OmegaConf.merge(merged, OmegaConf.load(path))
         for override in overrides:
+            where = f"override {override!r}"
             if "=" not in override:
-                raise ConfigError(f"override {override!r} is not of the form key=value")
+                raise ConfigError(f"{where} is not of the form key=value")
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([override]))
+        where = "configuration"
         config = OmegaConf.to_object(merged)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read configuration: {error.strerror}") from error
+        raise ConfigError(f"{where}: cannot read configuration: {error.strerror or error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"{path or 'configuration'}: {_explain(error)}") from error
+        raise ConfigError(f"{where}: {_explain(error)}") from error
     assert isinstance(config, Config)
     return config
 
@@ -227,6 +237,8 @@ def _explain(error: Exception) -> str:
     """One line for an OmegaConf error, with the nearest known key when one was misspelled."""
     full_key = getattr(error, "full_key", None)
     reason = re.sub(r"\s+", " ", str(error).split("full_key:")[0]).strip()
+    if "$VALUE" in reason:  # an element of a list: OmegaConf leaves its template unfilled
+        reason = str(error.__context__)
     if not full_key or "not in" not in reason:
         return f"{full_key}: {reason}" if full_key else reason
     known = list(flatten(Config()))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.config import EncoderConfig
-from asr.features import valid_mask
+from asr.features import valid_mask, zero_padding
 from asr.lengths import strided
 
 # Time strides of the convolutions; the frequency axis is halved by each.
@@ -36,12 +36,12 @@ class Subsampling(nn.Module):
 
     def forward(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, F) features -> (B, T', width), padding arbitrary, and (B,) int64 lengths."""
-        maps = feats.unsqueeze(1)
+        maps = zero_padding(feats, feat_lens).unsqueeze(1)
         for convolution, stride in zip(self.convolutions, self.time_strides, strict=True):
-            # A convolution looks one frame past the end: an utterance alone finds zeros there.
-            maps = maps * valid_mask(feat_lens, maps.shape[2], maps.device)[:, None, :, None]
             maps = torch.relu(convolution(maps))
             feat_lens = strided(feat_lens, stride)
+            # The next convolution looks one frame past the end: an utterance alone finds zeros there.
+            maps = maps * valid_mask(feat_lens, maps.shape[2], maps.device)[:, None, :, None]
         return self.linear(maps.transpose(1, 2).flatten(2)), feat_lens
 
 

@@ -26,6 +26,8 @@ class LogMel(nn.Module):
     (area-normalised triangles), as in librosa's `melspectrogram(center=False)`.
     """
 
+    window: Tensor
+
     def __init__(self, config: FeatureConfig, sample_rate_hz: int) -> None:
         super().__init__()
         window_samples = ms_to_samples(config.window_ms, sample_rate_hz)
@@ -79,25 +81,40 @@ class LogMel(nn.Module):
             raise AudioError(
                 f"row {row}: {int(wave_lens[row])} samples are shorter than one frame of {self.fft_samples}"
             )
-        frames = waves.float().unfold(1, self.fft_samples, self.hop_samples)
-        with torch.autocast(waves.device.type, enabled=False):  # bfloat16 cannot hold the range of a power spectrum
-            if waves.is_cuda:
-                feats = self._log_mel(frames)
-                return zero_padding(feats, feat_lens), feat_lens
-            # On the CPU in blocks that stay in the cache, and no work for padding.
-            feats = waves.new_zeros(*frames.shape[:2], self.mel_bins, dtype=torch.float32)
-            for row, valid in enumerate(feat_lens.tolist()):
-                for start in range(0, valid, BLOCK_FRAMES):
-                    block = slice(start, min(start + BLOCK_FRAMES, valid))
-                    feats[row, block] = self._log_mel(frames[row, block])
-        return feats, feat_lens
+        frames = waves.unfold(1, self.fft_samples, self.hop_samples)
+        return self._whole(frames, feat_lens) if waves.is_cuda else self._in_blocks(frames, feat_lens), feat_lens
 
-    def _log_mel(self, frames: Tensor) -> Tensor:
-        """(..., fft) float32 samples -> (..., F) natural-log mel energies."""
-        spectrum = torch.fft.rfft(frames * self.window)
-        squares = torch.view_as_real(spectrum).square().flatten(-2)
-        bands = [squares[..., bins] @ getattr(self, f"filters_{band}") for band, bins in enumerate(self.bands)]
-        return torch.cat(bands, dim=-1).clamp_min_(POWER_FLOOR).log_()
+    def _whole(self, frames: Tensor, feat_lens: Tensor) -> Tensor:
+        """All frames at once: (B, T, fft) float32 samples -> (B, T, F) natural-log mel energies."""
+        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window))
+        squares = spectrum.square().flatten(-2)
+        with torch.autocast("cuda", enabled=False):  # bfloat16 cannot hold the range of a power spectrum
+            power = torch.cat([squares[..., bins] @ filters for bins, filters in self._filters()], dim=-1)
+        feats = power.clamp_min_(POWER_FLOOR).log_()
+        return feats * valid_mask(feat_lens, feats.shape[1], feats.device).unsqueeze(2)
+
+    def _in_blocks(self, frames: Tensor, feat_lens: Tensor) -> Tensor:
+        """The same on the CPU: blocks that stay in the cache, in memory that is taken once, and none for padding."""
+        feats = frames.new_zeros(*frames.shape[:2], self.mel_bins)
+        windowed = frames.new_empty(BLOCK_FRAMES, self.fft_samples)
+        spectrum = frames.new_empty(BLOCK_FRAMES, self.fft_samples // 2 + 1, dtype=torch.complex64)
+        for row, valid in enumerate(feat_lens.tolist()):
+            for start in range(0, valid, BLOCK_FRAMES):
+                stop = min(start + BLOCK_FRAMES, valid)
+                block = slice(0, stop - start)
+                torch.mul(frames[row, start:stop], self.window, out=windowed[block])
+                torch.fft.rfft(windowed[block], out=spectrum[block])
+                squares = torch.view_as_real(spectrum[block]).square_().flatten(-2)
+                first = 0
+                for bins, filters in self._filters():
+                    last = first + filters.shape[1]
+                    torch.mm(squares[:, bins], filters, out=feats[row, start:stop, first:last])
+                    first = last
+            feats[row, :valid].clamp_min_(POWER_FLOOR).log_()
+        return feats
+
+    def _filters(self) -> list[tuple[slice, Tensor]]:
+        return [(bins, self.get_buffer(f"filters_{band}")) for band, bins in enumerate(self.bands)]
 
 
 def valid_mask(lens: Tensor, longest: int, device: torch.device) -> Tensor:

@@ -4,9 +4,13 @@ Lengths are whole counts. Each function takes a Python int or an int64 tensor or
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
 
-Count = TypeVar("Count", bound=Any)  # int, numpy int64 array or torch int64 tensor
+if TYPE_CHECKING:  # this room stays free of torch
+    from torch import Tensor
+
+Count = TypeVar("Count", int, "Tensor")
 
 
 def ms_to_samples(duration_ms: float, sample_rate_hz: int) -> int:
@@ -40,5 +44,5 @@ def strided(frames: Count, stride: int) -> Count:
 
 def ctc_frames_needed(labels: Sequence[int]) -> int:
     """Fewest frames that can emit `labels` under CTC: one each, and a blank between equal neighbours."""
-    repeats = sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+    repeats = sum(a == b for a, b in pairwise(labels))
     return len(labels) + repeats

@@ -7,7 +7,6 @@ when there is one). Keys that are not ours are ignored, unless they look like on
 
 import difflib
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from asr.errors import ManifestError
 from asr.files import write_text_atomic
 
+_ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "id")
 
 
@@ -134,6 +134,8 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
         raise ManifestError(f"{where}: {key} must be a string, found {value!r}")
     if not value.strip():
         raise ManifestError(f"{where}: {key} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in value):  # JSON can spell it, no file can hold it
+        raise ManifestError(f"{where}: {key} holds half of a surrogate pair: {value!r}")
     return value
 
 
@@ -141,6 +143,6 @@ def _seconds(record: dict[str, Any], key: str, where: str) -> float:
     if key not in record:
         raise ManifestError(f"{where}: key {key!r} is missing")
     value = record[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _ENDLESS_S:  # NaN is not
         raise ManifestError(f"{where}: {key} must be a number of seconds, found {value!r}")
     return float(value)

@@ -27,7 +27,9 @@ def parser(name: str, description: str, *, source: bool = True) -> argparse.Argu
     if source:
         arguments.add_argument("--source", type=Path, help="archive or folder with the corpus (default: download it)")
     arguments.add_argument("--out", type=Path, default=Path("exp") / name, help="where everything goes (%(default)s)")
-    arguments.add_argument("--conf", type=Path, default=ROOT / "conf" / f"{name}.yaml", help="configuration (%(default)s)")
+    arguments.add_argument(
+        "--conf", type=Path, default=ROOT / "conf" / f"{name}.yaml", help="configuration (%(default)s)"
+    )
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
     return arguments
 

@@ -9,6 +9,7 @@ from asr.augment import FeatureAugment
 from asr.config import Config
 from asr.decode import Hypothesis, greedy
 from asr.encoder import Encoder
+from asr.errors import ConfigError
 from asr.features import LogMel, Normalizer
 from asr.text import Tokenizer
 
@@ -86,9 +87,11 @@ def parameters_of(model: nn.Module) -> int:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for a configuration's `auto | cpu | cuda`."""
+    """The device for a configuration's `auto | cpu | cuda`; ConfigError when there is no such device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda was asked for, but no CUDA device is available; auto takes what there is")
     return torch.device(name)
 
 

@@ -74,12 +74,12 @@ def load_state(
     """Restore what `save_state` wrote and return the position.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or belongs to another model or other training data.
+        CheckpointError: the file is missing or damaged, or belongs to another model or other data.
     """
     path = folder / STATE_FILE
     tensors, facts = load_tensors(path)
     if facts.get("data") != data:
-        raise CheckpointError(f"{path}: was made from other training data than data.train names now")
+        raise CheckpointError(f"{path}: was made from other data than data.train and data.dev name now")
     load_weights(recognizer, _under("model.", tensors), where=path)
     load_weights(average, _under("average.", tensors), where=path)
     moments: dict[int, dict[str, Any]] = {}

@@ -5,7 +5,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class Trainer:
             weight_decay=config.train.weight_decay,
             fused=True,
         )
-        self.data = fingerprint(self.train_set.utterances)
+        self.data = fingerprint([*self.train_set.utterances, *dev_set.utterances])
         self.position = Position()
         if resume:
             self.position = load_state(out, self.recognizer, self.average, self.optimizer, self.data)
@@ -82,7 +83,7 @@ class Trainer:
         self.total_steps = config.train.epochs * self.epoch_batches
         done = self.epoch_batches * self.position.epoch + self.position.batch
         self.progress = Progress(self.total_steps, "batch", done=done)
-        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=self.position.step)
+        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=self.position.step + 1)
 
     def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
         config = self.config
@@ -98,7 +99,7 @@ class Trainer:
         train_set = leave_out(labelled, reasons, config, self.out / SKIPPED_FILE)
         dev_set = label(dev, tokenizer)
         self.left_out = len(reasons)
-        self.unknown = train_set.unknown + dev_set.unknown
+        self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
         if not resume and config.features.normalization == "global":
             self._fit_normalizer(train_set)
         self.average = Recognizer(config, tokenizer).to(self.device).eval()
@@ -111,9 +112,7 @@ class Trainer:
         config = self.config
         on_cuda = self.device.type == "cuda"
         workers = config.train.workers if config.train.workers >= 0 else default_workers(self.device)
-        self.order = BatchOrder(
-            self.train_set.durations_s, config.train.batch_s, shuffle=True, seed=config.train.seed
-        )
+        self.order = BatchOrder(self.train_set.durations_s, config.train.batch_s, shuffle=True, seed=config.train.seed)
         examples = Examples(
             self.train_set.utterances, self.train_set.labels, config.audio, config.augment, config.train.seed
         )
@@ -143,7 +142,7 @@ class Trainer:
         """
         position = self.position
         with self.progress, self.board, _stop_requests() as self.stop_request:
-            self._drop_metrics_after(position.step)
+            self._drop_metrics_after(position)
             self._print_header()
             self.started = time.perf_counter() - position.elapsed_s
             self.saved = time.perf_counter()
@@ -156,6 +155,7 @@ class Trainer:
         self.order.epoch, self.order.start = position.epoch, position.batch
         self.recognizer.train()
         started, audio_s = time.perf_counter(), 0.0
+        self.speed = 0.0  # stays so when the run was stopped between the last batch and the evaluation
         for batch in self.batches:
             loss = self.step(batch)
             batch_audio_s = int(batch.wave_lens.sum()) / self.config.audio.sample_rate_hz
@@ -165,6 +165,8 @@ class Trainer:
             self.speed = audio_s / (time.perf_counter() - started)
             self.progress.step(self._postfix(loss))
             self._save_if_asked()
+        if not (self.out / checkpoint.STATE_FILE).exists():
+            self._save()  # before there are weights: a folder with them alone can neither start anew nor go on
         position.epoch, position.batch = position.epoch + 1, 0
 
     def step(self, batch: Batch) -> float:
@@ -235,8 +237,8 @@ class Trainer:
         if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
             facts |= self._evaluate()
         position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
+        self._log(facts)  # first: what was logged before the state is saved is dropped and logged again, never missed
         self._save()
-        self._log(facts)
         self._report_epoch(facts)
         if self.stop_request:
             self._interrupt()
@@ -247,7 +249,8 @@ class Trainer:
         results, loss = self.dev.run(self.average)
         scored = score(results)
         errors = [scored.words.errors, scored.characters.errors]
-        if not position.best or errors < position.best:
+        best = not position.best or errors < position.best
+        if best:
             position.best = errors
             facts = {"epoch": position.epoch, "step": position.step, "dev_wer_percent": scored.words.percent}
             checkpoint.save_weights(self.out, self.average.state_dict(), facts)
@@ -255,7 +258,7 @@ class Trainer:
             "dev_loss": loss,
             "dev_wer_percent": scored.words.percent,
             "dev_cer_percent": scored.characters.percent,
-            "best": position.best == errors,
+            "best": best,
         }
 
     def _report_epoch(self, facts: dict[str, Any]) -> None:
@@ -275,7 +278,12 @@ class Trainer:
 
     def _postfix(self, loss: float) -> dict[str, str]:
         dev = getattr(self, "dev_wer", "-")
-        return {"epoch": str(self.position.epoch + 1), "loss": f"{loss:.3f}", "dev WER": dev, "h/h": f"{self.speed:.0f}"}
+        return {
+            "epoch": str(self.position.epoch + 1),
+            "loss": f"{loss:.3f}",
+            "dev WER": dev,
+            "h/h": f"{self.speed:.0f}",
+        }
 
     def _print_header(self) -> None:
         audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
@@ -316,12 +324,17 @@ class Trainer:
         with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
 
-    def _drop_metrics_after(self, step: int) -> None:
+    def _drop_metrics_after(self, position: Position) -> None:
         """Forget what was logged after the state was saved: it will be logged again."""
         path = self.out / METRICS_FILE
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            write_text_atomic(path, "".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
+            kept = [line for line in lines if _is_before(json.loads(line), position)]
+            write_text_atomic(path, "".join(line + "\n" for line in kept))
+
+
+def _is_before(facts: dict[str, Any], position: Position) -> bool:
+    return bool(facts["step"] <= position.step and facts.get("epoch", 0) <= position.epoch)
 
 
 def default_workers(device: torch.device) -> int:
@@ -350,9 +363,7 @@ def _stop_requests() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    previous: dict[int, Callable[..., Any] | int | None] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

@@ -1,6 +1,5 @@
 """What stands between a manifest and training: labels for every utterance, and no utterance that cannot be learnt."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from asr.config import Config
 from asr.ctc import find_infeasible
 from asr.errors import ConfigError, TrainingError
+from asr.files import write_text_atomic
 from asr.lengths import s_to_samples
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
@@ -23,12 +23,12 @@ class LabelledSet:
     """Utterances with their labels.
 
     Attributes:
-        unknown: out-of-vocabulary symbols that `text.allow_oov` dropped, with their counts.
+        unknown: of each utterance, the out-of-vocabulary symbols that `text.allow_oov` dropped.
     """
 
     utterances: list[Utterance]
     labels: list[list[int]]
-    unknown: Counter[str]
+    unknown: list[list[str]]
 
     @property
     def durations_s(self) -> list[float]:
@@ -46,10 +46,7 @@ def read_utterances(path: str, key: str) -> list[Utterance]:
 def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:
     """Encode every transcript; a TextError names the utterance and the symbol."""
     labels = [tokenizer.encode(utterance.text, where=f"utterance {utterance.id}") for utterance in utterances]
-    unknown: Counter[str] = Counter()
-    if tokenizer.config.allow_oov:
-        for utterance in utterances:
-            unknown.update(tokenizer.out_of_vocabulary(utterance.text))
+    unknown = [tokenizer.out_of_vocabulary(utterance.text) for utterance in utterances]
     return LabelledSet(list(utterances), labels, unknown)
 
 
@@ -89,11 +86,12 @@ def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config, li
             f"{len(reasons)} of {len(labelled.utterances)} training utterances cannot be used "
             f"(train.skip_unusable=true leaves them out): {shown}{more}"
         )
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text("".join(reason + "\n" for reason in reasons.values()), encoding="utf-8")
+    write_text_atomic(listing, "".join(reason + "\n" for reason in reasons.values()))
     kept = [place for place, utterance in enumerate(labelled.utterances) if utterance.id not in reasons]
     if not kept:
         raise TrainingError(f"no training utterance can be used; {listing} lists the reasons")
     return LabelledSet(
-        [labelled.utterances[place] for place in kept], [labelled.labels[place] for place in kept], labelled.unknown
+        [labelled.utterances[place] for place in kept],
+        [labelled.labels[place] for place in kept],
+        [labelled.unknown[place] for place in kept],
     )

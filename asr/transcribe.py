@@ -1,5 +1,6 @@
 """Audio files to transcripts; an unusable file becomes a failure and never stops the others."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def find_audio(paths: Iterable[Path | str]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike Path.is_dir no error where the path cannot be looked up
             found.append(path)
             continue
         inside = sorted(child for child in path.rglob("*") if child.suffix.lower() in audio.SUFFIXES)

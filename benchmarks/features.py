@@ -1,6 +1,6 @@
 """Log-mel throughput against librosa: the same output, one thread, the two taking turns.
 
-    python benchmarks/features.py [--rounds 15] [--json FILE]
+python benchmarks/features.py [--rounds 15] [--json FILE]
 """
 
 import argparse
@@ -48,7 +48,10 @@ def main() -> None:
     def ours(waves: torch.Tensor) -> torch.Tensor:
         return log_mel(waves, torch.full((len(waves),), waves.shape[1]))[0]
 
-    print("seconds of audio | librosa, x real time | ours, one at a time | ratio | ours, batch of 16 | ratio | largest difference")
+    print(
+        "seconds of audio | librosa, x real time | ours, one at a time | ratio | ours, batch of 16 | ratio | "
+        "largest difference"
+    )
     rows = []
     for duration_s in (1.0, 2.5, 5.0, 10.0, 20.0):
         batch = 0.1 * torch.randn(16, round(duration_s * RATE_HZ), generator=generator)
@@ -63,9 +66,18 @@ def main() -> None:
         )
         speed = {name: 16 * duration_s / statistics.median(times) for name, times in seconds.items()}
         one, whole = (ratio(seconds["librosa"], seconds[name]) for name in ("one", "batch"))
-        rows.append({"duration_s": duration_s, "x_real_time": speed, "ratio_one": one, "ratio_batch": whole, "difference": difference})
+        rows.append(
+            {
+                "duration_s": duration_s,
+                "x_real_time": speed,
+                "ratio_one": one,
+                "ratio_batch": whole,
+                "difference": difference,
+            }
+        )
         print(
-            f"{duration_s:5.1f} | {speed['librosa']:6.0f} | {speed['one']:6.0f} | {one[1]:4.1f} ({one[0]:.1f}-{one[2]:.1f}) | "
+            f"{duration_s:5.1f} | {speed['librosa']:6.0f} | {speed['one']:6.0f} | "
+            f"{one[1]:4.1f} ({one[0]:.1f}-{one[2]:.1f}) | "
             f"{speed['batch']:6.0f} | {whole[1]:4.1f} ({whole[0]:.1f}-{whole[2]:.1f}) | {difference:.1e}"
         )
     report({"rows": rows}, arguments.json)

@@ -37,13 +37,13 @@ def greedy(
 
     Raises:
         DecodeError: a value is NaN or +inf, a row is not a log-distribution (its probabilities do not sum to one
-            within 0.02), V is not the number of labels, or a length is beyond T. The message names utterance, frame
-            and value; input is never guessed to be probabilities or logits.
+            within 0.02), V is not the number of labels, or a length is beyond T or no whole number. The message names
+            utterance, frame and value; input is never guessed to be probabilities or logits, nor lengths to be shares.
     """
     if not 0 <= blank < len(labels):
         raise DecodeError(f"blank={blank} is outside the vocabulary of {len(labels)} labels")
     rows = [np.asarray(row) for row in log_probs]
-    limits = [len(row) for row in rows] if lengths is None else [int(length) for length in np.asarray(lengths)]
+    limits = [None] * len(rows) if lengths is None else _frame_counts(lengths)
     if len(limits) != len(rows):
         raise DecodeError(f"{len(limits)} lengths for {len(rows)} utterances")
     return [
@@ -52,13 +52,24 @@ def greedy(
     ]
 
 
-def _checked(row: NDArray[Any], length: int, number: int, vocabulary: int) -> NDArray[np.float32 | np.float64]:
-    """The valid frames of one utterance as float32 or float64, after every check."""
+def _frame_counts(lengths: Any) -> list[int]:
+    counts = np.asarray(lengths)
+    if counts.ndim != 1 or (counts.size and not np.issubdtype(counts.dtype, np.integer)):
+        raise DecodeError(f"lengths must be whole frames of shape (B,), found {counts.dtype} of shape {counts.shape}")
+    return [int(count) for count in counts]
+
+
+def _checked(
+    row: NDArray[Any], length: int | None, number: int, vocabulary: int
+) -> NDArray[np.float32 | np.float64]:
+    """The valid frames (None: all) of one utterance as float32 or float64, after every check."""
     where = f"utterance {number}"
     if row.ndim != 2 or row.shape[1] != vocabulary:
         raise DecodeError(f"{where}: expected log-probabilities of shape (T, {vocabulary}), found {row.shape}")
     if not np.issubdtype(row.dtype, np.floating):
         raise DecodeError(f"{where}: expected floating-point log-probabilities, found {row.dtype}")
+    if length is None:
+        length = len(row)
     if not 0 <= length <= len(row):
         raise DecodeError(f"{where}: length {length} is outside 0..{len(row)}")
     valid = row[:length]

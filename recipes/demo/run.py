@@ -1,4 +1,4 @@
-"""demo: make synthetic speech offline, train on it, score voices never heard, transcribe one file. Minutes, no network."""
+"""demo: make synthetic speech offline, train on it, score voices never heard, and transcribe one file, in minutes."""
 
 import sys
 import time

@@ -15,7 +15,9 @@ def run() -> int:
     parser.add_argument("--train-parts", default="train-clean-100", help="joined by commas (%(default)s)")
     parser.add_argument("--dev-parts", default="dev-clean", help="joined by commas (%(default)s)")
     parser.add_argument("--test-parts", default="test-clean,test-other", help="each is scored (%(default)s)")
-    parser.add_argument("--allow-partial", action="store_true", help="accept parts with fewer utterances than published")
+    parser.add_argument(
+        "--allow-partial", action="store_true", help="accept parts with fewer utterances than published"
+    )
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
     data, model = arguments.out / "data", arguments.out / "model"
@@ -29,14 +31,28 @@ def run() -> int:
     return 0
 
 
-def prepare_parts(arguments: argparse.Namespace, data: Path, **parts: str) -> None:
+def prepare_parts(
+    arguments: argparse.Namespace,
+    data: Path,
+    *,
+    train_parts: str | None = None,
+    dev_parts: str | None = None,
+    test_parts: str | None = None,
+) -> None:
     """Manifests of some parts in `data`."""
-    recipe.prepare_stage(
-        data,
-        lambda: prepare(
-            "librispeech", source=arguments.source, out=data, allow_partial=arguments.allow_partial, **parts
-        ).render(),
-    )
+
+    def make() -> str:
+        return prepare(
+            "librispeech",
+            source=arguments.source,
+            out=data,
+            allow_partial=arguments.allow_partial,
+            train_parts=train_parts,
+            dev_parts=dev_parts,
+            test_parts=test_parts,
+        ).render()
+
+    recipe.prepare_stage(data, make)
 
 
 if __name__ == "__main__":

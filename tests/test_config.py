@@ -1,0 +1,262 @@
+"""Configuration files and overrides: every key is used or refused, every value has its type and range."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.config import Config, flatten, load, to_yaml
+from asr.errors import ConfigError
+from conftest import ROOT
+
+FILES = sorted((ROOT / "conf").glob("*.yaml"))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_loads_and_says_only_what_differs(path: Path) -> None:
+    loaded, defaults = flatten(load(path)), flatten(Config())
+    assert loaded != defaults
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    keys = {f"{room}.{key}" for room, values in text.items() for key in values}
+    assert {key for key in loaded if loaded[key] != defaults[key]} <= keys
+
+
+def test_there_are_files_to_load() -> None:
+    assert {"demo", "yesno", "an4", "digits", "librispeech"} <= {path.stem for path in FILES}
+
+
+def test_no_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load(None) == Config()
+    assert load(written(tmp_path, "")) == Config()
+
+
+def test_file_then_overrides(tmp_path: Path) -> None:
+    path = written(tmp_path, "train: {epochs: 7, seed: 3}\naugment:\n  speeds: [0.9, 1]\n  noise_snr_db: [5, 25]\n")
+    found = load(path, ["train.epochs=9", "train.epochs=11", "data.train=/my data/a=b.jsonl"])
+    assert (found.train.epochs, found.train.seed) == (11, 3)
+    assert found.augment.speeds == (0.9, 1.0)
+    assert found.augment.noise_snr_db == (5.0, 25.0)
+    assert found.data.train == "/my data/a=b.jsonl"
+    assert load(path, ["augment.speeds=[]"]).augment.speeds == ()
+
+
+@pytest.mark.parametrize(("word", "value"), [("yes", True), ("no", False), ("on", True), ("True", True), ("false", False)])
+def test_words_for_true_and_false(tmp_path: Path, word: str, value: bool) -> None:
+    assert load(written(tmp_path, f"train: {{skip_unusable: {word}}}")).train.skip_unusable is value
+    assert load(None, [f"encoder.bidirectional={word}"]).encoder.bidirectional is value
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("encoder.layrs", "encoder.layers"),  # a letter is missing
+        ("encodr.layers", "encoder"),  # the room is misspelled
+        ("train.layers", "encoder.layers"),  # the wrong room
+        ("layers", "encoder.layers"),  # no room
+        ("train.lerning_rate", "train.learning_rate"),
+        ("Train.epochs", "train"),
+    ],
+)
+def test_unknown_keys_are_refused_with_the_right_one(tmp_path: Path, key: str, suggestion: str) -> None:
+    room, _, leaf = key.rpartition(".")
+    path = written(tmp_path, f"{room}: {{{leaf}: 3}}" if room else f"{leaf}: 3")
+    with pytest.raises(ConfigError, match=rf"c\.yaml: unknown key '.*'; did you mean '{suggestion}'\?"):
+        load(path)
+    with pytest.raises(ConfigError, match=rf"^override '{key}=3': unknown key '.*'; did you mean '{suggestion}'\?"):
+        load(None, [f"{key}=3"])
+
+
+def test_an_unknown_key_that_is_like_no_other() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'zzz'$"):
+        load(None, ["zzz=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("train.epochs=yes", "train.epochs: Value 'True' of type 'bool'"),
+        ("train.epochs=2.5", "train.epochs: Value '2.5' of type 'float'"),
+        ("train.epochs=", "train.epochs: .*None"),
+        ("train.epochs=null", "train.epochs: .*None"),
+        ("train.epochs=three", "train.epochs: Value 'three'"),
+        ("train.epochs=[3]", "train.epochs: "),
+        ("train.skip_unusable=maybe", "train.skip_unusable: Value 'maybe'"),
+        ("train.learning_rate=fast", "train.learning_rate: Value 'fast'"),
+        ("data.train=null", "data.train: .*None"),
+        ("data.train=[a]", "data.train: "),
+        ("data.train={a: 1}", "data.train: "),
+        ("text.case=no", "text.case: Invalid value 'False', expected one of .*'lower', 'upper', 'keep'"),
+        ("text.case=LOWER", "text.case: Invalid value 'LOWER'"),
+        ("encoder.subsampling=3", r"encoder.subsampling: Invalid value '3', expected one of \[1, 2, 4, 8\]"),
+        ("encoder.subsampling=true", "encoder.subsampling: Invalid value 'True'"),
+        ("encoder.cell=qrnn", "encoder.cell: Invalid value 'qrnn'"),
+        ("augment.speeds=1.1", "augment.speeds: "),
+        ("augment.speeds=null", "augment.speeds: "),
+        ("augment.speeds=[fast]", "fast"),
+        ("augment.noise_snr_db=[1, 2, 3]", "length 3 does not match .* length 2"),
+        ("encoder=5", "int"),
+        ("encoder=null", "encoder: "),
+        ("train", "is not of the form key=value"),
+        ("=5", "Key '' not in"),
+        ("data.train=[a", "not valid YAML"),
+    ],
+)
+def test_wrong_types_are_refused_by_key(override: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as raised:
+        load(None, [override])
+    assert str(raised.value).startswith(f"override {override!r}")
+    assert "\n" not in str(raised.value)
+
+
+def test_references_to_nowhere() -> None:
+    with pytest.raises(ConfigError, match=r"^configuration: data\.train: .*nowhere"):
+        load(None, ["data.train=${nowhere}", "train.epochs=3"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "audio.sample_rate_hz=999",
+        "audio.max_duration_s=0",
+        "features.mel_bins=7",
+        "features.hop_ms=0",
+        "features.hop_ms=26",
+        "features.low_hz=-1",
+        "features.high_hz=8001",
+        "features.high_hz=19",
+        "text.bpe_size=3",
+        "augment.speeds=[1.0,0.4]",
+        "augment.gain_db=-1",
+        "augment.noise_probability=1.1",
+        "augment.noise_snr_db=[3,2]",
+        "augment.warp=0.6",
+        "augment.freq_masks=-1",
+        "augment.time_mask_share=2",
+        "encoder.layers=0",
+        "encoder.projection=-1",
+        "encoder.dropout=1",
+        "train.epochs=0",
+        "train.batch_s=0",
+        "train.learning_rate=0",
+        "train.learning_rate=.nan",
+        "train.grad_clip=-1",
+        "train.warmup_steps=-1",
+        "train.final_rate_share=1.5",
+        "train.ema_decay=1",
+        "train.max_bad_steps=0",
+        "train.workers=-2",
+        "train.dev_every=0",
+    ],
+)
+def test_ranges(override: str) -> None:
+    key, _, value = override.partition("=")
+    found = r"\[.*\]" if value.startswith("[") else value.lstrip(".")
+    with pytest.raises(ConfigError, match=rf"{key} must be .*, found {found}"):
+        load(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("audio.sample_rate_hz=11025", r"features\.window_ms: 25\.0 ms at 11025 Hz is 275\.625 samples"),
+        ("features.hop_ms=10.01", r"features\.hop_ms: 10\.01 ms at 16000 Hz is 160\.16 samples"),
+    ],
+)
+def test_frames_are_whole_samples(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: {b: [", "not valid YAML"),
+        (b"train: {epochs: 1, epochs: 2}", "found duplicate key epochs"),
+        (b"- 1", "incompatible container"),
+        (b"5", "cannot read configuration: .*int"),
+        (b"data: {train: \xe9}", "utf-8"),
+        (b"train:", "train: field 'train' is not Optional"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"c\.yaml: .*{message}") as raised:
+        load(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot read configuration: No such file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot read configuration: Is a directory"):
+        load(tmp_path)
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().train.epochs = 3  # type: ignore[misc]
+
+
+def test_flatten_names_every_value_once_in_order() -> None:
+    flat = flatten(Config())
+    assert list(flat)[:3] == ["data.train", "data.dev", "audio.sample_rate_hz"]
+    assert flat["augment.speeds"] == (0.9, 1.0, 1.1)
+    count = sum(len(dataclasses.fields(room.default_factory())) for room in dataclasses.fields(Config))  # type: ignore[misc]
+    assert len(flat) == count
+
+
+# A path may look like anything that YAML has another reading for; `$` and `???` are OmegaConf's own.
+PATHS = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_characters="$", exclude_categories=["Cs", "Cc"])).filter(
+        lambda text: text != "???"
+    ),
+    st.sampled_from(["no", "yes", "null", "~", "007", "1e3", "0x10", "12:30", "2020-01-01", "a: b", "# c", "'", '"', "[a"]),
+)
+OVERRIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        "data.train": PATHS,
+        "audio.sample_rate_hz": st.sampled_from([8000, 16000, 48000]),
+        "features.normalization": st.sampled_from(["utterance", "global", "none"]),
+        "text.allow_oov": st.booleans(),
+        "augment.speeds": st.lists(st.floats(0.5, 2), max_size=4).map(tuple),
+        "augment.noise_snr_db": st.tuples(st.floats(-20, 10), st.floats(10, 60)),
+        "encoder.subsampling": st.sampled_from([1, 2, 4, 8]),
+        "encoder.forget_bias": st.floats(allow_nan=False),
+        "train.epochs": st.integers(1, 10**9),
+        "train.learning_rate": st.floats(0, exclude_min=True, allow_nan=False),
+        "train.checkpoint_minutes": st.floats(1e-300, 1e300),
+    },
+)
+
+
+@settings(max_examples=40)
+@given(OVERRIDES)
+def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]) -> None:
+    rooms: dict[str, dict[str, object]] = {}
+    for key, value in values.items():
+        room, name = key.split(".")
+        rooms.setdefault(room, {})[name] = value
+    made = Config(**{room: dataclasses.replace(getattr(Config(), room), **kept) for room, kept in rooms.items()})
+    path = written(tmp_path_factory.getbasetemp(), to_yaml(made))
+    found = load(path)
+    assert found == made
+    assert {key: found_value for key, found_value in flatten(found).items() if key in values} == values
+
+
+@settings(max_examples=30)
+@given(st.floats(1e-12, 1e12))
+def test_overrides_keep_every_digit(value: float) -> None:
+    assert load(None, [f"train.learning_rate={value!r}"]).train.learning_rate == value
+
+

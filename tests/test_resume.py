@@ -1,0 +1,297 @@
+"""A run that was stopped and resumed, however often, equals a run that was not: bit for bit, on the CPU."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from asr import checkpoint, config
+from asr.batch import Batch
+from asr.checkpoint import STATE_FILE, WEIGHTS_FILE
+from asr.config import Config
+from asr.errors import CheckpointError, ConfigError, Interrupted
+from asr.evaluate import Evaluation
+from asr.manifest import read_manifest, write_manifest
+from asr.state import is_finished
+from asr.train import METRICS_FILE, Trainer
+from conftest import ROOT
+from tones import tiny, write_corpus
+
+# Everything that draws random numbers is on.
+RANDOM = (
+    "encoder.dropout=0.2",
+    "augment.speeds=[0.9,1.0,1.1]",
+    "augment.gain_db=6",
+    "augment.noise_probability=0.5",
+    "augment.warp=0.1",
+    "augment.freq_masks=1",
+    "augment.time_masks=1",
+)
+AT_EACH_STEP = "train.checkpoint_minutes=1e-9"
+TIMES = ("elapsed_s", "audio_hours_per_hour")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tones"), ["ab", "cab", "bad", "a b c", "dab", "cc", "d"])
+
+
+@pytest.fixture(scope="module")
+def settings(corpus: Path) -> Config:
+    return tiny(corpus, corpus, "train.batch_s=1.2", "train.epochs=3", *RANDOM)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, settings: Config) -> Path:
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    Trainer(settings, out).run()
+    return out
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """What was logged, apart from what a clock measured."""
+    lines = (out / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+
+
+def assert_equal(out: Path, whole: Path) -> None:
+    assert metrics(out) == metrics(whole)
+    for name in (STATE_FILE, WEIGHTS_FILE):
+        found, wanted = load_file(out / name), load_file(whole / name)
+        assert found.keys() == wanted.keys()
+        assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
+        facts = [checkpoint.load_tensors(folder / name)[1] for folder in (out, whole)]
+        for fact in facts:
+            fact.get("position", {}).pop("elapsed_s", None)
+        assert facts[0] == facts[1]
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
+def curve(out: Path, tag: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+def test_the_random_parts_are_on(whole: Path, corpus: Path, settings: Config, tmp_path: Path) -> None:
+    Trainer(replace(settings, train=replace(settings.train, seed=2)), tmp_path / "run").run()
+    assert metrics(tmp_path / "run") != metrics(whole)
+    assert metrics(whole)[-1]["step"] == 12  # three epochs of four batches
+
+
+def test_stopped_after_each_batch(
+    tmp_path: Path, settings: Config, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def step_and_stop(self: Trainer, batch: Batch) -> float:
+        loss = step(self, batch)
+        signal.raise_signal(signal.SIGINT)
+        return loss
+
+    monkeypatch.setattr(Trainer, "step", step_and_stop)
+    out = tmp_path / "run"
+    for stops in range(12):
+        with pytest.raises(Interrupted, match="stopped by SIGINT, state saved; go on with: .*run") as raised:
+            Trainer(settings, out, resume=stops > 0).run()
+        assert raised.value.signal == signal.SIGINT
+    assert not is_finished(out, 3)
+    Trainer(settings, out, resume=True).run()
+    assert is_finished(out, 3)
+    assert_equal(out, whole)
+
+
+def test_curves_have_neither_a_gap_nor_a_point_twice(
+    tmp_path: Path, settings: Config, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def step_and_die(self: Trainer, batch: Batch) -> float:
+        if self.position.step == 6:
+            raise Killed  # the state is that of the end of the first epoch, step 4
+        return step(self, batch)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Trainer, "step", step_and_die)
+        Trainer(settings, out).run()
+    (events,) = (out / "tensorboard").iterdir()
+    events.rename(events.with_name("events.out.tfevents.1"))  # older, although it is the same second
+    Trainer(settings, out, resume=True).run()
+    assert [step for step, _ in curve(whole, "train/loss")] == list(range(1, 13))
+    for tag in ("train/loss", "train/learning_rate", "epoch/dev_loss"):
+        assert curve(out, tag) == curve(whole, tag)
+
+
+def test_stopped_during_evaluation(
+    tmp_path: Path, settings: Config, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Evaluation.run
+
+    def run_and_stop(self: Evaluation, *arguments: Any) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return run(self, *arguments)
+
+    monkeypatch.setattr(Evaluation, "run", run_and_stop)
+    out = tmp_path / "run"
+    for epochs in (1, 2, 3):
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            Trainer(settings, out, resume=epochs > 1).run()
+        assert len(metrics(out)) == epochs
+    Trainer(settings, out, resume=True).run()  # nothing is left to do
+    assert_equal(out, whole)
+
+
+def test_second_interrupt_stops_at_once(tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_twice(*_: object) -> float:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(Trainer, "step", stop_twice)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(settings, tmp_path / "run").run()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("overrides", [(), (AT_EACH_STEP,)])
+def test_killed_before_each_file_is_replaced(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
+) -> None:
+    """Files appear one by one (configuration, vocabulary, state, weights): death may come between any two."""
+    config = tiny(corpus, corpus, "train.batch_s=3", "train.epochs=2", *RANDOM, *overrides)
+    Trainer(config, tmp_path / "whole").run()
+    replace_file: Callable[..., Path] = pathlib.Path.replace
+    for life in range(1, 100):
+        out = tmp_path / f"killed-{life}"
+        left = iter(range(life))
+
+        def replace_or_die(self: Path, target: Path, left: Any = left) -> Path:
+            if next(left, None) is None:
+                raise Killed
+            return replace_file(self, target)
+
+        monkeypatch.setattr(pathlib.Path, "replace", replace_or_die)
+        try:
+            Trainer(config, out).run()
+        except Killed:
+            monkeypatch.undo()
+            Trainer(config, out, resume=(out / STATE_FILE).exists()).run()
+            assert_equal(out, tmp_path / "whole")
+        else:
+            break
+    assert life > (8 if overrides else 5)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from asr import config
+from asr.train import Trainer
+
+class Doomed(Trainer):
+    def step(self, batch):
+        if self.position.step == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(batch)
+
+Doomed(config.load(sys.argv[1]), Path(sys.argv[2])).run()
+"""
+
+
+def test_killed_for_good(tmp_path: Path, settings: Config, whole: Path) -> None:
+    settings = replace(settings, train=replace(settings.train, checkpoint_minutes=1e-9))
+    conf, out = tmp_path / "conf.yaml", tmp_path / "run"
+    conf.write_text(config.to_yaml(settings), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, conf, out], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL
+    trainer = Trainer(settings, out, resume=True)
+    assert (trainer.position.step, trainer.position.epoch, trainer.position.batch) == (6, 1, 2)
+    trainer.run()
+    assert_equal(out, whole)
+
+
+# Python 3.12 warns of any fork beside a thread; TensorBoard's writer is one.
+@pytest.mark.filterwarnings("default:.*multi-threaded.*fork:DeprecationWarning")
+def test_loading_processes_change_no_number(tmp_path: Path, settings: Config, whole: Path) -> None:
+    Trainer(replace(settings, train=replace(settings.train, workers=1)), tmp_path / "run").run()
+    assert_equal(tmp_path / "run", whole)
+
+
+# --- what cannot be resumed ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Path]:
+    """A run on a corpus of its own, stopped after two steps."""
+    train = write_corpus(tmp_path, ["ab", "cab", "dab"])
+    dev = write_corpus(tmp_path, ["bad", "a"], name="dev")
+    own = replace(settings, data=replace(settings.data, train=str(train), dev=str(dev)))
+    step = Trainer.step
+
+    def step_and_stop(self: Trainer, batch: Batch) -> float:
+        if self.position.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", step_and_stop)
+        with pytest.raises(Interrupted):
+            Trainer(own, tmp_path / "run").run()
+    return own, tmp_path / "run"
+
+
+def test_other_settings_are_refused_unless_they_move_no_number(stopped: tuple[Config, Path]) -> None:
+    settings, out = stopped
+    with pytest.raises(ConfigError, match=r"run: holds a run with encoder\.dropout=0\.2, .* go on with 0\.3"):
+        Trainer(replace(settings, encoder=replace(settings.encoder, dropout=0.3)), out, resume=True)
+    Trainer(replace(settings, train=replace(settings.train, checkpoint_minutes=7.0)), out, resume=True)
+
+
+@pytest.mark.parametrize("name", ["train", "dev"])
+def test_other_data_are_refused(stopped: tuple[Config, Path], name: str) -> None:
+    settings, out = stopped
+    manifest = out.parent / f"{name}.jsonl"
+    first, *others = read_manifest(manifest)
+    write_manifest(manifest, [replace(first, text="b"), *others])
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: was made from other data"):
+        Trainer(settings, out, resume=True)
+
+
+def test_damaged_state_is_refused(stopped: tuple[Config, Path]) -> None:
+    settings, out = stopped
+    state = out / STATE_FILE
+    state.write_bytes(state.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: damaged"):
+        Trainer(settings, out, resume=True)
+    state.unlink()
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: file is missing"):
+        Trainer(settings, out, resume=True)
+    with pytest.raises(CheckpointError, match="nowhere: model folder is missing"):
+        Trainer(settings, out / "nowhere", resume=True)
+
+
+def test_state_of_another_model_is_refused(stopped: tuple[Config, Path]) -> None:
+    settings, out = stopped
+    wider = replace(settings, encoder=replace(settings.encoder, width=20))
+    (out / checkpoint.CONFIG_FILE).write_text(config.to_yaml(wider), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: tensor encoder\.\S+ has shape"):
+        Trainer(wider, out, resume=True)

@@ -1,0 +1,372 @@
+"""The training loop: what it learns, keeps, skips, logs and refuses."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from asr import checkpoint, train
+from asr.batch import Batch
+from asr.checkpoint import STATE_FILE, WEIGHTS_FILE
+from asr.config import Config, TextConfig, TrainConfig
+from asr.ctc import ctc_losses
+from asr.errors import CheckpointError, ConfigError, TextError, TrainingError
+from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.recognizer import pick_device
+from asr.text import Tokenizer
+from asr.train import METRICS_FILE, SKIPPED_FILE, Trainer, learning_rate
+from asr.trainset import label, leave_out
+from asr.wer import Counts, Score
+from tones import tiny, write_corpus
+
+TEXTS = ["ab", "cab", "bad dad", "a b c", "abba cab", "d", "dab", "cc"]
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tones"), TEXTS)
+
+
+@pytest.fixture
+def settings(corpus: Path) -> MakeConfig:
+    return lambda *overrides: tiny(corpus, corpus, "train.batch_s=2", "train.epochs=2", *overrides)
+
+
+def logged(out: Path, event: str) -> list[dict[str, Any]]:
+    lines = (out / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+    return [facts for facts in map(json.loads, lines) if facts["event"] == event]
+
+
+def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
+    return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_utterance_is_learnt_by_heart(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path, ["abba cab"])
+    settings = tiny(
+        manifest, manifest, "train.epochs=90", "train.learning_rate=0.01", "train.ema_decay=0.9", "train.dev_every=30"
+    )
+    Trainer(settings, tmp_path / "run").run()
+    epochs = logged(tmp_path / "run", "epoch")
+    assert epochs[-1]["dev_wer_percent"] == 0
+    assert epochs[-1]["dev_cer_percent"] == 0
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"] / 20
+    recognizer = checkpoint.load(tmp_path / "run")
+    utterance = read_manifest(manifest)[0]
+    from asr.audio import load_utterance
+
+    wave = load_utterance(utterance, settings.audio)
+    assert recognizer.transcribe_waves(wave[None], torch.tensor([len(wave)]))[0].text == "abba cab"
+
+
+def test_learning_rate_rises_linearly_then_falls_as_a_cosine() -> None:
+    config = TrainConfig(learning_rate=2.0, warmup_steps=4, final_rate_share=0.1)
+    rates = [learning_rate(step, 10, config) for step in range(13)]
+    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert rates[5] == pytest.approx(2 * (0.1 + 0.9 * (1 + math.sqrt(3) / 2) / 2))  # a sixth of the half-turn
+    assert rates[7] == pytest.approx(1.1)  # halfway between 2 and 0.2
+    assert rates[10:] == pytest.approx([0.2, 0.2, 0.2])  # epochs may have a batch more than the first had
+    assert learning_rate(0, 10, replace(config, warmup_steps=0)) == 2.0
+    assert learning_rate(9, 10, replace(config, warmup_steps=20)) == 1.0  # never gets to the peak
+
+
+class Watched(Trainer):
+    """Remembers the weights after each step."""
+
+    def step(self, batch: Batch) -> float:
+        if not hasattr(self, "seen"):
+            self.seen = [snapshot(self.recognizer)]
+        loss = super().step(batch)
+        self.seen.append(snapshot(self.recognizer))
+        return loss
+
+
+def test_average_of_the_weights(tmp_path: Path, settings: MakeConfig) -> None:
+    trainer = Watched(settings("train.ema_decay=0.2"), tmp_path / "run")
+    trainer.run()
+    assert len(trainer.seen) > 6
+    name = "encoder.output.weight"
+    mean = trainer.seen[0][name].double()
+    for number, weights in enumerate(trainer.seen[1:], start=1):
+        decay = min(0.2, number / (10 + number))  # 0.2 from step 3 on
+        mean = decay * mean + (1 - decay) * weights[name].double()
+    torch.testing.assert_close(trainer.average.state_dict()[name].double(), mean, rtol=0, atol=1e-6)
+
+
+def test_average_off_is_the_weights_themselves(tmp_path: Path, settings: MakeConfig) -> None:
+    trainer = Trainer(settings("train.ema_decay=0"), tmp_path / "run")
+    trainer.run()
+    assert same(trainer.average.state_dict(), trainer.recognizer.state_dict())
+
+
+def test_global_normalisation_reaches_every_copy_of_the_weights(tmp_path: Path, settings: MakeConfig) -> None:
+    trainer = Trainer(settings("features.normalization=global"), tmp_path / "run")
+    trainer.run()
+    mean = trainer.recognizer.normalizer.mean
+    assert (mean < -5).all()  # natural-log energies of quiet tones: far from the zeros it started with
+    state = load_file(tmp_path / "run" / STATE_FILE)
+    weights = load_file(tmp_path / "run" / WEIGHTS_FILE)
+    for kept in (state["model.normalizer.mean"], state["average.normalizer.mean"], weights["normalizer.mean"]):
+        assert torch.equal(kept, mean)
+    assert torch.equal(checkpoint.load(tmp_path / "run").normalizer.mean, mean)
+
+
+# --- choosing the best --------------------------------------------------------------------------------------------------
+
+
+def fake_scores(errors: list[tuple[int, int]]) -> Callable[[object], Score]:
+    """A stand-in for `score` that finds these (word, character) errors, of 10 and 100, one after the other."""
+    left: Iterator[tuple[int, int]] = iter(errors)
+
+    def score(_: object) -> Score:
+        words, characters = next(left)
+        return Score((), Counts(10 - words, words), Counts(100 - characters, characters))
+
+    return score
+
+
+def test_best_weights_are_kept_not_the_last(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [(5, 9), (3, 9), (3, 8), (3, 8), (4, 1)]
+    monkeypatch.setattr(train, "score", fake_scores(errors))
+    averages = []
+
+    class Remembering(Trainer):
+        def step(self, batch: Batch) -> float:
+            loss = super().step(batch)
+            averages.append((self.position.epoch, snapshot(self.average)))
+            return loss
+
+    Remembering(settings("train.epochs=5"), tmp_path / "run").run()
+    epochs = logged(tmp_path / "run", "epoch")
+    assert [facts["dev_wer_percent"] for facts in epochs] == [50, 30, 30, 30, 40]
+    # Fewer character errors decide between equal word errors; of two that are equal in both the first stays.
+    assert [facts["best"] for facts in epochs] == [True, True, True, False, False]
+    weights, facts = checkpoint.load_tensors(tmp_path / "run" / WEIGHTS_FILE)
+    assert (facts["epoch"], facts["step"]) == (3, epochs[2]["step"])
+    assert facts["versions"] == checkpoint.versions()
+    end_of_third = [average for epoch, average in averages if epoch == 2][-1]
+    assert same(weights, end_of_third)
+    assert not same(weights, averages[-1][1])
+
+
+def test_dev_is_scored_every_few_epochs_and_at_the_end(tmp_path: Path, settings: MakeConfig) -> None:
+    Trainer(settings("train.epochs=5", "train.dev_every=2"), tmp_path / "run").run()
+    epochs = logged(tmp_path / "run", "epoch")
+    assert [facts["epoch"] for facts in epochs if "dev_wer_percent" in facts] == [2, 4, 5]
+
+
+# --- steps that must not count ------------------------------------------------------------------------------------------
+
+
+def nan_for_labels(count: int) -> Callable[..., Tensor]:
+    """`ctc_losses` that fails for transcripts of `count` labels."""
+
+    def losses(log_probs: Tensor, lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:
+        return torch.where(label_lens == count, math.nan, ctc_losses(log_probs, lens, labels, label_lens))
+
+    return losses
+
+
+def test_step_without_a_finite_loss_changes_nothing(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "ctc_losses", nan_for_labels(8))  # "abba cab", utterance train-4
+    changed = {}
+
+    class Checking(Trainer):
+        def step(self, batch: Batch) -> float:
+            before = snapshot(self.recognizer), snapshot(self.average)
+            loss = super().step(batch)
+            after = snapshot(self.recognizer), snapshot(self.average)
+            changed[self.position.step] = not (same(after[0], before[0]) and same(after[1], before[1]))
+            return loss
+
+    trainer = Checking(settings(), tmp_path / "run")
+    trainer.run()
+    skipped = logged(tmp_path / "run", "skipped")
+    assert len(skipped) == 2  # once in each epoch
+    assert all("train-4" in facts["ids"] and math.isnan(facts["loss"]) for facts in skipped)
+    assert [step for step, moved in changed.items() if not moved] == [facts["step"] for facts in skipped]
+    assert [facts["skipped_steps"] for facts in logged(tmp_path / "run", "epoch")] == [1, 2]
+    assert trainer.position.skipped == 2
+    assert all(math.isfinite(facts["train_loss"]) for facts in logged(tmp_path / "run", "epoch"))
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "ctc_losses", lambda log_probs, *_: log_probs.sum(dim=(1, 2)) * math.inf)
+    with pytest.raises(TrainingError, match=r"2 steps in a row had a non-finite loss .* utterances train-"):
+        Trainer(settings("train.max_bad_steps=2"), tmp_path / "run").run()
+    assert [facts["step"] for facts in logged(tmp_path / "run", "skipped")] == [1, 2]
+
+
+def test_a_good_step_between_bad_ones_lets_the_run_go_on(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(1000))
+
+    def every_second_fails(log_probs: Tensor, *others: Tensor) -> Tensor:
+        return ctc_losses(log_probs, *others) * (math.nan if next(calls) % 2 else 1)
+
+    monkeypatch.setattr(train, "ctc_losses", every_second_fails)
+    trainer = Trainer(settings("train.max_bad_steps=2", "train.dev_every=9"), tmp_path / "run")
+    monkeypatch.setattr(trainer, "dev", trainer.dev)
+    trainer.run()
+    assert trainer.position.skipped == trainer.position.step // 2
+
+
+# --- utterances that cannot be learnt -------------------------------------------------------------------------------------
+
+
+def spoil(corpus: Path, folder: Path) -> Path:
+    """The corpus with an utterance too long for the limit, one too short for a frame and one with too many labels."""
+    utterances = read_manifest(corpus)
+    utterances[0] = replace(utterances[0], text="ab" * 40)  # 0.35 s: 32 feature frames
+    utterances[1] = replace(utterances[1], duration=0.02)
+    utterances[4] = replace(utterances[4], text="abba cab")  # 1.25 s
+    manifest = folder / "spoilt.jsonl"
+    write_manifest(manifest, utterances)
+    return manifest
+
+
+def test_unusable_utterances_stop_the_run_by_name(tmp_path: Path, corpus: Path) -> None:
+    config = tiny(spoil(corpus, tmp_path), corpus, "train.max_utterance_s=1.1")
+    with pytest.raises(TrainingError) as raised:
+        Trainer(config, tmp_path / "run")
+    message = str(raised.value)
+    assert message.startswith("3 of 8 training utterances cannot be used (train.skip_unusable=true leaves them out): ")
+    assert "utterance train-0: 16 output frames, its transcript needs 80" in message
+    assert "utterance train-1: 0.020 s, shorter than one frame" in message
+    assert "utterance train-4: 1.25 s, longer than train.max_utterance_s=1.1" in message
+    assert "\n" not in message
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_unusable_utterances_are_listed_and_left_out(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(
+        spoil(corpus, tmp_path), corpus, "train.max_utterance_s=1.1", "train.skip_unusable=true", "train.epochs=1"
+    )
+    seen = []
+
+    class Noting(Trainer):
+        def step(self, batch: Batch) -> float:
+            seen.extend(batch.ids)
+            return super().step(batch)
+
+    Noting(config, tmp_path / "run").run()
+    listed = (tmp_path / "run" / SKIPPED_FILE).read_text(encoding="utf-8").splitlines()
+    assert sorted(line.split(":")[0] for line in listed) == [f"utterance train-{number}" for number in (0, 1, 4)]
+    assert sorted(seen) == ["train-2", "train-3", "train-5", "train-6", "train-7"]
+    assert "3 unusable utterances left out" in capsys.readouterr().err
+
+
+def test_equal_neighbours_need_a_blank_between_them_at_the_fastest_speed(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path, ["aaa"])  # 0.5 s: 4000 samples, 47 feature frames, 24 output frames
+    utterance = read_manifest(manifest)[0]
+    for repeats, speeds, usable in ((4, "[]", True), (12, "[]", True), (13, "[]", False), (12, "[1.1]", False)):
+        write_manifest(manifest, [replace(utterance, text="a" * repeats)])
+        config = tiny(manifest, manifest, f"augment.speeds={speeds}")
+        out = tmp_path / f"run-{repeats}-{speeds}"
+        if usable:
+            Trainer(config, out)
+        else:
+            with pytest.raises(TrainingError, match=f"its transcript needs {2 * repeats - 1}"):
+                Trainer(config, out)
+
+
+def test_nothing_left_to_train_on(tmp_path: Path, corpus: Path) -> None:
+    config = tiny(corpus, corpus, "train.max_utterance_s=0.1", "train.skip_unusable=true")
+    with pytest.raises(TrainingError, match=r"no training utterance can be used; .*unusable\.txt lists the reasons"):
+        Trainer(config, tmp_path / "run")
+
+
+def test_many_unusable_utterances_are_counted_but_not_all_shown(tmp_path: Path, corpus: Path) -> None:
+    with pytest.raises(TrainingError, match="8 of 8 .*; and 3 more$"):
+        Trainer(tiny(corpus, corpus, "train.max_utterance_s=0.1"), tmp_path / "run")
+
+
+def test_dropped_symbols_are_counted_for_what_is_trained_on(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(["<blank>", "a", "b"], TextConfig(allow_oov=True))
+    utterances = [Utterance(text, Path("x.wav"), 1.0, text) for text in ("abx", "xay", "zb")]
+    labelled = label(utterances, tokenizer)
+    assert labelled.labels == [[1, 2], [1], [2]]
+    assert labelled.unknown == [["x"], ["x", "y"], ["z"]]
+    kept = leave_out(labelled, {"xay": "too long"}, tiny(Path(), Path(), "train.skip_unusable=true"), tmp_path / "list")
+    assert [utterance.id for utterance in kept.utterances] == ["abx", "zb"]
+    assert kept.labels == [[1, 2], [2]]
+    assert kept.unknown == [["x"], ["z"]]
+
+
+def test_dev_symbols_outside_the_vocabulary(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_manifest = write_corpus(tmp_path, ["ab", "ba"])
+    with pytest.raises(TextError, match=r"utterance train-1: symbol 'c' is not in the vocabulary of 3 tokens"):
+        Trainer(tiny(train_manifest, corpus), tmp_path / "strict")
+    dev = write_corpus(tmp_path, ["abc", "cab c"], name="dev")
+    Trainer(tiny(train_manifest, dev, "text.allow_oov=true", "train.epochs=1"), tmp_path / "run").run()
+    assert "4 out-of-vocabulary symbols dropped: 'c' 3, ' ' 1" in capsys.readouterr().err
+
+
+# --- starting -----------------------------------------------------------------------------------------------------------
+
+
+def test_starting_needs_manifests_and_a_free_folder(tmp_path: Path, corpus: Path, settings: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"data\.train is not set"):
+        Trainer(Config(), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"data\.dev is not set"):
+        Trainer(replace(Config(), data=replace(Config().data, train=str(corpus))), tmp_path / "run")
+    Trainer(settings("train.epochs=1"), tmp_path / "run").run()
+    with pytest.raises(CheckpointError, match="run: already holds a run; --resume goes on with it"):
+        Trainer(settings("train.epochs=1"), tmp_path / "run")
+
+
+def test_cuda_is_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        pick_device("cuda")
+
+
+# --- records ------------------------------------------------------------------------------------------------------------
+
+
+def test_curves_are_written_for_tensorboard(tmp_path: Path, settings: MakeConfig) -> None:
+    trainer = Trainer(settings(), tmp_path / "run")
+    trainer.run()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, trainer.position.step + 1))
+    wers = [event.value for event in events.Scalars("epoch/dev_wer_percent")]
+    assert wers == pytest.approx([facts["dev_wer_percent"] for facts in logged(tmp_path / "run", "epoch")])
+
+
+def test_plain_lines_where_there_is_no_terminal(
+    tmp_path: Path, settings: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trainer(settings(), tmp_path / "run").run()
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert printed.out == ""
+    assert lines[0].startswith("training on 8 utterances, 0.00 h; dev 8 utterances; 6 tokens; ")
+    assert [line.split("  ")[0] for line in lines[1:]] == ["epoch 1/2", "epoch 2/2"]

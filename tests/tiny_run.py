@@ -1,0 +1,33 @@
+"""A run folder with random weights: what a command does with files does not depend on how well it recognises."""
+
+from pathlib import Path
+
+import torch
+
+from asr import checkpoint, config
+from asr.recognizer import Recognizer
+from asr.text import BLANK_NAME, Tokenizer
+
+RATE_HZ = 16000
+FRAME_SAMPLES = 512  # 25 ms of audio, made up to a power of two
+_OVERRIDES = (
+    f"audio.sample_rate_hz={RATE_HZ}",
+    "features.mel_bins=16",
+    "encoder.conv_channels=4",
+    "encoder.layers=1",
+    "encoder.width=8",
+)
+
+
+def save_run(folder: Path, *overrides: str) -> Path:
+    """Write a run folder and return it; the same weights each time."""
+    settings = config.load(None, [*_OVERRIDES, *overrides])
+    tokenizer = Tokenizer([BLANK_NAME, " ", *"abcdefgh"], settings.text)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        recognizer = Recognizer(settings, tokenizer)
+    with torch.no_grad():  # as drawn, one symbol would win everywhere
+        recognizer.encoder.output.weight.mul_(30)
+    checkpoint.start_run(folder, settings, tokenizer)
+    checkpoint.save_weights(folder, recognizer.state_dict(), {"step": 0})
+    return folder
