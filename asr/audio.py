@@ -31,6 +31,9 @@ _MP3_LEAD_IN_S = 2.0
 _UNKNOWN_FRAMES = (1 << 63) - 1
 # libsndfile's codes for a file whose format it does not know; the second is that of its MP3 decoder.
 _UNKNOWN_FORMAT = (1, 7)
+# A page of an Ogg stream is at most this long (RFC 3533); the flag marks the last one.
+_OGG_PAGE_BYTES = 65307
+_OGG_LAST_PAGE = 4
 # A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
 _MAX_KERNEL_TAPS = 50_000_000
 # Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length.
@@ -136,12 +139,23 @@ def _check_header(file: soundfile.SoundFile, path: Path, config: AudioConfig) ->
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
         if int(declared) > int(held) + _HEADER_BYTES and int(declared) not in _UNKNOWN_BYTES:
             raise AudioError(f"{path}: truncated: header declares {declared} bytes, the file holds {held}")
-    if "File ended unexpectedly" in file.extra_info:
-        raise AudioError(f"{path}: truncated: the Ogg stream has no end")
+    if file.format == "OGG":
+        _check_ogg_end(path)
     if file.frames == _UNKNOWN_FRAMES:
         raise AudioError(f"{path}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
         raise AudioError(f"{path}: holds no samples")
+
+
+def _check_ogg_end(path: Path) -> None:
+    # libsndfile takes the whole pages that it finds for all there is.
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _OGG_PAGE_BYTES))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    segments = page[27 : 27 + page[26]] if len(page) > 27 else b""
+    if len(page) < 27 + len(segments) + sum(segments) or not page[5] & _OGG_LAST_PAGE:
+        raise AudioError(f"{path}: truncated: the Ogg stream has no end")
 
 
 def _check_declared_sphere_length(path: Path) -> None:

@@ -84,7 +84,7 @@ def load_config(folder: Path) -> Config:
     try:
         return config.load(folder / CONFIG_FILE)
     except ConfigError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(f"{folder}: {error}") from error
 
 
 def load_tokenizer(folder: Path, settings: Config) -> Tokenizer:

@@ -133,9 +133,11 @@ def _train(arguments: argparse.Namespace) -> int:
         checkpoint.load_config(out)  # a clear error when RUN is no run folder
         settings = config.load(out / checkpoint.CONFIG_FILE, overrides)
     else:
-        if conf is None:
-            raise ConfigError("give a configuration (asr train conf/NAME.yaml) or --resume RUN")
-        out = arguments.out or Path("runs") / conf.stem
+        out = arguments.out
+        if out is None:
+            if conf is None:
+                raise ConfigError("give a configuration (asr train conf/NAME.yaml), or --out RUN for the built-in one")
+            out = Path("runs") / conf.stem
         settings = config.load(conf, overrides)
     Trainer(settings, out, resume=arguments.resume is not None).run()
     print(f"trained: {out}")

@@ -7,6 +7,7 @@ import torch
 
 from asr.batch import Batches, BatchOrder, Examples
 from asr.ctc import ctc_losses
+from asr.errors import AudioError
 from asr.files import write_text_atomic
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
@@ -56,11 +57,17 @@ class Evaluation:
             loss: mean CTC loss of an utterance in nats; NaN without labels.
 
         Raises:
-            AudioError: an utterance cannot be read; the message names it.
+            AudioError: an utterance cannot be read or is shorter than one frame; the message names it.
         """
+        shortest = recognizer.log_mel.fft_samples
         texts: dict[str, str] = {}
         loss = 0.0 if self.has_labels else float("nan")
         for batch in self.batches:
+            if batch.wave_lens[-1] < shortest:  # lengths fall
+                samples = int(batch.wave_lens[-1])
+                raise AudioError(
+                    f"utterance {batch.ids[-1]}: {samples} samples are shorter than one frame of {shortest}"
+                )
             moved = batch.to(recognizer.device)
             log_probs, lens = recognizer(moved.waves, moved.wave_lens)
             if self.has_labels:

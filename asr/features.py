@@ -90,8 +90,7 @@ class LogMel(nn.Module):
         squares = spectrum.square().flatten(-2)
         with torch.autocast("cuda", enabled=False):  # bfloat16 cannot hold the range of a power spectrum
             power = torch.cat([squares[..., bins] @ filters for bins, filters in self._filters()], dim=-1)
-        feats = power.clamp_min_(POWER_FLOOR).log_()
-        return feats * valid_mask(feat_lens, feats.shape[1], feats.device).unsqueeze(2)
+        return zero_padding(power.clamp_min_(POWER_FLOOR).log_(), feat_lens)
 
     def _in_blocks(self, frames: Tensor, feat_lens: Tensor) -> Tensor:
         """The same on the CPU: blocks that stay in the cache, in memory that is taken once, and none for padding."""

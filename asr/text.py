@@ -5,9 +5,10 @@ Normalisation, in this order:
 1. Unicode NFKC: compatibility forms (full-width letters, ligatures) become their plain equivalents and accents are
    composed with their letter.
 2. Typographic apostrophes (U+2018, U+2019, U+02BC) become `'`.
-3. `case: lower | upper | keep`.
+3. `case: lower | upper | keep`, by the rules that Unicode has for all languages: Turkish, whose i and I are no pair,
+   is best written in one case and kept.
 4. `punctuation: strip` removes every character of a Unicode punctuation or symbol category, except an apostrophe
-   between two letters (`don't`); a dash or slash between two letters becomes a space (`well-known` -> `well known`).
+   between two letters (`don't`); a dash or slash becomes a space (`well-known` -> `well known`).
 5. White space of any kind becomes one space; the ends are trimmed.
 
 Numbers are left as they are written: "42" is two symbols, and spelling it out belongs to the corpus, not to us.
@@ -46,14 +47,22 @@ def normalize(text: str, config: TextConfig) -> str:
 
 def _without_punctuation(text: str) -> Iterable[str]:
     for position, character in enumerate(text):
-        if unicodedata.category(character)[0] not in "PS":
+        category = unicodedata.category(character)
+        if category[0] not in "PS":
             yield character
-            continue
-        inside = 0 < position < len(text) - 1 and text[position - 1].isalpha() and text[position + 1].isalpha()
-        if character == "'" and inside:
-            yield character
-        elif inside and (unicodedata.category(character) == "Pd" or character == "/"):
+        elif category == "Pd" or character in "/\u2044":  # NFKC spells one half as 1, U+2044, 2
             yield " "
+        elif (
+            character == "'"
+            and _is_letter(text[position - 1 : position])
+            and _is_letter(text[position + 1 : position + 2])
+        ):
+            yield character
+
+
+def _is_letter(character: str) -> bool:
+    # Marks count: vowel signs, and accents that have no composed form.
+    return bool(character) and unicodedata.category(character)[0] in "LM"
 
 
 class Tokenizer:
@@ -141,7 +150,10 @@ class Tokenizer:
         except (OSError, UnicodeDecodeError) as error:
             raise TextError(f"{folder}: cannot read the vocabulary: {error}") from error
         tokens = [" " if line == SPACE_NAME else line for line in lines]
-        return cls(tokens, config, bpe_model)
+        try:
+            return cls(tokens, config, bpe_model)
+        except TextError as error:
+            raise TextError(f"{folder}: {error}") from error
 
     def _pieces(self, normalized: str) -> list[str]:
         if self._bpe is None:

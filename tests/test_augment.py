@@ -1,4 +1,4 @@
-"""Augmentation measured from outside: lengths, frequencies, signal-to-noise ratios, what a mask hides and a warp moves."""
+"""Augmentation measured from outside: lengths, frequencies, noise ratios, what a mask hides and what a warp moves."""
 
 import math
 from pathlib import Path
@@ -158,7 +158,7 @@ def test_noise_recordings_are_brought_to_the_rate(tmp_path: Path) -> None:
 
 
 def test_folder_without_noise_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="augment.noise_dir=.*: no audio file found there"):
+    with pytest.raises(AudioError, match=r"^augment\.noise_dir=.*: no audio file found there$"):
         wave_augment(noise_probability=1.0, noise_dir=str(tmp_path))
 
 

@@ -24,7 +24,7 @@ def flat(batches: list[list[int]]) -> list[int]:
 
 def speech_durations(count: int = 900) -> list[float]:
     """Durations such as read commands have: most of 2 to 4 s, 1 to 6 s in all."""
-    return np.random.default_rng(0).gamma(4.0, 0.75, count).clip(1.0, 6.0).tolist()
+    return [float(duration) for duration in np.random.default_rng(0).gamma(4.0, 0.75, count).clip(1.0, 6.0)]
 
 
 def order_of(durations: list[float], batch_s: float = 24.0, epoch: int = 0, seed: int = 0) -> BatchOrder:

@@ -49,7 +49,9 @@ def test_file_then_overrides(tmp_path: Path) -> None:
     assert load(path, ["augment.speeds=[]"]).augment.speeds == ()
 
 
-@pytest.mark.parametrize(("word", "value"), [("yes", True), ("no", False), ("on", True), ("True", True), ("false", False)])
+@pytest.mark.parametrize(
+    ("word", "value"), [("yes", True), ("no", False), ("on", True), ("True", True), ("false", False)]
+)
 def test_words_for_true_and_false(tmp_path: Path, word: str, value: bool) -> None:
     assert load(written(tmp_path, f"train: {{skip_unusable: {word}}}")).train.skip_unusable is value
     assert load(None, [f"encoder.bidirectional={word}"]).encoder.bidirectional is value
@@ -76,7 +78,7 @@ def test_unknown_keys_are_refused_with_the_right_one(tmp_path: Path, key: str, s
 
 
 def test_an_unknown_key_that_is_like_no_other() -> None:
-    with pytest.raises(ConfigError, match="unknown key 'zzz'$"):
+    with pytest.raises(ConfigError, match=r"unknown key 'zzz'$"):
         load(None, ["zzz=1"])
 
 
@@ -211,7 +213,7 @@ def test_flatten_names_every_value_once_in_order() -> None:
     flat = flatten(Config())
     assert list(flat)[:3] == ["data.train", "data.dev", "audio.sample_rate_hz"]
     assert flat["augment.speeds"] == (0.9, 1.0, 1.1)
-    count = sum(len(dataclasses.fields(room.default_factory())) for room in dataclasses.fields(Config))  # type: ignore[misc]
+    count = sum(len(dataclasses.fields(getattr(Config(), room.name))) for room in dataclasses.fields(Config))
     assert len(flat) == count
 
 
@@ -220,7 +222,9 @@ PATHS = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="$", exclude_categories=["Cs", "Cc"])).filter(
         lambda text: text != "???"
     ),
-    st.sampled_from(["no", "yes", "null", "~", "007", "1e3", "0x10", "12:30", "2020-01-01", "a: b", "# c", "'", '"', "[a"]),
+    st.sampled_from(
+        ["no", "yes", "null", "~", "007", "1e3", "0x10", "12:30", "2020-01-01", "a: b", "# c", "'", '"', "[a"]
+    ),
 )
 OVERRIDES = st.fixed_dictionaries(
     {},
@@ -240,7 +244,7 @@ OVERRIDES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(OVERRIDES)
 def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]) -> None:
     rooms: dict[str, dict[str, object]] = {}
@@ -254,9 +258,7 @@ def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, values: dict[
     assert {key: found_value for key, found_value in flatten(found).items() if key in values} == values
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.floats(1e-12, 1e12))
 def test_overrides_keep_every_digit(value: float) -> None:
     assert load(None, [f"train.learning_rate={value!r}"]).train.learning_rate == value
-
-

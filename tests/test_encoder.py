@@ -38,7 +38,7 @@ def recurrent_layer(inputs: int = 5, **changes: Any) -> RecurrentLayer:
     layer = RecurrentLayer(config_of(**changes), inputs)
     with torch.no_grad():
         for parameter in layer.parameters():  # weights large enough to drive the gates near their ends
-            parameter += 0.7 * torch.randn(parameter.shape)
+            parameter.add_(0.7 * torch.randn(parameter.shape))
     return layer
 
 
@@ -107,9 +107,8 @@ def test_each_lstm_gate_does_what_its_name_says(gate: str) -> None:
     layer = recurrent_layer(bidirectional=False)
     place = GATES["lstm"].index(gate)
     with torch.no_grad():
-        for parameter in (layer.cell.weight_ih_l0, layer.cell.weight_hh_l0, layer.cell.bias_hh_l0):
-            parameter[6 * place : 6 * place + 6] = 0  # type: ignore[index]
-        layer.cell.bias_ih_l0[6 * place : 6 * place + 6] = -40  # type: ignore[index]
+        for name, parameter in layer.cell.named_parameters():
+            parameter[6 * place : 6 * place + 6] = -40 if name == "bias_ih_l0" else 0
     inputs = rows_of(5)[0]
     steps = oracle.lstm(inputs.double().numpy(), gates_of(layer, ""))
     outputs = layer(inputs.unsqueeze(0), torch.tensor([len(inputs)]))[0].detach().numpy()
@@ -149,6 +148,18 @@ def test_directions_do_not_share_weights() -> None:
 
 def test_reversal_turns_each_row_inside_its_length() -> None:
     assert reversal(torch.tensor([3, 1, 5]), 5).tolist() == [[2, 1, 0, 3, 4], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_padded_path_is_torchs_packing(cell: str) -> None:
+    """What runs on CUDA is packed; here on the CPU, where a computer without CUDA can compare."""
+    layer = recurrent_layer(cell=cell)
+    batch, lens = rubbish_batch(rows_of(5), "large")
+    packed = nn.utils.rnn.pack_padded_sequence(batch, lens, batch_first=True, enforce_sorted=False)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(layer.cell(packed)[0], batch_first=True)
+    padded = layer(batch, lens)
+    for row, length in enumerate(lens.tolist()):
+        torch.testing.assert_close(padded[row, :length], expected[row, :length], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("device", [CUDA])
@@ -276,7 +287,7 @@ def test_length_outside_the_batch_is_refused(length: int) -> None:
 @pytest.mark.parametrize(("projection", "layer_norm", "last"), [(0, True, 12), (0, False, 12), (5, True, 5)])
 def test_layers_are_as_wide_as_configured(projection: int, layer_norm: bool, last: int) -> None:
     encoder = encoder_of(layers=3, projection=projection, layer_norm=layer_norm)
-    assert [layer.cell.input_size for layer in encoder.layers] == [6, last, last]
+    assert [layer.get_submodule("cell").input_size for layer in encoder.layers] == [6, last, last]
     assert encoder.output.in_features == last
     assert all(isinstance(norm, nn.LayerNorm) == layer_norm for norm in encoder.norms)
     assert all(isinstance(linear, nn.Linear) == (projection > 0) for linear in encoder.projections)

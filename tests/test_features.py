@@ -13,7 +13,7 @@ from asr.errors import AudioError
 from asr.features import LogMel, Normalizer
 from ragged import DEVICES, RUBBISH, exact_matrix_products, rubbish_batch
 
-LOG_TOLERANCE = 2e-3  # nepers
+LOG_TOLERANCE = 3e-4  # in natural-log units: 0.0013 dB
 SAMPLES = [16000, 512, 671, 672, 9000, 12345]  # one of a single frame, one that is one sample short of two
 
 
@@ -26,7 +26,8 @@ def tone_of(samples: int, rate_hz: int, frequency_hz: float) -> Tensor:
 
 
 def alone(log_mel: LogMel, wave: Tensor) -> Tensor:
-    return log_mel(wave.unsqueeze(0), torch.tensor([len(wave)]))[0][0]
+    feats: Tensor = log_mel(wave.unsqueeze(0), torch.tensor([len(wave)]))[0]
+    return feats[0]
 
 
 def feature_rows(lens: tuple[int, ...], bins: int = 8) -> list[Tensor]:
@@ -55,9 +56,9 @@ def test_log_mel_is_librosas(rate_hz: int, mel_bins: int, sound: str) -> None:
         fmin=20.0,
     ).T
     assert feats.shape == power.shape
-    # The tone leaves bins 150 dB below its own, where float32 rounding noise takes over: compare the upper 90 dB.
-    heard = power > 1e-9 * power.max()
-    assert heard.mean() > (0.999 if sound == "noise" else 0.3)
+    # The tone leaves bins 150 dB below its own, where float32 rounding noise takes over: compare the upper 70 dB.
+    heard = power > 1e-7 * power.max()
+    assert heard.mean() > (0.999 if sound == "noise" else 0.2)
     np.testing.assert_allclose(feats.numpy()[heard], np.log(np.maximum(power, 1e-10))[heard], atol=LOG_TOLERANCE)
 
 
@@ -113,9 +114,20 @@ def test_features_do_not_depend_on_the_batch(kind: str, device: str) -> None:
     batch, wave_lens = rubbish_batch([wave.cpu() for wave in waves], kind, extra=1000)
     feats, feat_lens = log_mel(batch.to(device), wave_lens)
     for row, wave in enumerate(waves):
-        expected, length = alone(log_mel, wave), int(feat_lens[row])
-        torch.testing.assert_close(feats[row, :length], expected, atol=1e-5, rtol=0)
+        length = int(feat_lens[row])
+        torch.testing.assert_close(feats[row, :length], alone(log_mel, wave), atol=1e-5, rtol=0)
         assert not feats[row, length:].any()
+
+
+@pytest.mark.parametrize("kind", RUBBISH)
+@pytest.mark.parametrize("mel_bins", [40, 80])
+def test_cuda_path_and_cpu_path_are_equal(mel_bins: int, kind: str) -> None:
+    """Both on the CPU, so that a computer without CUDA tests them; blocks of frames must meet without a seam."""
+    log_mel = LogMel(FeatureConfig(mel_bins=mel_bins), 16000)
+    waves, wave_lens = rubbish_batch([noise_of(100_000), noise_of(512, 1), noise_of(40_000, 2)], kind, extra=999)
+    in_blocks, feat_lens = log_mel(waves, wave_lens)
+    whole = log_mel._whole(waves.unfold(1, 512, 160), feat_lens)
+    torch.testing.assert_close(whole, in_blocks, atol=1e-4, rtol=0)
 
 
 # --- normalisation ----------------------------------------------------------------------------------------------------
@@ -178,8 +190,8 @@ def test_normalisation_does_not_depend_on_the_batch(
 ) -> None:
     exact_matrix_products(monkeypatch)
     rows = feature_rows((333, 1, 50, 600))
-    for row in rows:
-        row[:, 2] = np.log(1e-10)
+    for feats in rows:
+        feats[:, 2] = np.log(1e-10)
     normalizer = Normalizer(FeatureConfig(mel_bins=8, normalization=normalization))  # type: ignore[arg-type]
     if normalization == "global":
         normalizer.fit([rubbish_batch(rows, kind)])

@@ -27,7 +27,9 @@ def line(**changes: object) -> str:
 
 
 def test_a_full_record(tmp_path: Path) -> None:
-    path = written(tmp_path, line(id="u1", offset=2.25, speaker="ann", text="Ja, ß\u2028!", audio_filepath="sub/a.flac"))
+    path = written(
+        tmp_path, line(id="u1", offset=2.25, speaker="ann", text="Ja, ß\u2028!", audio_filepath="sub/a.flac")
+    )
     assert read_manifest(path) == [
         Utterance("u1", tmp_path / "sub" / "a.flac", 1.5, "Ja, ß\u2028!", offset=2.25, speaker="ann")
     ]
@@ -77,7 +79,10 @@ def without(key: str) -> str:
         (without("audio_filepath"), "key 'audio_filepath' is missing"),
         (without("duration"), "key 'duration' is missing"),
         (without("text"), "key 'text' is missing"),
-        (json.dumps({**RECORD, "audio_file_path": "b.wav"}), "unknown key 'audio_file_path'; did you mean 'audio_filepath'"),
+        (
+            json.dumps({**RECORD, "audio_file_path": "b.wav"}),
+            "unknown key 'audio_file_path'; did you mean 'audio_filepath'",
+        ),
         (line(speakr="ann"), "unknown key 'speakr'; did you mean 'speaker'"),
         (line(Duration=1), "unknown key 'Duration'; did you mean 'duration'"),
         (line(audio_filepath=5), "audio_filepath must be a string, found 5"),
@@ -174,7 +179,9 @@ RATES_HZ = st.sampled_from([8000, 11025, 16000, 44100, 48000, 96000, 192000])
 @settings(max_examples=50)
 @given(
     st.lists(
-        st.tuples(WORDS, NAMES, WORDS, st.none() | WORDS, RATES_HZ, st.integers(1, 2 * 10**9), st.integers(0, 2 * 10**9)),
+        st.tuples(
+            WORDS, NAMES, WORDS, st.none() | WORDS, RATES_HZ, st.integers(1, 2 * 10**9), st.integers(0, 2 * 10**9)
+        ),
         min_size=1,
         max_size=4,
         unique_by=lambda row: row[0],

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from asr import checkpoint, config
 from asr.batch import Batch
@@ -107,7 +107,7 @@ def test_stopped_after_each_batch(
     monkeypatch.setattr(Trainer, "step", step_and_stop)
     out = tmp_path / "run"
     for stops in range(12):
-        with pytest.raises(Interrupted, match="stopped by SIGINT, state saved; go on with: .*run") as raised:
+        with pytest.raises(Interrupted, match=r"stopped by SIGINT, state saved; go on with: .*run") as raised:
             Trainer(settings, out, resume=stops > 0).run()
         assert raised.value.signal == signal.SIGINT
     assert not is_finished(out, 3)
@@ -127,9 +127,10 @@ def test_curves_have_neither_a_gap_nor_a_point_twice(
         return step(self, batch)
 
     out = tmp_path / "run"
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Trainer, "step", step_and_die)
+    monkeypatch.setattr(Trainer, "step", step_and_die)
+    with pytest.raises(Killed):
         Trainer(settings, out).run()
+    monkeypatch.undo()
     (events,) = (out / "tensorboard").iterdir()
     events.rename(events.with_name("events.out.tfevents.1"))  # older, although it is the same second
     Trainer(settings, out, resume=True).run()
@@ -236,7 +237,7 @@ def test_loading_processes_change_no_number(tmp_path: Path, settings: Config, wh
     assert_equal(tmp_path / "run", whole)
 
 
-# --- what cannot be resumed ---------------------------------------------------------------------------------------------
+# --- what cannot be resumed -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor
 
 from asr import checkpoint, train
+from asr.audio import load_utterance
 from asr.batch import Batch
 from asr.checkpoint import STATE_FILE, WEIGHTS_FILE
 from asr.config import Config, TextConfig, TrainConfig
@@ -68,10 +69,7 @@ def test_one_utterance_is_learnt_by_heart(tmp_path: Path) -> None:
     assert epochs[-1]["dev_cer_percent"] == 0
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"] / 20
     recognizer = checkpoint.load(tmp_path / "run")
-    utterance = read_manifest(manifest)[0]
-    from asr.audio import load_utterance
-
-    wave = load_utterance(utterance, settings.audio)
+    wave = load_utterance(read_manifest(manifest)[0], settings.audio)
     assert recognizer.transcribe_waves(wave[None], torch.tensor([len(wave)]))[0].text == "abba cab"
 
 
@@ -127,7 +125,7 @@ def test_global_normalisation_reaches_every_copy_of_the_weights(tmp_path: Path, 
     assert torch.equal(checkpoint.load(tmp_path / "run").normalizer.mean, mean)
 
 
-# --- choosing the best --------------------------------------------------------------------------------------------------
+# --- choosing the best ------------------------------------------------------------------------------------------------
 
 
 def fake_scores(errors: list[tuple[int, int]]) -> Callable[[object], Score]:
@@ -173,7 +171,7 @@ def test_dev_is_scored_every_few_epochs_and_at_the_end(tmp_path: Path, settings:
     assert [facts["epoch"] for facts in epochs if "dev_wer_percent" in facts] == [2, 4, 5]
 
 
-# --- steps that must not count ------------------------------------------------------------------------------------------
+# --- steps that must not count ----------------------------------------------------------------------------------------
 
 
 def nan_for_labels(count: int) -> Callable[..., Tensor]:
@@ -228,13 +226,12 @@ def test_a_good_step_between_bad_ones_lets_the_run_go_on(
         return ctc_losses(log_probs, *others) * (math.nan if next(calls) % 2 else 1)
 
     monkeypatch.setattr(train, "ctc_losses", every_second_fails)
-    trainer = Trainer(settings("train.max_bad_steps=2", "train.dev_every=9"), tmp_path / "run")
-    monkeypatch.setattr(trainer, "dev", trainer.dev)
+    trainer = Trainer(settings("train.max_bad_steps=2"), tmp_path / "run")
     trainer.run()
     assert trainer.position.skipped == trainer.position.step // 2
 
 
-# --- utterances that cannot be learnt -------------------------------------------------------------------------------------
+# --- utterances that cannot be learnt ---------------------------------------------------------------------------------
 
 
 def spoil(corpus: Path, folder: Path) -> Path:
@@ -302,7 +299,7 @@ def test_nothing_left_to_train_on(tmp_path: Path, corpus: Path) -> None:
 
 
 def test_many_unusable_utterances_are_counted_but_not_all_shown(tmp_path: Path, corpus: Path) -> None:
-    with pytest.raises(TrainingError, match="8 of 8 .*; and 3 more$"):
+    with pytest.raises(TrainingError, match=r"8 of 8 .*; and 3 more$"):
         Trainer(tiny(corpus, corpus, "train.max_utterance_s=0.1"), tmp_path / "run")
 
 
@@ -318,9 +315,7 @@ def test_dropped_symbols_are_counted_for_what_is_trained_on(tmp_path: Path) -> N
     assert kept.unknown == [["x"], ["z"]]
 
 
-def test_dev_symbols_outside_the_vocabulary(
-    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dev_symbols_outside_the_vocabulary(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_manifest = write_corpus(tmp_path, ["ab", "ba"])
     with pytest.raises(TextError, match=r"utterance train-1: symbol 'c' is not in the vocabulary of 3 tokens"):
         Trainer(tiny(train_manifest, corpus), tmp_path / "strict")
@@ -329,7 +324,7 @@ def test_dev_symbols_outside_the_vocabulary(
     assert "4 out-of-vocabulary symbols dropped: 'c' 3, ' ' 1" in capsys.readouterr().err
 
 
-# --- starting -----------------------------------------------------------------------------------------------------------
+# --- starting ---------------------------------------------------------------------------------------------------------
 
 
 def test_starting_needs_manifests_and_a_free_folder(tmp_path: Path, corpus: Path, settings: MakeConfig) -> None:
@@ -349,7 +344,7 @@ def test_cuda_is_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) 
         pick_device("cuda")
 
 
-# --- records ------------------------------------------------------------------------------------------------------------
+# --- records ----------------------------------------------------------------------------------------------------------
 
 
 def test_curves_are_written_for_tensorboard(tmp_path: Path, settings: MakeConfig) -> None:

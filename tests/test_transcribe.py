@@ -62,9 +62,7 @@ def test_text_depends_on_neither_batch_size_nor_order(
     assert texts(recognizer, [files[3], files[0], files[3]], batch_s=batch_s) == [wanted[3], wanted[0], wanted[3]]
 
 
-def test_windows_keep_the_order(
-    recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_keep_the_order(recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = texts(recognizer, files)
     for window_s in (0.01, 1.0, 3.0):
         monkeypatch.setattr("asr.transcribe.WINDOW_S", window_s)
@@ -96,7 +94,7 @@ def test_batches_keep_to_their_budget(
     assert len(texts(recognizer, files, batch_s=3.5)) == 7
     assert sum(size for size, _ in sizes) == 7
     assert all(padded_s <= 3.5 for _, padded_s in sizes)
-    assert len(sizes) == 4  # 2.0 | 1.6 1.6 | 1.1 1.1 1.1 | 0.3 0.3: longest first
+    assert [size for size, _ in sizes] == [1, 2, 3, 1]  # 2.0 | 1.6 1.1 | 1.1 0.7 0.3 | 0.04: longest first
     sizes.clear()
     texts(recognizer, files, batch_s=0.001)
     assert [size for size, _ in sizes] == [1] * 7  # a longer file is a batch of its own

@@ -59,9 +59,7 @@ def _frame_counts(lengths: Any) -> list[int]:
     return [int(count) for count in counts]
 
 
-def _checked(
-    row: NDArray[Any], length: int | None, number: int, vocabulary: int
-) -> NDArray[np.float32 | np.float64]:
+def _checked(row: NDArray[Any], length: int | None, number: int, vocabulary: int) -> NDArray[np.float32 | np.float64]:
     """The valid frames (None: all) of one utterance as float32 or float64, after every check."""
     where = f"utterance {number}"
     if row.ndim != 2 or row.shape[1] != vocabulary:

@@ -1,0 +1,553 @@
+"""Whatever is wrong with the input, a command says so on one line that names it, and exits with 2."""
+
+import json
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr import checkpoint
+from asr.cli import main
+from tiny_run import FRAME_SAMPLES, RATE_HZ, save_run
+
+Capture = pytest.CaptureFixture[str]
+FORMATS: dict[str, dict[str, str]] = {
+    "a.wav": {},
+    "rf64.wav": {"format": "RF64"},
+    "a.flac": {},
+    "a.ogg": {"subtype": "VORBIS"},
+    "a.opus": {"format": "OGG", "subtype": "OPUS"},
+    "a.mp3": {},
+    "a.sph": {"format": "NIST"},
+    "a.aiff": {},
+    "a.au": {},
+    "a.w64": {},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run folder that is read once and not by every command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "load", lru_cache(checkpoint.load))
+        yield save_run(tmp_path_factory.mktemp("run"))
+
+
+def write(path: Path, samples: int = RATE_HZ, **how: str) -> Path:
+    """Noise: nothing that compresses."""
+    soundfile.write(path, 0.1 * np.random.default_rng(1).standard_normal(samples), RATE_HZ, **how)
+    return path
+
+
+def error_line(capsys: Capture, *arguments: object, code: int = 2) -> str:
+    """The line that a command fails with; nothing else may have been printed."""
+    assert main([str(argument) for argument in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert len(err.splitlines()) == 1
+    return err.removesuffix("\n")
+
+
+def transcribe_error(capsys: Capture, run: Path, path: Path) -> str:
+    line = error_line(capsys, "transcribe", path, "--model", run)
+    assert line.startswith(f"error: {path}: ")
+    return line.removeprefix(f"error: {path}: ")
+
+
+# --- audio files ------------------------------------------------------------------------------------------------------
+
+
+def as_text(path: Path) -> None:
+    path.write_text("This is no audio, whatever the name says.\n" * 50)
+
+
+def with_value(value: float) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        samples = np.zeros(RATE_HZ)
+        samples[5000] = value
+        soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("a.wav", lambda path: None, "cannot read audio: No such file or directory"),
+        ("a.wav", Path.touch, "file is empty (0 bytes)"),
+        ("a.wav", lambda path: write(path, 0), "holds no samples"),
+        ("a.sph", lambda path: write(path, 0, format="NIST"), "holds no samples"),
+        ("a.ogg", lambda path: write(path, 0), "holds no samples"),
+        ("a.wav", as_text, "cannot read audio: format not recognised"),
+        ("a.flac", as_text, "cannot read audio: format not recognised"),
+        ("a.mp3", as_text, "cannot read audio: format not recognised"),
+        ("a.raw", as_text, "raw samples without a header, which says nothing about rate and encoding"),
+        ("a.wav", with_value(np.nan), "sample 5000 is not finite (nan)"),
+        ("a.wav", with_value(-np.inf), "sample 5000 is not finite (-inf)"),
+        ("a.wav", lambda path: write(path, 1), f"1 samples of audio are shorter than one frame of {FRAME_SAMPLES}"),
+        (
+            "a.wav",
+            lambda path: soundfile.write(path, np.zeros((RATE_HZ, 8)), RATE_HZ),
+            "8 channels; audio.channels=auto takes one or two (set first or mean to choose)",
+        ),
+    ],
+)
+def test_audio(
+    capsys: Capture, run: Path, tmp_path: Path, name: str, make: Callable[[Path], object], message: str
+) -> None:
+    make(tmp_path / name)
+    assert transcribe_error(capsys, run, tmp_path / name) == message
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", FORMATS)
+def test_truncated(capsys: Capture, run: Path, tmp_path: Path, name: str, share: float) -> None:
+    """Half a recording must not pass for a whole one."""
+    path = write(tmp_path / name, 3 * RATE_HZ, **FORMATS[name])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert "truncated" in transcribe_error(capsys, run, path)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus"])
+def test_overwritten_in_the_middle(capsys: Capture, run: Path, tmp_path: Path, name: str) -> None:
+    """Formats with checksums; in the others any bytes are samples."""
+    path = write(tmp_path / name, **FORMATS[name])
+    content = bytearray(path.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = bytes(third)
+    path.write_bytes(content)
+    assert transcribe_error(capsys, run, path).startswith("cannot read audio: damaged or truncated (")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav")
+    path.chmod(0)
+    assert transcribe_error(capsys, run, path) == "cannot read audio: Permission denied"
+
+
+def test_folder_without_audio(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    assert transcribe_error(capsys, run, tmp_path).startswith("no audio file in this folder (looked for .wav, ")
+
+
+def test_name_with_a_line_break(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    """The name is cut so that the line stays one line."""
+    line = error_line(capsys, "transcribe", tmp_path / "a\nb.wav", "--model", run)
+    assert line == f"error: {tmp_path}/a b.wav: cannot read audio: No such file or directory"
+
+
+# --- headers that promise too much ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def memory_limit(extra_bytes: int) -> Iterator[None]:
+    """No more address space than is taken now and `extra_bytes`: what goes beyond is a MemoryError."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + extra_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def huge_wav(content: bytearray) -> None:
+    content[4:8] = content[40:44] = struct.pack("<I", 0xFFFFFF00)
+
+
+def huge_w64(content: bytearray) -> None:
+    content[16:24] = struct.pack("<Q", 1 << 42)
+    size = content.index(b"data") + 16
+    content[size : size + 8] = struct.pack("<Q", 1 << 42)
+
+
+def huge_rf64(content: bytearray) -> None:
+    sizes = content.index(b"ds64") + 8
+    content[sizes : sizes + 24] = struct.pack("<QQQ", 1 << 42, 1 << 42, 1 << 41)
+
+
+def huge_sphere(content: bytearray) -> None:
+    header = content[:1024].replace(b"sample_count -i 16000", b"sample_count -i 1099511627776")
+    content[:1024] = header[:1024]
+
+
+def flac_frames(frames: int) -> Callable[[bytearray], None]:
+    """STREAMINFO keeps the number of samples in the last 36 bits of bytes 18 to 25."""
+
+    def change(content: bytearray) -> None:
+        facts = int.from_bytes(content[18:26], "big")
+        content[18:26] = (facts >> 36 << 36 | frames).to_bytes(8, "big")
+
+    return change
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the size of the process from /proc")
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("a.wav", huge_wav, "truncated: header declares 4294967040 bytes, the file holds 32036"),
+        ("a.w64", huge_w64, "truncated: header declares 4398046511104 bytes, the file holds 32104"),
+        ("rf64.wav", huge_rf64, "truncated: header declares 4398046511104 bytes, the file holds 32096"),
+        ("a.sph", huge_sphere, "truncated: header declares 2199023255552 bytes of samples, the file holds 32000"),
+        ("a.flac", flac_frames(2**36 - 1), "4294967.3 s of audio, more than audio.max_duration_s=3600"),
+        ("a.flac", flac_frames(3600 * RATE_HZ), "cannot read audio: no memory for the 57600000 samples"),
+        ("a.flac", flac_frames(0), "header does not state the length (encoded to a pipe?); encode the file again"),
+    ],
+)
+def test_huge_header(
+    capsys: Capture, run: Path, tmp_path: Path, name: str, change: Callable[[bytearray], None], message: str
+) -> None:
+    path = write(tmp_path / name, **FORMATS[name])
+    assert main(["transcribe", str(path), "--model", str(run)]) == 0  # all that is loaded once is loaded now
+    capsys.readouterr()
+    content = bytearray(path.read_bytes())
+    change(content)
+    path.write_bytes(content)
+    with memory_limit(200_000_000):
+        assert transcribe_error(capsys, run, path).startswith(message)
+
+
+def test_header_that_promises_an_hour_takes_no_hour(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac")
+    content = bytearray(path.read_bytes())
+    flac_frames(3600 * RATE_HZ)(content)
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "truncated" in transcribe_error(capsys, run, path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB; an hour is 230 MB
+
+
+# --- many files -------------------------------------------------------------------------------------------------------
+
+
+def test_the_good_files_of_a_batch_are_transcribed(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    good = [write(tmp_path / f"{number}.wav", RATE_HZ + 1000 * number) for number in range(3)]
+    (tmp_path / "empty.wav").touch()
+    as_text(tmp_path / "text.wav")
+    paths = [tmp_path / "none.wav", good[2], tmp_path / "empty.wav", good[0], tmp_path / "text.wav", good[1]]
+    assert main(["transcribe", *map(str, paths), "--model", str(run)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(path) for path in (good[2], good[0], good[1])]
+    assert [line.split(": ")[:2] for line in err.splitlines()] == [
+        ["error", str(path)] for path in (paths[0], paths[2], paths[4])
+    ]
+
+
+def test_no_good_file_in_a_batch(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    assert main(["transcribe", str(tmp_path / "1.wav"), str(tmp_path / "2.wav"), "--model", str(run)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 2
+
+
+# --- manifests --------------------------------------------------------------------------------------------------------
+
+GOOD: dict[str, Any] = {"audio_filepath": "a.wav", "duration": 1.0, "text": "abc"}
+
+
+def write_manifest(path: Path, *records: dict[str, Any] | bytes) -> Path:
+    """A manifest, and the audio file beside it that `GOOD` names."""
+    write(path.parent / "a.wav")
+    lines = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def elsewhere(why: str) -> pytest.MarkDecorator:
+    """A fault in a module that reads the input after the command line does."""
+    return pytest.mark.xfail(reason=why)
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([GOOD, b'{"audio_filepath": "b.wav", '], ":2: not a JSON record: "),
+        ([GOOD, b"[1, 2]"], ":2: expected a JSON object, found list"),
+        ([GOOD, {**GOOD, "id": "u2"}, GOOD], ":3: id 'a' was already used on line 1"),
+        ([{**GOOD, "duration": -1.5}], ":1: duration must be positive, found -1.5"),
+        ([{**GOOD, "duration": 0}], ":1: duration must be positive, found 0.0"),
+        ([b'{"audio_filepath": "a.wav", "duration": NaN, "text": "x"}'], ":1: duration must be a number of seconds,"),
+        ([{**GOOD, "duration": "1.0"}], ":1: duration must be a number of seconds, found '1.0'"),
+        ([{**GOOD, "duration": True}], ":1: duration must be a number of seconds, found True"),
+        ([{**GOOD, "offset": -0.1}], ":1: offset must not be negative, found -0.1"),
+        ([{**GOOD, "text": "  "}], ":1: text is empty"),
+        ([{**GOOD, "text": 7}], ":1: text must be a string, found 7"),
+        ([{"audio_filepath": "a.wav", "duration": 1.0}], ":1: key 'text' is missing"),
+        ([{**GOOD, "speker": "x"}], ":1: unknown key 'speker'; did you mean 'speaker'?"),
+        ([GOOD, b'{"text": "caf\xe9"}'], ": manifest is not UTF-8 text (byte "),
+        ([], ": manifest holds no utterance"),
+        pytest.param([b"[" * 100_000], ":1: ", marks=elsewhere("json raises RecursionError")),
+        pytest.param([{**GOOD, "audio_filepath": "a\0.wav"}], ":1: audio_filepath ", marks=elsewhere("a ValueError")),
+        ([{**GOOD, "duration": 10**400}], ":1: duration must be a number of seconds"),
+        ([{**GOOD, "text": "a\ud800"}], ":1: text holds half of a surrogate pair"),
+    ],
+)
+def test_manifest(
+    capsys: Capture, run: Path, tmp_path: Path, records: list[dict[str, Any] | bytes], message: str
+) -> None:
+    manifest = write_manifest(tmp_path / "m.jsonl", *records)
+    line = error_line(capsys, "evaluate", manifest, "--model", run, "--out", tmp_path / "out")
+    assert line.startswith(f"error: {manifest}{message}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"audio_filepath": "none.wav"}, "{folder}/none.wav: cannot read audio: No such file or directory"),
+        ({"audio_filepath": "."}, "{folder}: is a folder, not an audio file"),
+        ({"duration": 1.5}, "{folder}/a.wav: segment 0..1.5 s is not inside the audio, which is 1.000 s long"),
+        ({"offset": 3.0}, "{folder}/a.wav: segment 3..4 s is not inside the audio, which is 1.000 s long"),
+        ({"duration": 1e-9}, "{folder}/a.wav: segment 0..0 s is not inside the audio, which is 1.000 s long"),
+        ({"duration": 0.01}, f"160 samples are shorter than one frame of {FRAME_SAMPLES}"),
+    ],
+)
+def test_audio_of_a_manifest(capsys: Capture, run: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    manifest = write_manifest(tmp_path / "m.jsonl", {**GOOD, "id": "good"}, {**GOOD, **change, "id": "u2"})
+    line = error_line(capsys, "evaluate", manifest, "--model", run, "--out", tmp_path / "out")
+    assert line.startswith(f"error: utterance u2: {message.format(folder=tmp_path)}")
+
+
+@pytest.mark.parametrize("what", ["none.jsonl", "folder"])
+def test_manifest_that_is_no_file(capsys: Capture, run: Path, tmp_path: Path, what: str) -> None:
+    (tmp_path / "folder").mkdir()
+    line = error_line(capsys, "evaluate", tmp_path / what, "--model", run)
+    assert line.startswith(f"error: {tmp_path / what}: cannot read manifest: ")
+
+
+def test_results_that_cannot_be_written(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.jsonl", GOOD)
+    line = error_line(capsys, "evaluate", manifest, "--model", run, "--out", manifest)
+    assert str(manifest) in line
+
+
+# --- training data ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "message"),
+    [
+        ({}, {"text": "abz"}, "utterance a: symbol 'z' is not in the vocabulary of 4 tokens (transcript 'abz')"),
+        ({}, {"text": "..."}, "utterance a: transcript '...' is empty after normalisation"),
+        ({"text": "..."}, {}, "no transcript to build a vocabulary from"),
+        ({"text": "abc" * 30}, {}, "1 of 1 training utterances cannot be used (train.skip_unusable=true leaves them"),
+        ({"duration": 31.0}, {}, "1 of 1 training utterances cannot be used (train.skip_unusable=true leaves them"),
+    ],
+)
+def test_training_data(
+    capsys: Capture, tmp_path: Path, train: dict[str, Any], dev: dict[str, Any], message: str
+) -> None:
+    manifests = [
+        write_manifest(tmp_path / name, {**GOOD, **change})
+        for name, change in (("train.jsonl", train), ("dev.jsonl", dev))
+    ]
+    (tmp_path / "conf.yaml").write_text(f"data:\n  train: {manifests[0]}\n  dev: {manifests[1]}\n")
+    overrides = ("encoder.width=8", "encoder.layers=1", "train.threads=1")
+    line = error_line(capsys, "train", tmp_path / "conf.yaml", *overrides, "--out", tmp_path / "run")
+    assert line.startswith(f"error: {message}")
+
+
+def test_training_without_data(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "conf.yaml").touch()
+    line = error_line(capsys, "train", tmp_path / "conf.yaml", "--out", tmp_path / "run")
+    assert line.startswith("error: data.train is not set: give data.train=MANIFEST.jsonl")
+
+
+# --- configuration ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train:\n  epoch: 3\n", "unknown key 'train.epoch'; did you mean 'train.epochs'?"),
+        ("trian:\n  epochs: 3\n", "unknown key 'trian'; did you mean 'train'?"),
+        ("epochs: 3\n", "unknown key 'epochs'; did you mean 'train.epochs'?"),
+        ("train:\n  width: 3\n", "unknown key 'train.width'; did you mean 'encoder.width'?"),
+        ("train:\n  epochs: many\n", "train.epochs: Value 'many' of type 'str' could not be converted to Integer"),
+        ("train:\n  epochs: null\n", "train.epochs: "),
+        ("encoder:\n  cell: lstn\n", "encoder.cell: Invalid value 'lstn', expected one of ['lstm', 'gru', 'rnn']"),
+        ("augment:\n  speeds: 3\n", "augment.speeds: "),
+        ("train: [1\n", "not valid YAML: while parsing a flow sequence"),
+        ("train:\n  epochs: 1\n  epochs: 2\n", "not valid YAML: "),
+        ("- a\n- b\n", ""),
+        ("!!python/object/apply:os.getcwd []\n", "not valid YAML: could not determine a constructor"),
+        ("3\n", "cannot read configuration: Invalid loaded object type: int"),
+        ("train: 3\n", ""),
+        ("augment:\n  noise_snr_db: [1]\n", ""),
+    ],
+)
+def test_configuration(capsys: Capture, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    assert error_line(capsys, "config", path).startswith(f"error: {path}: {message}")
+
+
+def test_configuration_that_is_not_utf8(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"data:\n  train: caf\xe9\n")
+    assert error_line(capsys, "config", path).startswith(f"error: {path}: 'utf-8' codec can't decode byte 0xe9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.yaml"], "none.yaml: cannot read configuration: No such file or directory"),
+        (["."], ".: cannot read configuration: Is a directory"),
+        (["train.epochs"], "train.epochs: cannot read configuration: No such file or directory"),
+        (["train.epochs=0"], "train.epochs must be at least 1, found 0"),
+        (["train.learning_rate=nan"], "train.learning_rate must be positive, found nan"),
+        (["train.epohcs=3"], "override 'train.epohcs=3': unknown key 'train.epohcs'; did you mean 'train.epochs'?"),
+        (["features.high_hz=9000"], "features.high_hz must be above low_hz, at most 8000, found 9000.0"),
+        (["train.epochs=[1"], "override 'train.epochs=[1': not valid YAML: while parsing a flow sequence"),
+        (["features.hop_ms=10.03"], "features.hop_ms: 10.03 ms at 16000 Hz is 160.48 samples, not a whole number"),
+    ],
+)
+def test_overrides(capsys: Capture, arguments: list[str], message: str) -> None:
+    assert error_line(capsys, "config", *arguments).startswith(f"error: {message}")
+
+
+def test_override_without_equals_sign(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").touch()
+    line = error_line(capsys, "config", tmp_path / "c.yaml", "train.epochs")
+    assert line == "error: override 'train.epochs' is not of the form key=value"
+
+
+# --- run folders ------------------------------------------------------------------------------------------------------
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def change(run: Path) -> None:
+        text = (run / name).read_text()
+        assert old in text
+        (run / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    return lambda run: (run / name).write_bytes((run / name).read_bytes()[: (run / name).stat().st_size // 2])
+
+
+def spoil_weight(run: Path) -> None:
+    tensors, facts = checkpoint.load_tensors(run / "weights.safetensors")
+    tensors["encoder.output.bias"][0] = float("nan")
+    checkpoint.save_tensors(run / "weights.safetensors", tensors, facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shutil.rmtree, "{run}: model folder is missing"),
+        (lambda run: (run / "config.yaml").unlink(), "{run}: not a run folder (config.yaml is missing)"),
+        (edit("config.yaml", "  width: 8", "  widht: 8"), "{run}/config.yaml: unknown key 'encoder.widht'; did you"),
+        (edit("config.yaml", "  layers: 1", "  layers: 2"), "{run}/weights.safetensors: tensor encoder.layers.1."),
+        (
+            edit("config.yaml", "  width: 8", "  width: 9"),
+            "{run}/weights.safetensors: tensor encoder.layers.0.cell.bias_hh_l0 has shape (32,), the configuration "
+            "wants (36,)",
+        ),
+        (lambda run: (run / "weights.safetensors").unlink(), "{run}/weights.safetensors: file is missing"),
+        (cut("weights.safetensors"), "{run}/weights.safetensors: damaged or not a safetensors file: "),
+        (lambda run: (run / "weights.safetensors").write_bytes(b""), "{run}/weights.safetensors: damaged or not a"),
+        (
+            lambda run: (run / "weights.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}"),
+            "{run}/weights.safetensors: damaged or not a safetensors file: ",
+        ),
+        (spoil_weight, "{run}/weights.safetensors: tensor encoder.output.bias holds values that are not finite"),
+        (lambda run: (run / "tokens.txt").unlink(), "{run}/tokens.txt"),
+        (lambda run: (run / "tokens.txt").write_bytes(b"\xff\n"), "{run}"),
+        (
+            edit("tokens.txt", "h\n", "h\ni\n"),
+            "{run}/weights.safetensors: the vocabulary has 11 tokens, the weights have 10 outputs",
+        ),
+        (lambda run: (run / "tokens.txt").write_bytes(b""), "{run}"),
+        (edit("tokens.txt", "b\n", "a\n"), "{run}"),
+    ],
+)
+def test_run_folder(capsys: Capture, tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+    run = save_run(tmp_path / "run")
+    change(run)
+    line = error_line(capsys, "transcribe", write(tmp_path / "a.wav"), "--model", run)
+    assert message.format(run=run) in line
+
+
+@pytest.mark.skipif(os.path.exists("/proc/driver/nvidia"), reason="has a GPU")
+def test_no_gpu(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav")
+    assert "cuda" in error_line(capsys, "transcribe", path, "--model", run, "--device", "cuda")
+
+
+# --- corpora and hypotheses -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["an5"], "there is no corpus 'an5'; did you mean 'an4'?"),
+        (["xyz"], "there is no corpus 'xyz'; there are an4, "),
+        (["an4", "--source", "none"], "none: the source does not exist"),
+        (["csv"], "corpus csv has no official address; give --source PATH (a folder or archive)"),
+        (["an4", "speakers=3"], "corpus an4 has no option 'speakers'"),
+        (["an4", "speakers"], "option 'speakers' is not of the form key=value"),
+        (["an4", "--dev-share", "1.5"], "dev_share must be at least 0 and below 1, found 1.5"),
+    ],
+)
+def test_prepare(capsys: Capture, tmp_path: Path, arguments: list[str], message: str) -> None:
+    line = error_line(capsys, "prepare", *arguments, "--out", tmp_path / "out")
+    assert line.startswith(f"error: {message}")
+    assert not (tmp_path / "out").exists()
+
+
+def hypotheses(path: Path, *ids: str) -> Path:
+    record = {"speaker": None, "reference": "a b", "hypothesis": "a b", "duration": 1.0}
+    path.write_text("".join(json.dumps({"id": name, **record}) + "\n" for name in ids))
+    return path
+
+
+def test_compare(capsys: Capture, tmp_path: Path) -> None:
+    a = hypotheses(tmp_path / "a.jsonl", "u1", "u2")
+    b = hypotheses(tmp_path / "b.jsonl", "u1")
+    assert "u2" in error_line(capsys, "compare", a, b)
+    assert str(tmp_path / "none") in error_line(capsys, "compare", a, tmp_path / "none")
+    b.write_text('{"id": "u1"')
+    assert f"{b}:1" in error_line(capsys, "compare", a, b)
+
+
+# --- seen from outside ------------------------------------------------------------------------------------------------
+
+
+def test_from_outside(run: Path, tmp_path: Path) -> None:
+    """A process of its own: what libraries write without Python is seen, and a name that is not UTF-8."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    try:
+        os.close(os.open(name, os.O_CREAT, 0o644))
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names only")
+    shutil.copyfile(write(tmp_path / "a.wav"), os.fsdecode(name))
+    truncated = write(tmp_path / "truncated.flac", 3 * RATE_HZ)
+    truncated.write_bytes(truncated.read_bytes()[:30_000])
+    (tmp_path / "empty.wav").touch()
+    command = [sys.executable, "-m", "asr", "transcribe", name, tmp_path / "empty.wav", truncated, "--model", run]
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([*command, "--format", "json"], capture_output=True, timeout=60, env=environment, cwd=root)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["audio_filepath"] == os.fsdecode(name)
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 2
+    assert lines[0] == f"error: {tmp_path / 'empty.wav'}: file is empty (0 bytes)"
+    assert lines[1].startswith(f"error: {truncated}: cannot read audio: damaged or truncated")

@@ -1,0 +1,115 @@
+"""Recognition of a manifest: every utterance once, in order, whatever the batches."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr.audio import load_utterance
+from asr.ctc import ctc_losses
+from asr.errors import AudioError
+from asr.evaluate import HYPOTHESES_FILE, REPORT_FILE, Evaluation, write_results
+from asr.manifest import Utterance, read_manifest
+from asr.recognizer import Recognizer
+from asr.text import build_tokenizer
+from asr.wer import Result, read_hypotheses
+from tones import tiny, write_corpus
+
+TEXTS = ["abba cab", "d", "A Cab!", "bad dad", "cc", "dab"]
+
+
+@pytest.fixture(scope="module")
+def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
+    manifest = write_corpus(tmp_path_factory.mktemp("tones"), [text.lower().strip("!") for text in TEXTS])
+    return [replace(utterance, text=text) for utterance, text in zip(read_manifest(manifest), TEXTS, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    settings = tiny(Path(), Path())
+    torch.manual_seed(5)
+    return Recognizer(settings, build_tokenizer(TEXTS, settings.text)).eval()
+
+
+def encoded(recognizer: Recognizer, utterances: Sequence[Utterance]) -> list[list[int]]:
+    return [recognizer.tokenizer.encode(utterance.text, where=utterance.id) for utterance in utterances]
+
+
+def test_results_are_in_manifest_order_and_do_not_depend_on_the_batches(
+    utterances: list[Utterance], recognizer: Recognizer
+) -> None:
+    labels = encoded(recognizer, utterances)
+    alone = Evaluation(utterances, recognizer, batch_s=0.1, labels=labels)
+    together = Evaluation(utterances, recognizer, batch_s=100, labels=labels)
+    results, loss = alone.run(recognizer)
+    assert [result.id for result in results] == [utterance.id for utterance in utterances]
+    assert [result.duration for result in results] == [utterance.duration for utterance in utterances]
+    assert [result.reference for result in results] == ["abba cab", "d", "a cab", "bad dad", "cc", "dab"]
+    same_results, same_loss = together.run(recognizer)
+    assert same_results == results
+    assert same_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_hypotheses_and_loss_are_those_of_the_utterance_alone(
+    utterances: list[Utterance], recognizer: Recognizer
+) -> None:
+    labels = encoded(recognizer, utterances)
+    results, loss = Evaluation(utterances, recognizer, batch_s=100, labels=labels).run(recognizer)
+    assert any(result.hypothesis for result in results)
+    losses = []
+    for utterance, row, result in zip(utterances, labels, results, strict=True):
+        wave = load_utterance(utterance, recognizer.config.audio)
+        lens = torch.tensor([len(wave)])
+        assert recognizer.transcribe_waves(wave[None], lens)[0].text == result.hypothesis
+        with torch.no_grad():
+            log_probs, out_lens = recognizer(wave[None], lens)
+            losses.append(ctc_losses(log_probs, out_lens, torch.tensor([row]), torch.tensor([len(row)])).item())
+    assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_without_labels_there_is_no_loss_and_any_reference_will_do(
+    utterances: list[Utterance], recognizer: Recognizer
+) -> None:
+    strange = [replace(utterances[0], text="Ünknown 42!"), *utterances[1:]]
+    results, loss = Evaluation(strange, recognizer, batch_s=3).run(recognizer)
+    assert math.isnan(loss)
+    assert results[0].reference == "ünknown 42"
+
+
+def test_evaluation_is_repeatable_and_follows_the_weights(utterances: list[Utterance], recognizer: Recognizer) -> None:
+    evaluation = Evaluation(utterances, recognizer, batch_s=3)
+    other = Recognizer(recognizer.config, recognizer.tokenizer).eval()
+    results, _ = evaluation.run(recognizer)
+    evaluation.run(other)
+    assert evaluation.run(recognizer)[0] == results
+    with torch.no_grad():
+        other.encoder.output.bias[0] = 1000.0  # nothing but blanks
+    assert {result.hypothesis for result in evaluation.run(other)[0]} == {""}
+
+
+def test_unreadable_audio_is_named_by_utterance(
+    utterances: list[Utterance], recognizer: Recognizer, tmp_path: Path
+) -> None:
+    missing = replace(utterances[2], id="u2", audio_filepath=tmp_path / "none.wav")
+    with pytest.raises(AudioError, match=r"utterance u2: .*none\.wav: cannot read audio: No such file"):
+        Evaluation([*utterances[:2], missing], recognizer, batch_s=3).run(recognizer)
+
+
+def test_audio_too_short_for_a_frame_is_named_by_utterance(utterances: list[Utterance], recognizer: Recognizer) -> None:
+    short = replace(utterances[2], id="u2", duration=0.02)  # 160 samples
+    with pytest.raises(AudioError, match="utterance u2: 160 samples are shorter than one frame of 256"):
+        Evaluation([*utterances[:2], short], recognizer, batch_s=3).run(recognizer)
+
+
+def test_files(tmp_path: Path) -> None:
+    results = [Result("a", "ann", "abba cab", "abba cap", 1.0), Result("b", None, "d", "d", 0.5)]
+    report = write_results(tmp_path / "out", results)
+    assert (tmp_path / "out" / REPORT_FILE).read_text(encoding="utf-8") == report
+    assert "33.33%" in report.splitlines()[0]
+    assert read_hypotheses(tmp_path / "out" / HYPOTHESES_FILE) == results
+    first = (tmp_path / "out" / HYPOTHESES_FILE).read_text(encoding="utf-8").splitlines()[0]
+    assert json.loads(first)["hypothesis"] == "abba cap"

@@ -1,0 +1,214 @@
+"""Transcripts: the normal form, and labels there and back."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from asr.config import TextConfig
+from asr.errors import TextError
+from asr.text import BPE_FILE, TOKENS_FILE, Tokenizer, build_tokenizer, normalize
+
+LOWER = TextConfig()
+KEEP = TextConfig(case="keep", punctuation="keep")
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("Hello, World!", "hello world"),
+        ("ＦＵＬＬ　ｗｉｄｔｈ ﬁne", "full width fine"),  # NFKC
+        ("cafe\u0301", "café"),  # NFKC composes
+        ("don\u2019t O\u2018Brien l\u02bcété", "don't o'brien l'été"),
+        ("'twas rock 'n' roll, the dogs' bowl", "twas rock n roll the dogs bowl"),
+        ("well-known and/or he stopped\u2014then", "well known and or he stopped then"),
+        ("he stopped--then 1914-1918 re- -5", "he stopped then 1914 1918 re 5"),
+        ("½ cup, 3/4", "1 2 cup 3 4"),
+        ("AT&T: 50 % (C++) a_b", "att 50 c ab"),
+        ("  tab\tfeed\n no\u00a0break\u2003em\u2028line\u3000 ", "tab feed no break em line"),
+        ("42", "42"),
+        ("ΟΔΥΣΣΕΥΣ", "οδυσσευς"),  # final sigma
+        ("Straße", "straße"),
+        ("नमस्ते। की-बात", "नमस्ते की बात"),  # vowel signs are marks, not letters
+        ("ẹ\u0300\u2019s", "ẹ\u0300's"),  # an accent that has no composed form
+        ("你好，世界。", "你好世界"),
+        ("هل أنت؟", "هل أنت"),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_normal_form(written: str, wanted: str) -> None:
+    assert normalize(written, LOWER) == wanted
+
+
+def test_case() -> None:
+    assert normalize("Straße, Don't", TextConfig(case="upper")) == "STRASSE DON'T"
+    assert normalize("Don't: IJ", TextConfig(case="keep")) == "Don't IJ"
+    # No language's own rules: a Turkish dotted capital keeps its dot as a combining mark, the dotless one gets a dot.
+    assert normalize("\u0130I", LOWER) == "i\u0307i"
+
+
+def test_punctuation_kept() -> None:
+    assert normalize(" Well-known:  \u2018A/B\u2019\u2026 ", TextConfig(punctuation="keep")) == "well-known: 'a/b'..."
+
+
+@given(st.text())
+def test_normal_form_holds_words_between_single_spaces(text: str) -> None:
+    for config in (LOWER, TextConfig(case="upper"), TextConfig(case="keep")):
+        found = normalize(text, config)
+        assert " ".join(found.split()) == found
+        symbols = [character for character in found if unicodedata.category(character)[0] in "PS"]
+        assert set(symbols) <= {"'"}
+
+
+# --- characters -------------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_numbered_in_code_point_order_after_the_blank() -> None:
+    tokenizer = build_tokenizer(["B'a, ab!", "é", "..."], LOWER)
+    assert tokenizer.tokens == ["<blank>", " ", "'", "a", "b", "é"]
+    assert len(tokenizer) == 6
+    assert tokenizer.encode(" B'A  é", where="u") == [4, 2, 3, 1, 5]
+    assert tokenizer.decode([4, 2, 3, 1, 5]) == "b'a é"
+    assert tokenizer.decode([1, 4, 1, 1, 3, 1]) == "b a"
+    assert tokenizer.decode([]) == ""
+
+
+@limits(max_examples=60)
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=5), st.sampled_from([LOWER, KEEP]))
+def test_every_training_text_is_encoded_and_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], config: TextConfig
+) -> None:
+    wanted = [text for text in (normalize(text, config) for text in texts) if text]
+    if not wanted:
+        with pytest.raises(TextError, match="no transcript to build a vocabulary from"):
+            build_tokenizer(texts, config)
+        return
+    made = build_tokenizer(texts, config)
+    made.save(tmp_path_factory.getbasetemp())
+    loaded = Tokenizer.load(tmp_path_factory.getbasetemp(), config)
+    assert loaded.tokens == made.tokens
+    for text in texts:
+        if normalize(text, config):
+            labels = loaded.encode(text, where="u")
+            assert 0 not in labels
+            assert loaded.decode(labels) == normalize(text, config)
+
+
+def test_unknown_symbols_are_an_error_that_names_them() -> None:
+    tokenizer = build_tokenizer(["ab"], LOWER)
+    with pytest.raises(TextError, match=r"utterance 7: symbol 'x' is not in the vocabulary of 3 tokens .*'aXb Y'"):
+        tokenizer.encode("aXb Y", where="utterance 7")
+    with pytest.raises(TextError, match=r"utterance 7: transcript '\?!' is empty after normalisation"):
+        tokenizer.encode("?!", where="utterance 7")
+
+
+def test_unknown_symbols_are_dropped_and_counted_on_request() -> None:
+    tokenizer = Tokenizer(["<blank>", "a", "b"], TextConfig(allow_oov=True))
+    assert tokenizer.encode("aXbxa", where="u") == [1, 2, 1]
+    assert tokenizer.out_of_vocabulary("aXb xa") == ["x", " ", "x"]
+    assert tokenizer.out_of_vocabulary("AB") == []
+    with pytest.raises(TextError, match="u: no symbol of transcript 'xyz' is in the vocabulary"):
+        tokenizer.encode("xyz", where="u")
+    with pytest.raises(TextError, match="is empty after normalisation"):
+        tokenizer.encode("!", where="u")
+
+
+# --- word pieces ------------------------------------------------------------------------------------------------------
+
+SENTENCES = [
+    "she sells sea shells on the sea shore",
+    "the shells she sells are surely sea shells",
+    "so if she sells shells on the sea shore",
+    "i'm sure she sells sea shore shells",
+]
+
+
+@pytest.fixture(scope="module")
+def pieces() -> Tokenizer:
+    return build_tokenizer(SENTENCES, TextConfig(unit="bpe", bpe_size=40))
+
+
+def test_word_pieces_fill_the_wanted_size_blank_included(pieces: Tokenizer) -> None:
+    assert len(pieces) == 40
+    assert pieces.tokens[0] == "<blank>"
+    assert "<unk>" not in pieces.tokens
+    assert any(len(token) > 2 for token in pieces.tokens[1:])
+    labels = pieces.encode(SENTENCES[0], where="u")
+    assert len(labels) < len(SENTENCES[0])
+    assert 0 not in labels
+
+
+WORD = st.text("shelratonfuiym'", min_size=1, max_size=8)
+
+
+@limits(max_examples=50)
+@given(words=st.lists(WORD, min_size=1, max_size=5))
+def test_word_pieces_there_and_back(pieces: Tokenizer, words: list[str]) -> None:
+    text = " ".join(words)
+    wanted = normalize(text, pieces.config)
+    if wanted:
+        assert pieces.decode(pieces.encode(text, where="u")) == wanted
+
+
+def test_word_pieces_from_a_folder(pieces: Tokenizer, tmp_path: Path) -> None:
+    pieces.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [BPE_FILE, TOKENS_FILE]
+    loaded = Tokenizer.load(tmp_path, pieces.config)
+    assert loaded.tokens == pieces.tokens
+    assert loaded.encode("sea shells", where="u") == pieces.encode("sea shells", where="u")
+    (tmp_path / BPE_FILE).write_bytes(b"nonsense")
+    with pytest.raises(TextError, match=r"bpe\.model is not a sentencepiece model") as raised:
+        Tokenizer.load(tmp_path, pieces.config)
+    assert "\n" not in str(raised.value)
+    (tmp_path / BPE_FILE).unlink()
+    with pytest.raises(TextError, match=r"cannot read the vocabulary: .*bpe\.model"):
+        Tokenizer.load(tmp_path, pieces.config)
+
+
+def test_unknown_symbols_in_word_pieces(pieces: Tokenizer) -> None:
+    with pytest.raises(TextError, match="u: symbol 'z' is not in the vocabulary of 40 tokens"):
+        pieces.encode("sea zone", where="u")
+    loose = Tokenizer(pieces.tokens, TextConfig(unit="bpe", allow_oov=True), pieces._bpe_model)
+    assert loose.decode(loose.encode("sea zhell", where="u")) == "sea hell"
+    assert loose.out_of_vocabulary("sea zhell") == ["z"]
+
+
+@pytest.mark.parametrize("size", [5, 4000])
+def test_sizes_that_the_text_cannot_give(size: int) -> None:
+    with pytest.raises(TextError, match=f"sentencepiece cannot make {size} pieces of this text: ") as raised:
+        build_tokenizer(SENTENCES, TextConfig(unit="bpe", bpe_size=size))
+    assert "\n" not in str(raised.value)
+
+
+# --- the vocabulary file ----------------------------------------------------------------------------------------------
+
+
+def test_vocabulary_file_has_a_readable_line_for_each_label(tmp_path: Path) -> None:
+    build_tokenizer(["no 小 #-"], KEEP).save(tmp_path)
+    lines = (tmp_path / TOKENS_FILE).read_text(encoding="utf-8")
+    assert lines == "<blank>\n<space>\n#\n-\nn\no\n小\n"
+    assert Tokenizer.load(tmp_path, KEEP).tokens == ["<blank>", " ", "#", "-", "n", "o", "小"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\nb\n", "the first token must be <blank>, found 'a'"),
+        (b"", "the first token must be <blank>, found ''"),
+        (b"<blank>\na\nb\na\n", "token 'a' stands more than once"),
+        (b"<blank>\n\xff\n", "cannot read the vocabulary: 'utf-8' codec"),
+    ],
+)
+def test_damaged_vocabulary(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / TOKENS_FILE).write_bytes(content)
+    with pytest.raises(TextError, match=f"{tmp_path}: {message}"):
+        Tokenizer.load(tmp_path, LOWER)
+
+
+def test_missing_vocabulary(tmp_path: Path) -> None:
+    with pytest.raises(TextError, match=r"cannot read the vocabulary: .*tokens\.txt"):
+        Tokenizer.load(tmp_path, LOWER)
