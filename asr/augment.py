@@ -83,7 +83,9 @@ class FeatureAugment:
         return 1 + 2 * (self.config.freq_masks + self.config.time_masks)
 
     def warp(self, feats: Tensor, draws: Tensor) -> Tensor:
-        """Stretch the mel axis of (B, T, F) log-mel features by a factor for each row (Jaitly & Hinton 2013).
+        """Read mel bin m * factor into bin m of (B, T, F) log-mel features, with a factor for each row.
+
+        Vocal tract length perturbation (Jaitly & Hinton 2013), on the mel axis.
 
         Args:
             feats: (B, T, F), padding zero.

@@ -76,20 +76,22 @@ class TextConfig:
 class AugmentConfig:
     """Training-only transforms; zero or an empty list switches one off."""
 
-    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # speed factors, one drawn per utterance
+    speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.05, 1.1)  # one drawn per utterance; whole per cents
     gain_db: float = 6.0  # uniform in -gain_db..gain_db
-    noise_probability: float = 0.0  # chance that noise is added to an utterance
+    noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
-    warp: float = 0.0  # vocal-tract warp: the mel axis is stretched by a factor uniform in 1-warp..1+warp
+    warp: float = 0.1  # vocal-tract warp: the mel axis is stretched by a factor uniform in 1-warp..1+warp
     freq_masks: int = 2  # SpecAugment (Park et al. 2019)
     freq_mask_bins: int = 15  # widest frequency mask
     time_masks: int = 2
-    time_mask_frames: int = 30  # widest time mask
+    time_mask_frames: int = 25  # widest time mask
     time_mask_share: float = 0.2  # a mask is never wider than this share of the utterance
 
     def __post_init__(self) -> None:
         _require(all(0.5 <= s <= 2 for s in self.speeds), "augment.speeds", "factors in 0.5..2", list(self.speeds))
+        whole = all(abs(100 * s - round(100 * s)) < 1e-6 for s in self.speeds)
+        _require(whole, "augment.speeds", "whole per cents, as 0.95", list(self.speeds))
         _require(0 <= self.noise_probability <= 1, "augment.noise_probability", "in 0..1", self.noise_probability)
         low, high = self.noise_snr_db
         _require(low <= high, "augment.noise_snr_db", "[low, high] with low <= high", [low, high])
@@ -112,7 +114,7 @@ class EncoderConfig:
     width: int = 256  # units per direction
     projection: int = 0  # 0: none; otherwise a linear layer to this width after each recurrent layer
     layer_norm: bool = True  # after each recurrent layer
-    dropout: float = 0.1  # before each recurrent layer and the output layer
+    dropout: float = 0.2  # before each recurrent layer and the output layer
     forget_bias: float = 1.0  # initial bias of the LSTM's forget gate (Gers et al. 2000; Jozefowicz et al. 2015)
 
     def __post_init__(self) -> None:
@@ -126,14 +128,14 @@ class EncoderConfig:
 class TrainConfig:
     """Loss, optimiser, schedule and batches."""
 
-    epochs: int = 40
+    epochs: int = 60
     seed: int = 1
-    batch_s: float = 60.0  # seconds of audio in a batch, padding included
+    batch_s: float = 24.0  # seconds of audio in a batch, padding included
     max_utterance_s: float = 30.0  # longer utterances are listed and stop the run, unless skip_unusable
     skip_unusable: bool = False  # true: leave too long or CTC-infeasible training utterances out, listed by id
     loss_per: Literal["utterance", "label"] = "utterance"  # what the batch's mean CTC loss is taken over
     learning_rate: float = 1e-3  # peak
-    warmup_steps: int = 200  # linear, then cosine to final_rate_share of the peak at the last step
+    warmup_steps: int = 300  # linear, then cosine to final_rate_share of the peak at the last step
     final_rate_share: float = 0.01
     weight_decay: float = 0.01
     grad_clip: float = 5.0  # largest global gradient norm

@@ -1,6 +1,6 @@
 """Sample, frame and label arithmetic: the only place where one length is turned into another.
 
-Lengths are whole counts. Each function takes a Python int or an int64 tensor or array and returns the same kind.
+Lengths are whole counts. Each function takes a Python int or an int64 tensor and returns the same kind.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ class Position:
         skipped: steps skipped for a non-finite loss or gradient.
         skipped_in_a_row: of these, the last ones without a good step between.
         loss_sum, loss_count: training loss of this epoch so far, over `loss_count` utterances.
-        audio_s, elapsed_s: audio trained on and time taken, over the whole run.
+        elapsed_s: time taken, over the whole run.
     """
 
     epoch: int = 0
@@ -37,7 +37,6 @@ class Position:
     skipped_in_a_row: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
-    audio_s: float = 0.0
     elapsed_s: float = 0.0
 
 

@@ -1,6 +1,5 @@
 """Training: the visible loop."""
 
-import json
 import math
 import os
 import signal
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from asr import checkpoint
 from asr.augment import FeatureAugment
@@ -21,16 +19,14 @@ from asr.config import Config, TrainConfig, flatten
 from asr.ctc import ctc_losses, mean_loss
 from asr.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
-from asr.files import write_text_atomic
 from asr.manifest import hours
-from asr.progress import Progress, clock
 from asr.recognizer import Recognizer, parameters_of, pick_device
+from asr.runlog import RunLog
 from asr.state import Position, fingerprint, load_state, save_state
 from asr.text import build_tokenizer
 from asr.trainset import LabelledSet, label, leave_out, read_utterances, unusable
 from asr.wer import score
 
-METRICS_FILE = "metrics.jsonl"
 SKIPPED_FILE = "unusable.txt"
 _FREE_ON_RESUME = {"train.device", "train.workers", "train.threads", "train.checkpoint_minutes"}
 
@@ -81,9 +77,11 @@ class Trainer:
             self.position = load_state(out, self.recognizer, self.average, self.optimizer, self.data)
         self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter moves later ones by one or two
         self.total_steps = config.train.epochs * self.epoch_batches
-        done = self.epoch_batches * self.position.epoch + self.position.batch
-        self.progress = Progress(self.total_steps, "batch", done=done)
-        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=self.position.step + 1)
+        self.log = RunLog(out, config.train.epochs, self.epoch_batches, self.position)
+        self.saved = time.perf_counter()
+        self.started = self.saved - self.position.elapsed_s
+        self.speed = 0.0  # hours of audio per hour in this epoch
+        self.stop_request: list[int] = []
 
     def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
         config = self.config
@@ -141,11 +139,8 @@ class Trainer:
             TrainingError: too many steps in a row had a non-finite loss or gradient.
         """
         position = self.position
-        with self.progress, self.board, _stop_requests() as self.stop_request:
-            self._drop_metrics_after(position)
+        with self.log, _stop_requests() as self.stop_request:
             self._print_header()
-            self.started = time.perf_counter() - position.elapsed_s
-            self.saved = time.perf_counter()
             while position.epoch < self.config.train.epochs:
                 self._train_epoch()
                 self._end_epoch()
@@ -155,15 +150,12 @@ class Trainer:
         self.order.epoch, self.order.start = position.epoch, position.batch
         self.recognizer.train()
         started, audio_s = time.perf_counter(), 0.0
-        self.speed = 0.0  # stays so when the run was stopped between the last batch and the evaluation
         for batch in self.batches:
             loss = self.step(batch)
-            batch_audio_s = int(batch.wave_lens.sum()) / self.config.audio.sample_rate_hz
-            audio_s += batch_audio_s
-            position.audio_s += batch_audio_s
+            audio_s += int(batch.wave_lens.sum()) / self.config.audio.sample_rate_hz
             position.batch += 1
             self.speed = audio_s / (time.perf_counter() - started)
-            self.progress.step(self._postfix(loss))
+            self.log.batch(position.epoch, loss, self.speed)
             self._save_if_asked()
         if not (self.out / checkpoint.STATE_FILE).exists():
             self._save()  # before there are weights: a folder with them alone can neither start anew nor go on
@@ -193,19 +185,16 @@ class Trainer:
             position.skipped_in_a_row = 0
             position.loss_sum += losses.sum().item()
             position.loss_count += len(batch.ids)
-            self.board.add_scalar("train/loss", loss_value, position.step)
-            self.board.add_scalar("train/gradient_norm", norm_value, position.step)
-            self.board.add_scalar("train/learning_rate", rate, position.step)
-            return loss_value
-        self._skip(batch, loss_value, norm_value)
+            self.log.step(position.step, {"loss": loss_value, "gradient_norm": norm_value, "learning_rate": rate})
+        else:
+            self._skip(batch, loss_value, norm_value)
         return loss_value
 
     def _skip(self, batch: Batch, loss: float, norm: float) -> None:
         position = self.position
         position.skipped += 1
         position.skipped_in_a_row += 1
-        self._log({"event": "skipped", "step": position.step, "loss": loss, "gradient_norm": norm, "ids": batch.ids})
-        self.progress.line(f"step {position.step} skipped: loss {loss}, gradient norm {norm}; ids in {METRICS_FILE}")
+        self.log.skipped(position.step, loss, norm, batch.ids)
         if position.skipped_in_a_row >= self.config.train.max_bad_steps:
             raise TrainingError(
                 f"{position.skipped_in_a_row} steps in a row had a non-finite loss or gradient (last: loss {loss}, "
@@ -225,7 +214,6 @@ class Trainer:
     def _end_epoch(self) -> None:
         position, config = self.position, self.config.train
         facts: dict[str, Any] = {
-            "event": "epoch",
             "epoch": position.epoch,
             "step": position.step,
             "train_loss": position.loss_sum / max(1, position.loss_count),
@@ -237,9 +225,10 @@ class Trainer:
         if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
             facts |= self._evaluate()
         position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
-        self._log(facts)  # first: what was logged before the state is saved is dropped and logged again, never missed
+        self.log.epoch(
+            facts
+        )  # first: what was logged before the state is saved is dropped and logged again, never missed
         self._save()
-        self._report_epoch(facts)
         if self.stop_request:
             self._interrupt()
 
@@ -261,30 +250,6 @@ class Trainer:
             "best": best,
         }
 
-    def _report_epoch(self, facts: dict[str, Any]) -> None:
-        for name, value in facts.items():
-            if isinstance(value, float):
-                self.board.add_scalar(f"epoch/{name}", value, self.position.step)
-        left_s = facts["elapsed_s"] * (self.config.train.epochs / self.position.epoch - 1)
-        dev = ""
-        if "dev_wer_percent" in facts:
-            self.dev_wer = f"{facts['dev_wer_percent']:.2f}%"
-            star = " *" if facts["best"] else ""
-            dev = f"dev loss {facts['dev_loss']:.3f} WER {self.dev_wer} CER {facts['dev_cer_percent']:.2f}%{star}  "
-        self.progress.line(
-            f"epoch {self.position.epoch}/{self.config.train.epochs}  loss {facts['train_loss']:.3f}  {dev}"
-            f"{self.speed:.0f} h/h  {clock(facts['elapsed_s'])} elapsed, {clock(left_s)} left"
-        )
-
-    def _postfix(self, loss: float) -> dict[str, str]:
-        dev = getattr(self, "dev_wer", "-")
-        return {
-            "epoch": str(self.position.epoch + 1),
-            "loss": f"{loss:.3f}",
-            "dev WER": dev,
-            "h/h": f"{self.speed:.0f}",
-        }
-
     def _print_header(self) -> None:
         audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
         dropped = sum(self.unknown.values())
@@ -300,7 +265,7 @@ class Trainer:
         if self.position.step:
             lines.append(f"resuming at epoch {self.position.epoch + 1}, step {self.position.step}")
         for line in lines:
-            self.progress.line(line)
+            self.log.line(line)
 
     def _save_if_asked(self) -> None:
         if self.stop_request:
@@ -319,22 +284,6 @@ class Trainer:
         self.position.elapsed_s = time.perf_counter() - self.started
         save_state(self.out, self.position, self.recognizer, self.average, self.optimizer, self.data)
         self.saved = time.perf_counter()
-
-    def _log(self, facts: dict[str, Any]) -> None:
-        with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(facts) + "\n")
-
-    def _drop_metrics_after(self, position: Position) -> None:
-        """Forget what was logged after the state was saved: it will be logged again."""
-        path = self.out / METRICS_FILE
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _is_before(json.loads(line), position)]
-            write_text_atomic(path, "".join(line + "\n" for line in kept))
-
-
-def _is_before(facts: dict[str, Any], position: Position) -> bool:
-    return bool(facts["step"] <= position.step and facts.get("epoch", 0) <= position.epoch)
 
 
 def default_workers(device: torch.device) -> int:

@@ -93,7 +93,7 @@ def main() -> None:
         manifest = arguments.manifest or make_manifest(Path(name))
         data = [f"data.train={manifest}", f"data.dev={manifest}"]
         trainer = Trainer(config.load(arguments.conf, [*arguments.overrides, *data]), Path(name) / "run")
-        with trainer.progress, trainer.board:
+        with trainer.log:
             rows = [epoch(trainer, number) for number in range(arguments.epochs + 1)]
     rows = rows[1:]  # the first one warms up
     for row in rows:

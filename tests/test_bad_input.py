@@ -122,6 +122,15 @@ def test_truncated(capsys: Capture, run: Path, tmp_path: Path, name: str, share:
     assert "truncated" in transcribe_error(capsys, run, path)
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
+def test_ogg_truncated_between_two_pages(capsys: Capture, run: Path, tmp_path: Path, name: str) -> None:
+    """Every page that is there is whole, but none is marked as the last."""
+    path = write(tmp_path / name, 3 * RATE_HZ, **FORMATS[name])
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"OggS")])
+    assert transcribe_error(capsys, run, path) == "truncated: the Ogg stream has no end"
+
+
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus"])
 def test_overwritten_in_the_middle(capsys: Capture, run: Path, tmp_path: Path, name: str) -> None:
     """Formats with checksums; in the others any bytes are samples."""

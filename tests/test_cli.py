@@ -327,10 +327,14 @@ def test_head_takes_what_it_wants() -> None:
     assert (done.stdout, done.stderr) == ("data:\n", "")
 
 
-def test_output_that_nobody_reads() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # found out when Python flushes, or at the first line
+def test_output_that_nobody_reads(unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*ASR, "config"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        [*ASR, "config"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment, timeout=60
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 

@@ -23,8 +23,9 @@ from asr.config import Config
 from asr.errors import CheckpointError, ConfigError, Interrupted
 from asr.evaluate import Evaluation
 from asr.manifest import read_manifest, write_manifest
+from asr.runlog import METRICS_FILE
 from asr.state import is_finished
-from asr.train import METRICS_FILE, Trainer
+from asr.train import Trainer
 from conftest import ROOT
 from tones import tiny, write_corpus
 

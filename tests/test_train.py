@@ -22,8 +22,9 @@ from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TextError, TrainingError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.recognizer import pick_device
+from asr.runlog import METRICS_FILE
 from asr.text import Tokenizer
-from asr.train import METRICS_FILE, SKIPPED_FILE, Trainer, learning_rate
+from asr.train import SKIPPED_FILE, Trainer, learning_rate
 from asr.trainset import label, leave_out
 from asr.wer import Counts, Score
 from tones import tiny, write_corpus

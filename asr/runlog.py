@@ -1,0 +1,100 @@
+"""What a training run writes down and shows: metrics.jsonl, TensorBoard curves, a progress bar or plain lines."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from asr.files import write_text_atomic
+from asr.progress import Progress, clock
+from asr.state import Position
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """The log of one run folder; use it as a context manager.
+
+    Args:
+        folder: run folder.
+        epochs: epochs of the whole run.
+        epoch_batches: batches in an epoch, for the bar.
+        position: where training starts; what an interrupted run logged beyond it is forgotten, for it comes again.
+    """
+
+    def __init__(self, folder: Path, epochs: int, epoch_batches: int, position: Position) -> None:
+        self.path = folder / METRICS_FILE
+        self.epochs = epochs
+        self.dev_wer = "-"
+        _forget_after(self.path, position)
+        done = epoch_batches * position.epoch + position.batch
+        self.progress = Progress(epochs * epoch_batches, "batch", done=done)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=position.step + 1)
+
+    def line(self, text: str) -> None:
+        """Show one line that stays."""
+        self.progress.line(text)
+
+    def batch(self, epoch: int, loss: float, speed: float) -> None:
+        """Advance the bar by a batch of `epoch` (from 0); `speed` is in hours of audio per hour."""
+        facts = {"epoch": str(epoch + 1), "loss": f"{loss:.3f}", "dev WER": self.dev_wer, "h/h": f"{speed:.0f}"}
+        self.progress.step(facts)
+
+    def step(self, step: int, facts: dict[str, float]) -> None:
+        """Add an optimiser step to the curves."""
+        for name, value in facts.items():
+            self.board.add_scalar(f"train/{name}", value, step)
+
+    def skipped(self, step: int, loss: float, norm: float, ids: list[str]) -> None:
+        """Write down a step that was not taken, with its utterances."""
+        self._write({"event": "skipped", "step": step, "loss": loss, "gradient_norm": norm, "ids": ids})
+        self.line(f"step {step} skipped: loss {loss}, gradient norm {norm}; ids in {METRICS_FILE}")
+
+    def epoch(self, facts: dict[str, Any]) -> None:
+        """Write down and show a finished epoch.
+
+        Args:
+            facts: epoch (from 1), step, train_loss, audio_hours_per_hour, elapsed_s, and after an evaluation dev_loss,
+                dev_wer_percent, dev_cer_percent and best.
+        """
+        self._write({"event": "epoch", **facts})
+        for name, value in facts.items():
+            if isinstance(value, float):
+                self.board.add_scalar(f"epoch/{name}", value, facts["step"])
+        dev = ""
+        if "dev_wer_percent" in facts:
+            self.dev_wer = f"{facts['dev_wer_percent']:.2f}%"
+            star = " *" if facts["best"] else ""
+            dev = f"dev loss {facts['dev_loss']:.3f} WER {self.dev_wer} CER {facts['dev_cer_percent']:.2f}%{star}  "
+        elapsed_s = facts["elapsed_s"]
+        left_s = elapsed_s * (self.epochs / facts["epoch"] - 1)
+        self.line(
+            f"epoch {facts['epoch']}/{self.epochs}  loss {facts['train_loss']:.3f}  {dev}"
+            f"{facts['audio_hours_per_hour']:.0f} h/h  {clock(elapsed_s)} elapsed, {clock(left_s)} left"
+        )
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.board.close()
+        self.progress.__exit__(kind, error, trace)
+
+
+def _forget_after(path: Path, position: Position) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        facts = json.loads(line)
+        if facts["step"] <= position.step and facts.get("epoch", 0) <= position.epoch:
+            kept.append(line + "\n")
+    write_text_atomic(path, "".join(kept))
