@@ -99,8 +99,8 @@ def hours(utterances: Sequence[Utterance]) -> float:
 def _parse(line: str, *, where: str, folder: Path) -> Utterance:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{where}: not a JSON record: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, deep nesting the other
+        raise ManifestError(f"{where}: not a JSON record: {error}") from error
     if not isinstance(record, dict):
         raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
     for key in record:
@@ -134,6 +134,8 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
         raise ManifestError(f"{where}: {key} must be a string, found {value!r}")
     if not value.strip():
         raise ManifestError(f"{where}: {key} is empty")
+    if "\0" in value:
+        raise ManifestError(f"{where}: {key} holds a null character: {value!r}")
     if any("\ud800" <= character <= "\udfff" for character in value):  # JSON can spell it, no file can hold it
         raise ManifestError(f"{where}: {key} holds half of a surrogate pair: {value!r}")
     return value

@@ -5,18 +5,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from asr import checkpoint, config
 from asr.cli import parse, run_command
-from asr.config import Config, DataConfig
-from asr.corpora import SUMMARY_FILE, prepare
-from asr.evaluate import HYPOTHESES_FILE, Evaluation, write_results
-from asr.manifest import read_manifest
-from asr.recognizer import pick_device
-from asr.report import summary_line
-from asr.state import is_finished
-from asr.train import Trainer, require_same
-from asr.wer import read_hypotheses, score
+
+if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
+    from asr.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +33,9 @@ def main(name: str, description: str) -> int:
     arguments = parse(parser(name, description))
 
     def recipe() -> int:
+        from asr import config
+        from asr.corpora import prepare
+
         data = arguments.out / "data"
         prepare_stage(data, lambda: prepare(name, source=arguments.source, out=data).render())
         run_experiment(data, arguments.out / "model", config.load(arguments.conf, arguments.overrides))
@@ -49,6 +46,8 @@ def main(name: str, description: str) -> int:
 
 def prepare_stage(data: Path, make: Callable[[], str]) -> None:
     """Make the manifests in `data`, and show the text that `make` returns, unless they are complete there."""
+    from asr.corpora import SUMMARY_FILE
+
     if (data / SUMMARY_FILE).is_file():
         say(f"prepare: complete in {data}, skipped")
         return
@@ -56,7 +55,7 @@ def prepare_stage(data: Path, make: Callable[[], str]) -> None:
     print(make(), file=sys.stderr)
 
 
-def run_experiment(data: Path, model: Path, settings: Config, tests: Sequence[str] = ("test",)) -> None:
+def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[str] = ("test",)) -> None:
     """Train on `data`, then recognise and score each test manifest; complete stages are skipped."""
     settings = with_data(settings, data)
     train_stage(model, settings)
@@ -64,18 +63,24 @@ def run_experiment(data: Path, model: Path, settings: Config, tests: Sequence[st
         score_stage(model, data / f"{test}.jsonl", model / test)
 
 
-def with_data(settings: Config, data: Path) -> Config:
+def with_data(settings: "Config", data: Path) -> "Config":
     """The configuration with the manifests of a prepared corpus."""
+    from asr.config import DataConfig
+
     data = data.resolve()
     return replace(settings, data=DataConfig(train=str(data / "train.jsonl"), dev=str(data / "dev.jsonl")))
 
 
-def train_stage(model: Path, settings: Config) -> None:
+def train_stage(model: Path, settings: "Config") -> None:
     """Train into `model`; goes on where an interrupted training stopped.
 
     Raises:
         ConfigError: `model` holds a run with other settings.
     """
+    from asr import checkpoint
+    from asr.state import is_finished
+    from asr.train import Trainer, require_same
+
     resume = (model / checkpoint.STATE_FILE).exists()
     if resume:
         require_same(checkpoint.load_config(model), settings, model)
@@ -88,6 +93,13 @@ def train_stage(model: Path, settings: Config) -> None:
 
 def score_stage(model: Path, manifest: Path, out: Path) -> None:
     """Recognise a manifest with the trained model and score it."""
+    from asr import checkpoint
+    from asr.evaluate import HYPOTHESES_FILE, Evaluation, write_results
+    from asr.manifest import read_manifest
+    from asr.recognizer import pick_device
+    from asr.report import summary_line
+    from asr.wer import read_hypotheses, score
+
     hypotheses = out / HYPOTHESES_FILE
     weights = model / checkpoint.WEIGHTS_FILE
     if hypotheses.is_file() and hypotheses.stat().st_mtime >= weights.stat().st_mtime:

@@ -1,10 +1,14 @@
-"""A run folder with random weights: what a command does with files does not depend on how well it recognises."""
+"""A run folder with random weights, for commands: what they do with files does not depend on how well it recognises."""
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+import soundfile
 import torch
 
 from asr import checkpoint, config
+from asr.cli import main
 from asr.recognizer import Recognizer
 from asr.text import BLANK_NAME, Tokenizer
 
@@ -31,3 +35,20 @@ def save_run(folder: Path, *overrides: str) -> Path:
     checkpoint.start_run(folder, settings, tokenizer)
     checkpoint.save_weights(folder, recognizer.state_dict(), {"step": 0})
     return folder
+
+
+def write_noise(path: Path, samples: int = RATE_HZ, **how: str) -> Path:
+    """Noise: nothing that compresses."""
+    soundfile.write(path, 0.1 * np.random.default_rng(1).standard_normal(samples), RATE_HZ, **how)
+    return path
+
+
+def error_line(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The line that a command fails with; nothing else may have been printed."""
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert len(err.splitlines()) == 1
+    return err.removesuffix("\n")

@@ -7,7 +7,6 @@ from pathlib import Path
 from asr import config, recipe
 from asr.cli import parse, run_command
 from asr.corpora import prepare
-from asr.evaluate import HYPOTHESES_FILE
 from asr.manifest import read_manifest
 from asr.report import summary_line
 from asr.wer import Result, read_hypotheses, score
@@ -30,6 +29,8 @@ def run() -> int:
 
 def leave_one_out(official: Path, out: Path, settings: config.Config) -> None:
     """Train once without each speaker, score on all recordings of that speaker, and print the joint figure."""
+    from asr.evaluate import HYPOTHESES_FILE  # brings torch, which `run_command` sets up first
+
     utterances = [item for split in ("train", "dev", "test") for item in read_manifest(official / f"{split}.jsonl")]
     recordings = utterances[0].audio_filepath.resolve().parent.parent
     pooled: list[Result] = []
