@@ -40,11 +40,6 @@ def write_manifest(path: Path, *records: dict[str, Any] | bytes) -> Path:
     return path
 
 
-def elsewhere(why: str) -> pytest.MarkDecorator:
-    """A fault in a module that reads the input after the command line does."""
-    return pytest.mark.xfail(reason=why)
-
-
 @pytest.mark.parametrize(
     ("records", "message"),
     [
@@ -63,8 +58,8 @@ def elsewhere(why: str) -> pytest.MarkDecorator:
         ([{**GOOD, "speker": "x"}], ":1: unknown key 'speker'; did you mean 'speaker'?"),
         ([GOOD, b'{"text": "caf\xe9"}'], ": manifest is not UTF-8 text (byte "),
         ([], ": manifest holds no utterance"),
-        pytest.param([b"[" * 100_000], ":1: ", marks=elsewhere("json raises RecursionError")),
-        pytest.param([{**GOOD, "audio_filepath": "a\0.wav"}], ":1: audio_filepath ", marks=elsewhere("a ValueError")),
+        ([b"[" * 100_000], ":1: not a JSON record: "),
+        ([{**GOOD, "audio_filepath": "a\0.wav"}], ":1: audio_filepath holds a null character"),
         ([{**GOOD, "duration": 10**400}], ":1: duration must be a number of seconds"),
         ([{**GOOD, "text": "a\ud800"}], ":1: text holds half of a surrogate pair"),
     ],
