@@ -142,7 +142,7 @@ def _train(arguments: argparse.Namespace) -> int:
             if conf is None:
                 raise ConfigError("give a configuration (asr train conf/NAME.yaml), or --out RUN for the built-in one")
             out = Path("runs") / conf.stem
-        settings = config.load(conf, overrides)
+        settings = config.with_absolute_paths(config.load(conf, overrides))
     Trainer(settings, out, resume=arguments.resume is not None).run()
     print(f"trained: {out}")
     return 0

@@ -7,7 +7,7 @@ Every key is consumed or it is an error that suggests the right one. The comment
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -216,6 +216,13 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{where}: {_explain(error)}") from error
     assert isinstance(config, Config)
     return config
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The configuration with its paths made absolute, so that a run can be resumed from any folder."""
+    data = DataConfig(**{key: path and str(Path(path).absolute()) for key, path in vars(config.data).items()})
+    noise_dir = config.augment.noise_dir and str(Path(config.augment.noise_dir).absolute())
+    return replace(config, data=data, augment=replace(config.augment, noise_dir=noise_dir))
 
 
 def to_yaml(config: Config) -> str:

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.config import Config, flatten, load, to_yaml
+from asr.config import Config, flatten, load, to_yaml, with_absolute_paths
 from asr.errors import ConfigError
 from conftest import ROOT
 
@@ -262,3 +262,11 @@ def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, values: dict[
 @given(st.floats(1e-12, 1e12))
 def test_overrides_keep_every_digit(value: float) -> None:
     assert load(None, [f"train.learning_rate={value!r}"]).train.learning_rate == value
+
+
+def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = with_absolute_paths(load(None, ["data.train=here/train.jsonl", "augment.noise_dir=/noise"]))
+    assert found.data.train == str(tmp_path / "here" / "train.jsonl")
+    assert found.data.dev == ""  # not set stays not set
+    assert found.augment.noise_dir == "/noise"
