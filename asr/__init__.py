@@ -1,4 +1,4 @@
-"""A speech recogniser: log-mel features, a stacked bidirectional LSTM, CTC and a beam decoder of its own.
+"""A speech recogniser: log-mel features, a stacked bidirectional LSTM, CTC and a decoder for any CTC model.
 
 The public names are imported on first use (PEP 562): `import asr` loads neither torch nor numba.
 """
@@ -7,14 +7,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asr.checkpoint import load
     from asr.config import Config
     from asr.config import load as load_config
+    from asr.decode import greedy
 
 __version__ = "0.1.0"
-__all__ = ["Config", "__version__", "load_config"]
+__all__ = ["Config", "__version__", "greedy", "load", "load_config"]
 
 _PUBLIC = {
     "Config": "asr.config:Config",
+    "greedy": "asr.decode:greedy",
+    "load": "asr.checkpoint:load",
     "load_config": "asr.config:load",
 }
 

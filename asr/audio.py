@@ -34,6 +34,8 @@ _UNKNOWN_FORMAT = (1, 7)
 # A page of an Ogg stream is at most this long (RFC 3533); the flag marks the last one.
 _OGG_PAGE_BYTES = 65307
 _OGG_LAST_PAGE = 4
+# An hour of 768 kHz stereo is 22 GB as float32, and a few kilobytes as FLAC.
+_MAX_BYTES = 4_000_000_000
 # A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
 _MAX_KERNEL_TAPS = 50_000_000
 # Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length.
@@ -74,6 +76,8 @@ def load(path: Path | str, config: AudioConfig, *, offset_s: float = 0.0, durati
                     f"{path}: {frames / file.samplerate:.1f} s of audio, more than audio.max_duration_s="
                     f"{config.max_duration_s:g}"
                 )
+            if 4 * frames * file.channels > _MAX_BYTES:
+                raise AudioError(f"{path}: {frames} samples of {file.channels} channels, more than {_MAX_BYTES} bytes")
             rate_hz = file.samplerate
             lead_in = min(first, round(_MP3_LEAD_IN_S * rate_hz)) if file.format == "MP3" else 0
             file.seek(first - lead_in)
@@ -131,7 +135,7 @@ def _resampler(source: int, target: int) -> torchaudio.transforms.Resample:
 def _check_header(file: soundfile.SoundFile, path: Path, config: AudioConfig) -> None:
     if file.channels > 2 and config.channels == "auto":
         raise AudioError(
-            f"{path}: {file.channels} channels; audio.channels=auto takes one or two (set first or mean to choose)"
+            f"{path}: {file.channels} channels; audio.channels=auto takes one or two (first and mean take any number)"
         )
     if not 1000 <= file.samplerate <= 768000:
         raise AudioError(f"{path}: sample rate {file.samplerate} Hz is not in 1000..768000")

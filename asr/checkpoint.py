@@ -9,10 +9,13 @@ Nothing in it runs code: tensors are safetensors, the rest is YAML, JSON and tex
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torchaudio
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -55,9 +58,18 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error
 
 
+def load_facts(path: Path) -> dict[str, Any]:
+    """The facts alone; CheckpointError as `load_tensors`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {}).get("facts", "{}")))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error
+
+
 def versions() -> dict[str, str]:
     """Versions of this package and of what computes the numbers."""
-    return {"asr": __version__, "torch": str(torch.__version__)}
+    return {"asr": __version__, "torch": str(torch.__version__), "torchaudio": str(torchaudio.__version__)}
 
 
 def start_run(folder: Path, settings: Config, tokenizer: Tokenizer) -> None:
@@ -95,8 +107,15 @@ def load_tokenizer(folder: Path, settings: Config) -> Tokenizer:
         raise CheckpointError(str(error)) from error
 
 
-def load(folder: Path | str, device: torch.device | str = "cpu") -> Recognizer:
+def load(
+    folder: Path | str, device: torch.device | str = "cpu", *, audio: Mapping[str, Any] | None = None
+) -> Recognizer:
     """Load a trained recogniser, ready for evaluation.
+
+    Args:
+        folder: run folder.
+        device: where to put it.
+        audio: values of `AudioConfig` to use in place of the run's own, as {"channels": "first"}.
 
     Raises:
         CheckpointError: a file is missing or damaged, the vocabulary does not match the weights, or a weight has the
@@ -104,6 +123,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Recognizer:
     """
     folder = Path(folder)
     settings = load_config(folder)
+    settings = replace(settings, audio=replace(settings.audio, **(audio or {})))
     tensors, _ = load_tensors(folder / WEIGHTS_FILE)
     recognizer = Recognizer(settings, load_tokenizer(folder, settings))
     load_weights(recognizer, tensors, where=folder / WEIGHTS_FILE)

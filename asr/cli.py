@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asr
 from asr.errors import AsrError, ConfigError, Interrupted
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
 
 FAILED = 2  # nothing could be done
 PARTLY_FAILED = 1  # some of many files failed
@@ -144,7 +148,8 @@ def _train(arguments: argparse.Namespace) -> int:
             out = Path("runs") / conf.stem
         settings = config.with_absolute_paths(config.load(conf, overrides))
     Trainer(settings, out, resume=arguments.resume is not None).run()
-    print(f"trained: {out}")
+    best = checkpoint.load_facts(out / checkpoint.WEIGHTS_FILE)
+    print(f"trained: {out}, dev WER {best['dev_wer_percent']:.2f}% after epoch {best['epoch']}")
     return 0
 
 
@@ -167,14 +172,14 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from asr import checkpoint
+    from asr.batch import default_workers
     from asr.evaluate import Evaluation, write_results
     from asr.manifest import read_manifest
-    from asr.recognizer import pick_device
 
-    recognizer = checkpoint.load(arguments.model, pick_device(arguments.device))
+    recognizer = _load_model(arguments)
     utterances = read_manifest(arguments.manifest)
-    results, _ = Evaluation(utterances, recognizer, batch_s=arguments.batch_s).run(recognizer)
+    workers = default_workers(recognizer.device)
+    results, _ = Evaluation(utterances, recognizer, batch_s=arguments.batch_s, workers=workers).run(recognizer)
     out = arguments.out or arguments.model / arguments.manifest.stem
     print(write_results(out, results).split("\n", 1)[0])
     print(f"{out}: hypotheses.jsonl, report.txt", file=sys.stderr)
@@ -184,6 +189,17 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
     parser.add_argument("--batch-s", type=float, default=120.0, help="padded seconds of audio in a batch (%(default)s)")
+    parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
+    parser.add_argument("--max-duration-s", type=float, help="longest audio to take (the model's, an hour by default)")
+
+
+def _load_model(arguments: argparse.Namespace) -> "Recognizer":
+    from asr import checkpoint
+    from asr.recognizer import pick_device
+
+    given = {"channels": arguments.channels, "max_duration_s": arguments.max_duration_s}
+    audio = {key: value for key, value in given.items() if value is not None}
+    return checkpoint.load(arguments.model, pick_device(arguments.device), audio=audio)
 
 
 def _add_transcribe(parser: argparse.ArgumentParser) -> None:
@@ -197,12 +213,15 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
-    from asr import checkpoint
-    from asr.recognizer import pick_device
     from asr.transcribe import Failure, find_audio, transcribe
 
-    recognizer = checkpoint.load(arguments.model, pick_device(arguments.device))
-    paths = find_audio(arguments.audio)
+    recognizer = _load_model(arguments)
+    paths, others = find_audio(arguments.audio)
+    if others:
+        print(
+            f"note: {len(others)} files are not audio by their names and were left out: {others[0]} ...",
+            file=sys.stderr,
+        )
     failed = 0
     for result in transcribe(recognizer, paths, batch_s=arguments.batch_s):
         if isinstance(result, Failure):

@@ -77,12 +77,12 @@ class AugmentConfig:
     """Training-only transforms; zero or an empty list switches one off."""
 
     speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.05, 1.1)  # one drawn per utterance; whole per cents
-    gain_db: float = 6.0  # uniform in -gain_db..gain_db
+    gain_db: float = 0.0  # uniform in -gain_db..gain_db; without effect under features.normalization=utterance
     noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
     warp: float = 0.1  # vocal-tract warp: the mel axis is stretched by a factor uniform in 1-warp..1+warp
-    freq_masks: int = 2  # SpecAugment (Park et al. 2019)
+    freq_masks: int = 2  # SpecAugment (Park et al. 2019), without its time warp
     freq_mask_bins: int = 15  # widest frequency mask
     time_masks: int = 2
     time_mask_frames: int = 25  # widest time mask
@@ -130,12 +130,14 @@ class TrainConfig:
 
     epochs: int = 60
     seed: int = 1
-    batch_s: float = 24.0  # seconds of audio in a batch, padding included
+    batch_s: float = 24.0  # seconds of audio in a batch, padding included, before speed perturbation
     max_utterance_s: float = 30.0  # longer utterances are listed and stop the run, unless skip_unusable
     skip_unusable: bool = False  # true: leave too long or CTC-infeasible training utterances out, listed by id
     loss_per: Literal["utterance", "label"] = "utterance"  # what the batch's mean CTC loss is taken over
     learning_rate: float = 1e-3  # peak
-    warmup_steps: int = 300  # linear, then cosine to final_rate_share of the peak at the last step
+    warmup_steps: int = (
+        300  # linear, at most a tenth of all; then cosine to final_rate_share of the peak at the last step
+    )
     final_rate_share: float = 0.01
     weight_decay: float = 0.01
     grad_clip: float = 5.0  # largest global gradient norm
@@ -176,6 +178,11 @@ class Config:
     def __post_init__(self) -> None:
         nyquist = self.audio.sample_rate_hz / 2
         high = self.features.high_hz or nyquist
+        if self.features.normalization == "none" and (self.augment.freq_masks or self.augment.time_masks):
+            raise ConfigError(
+                "augment.freq_masks and augment.time_masks must be 0 with features.normalization=none: "
+                "masks write zero, which is the mean of normalised features alone"
+            )
         _require(self.features.low_hz < high <= nyquist, "features.high_hz", f"above low_hz, at most {nyquist:g}", high)
         for key in ("window_ms", "hop_ms"):
             try:

@@ -71,6 +71,13 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
         """(B, T, inputs) with (B,) int64 CPU lengths -> (B, T, outputs); outputs in the padding are arbitrary."""
+        if inputs.is_cuda:  # autocast would run cuDNN's recurrent kernels in float16, whatever it is asked for
+            with torch.autocast("cuda", enabled=False):
+                return self._run_all(inputs.float(), lens)
+        return self._run_all(inputs, lens)
+
+    def _run_all(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """All directions."""
         if not self.cell.bidirectional:  # a causal pass over right-padded rows meets padding only after the end
             return self._run(inputs, reverse=False)
         if inputs.is_cuda:

@@ -7,12 +7,12 @@ import torch
 
 from asr.batch import Batches, BatchOrder, Examples
 from asr.ctc import ctc_losses
-from asr.errors import AudioError
+from asr.errors import ScoringError
 from asr.files import write_text_atomic
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
 from asr.report import render_report
-from asr.wer import Result, score, write_hypotheses
+from asr.wer import Result, read_hypotheses, score, write_hypotheses
 
 HYPOTHESES_FILE = "hypotheses.jsonl"
 REPORT_FILE = "report.txt"
@@ -42,7 +42,7 @@ class Evaluation:
         self.has_labels = labels is not None
         references = labels if labels is not None else [[] for _ in utterances]
         self.batches = Batches(
-            Examples(utterances, references, recognizer.config.audio),
+            Examples(utterances, references, recognizer.config.audio, recognizer.log_mel.fft_samples),
             BatchOrder([utterance.duration for utterance in utterances], batch_s, shuffle=False),
             workers=workers,
             pin_memory=recognizer.device.type == "cuda",
@@ -54,24 +54,20 @@ class Evaluation:
 
         Returns:
             results: one for each utterance.
-            loss: mean CTC loss of an utterance in nats; NaN without labels.
+            loss: mean CTC loss in nats of the utterances whose labels fit in their frames; NaN when there is none.
 
         Raises:
             AudioError: an utterance cannot be read or is shorter than one frame; the message names it.
         """
-        shortest = recognizer.log_mel.fft_samples
         texts: dict[str, str] = {}
-        loss = 0.0 if self.has_labels else float("nan")
+        loss, counted = 0.0, 0
         for batch in self.batches:
-            if batch.wave_lens[-1] < shortest:  # lengths fall
-                samples = int(batch.wave_lens[-1])
-                raise AudioError(
-                    f"utterance {batch.ids[-1]}: {samples} samples are shorter than one frame of {shortest}"
-                )
             moved = batch.to(recognizer.device)
             log_probs, lens = recognizer(moved.waves, moved.wave_lens)
             if self.has_labels:
-                loss += float(ctc_losses(log_probs, lens, moved.labels, moved.label_lens).sum())
+                losses = ctc_losses(log_probs, lens, moved.labels, moved.label_lens)
+                finite = losses[torch.isfinite(losses)]
+                loss, counted = loss + float(finite.sum()), counted + len(finite)
             hypotheses = recognizer.decode(log_probs, lens)
             texts.update(zip(batch.ids, (hypothesis.text for hypothesis in hypotheses), strict=True))
         results = [
@@ -84,12 +80,25 @@ class Evaluation:
             )
             for utterance in self.utterances
         ]
-        return results, loss / len(results)
+        return results, loss / counted if counted else float("nan")
 
 
 def write_results(folder: Path, results: Sequence[Result]) -> str:
-    """Write `hypotheses.jsonl` and `report.txt` and return the report; the hypotheses are complete once they exist."""
+    """Write `hypotheses.jsonl` and `report.txt` and return the report; the hypotheses are complete once they exist.
+
+    Raises:
+        ScoringError: the folder holds results on other utterances.
+    """
+    if (folder / HYPOTHESES_FILE).exists():
+        previous = read_hypotheses(folder / HYPOTHESES_FILE)
+        if not same_references(previous, results):
+            raise ScoringError(f"{folder}: holds results on other utterances; --out chooses another folder")
     report = render_report(score(results))
     write_text_atomic(folder / REPORT_FILE, report)
     write_hypotheses(folder / HYPOTHESES_FILE, results)
     return report
+
+
+def same_references(a: Sequence[Result], b: Sequence[Result]) -> bool:
+    """Whether two lists of results are of the same utterances with the same references, in any order."""
+    return {(item.id, item.reference) for item in a} == {(item.id, item.reference) for item in b}

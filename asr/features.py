@@ -7,7 +7,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from asr.config import FeatureConfig
-from asr.errors import AudioError
+from asr.errors import AudioError, ConfigError
 from asr.lengths import frames_in, ms_to_samples
 
 # -100 dB relative to full scale: digital silence becomes this instead of minus infinity.
@@ -47,6 +47,12 @@ class LogMel(nn.Module):
             norm="slaney",
             mel_scale="slaney",
         )
+        empty = int((filters.sum(0) == 0).sum())
+        if empty:
+            raise ConfigError(
+                f"features.mel_bins={config.mel_bins} leaves {empty} filters empty at {sample_rate_hz} Hz; fewer bins "
+                "or a longer features.window_ms would fill them"
+            )
         # Low filters read few bins: four products over the bins that a quarter of the filters needs take a third of the
         # time of one over all. Each weight stands twice, for the squares of the real and of the imaginary part.
         self.bands: list[slice] = []

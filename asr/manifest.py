@@ -108,6 +108,8 @@ def _parse(line: str, *, where: str, folder: Path) -> Utterance:
         if close:
             raise ManifestError(f"{where}: unknown key {key!r}; did you mean {close[0]!r}?")
     audio = _string(record, "audio_filepath", where)
+    if "\0" in audio:
+        raise ManifestError(f"{where}: audio_filepath holds a null character: {audio!r}")
     text = _string(record, "text", where)
     duration = _seconds(record, "duration", where)
     if duration <= 0:
@@ -134,8 +136,6 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
         raise ManifestError(f"{where}: {key} must be a string, found {value!r}")
     if not value.strip():
         raise ManifestError(f"{where}: {key} is empty")
-    if "\0" in value:
-        raise ManifestError(f"{where}: {key} holds a null character: {value!r}")
     if any("\ud800" <= character <= "\udfff" for character in value):  # JSON can spell it, no file can hold it
         raise ManifestError(f"{where}: {key} holds half of a surrogate pair: {value!r}")
     return value

@@ -1,58 +1,93 @@
 """What the recipes share: prepare, train, decode and score, each stage skipped when its output is complete."""
 
 import argparse
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.cli import parse, run_command
+from asr.errors import CorpusError, ScoringError
+from asr.files import write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
     from asr.config import Config
 
-ROOT = Path(__file__).resolve().parent.parent
+MADE_FROM_FILE = "made_from.json"
 
 
-def parser(name: str, description: str, *, source: bool = True) -> argparse.ArgumentParser:
-    """The command line that every recipe has; `source` is false for a recipe that makes its own data."""
+def parser(script: str, description: str | None, *, source: bool = True) -> argparse.ArgumentParser:
+    """The command line that every recipe has.
+
+    Args:
+        script: `__file__` of recipes/NAME/run.py; conf/NAME.yaml beside recipes/ is its configuration.
+        description: for --help.
+        source: false for a recipe that makes its own data.
+    """
+    path = Path(script).resolve()
+    name = path.parent.name
+    conf = path.parents[2] / "conf" / f"{name}.yaml"
     arguments = argparse.ArgumentParser(prog=f"recipes/{name}/run.py", description=description)
     if source:
         arguments.add_argument("--source", type=Path, help="archive or folder with the corpus (default: download it)")
     arguments.add_argument("--out", type=Path, default=Path("exp") / name, help="where everything goes (%(default)s)")
-    arguments.add_argument(
-        "--conf", type=Path, default=ROOT / "conf" / f"{name}.yaml", help="configuration (%(default)s)"
-    )
+    arguments.add_argument("--conf", type=Path, default=conf, help="configuration (%(default)s)")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
     return arguments
 
 
-def main(name: str, description: str) -> int:
+def main(script: str, description: str | None) -> int:
     """A whole recipe for a corpus that has train, dev and test; returns the exit code."""
-    arguments = parse(parser(name, description))
+    arguments = parse(parser(script, description))
 
     def recipe() -> int:
         from asr import config
-        from asr.corpora import prepare
 
         data = arguments.out / "data"
-        prepare_stage(data, lambda: prepare(name, source=arguments.source, out=data).render())
+        corpus_stage(data, Path(script).resolve().parent.name, arguments.source)
         run_experiment(data, arguments.out / "model", config.load(arguments.conf, arguments.overrides))
         return 0
 
     return run_command(recipe)
 
 
-def prepare_stage(data: Path, make: Callable[[], str]) -> None:
-    """Make the manifests in `data`, and show the text that `make` returns, unless they are complete there."""
+def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial: bool = False, **options: Any) -> None:
+    """`asr prepare` into `data`, once; see `asr.corpora.prepare` for the arguments."""
+    from asr.corpora import prepare
+
+    prepare_stage(
+        data,
+        lambda: prepare(corpus, source=source, out=data, allow_partial=allow_partial, **options).render(),
+        {"source": str(source.resolve()) if source else None, **options},
+    )
+
+
+def prepare_stage(data: Path, make: Callable[[], str], made_from: Mapping[str, str | None]) -> None:
+    """Make the manifests in `data`, and show the text that `make` returns, unless they are complete there.
+
+    Args:
+        data: folder of the manifests.
+        make: makes them.
+        made_from: what decides their content; None where it was not said.
+
+    Raises:
+        CorpusError: `data` is complete and was made from something else.
+    """
     from asr.corpora import SUMMARY_FILE
 
-    if (data / SUMMARY_FILE).is_file():
+    record = data / MADE_FROM_FILE
+    if (data / SUMMARY_FILE).is_file() and record.is_file():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        for key, value in made_from.items():
+            if value is not None and before.get(key) != value:
+                raise CorpusError(f"{data}: was made from {key}={before.get(key)}, not {value}; --out chooses another")
         say(f"prepare: complete in {data}, skipped")
         return
     say(f"prepare: {data}")
     print(make(), file=sys.stderr)
+    write_text_atomic(record, json.dumps(dict(made_from)) + "\n")
 
 
 def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[str] = ("test",)) -> None:
@@ -64,11 +99,11 @@ def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[
 
 
 def with_data(settings: "Config", data: Path) -> "Config":
-    """The configuration with the manifests of a prepared corpus."""
-    from asr.config import DataConfig
+    """The configuration with the manifests of a prepared corpus, all paths absolute."""
+    from asr.config import DataConfig, with_absolute_paths
 
-    data = data.resolve()
-    return replace(settings, data=DataConfig(train=str(data / "train.jsonl"), dev=str(data / "dev.jsonl")))
+    manifests = DataConfig(train=str(data / "train.jsonl"), dev=str(data / "dev.jsonl"))
+    return with_absolute_paths(replace(settings, data=manifests))
 
 
 def train_stage(model: Path, settings: "Config") -> None:
@@ -94,6 +129,7 @@ def train_stage(model: Path, settings: "Config") -> None:
 def score_stage(model: Path, manifest: Path, out: Path) -> None:
     """Recognise a manifest with the trained model and score it."""
     from asr import checkpoint
+    from asr.batch import default_workers
     from asr.evaluate import HYPOTHESES_FILE, Evaluation, write_results
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
@@ -102,15 +138,20 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
 
     hypotheses = out / HYPOTHESES_FILE
     weights = model / checkpoint.WEIGHTS_FILE
+    utterances = read_manifest(manifest)
     if hypotheses.is_file() and hypotheses.stat().st_mtime >= weights.stat().st_mtime:
         say(f"score: complete in {out}, skipped")
+        results = read_hypotheses(hypotheses)
+        if [result.id for result in results] != [utterance.id for utterance in utterances]:
+            raise ScoringError(f"{hypotheses}: is not of the utterances in {manifest}; remove it to score them")
     else:
         say(f"score: {out}")
         settings = checkpoint.load_config(model)
         recognizer = checkpoint.load(model, pick_device(settings.train.device))
-        results, _ = Evaluation(read_manifest(manifest), recognizer, batch_s=settings.train.batch_s).run(recognizer)
+        workers = default_workers(recognizer.device)
+        results, _ = Evaluation(utterances, recognizer, batch_s=settings.train.batch_s, workers=workers).run(recognizer)
         write_results(out, results)
-    print(f"{manifest.stem}: {summary_line(score(read_hypotheses(hypotheses)))}")
+    print(f"{manifest.stem}: {summary_line(score(results))}")
 
 
 def say(text: str) -> None:

@@ -15,10 +15,13 @@ _SIGNIFICANT = 0.05
 def summary_line(scored: Score) -> str:
     """One line such as `WER 6.47% [50 / 773, 2 ins, 3 del, 45 sub] 95% CI 4.7-8.3 (speaker bootstrap) CER 2.61%`.
 
-    The interval is that of `asr.wer.wer_interval`; the character error rate counts spaces as characters.
+    The interval is that of `asr.wer.wer_interval`; without any error a bootstrap has none to show. The character
+    error rate counts spaces as characters.
     """
     interval = wer_interval(scored)
-    if interval is None:
+    if scored.words.errors == 0:
+        bounds = "n/a (no errors to resample)"
+    elif interval is None:
         bounds = f"n/a ({_plural(len(scored.utterances), 'utterance')})"
     else:
         bounds = f"{interval.low:.1f}-{interval.high:.1f} ({interval.unit} bootstrap)"

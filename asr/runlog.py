@@ -1,6 +1,7 @@
 """What a training run writes down and shows: metrics.jsonl, TensorBoard curves, a progress bar or plain lines."""
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -77,7 +78,7 @@ class RunLog:
 
     def _write(self, facts: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(facts) + "\n")
+            file.write(json.dumps({key: _json_number(value) for key, value in facts.items()}) + "\n")
 
     def __enter__(self) -> "RunLog":
         return self
@@ -89,12 +90,20 @@ class RunLog:
         self.progress.__exit__(kind, error, trace)
 
 
+def _json_number(value: Any) -> Any:
+    """The value; JSON has no word for NaN and infinity, so these are written as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _forget_after(path: Path, position: Position) -> None:
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        facts = json.loads(line)
+        try:
+            facts = json.loads(line)
+        except ValueError:
+            break  # the power went while it was written: it, and what it stood for, lies beyond the saved state
         if facts["step"] <= position.step and facts.get("epoch", 0) <= position.epoch:
             kept.append(line + "\n")
     write_text_atomic(path, "".join(kept))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.checkpoint import STATE_FILE, load_tensors, load_weights, save_tensors
+from asr.checkpoint import STATE_FILE, load_facts, load_tensors, load_weights, save_tensors
 from asr.errors import CheckpointError
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
@@ -95,7 +95,7 @@ def load_state(
 def is_finished(folder: Path, epochs: int) -> bool:
     """Whether the run in `folder` was trained to its last epoch."""
     path = folder / STATE_FILE
-    return path.exists() and load_tensors(path)[1]["position"]["epoch"] >= epochs
+    return path.exists() and load_facts(path)["position"]["epoch"] >= epochs
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from asr import checkpoint
 from asr.augment import FeatureAugment
-from asr.batch import Batch, Batches, BatchOrder, Examples
+from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers
 from asr.config import Config, TrainConfig, flatten
 from asr.ctc import ctc_losses, mean_loss
 from asr.errors import CheckpointError, ConfigError, Interrupted, TrainingError
@@ -24,18 +25,22 @@ from asr.recognizer import Recognizer, parameters_of, pick_device
 from asr.runlog import RunLog
 from asr.state import Position, fingerprint, load_state, save_state
 from asr.text import build_tokenizer
-from asr.trainset import LabelledSet, label, leave_out, read_utterances, unusable
+from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utterances, require_audio, unusable
 from asr.wer import score
 
-SKIPPED_FILE = "unusable.txt"
+UNUSABLE_FILE = "unusable.txt"
 _FREE_ON_RESUME = {"train.device", "train.workers", "train.threads", "train.checkpoint_minutes"}
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up over `warmup_steps`, then a cosine to `final_rate_share` of the peak at `total_steps`."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    """Linear warm-up over `warmup_steps`, then a cosine to `final_rate_share` of the peak at `total_steps`.
+
+    In a run of fewer than ten times as many steps the warm-up is a tenth of them.
+    """
+    warmup_steps = min(config.warmup_steps, total_steps // 10)
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     share = config.final_rate_share
     return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
@@ -60,6 +65,7 @@ class Trainer:
             raise CheckpointError(f"{out}: already holds a run; --resume goes on with it, --out chooses another folder")
         self.config = config
         self.device = pick_device(config.train.device)
+        self.bfloat16 = use_bfloat16(config.train.precision, self.device)
         torch.set_num_threads(config.train.threads or len(os.sched_getaffinity(0)))
         torch.manual_seed(config.train.seed)
         self.train_set, dev_set = self._prepare_model(resume)
@@ -94,8 +100,10 @@ class Trainer:
         self.recognizer = Recognizer(config, tokenizer).to(self.device)
         labelled = label(train, tokenizer)
         reasons = unusable(labelled, config, self.recognizer)
-        train_set = leave_out(labelled, reasons, config, self.out / SKIPPED_FILE)
+        train_set = leave_out(labelled, reasons, config, self.out / UNUSABLE_FILE)
         dev_set = label(dev, tokenizer)
+        require_audio([*train_set.utterances, *dev])
+        self.dev_infeasible = infeasible(dev_set, config, self.recognizer, speed=1.0)
         self.left_out = len(reasons)
         self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
         if not resume and config.features.normalization == "global":
@@ -112,23 +120,27 @@ class Trainer:
         workers = config.train.workers if config.train.workers >= 0 else default_workers(self.device)
         self.order = BatchOrder(self.train_set.durations_s, config.train.batch_s, shuffle=True, seed=config.train.seed)
         examples = Examples(
-            self.train_set.utterances, self.train_set.labels, config.audio, config.augment, config.train.seed
+            self.train_set.utterances,
+            self.train_set.labels,
+            config.audio,
+            self.recognizer.log_mel.fft_samples,
+            config.augment,
+            config.train.seed,
         )
         self.batches = Batches(examples, self.order, workers=workers, pin_memory=on_cuda)
         self.dev = Evaluation(
             dev_set.utterances,
             self.recognizer,
             batch_s=config.train.batch_s,
-            workers=workers,
+            workers=min(2, workers),
             labels=dev_set.labels,
         )
 
     def _fit_normalizer(self, train_set: LabelledSet) -> None:
         order = BatchOrder(train_set.durations_s, self.config.train.batch_s, shuffle=False)
-        plain = Batches(
-            Examples(train_set.utterances, train_set.labels, self.config.audio), order, workers=0, pin_memory=False
-        )
         log_mel = self.recognizer.log_mel
+        examples = Examples(train_set.utterances, train_set.labels, self.config.audio, log_mel.fft_samples)
+        plain = Batches(examples, order, workers=0, pin_memory=False)
         self.recognizer.normalizer.fit(log_mel(batch.waves.to(self.device), batch.wave_lens) for batch in plain)
 
     def run(self) -> None:
@@ -169,8 +181,7 @@ class Trainer:
             group["lr"] = rate
         moved = batch.to(self.device)
         augment = None if moved.draws is None else (self.augment, moved.draws)
-        use_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             log_probs, lens = self.recognizer(moved.waves, moved.wave_lens, augment)
         losses = ctc_losses(log_probs, lens, moved.labels, moved.label_lens)
         loss = mean_loss(losses, moved.label_lens, config.loss_per)
@@ -187,18 +198,21 @@ class Trainer:
             position.loss_count += len(batch.ids)
             self.log.step(position.step, {"loss": loss_value, "gradient_norm": norm_value, "learning_rate": rate})
         else:
-            self._skip(batch, loss_value, norm_value)
+            self._skip(batch, losses, norm_value)
         return loss_value
 
-    def _skip(self, batch: Batch, loss: float, norm: float) -> None:
+    def _skip(self, batch: Batch, losses: Tensor, norm: float) -> None:
         position = self.position
+        finite = torch.isfinite(losses).tolist()
+        culprits = [name for name, good in zip(batch.ids, finite, strict=True) if not good] or batch.ids
+        loss = losses.mean().item()
         position.skipped += 1
         position.skipped_in_a_row += 1
-        self.log.skipped(position.step, loss, norm, batch.ids)
+        self.log.skipped(position.step, loss, norm, culprits)
         if position.skipped_in_a_row >= self.config.train.max_bad_steps:
             raise TrainingError(
                 f"{position.skipped_in_a_row} steps in a row had a non-finite loss or gradient (last: loss {loss}, "
-                f"gradient norm {norm}, utterances {', '.join(batch.ids[:3])} ...); a lower train.learning_rate or "
+                f"gradient norm {norm}, utterances {', '.join(culprits[:3])}); a lower train.learning_rate or "
                 "train.grad_clip may help"
             )
 
@@ -255,10 +269,14 @@ class Trainer:
         dropped = sum(self.unknown.values())
         lines = [
             f"training on {audio}; dev {len(self.dev.utterances)} utterances; {len(self.recognizer.tokenizer)} tokens; "
-            f"{parameters_of(self.recognizer) / 1e6:.2f} M parameters; {self.device}; run folder {self.out}",
+            f"{parameters_of(self.recognizer) / 1e6:.2f} M parameters; {self.device}, "
+            f"{'bfloat16' if self.bfloat16 else 'float32'}; run folder {self.out}",
         ]
         if self.left_out:
-            lines.append(f"{self.left_out} unusable utterances left out, listed in {self.out / SKIPPED_FILE}")
+            lines.append(f"{self.left_out} unusable utterances left out, listed in {self.out / UNUSABLE_FILE}")
+        if self.dev_infeasible:
+            shown = "; ".join(map(str, self.dev_infeasible[:3]))
+            lines.append(f"{len(self.dev_infeasible)} dev utterances count in WER and not in dev loss: {shown}")
         if dropped:
             symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in self.unknown.most_common(10))
             lines.append(f"{dropped} out-of-vocabulary symbols dropped: {symbols}")
@@ -286,11 +304,11 @@ class Trainer:
         self.saved = time.perf_counter()
 
 
-def default_workers(device: torch.device) -> int:
-    """Loading processes when the configuration leaves the choice to us."""
-    cores = len(os.sched_getaffinity(0))
-    # On two cores a loading process takes more from the training threads than it saves them: loading is 5 % of a step.
-    return min(8, cores - 1) if device.type == "cuda" else int(cores > 2)
+def use_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to train under bfloat16 autocast; `auto` does on CUDA devices that have it in hardware."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def require_same(saved: Config, wanted: Config, out: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from asr.config import Config
-from asr.ctc import find_infeasible
-from asr.errors import ConfigError, TrainingError
+from asr.ctc import Infeasible, find_infeasible
+from asr.errors import AudioError, ConfigError, TrainingError
 from asr.files import write_text_atomic
 from asr.lengths import s_to_samples
 from asr.manifest import Utterance, read_manifest
@@ -57,18 +57,34 @@ def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> d
     fastest speed of the augmentation (the CTC loss would be infinite).
     """
     fastest = max(config.augment.speeds, default=1.0)
-    rate_hz = config.audio.sample_rate_hz
-    samples = torch.tensor([int(s_to_samples(duration, rate_hz) / fastest) for duration in labelled.durations_s])
-    frames = recognizer.output_lengths(samples)
-    ids = [utterance.id for utterance in labelled.utterances]
-    reasons = {item.id: str(item) for item in find_infeasible(ids, frames.tolist(), labelled.labels)}
-    for utterance, length in zip(labelled.utterances, samples.tolist(), strict=True):
+    reasons = {item.id: str(item) for item in infeasible(labelled, config, recognizer, speed=fastest)}
+    for utterance in labelled.utterances:
+        length = s_to_samples(utterance.duration / fastest, config.audio.sample_rate_hz)
         if utterance.duration > config.train.max_utterance_s:
             limit = f"train.max_utterance_s={config.train.max_utterance_s:g}"
             reasons[utterance.id] = f"utterance {utterance.id}: {utterance.duration:.2f} s, longer than {limit}"
         elif length < recognizer.log_mel.fft_samples:
             reasons[utterance.id] = f"utterance {utterance.id}: {utterance.duration:.3f} s, shorter than one frame"
     return reasons
+
+
+def infeasible(labelled: LabelledSet, config: Config, recognizer: Recognizer, *, speed: float) -> list[Infeasible]:
+    """Utterances whose labels do not fit in their output frames when played at `speed`."""
+    rate_hz = config.audio.sample_rate_hz
+    samples = torch.tensor([s_to_samples(duration / speed, rate_hz) for duration in labelled.durations_s])
+    frames = recognizer.output_lengths(samples).tolist()
+    return find_infeasible([utterance.id for utterance in labelled.utterances], frames, labelled.labels)
+
+
+def require_audio(utterances: Sequence[Utterance]) -> None:
+    """AudioError when audio files are missing: found out now and not when their batch comes."""
+    missing = [utterance for utterance in utterances if not utterance.audio_filepath.is_file()]
+    if missing:
+        first = missing[0]
+        raise AudioError(
+            f"{len(missing)} of {len(utterances)} audio files are missing: utterance {first.id}: {first.audio_filepath}"
+            + (" and more" if len(missing) > 1 else "")
+        )
 
 
 def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config, listing: Path) -> LabelledSet:

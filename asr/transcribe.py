@@ -38,22 +38,25 @@ class Failure:
     error: AsrError
 
 
-def find_audio(paths: Iterable[Path | str]) -> list[Path]:
-    """The files named, and for a folder every audio file below it, sorted.
+def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
+    """The files named, and for a folder every audio file below it, sorted; then the folders' other files.
 
     Raises:
         AudioError: a folder holds no audio file. (A missing file is left to `transcribe`, so that others go on.)
     """
     found: list[Path] = []
+    others: list[Path] = []
     for path in map(Path, paths):
         if not os.path.isdir(path):  # unlike Path.is_dir no error where the path cannot be looked up
             found.append(path)
             continue
-        inside = sorted(child for child in path.rglob("*") if child.suffix.lower() in audio.SUFFIXES)
-        if not inside:
+        inside = sorted(child for child in path.rglob("*") if not child.is_dir())
+        by_name = [child for child in inside if child.suffix.lower() in audio.SUFFIXES]
+        if not by_name:
             raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(audio.SUFFIXES)})")
-        found += inside
-    return found
+        found += by_name
+        others += [child for child in inside if child.suffix.lower() not in audio.SUFFIXES]
+    return found, others
 
 
 def transcribe(

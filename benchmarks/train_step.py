@@ -9,11 +9,14 @@ Without a manifest it makes noise with the length distribution of AN4's training
 """
 
 import argparse
+import os
 import random
 import statistics
 import tempfile
 import time
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr train` does, before torch is imported
 
 import soundfile
 import torch

@@ -50,7 +50,7 @@ def batches_of(
     utterances: list[Utterance], workers: int, augment: AugmentConfig | None = None, seed: int = 0
 ) -> tuple[Batches, BatchOrder]:
     labels = [[1 + number] * (1 + number % 3) for number in range(len(utterances))]
-    examples = Examples(utterances, labels, AudioConfig(sample_rate_hz=RATE_HZ), augment, seed)
+    examples = Examples(utterances, labels, AudioConfig(sample_rate_hz=RATE_HZ), 1, augment, seed)
     order = BatchOrder([utterance.duration for utterance in utterances], 1.0, shuffle=True, seed=seed)
     return Batches(examples, order, workers=workers, pin_memory=False), order
 

@@ -268,7 +268,7 @@ def test_prepare_and_train(capsys: Capture, tmp_path: Path) -> None:
     )
     manifests = (f"data.train={data / 'train.jsonl'}", f"data.dev={data / 'dev.jsonl'}")
     command = ("train", manifests[0], tmp_path / "conf.yaml", "--out", out, "train.epochs=1", manifests[1])
-    assert succeed(capsys, *command)[0] == f"trained: {out}\n"
+    assert succeed(capsys, *command)[0] == f"trained: {out}, dev WER 100.00% after epoch 1\n"
     assert main([str(argument) for argument in command]) == 2
     assert "already holds a run; --resume goes on with it" in capsys.readouterr().err
     assert len(succeed(capsys, "transcribe", tmp_path / "0.wav", "--model", out)[0].splitlines()) == 1

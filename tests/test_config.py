@@ -231,7 +231,7 @@ OVERRIDES = st.fixed_dictionaries(
     optional={
         "data.train": PATHS,
         "audio.sample_rate_hz": st.sampled_from([8000, 16000, 48000]),
-        "features.normalization": st.sampled_from(["utterance", "global", "none"]),
+        "features.normalization": st.sampled_from(["utterance", "global"]),
         "text.allow_oov": st.booleans(),
         "augment.speeds": st.lists(st.integers(50, 200).map(lambda percent: percent / 100), max_size=4).map(tuple),
         "augment.noise_snr_db": st.tuples(st.floats(-20, 10), st.floats(10, 60)),
@@ -270,3 +270,10 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.data.train == str(tmp_path / "here" / "train.jsonl")
     assert found.data.dev == ""  # not set stays not set
     assert found.augment.noise_dir == "/noise"
+
+
+def test_masks_need_normalised_features() -> None:
+    with pytest.raises(ConfigError, match="must be 0 with features.normalization=none"):
+        load(None, ["features.normalization=none"])
+    off = ["augment.freq_masks=0", "augment.time_masks=0"]
+    assert load(None, ["features.normalization=none", *off]).features.normalization == "none"

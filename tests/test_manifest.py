@@ -71,9 +71,9 @@ def without(key: str) -> str:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("{", "not a JSON record: Expecting property name.* at column 2"),
+        ("{", "not a JSON record: Expecting property name.* enclosed"),
         (line()[:-5], "not a JSON record: "),
-        ("nonsense", "not a JSON record: Expecting value at column 1"),
+        ("nonsense", "not a JSON record: Expecting value: line 1 column 1"),
         ("[1]", "expected a JSON object, found list"),
         ("3", "expected a JSON object, found int"),
         (without("audio_filepath"), "key 'audio_filepath' is missing"),

@@ -6,7 +6,7 @@ import pytest
 
 from asr import checkpoint, recipe
 from asr.config import Config
-from asr.errors import ConfigError
+from asr.errors import ConfigError, CorpusError
 from tones import tiny, write_corpus
 
 WORDS = ["ab", "ba", "abba"]
@@ -70,7 +70,9 @@ def test_prepared_data_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / "summary.json").write_text("{}")
         return "a table"
 
-    recipe.prepare_stage(tmp_path, make)
+    recipe.prepare_stage(tmp_path, make, {"source": "/a", "part": "x"})
     assert "a table" in capsys.readouterr().err
-    recipe.prepare_stage(tmp_path, make)
+    recipe.prepare_stage(tmp_path, make, {"source": None, "part": "x"})
     assert capsys.readouterr().err == f"[prepare: complete in {tmp_path}, skipped]\n"
+    with pytest.raises(CorpusError, match=r"was made from part=x, not y"):
+        recipe.prepare_stage(tmp_path, make, {"source": "/a", "part": "y"})

@@ -76,7 +76,7 @@ def test_report() -> None:
 def test_report_without_errors_or_speakers() -> None:
     assert render_report(score([Result("u", None, "a b", "a b", 6.0)])) == picture(
         """
-        WER 0.00% [0 / 2, 0 ins, 0 del, 0 sub] 95% CI n/a (1 utterance) CER 0.00%
+        WER 0.00% [0 / 2, 0 ins, 0 del, 0 sub] 95% CI n/a (no errors to resample) CER 0.00%
         Sentence error rate 0.00% [0 / 1]
         1 utterance, 0.1 minutes
 

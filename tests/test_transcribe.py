@@ -147,10 +147,11 @@ def test_find_audio(tmp_path: Path) -> None:
         path.touch()
     named = tmp_path / "in" / "a.txt"  # a file that is named counts, whatever its suffix
     missing = tmp_path / "none.wav"
-    found = find_audio([missing, str(tmp_path / "in"), named])
+    found, others = find_audio([missing, str(tmp_path / "in"), named])
     inside = [path.relative_to(tmp_path / "in").as_posix() for path in found[1:-1]]
     assert inside == ["a/b/c.mp3", "a/z.FLAC", "a.sph", "b.wav", "ü ñ.ogg"]
     assert (found[0], found[-1]) == (missing, named)
+    assert [path.name for path in others] == ["notes.wav.txt", "a.txt"]
 
 
 def test_folder_without_audio(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_folder_without_audio(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_file_can_have_is_left_to_transcribe(recognizer: Recognizer, files: list[Path]) -> None:
-    results = list(transcribe(recognizer, find_audio(["x" * 300, files[0]])))
+    results = list(transcribe(recognizer, find_audio(["x" * 300, files[0]])[0]))
     assert isinstance(results[0], Failure)
     assert "File name too long" in str(results[0].error)
     assert isinstance(results[1], Transcript)

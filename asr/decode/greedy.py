@@ -42,7 +42,10 @@ def greedy(
     """
     if not 0 <= blank < len(labels):
         raise DecodeError(f"blank={blank} is outside the vocabulary of {len(labels)} labels")
-    rows = [np.asarray(row) for row in log_probs]
+    try:
+        rows = [np.asarray(row) for row in log_probs]
+    except (TypeError, RuntimeError) as error:  # a torch tensor that is on a GPU, needs gradients or is bfloat16
+        raise DecodeError(f"log-probabilities cannot be read as a numpy array: {error}") from error
     limits = [None] * len(rows) if lengths is None else _frame_counts(lengths)
     if len(limits) != len(rows):
         raise DecodeError(f"{len(limits)} lengths for {len(rows)} utterances")

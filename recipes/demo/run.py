@@ -18,7 +18,7 @@ def run() -> int:
     from asr.manifest import hours, read_manifest
     from recipes.demo.speech import make_speech
 
-    arguments = parse(recipe.parser("demo", __doc__ or "", source=False))
+    arguments = parse(recipe.parser(__file__, __doc__, source=False))
     settings = config.load(arguments.conf, arguments.overrides)
     started = time.perf_counter()
     data, model = arguments.out / "data", arguments.out / "model"
@@ -30,7 +30,7 @@ def run() -> int:
             for name, facts in splits.items()
         )
 
-    recipe.prepare_stage(data, speak)
+    recipe.prepare_stage(data, speak, {})
     recipe.run_experiment(data, model, settings)
     test = read_manifest(data / "test.jsonl")
     example = max(test, key=lambda utterance: utterance.duration)

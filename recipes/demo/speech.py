@@ -99,7 +99,8 @@ def make_speech(
         train_utterances, dev_utterances, test_utterances: size of each split, at least 1.
 
     Returns:
-        What summary.json holds: `settings`, and for each split `utterances`, `hours`, `words`, `voices`, `variants`.
+        What summary.json holds: `settings`, and in `splits` for each its `utterances`, `hours`, `words`, `voices` and
+        `variants`.
 
     Raises:
         CorpusError: espeakng-loader is not installed, or the library does not do what is asked of it.
@@ -117,12 +118,12 @@ def make_speech(
         if found.get("settings") == settings:
             return found
         marker.unlink()  # from here on the folder is incomplete
-    summary: dict[str, Any] = {"settings": settings}
+    summary: dict[str, Any] = {"settings": settings, "splits": {}}
     for split, size in sizes.items():
         lines = plan(split, size, seed)
         utterances = _record(lines, out / "audio" / split, seed)
         write_manifest(out / f"{split}.jsonl", utterances)
-        summary[split] = {
+        summary["splits"][split] = {
             "utterances": len(utterances),
             "hours": round(hours(utterances), 4),
             "words": sum(len(line.text.split()) for line in lines),
@@ -227,7 +228,7 @@ def _require_loader() -> Any:
         import espeakng_loader
     except ModuleNotFoundError as error:
         raise CorpusError(
-            "the demo's speech is made with espeak-ng, and espeakng-loader is not installed: pip install 'asr[demo]'"
+            "the demo's speech is made with espeak-ng, which is not installed: pip install espeakng-loader"
         ) from error
     return espeakng_loader
 

@@ -1,12 +1,10 @@
 """digits: single spoken digits by six speakers; the official test, and each speaker recognised without being heard."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from asr import config, recipe
 from asr.cli import parse, run_command
-from asr.corpora import prepare
 from asr.manifest import read_manifest
 from asr.report import summary_line
 from asr.wer import Result, read_hypotheses, score
@@ -14,13 +12,13 @@ from asr.wer import Result, read_hypotheses, score
 
 def run() -> int:
     """The recipe's stages; returns the exit code."""
-    parser = recipe.parser("digits", __doc__ or "")
+    parser = recipe.parser(__file__, __doc__)
     parser.add_argument("--official-only", action="store_true", help="leave the six leave-one-speaker-out runs away")
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
     out: Path = arguments.out
     official = out / "data"
-    recipe.prepare_stage(official, lambda: prepare("digits", source=arguments.source, out=official).render())
+    recipe.corpus_stage(official, "digits", arguments.source)
     recipe.run_experiment(official, out / "model", settings)
     if not arguments.official_only:
         leave_one_out(official, out, settings)
@@ -36,15 +34,10 @@ def leave_one_out(official: Path, out: Path, settings: config.Config) -> None:
     pooled: list[Result] = []
     for speaker in sorted({str(utterance.speaker) for utterance in utterances}):
         data, model = out / f"without-{speaker}" / "data", out / f"without-{speaker}" / "model"
-        recipe.prepare_stage(data, partial(prepare_without, speaker, recordings, data))
+        recipe.corpus_stage(data, "digits", recordings, held_out_speaker=speaker)
         recipe.run_experiment(data, model, settings)
         pooled += read_hypotheses(model / "test" / HYPOTHESES_FILE)
     print(f"leave one speaker out, all six: {summary_line(score(pooled))}")
-
-
-def prepare_without(speaker: str, recordings: Path, data: Path) -> str:
-    """Manifests whose test is one speaker, heard in neither training nor dev."""
-    return prepare("digits", source=recordings, out=data, held_out_speaker=speaker).render()
 
 
 if __name__ == "__main__":
