@@ -34,6 +34,8 @@ _UNKNOWN_FORMAT = (1, 7)
 # A page of an Ogg stream is at most this long (RFC 3533); the flag marks the last one.
 _OGG_PAGE_BYTES = 65307
 _OGG_LAST_PAGE = 4
+# Floating-point files hold anything; integers that were not scaled (32768 and more) still pass.
+_LOUDEST = 1e9
 # An hour of 768 kHz stereo is 22 GB as float32, and a few kilobytes as FLAC.
 _MAX_BYTES = 4_000_000_000
 # A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
@@ -97,6 +99,9 @@ def load(path: Path | str, config: AudioConfig, *, offset_s: float = 0.0, durati
     if not finite.all():
         bad, channel = (~finite).nonzero()[0].tolist()
         raise AudioError(f"{path}: sample {first + bad} is not finite ({samples[bad, channel].item()})")
+    loudest = float(samples.abs().max())
+    if loudest > _LOUDEST:
+        raise AudioError(f"{path}: a sample of {loudest:.3g}, where full scale is 1: not audio, or wrongly encoded")
     mono = samples[:, 0] if config.channels == "first" or samples.shape[1] == 1 else samples.mean(dim=1)
     try:
         return resample(mono.contiguous(), rate_hz, config.sample_rate_hz)

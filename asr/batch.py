@@ -1,6 +1,7 @@
 """Examples, batches and the order they are seen in."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from asr.audio import load_utterance
 from asr.augment import FeatureAugment, WaveAugment, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
-from asr.errors import AsrError, AudioError
+from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
 
 # Lengths are jittered by this share before sorting, so that an utterance meets other neighbours in each epoch.
@@ -194,18 +195,35 @@ class Batches:
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_parent,
             prefetch_factor=4 if workers else None,
             # Its own, or each epoch takes a number from the generator that dropout reads, and a resumed one takes two.
             generator=torch.Generator(),
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        for item in self.loader:
+        for item in self._loaded():
             if isinstance(item, AsrError):
                 # A copy: this frame would keep `item` and its traceback this frame, and the workers' end would wait for
                 # the garbage collector, then for a timeout of 5 s each.
                 raise type(item)(str(item))
             yield item
+
+    def _loaded(self) -> Iterator[Batch | AsrError]:
+        try:
+            yield from self.loader
+        except ConnectionError as error:
+            raise TrainingError("a loading process died; the system may have run out of memory") from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(f"a loading process died: {str(error).splitlines()[0]}") from error
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    # A scheduler signals the whole process group. The parent saves its state, and for that needs its workers.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def default_workers(device: torch.device) -> int:

@@ -35,11 +35,14 @@ STATE_FILE = "state.safetensors"
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and JSON-able facts as one safetensors file, atomically."""
     with atomic_path(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"facts": json.dumps(facts)},
-        )
+        try:
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                temporary,
+                metadata={"facts": json.dumps(facts)},
+            )
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -49,7 +49,8 @@ def run_command(command: Callable[[], int]) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         code = command()
-        sys.stdout.flush()  # a reader that went away is found out here and not while Python shuts down
+        if sys.stdout:  # None where it was closed
+            sys.stdout.flush()  # a reader that went away is found out here and not while Python shuts down
         return code
     except BrokenPipeError:  # the reader of our output went away, as in `asr ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
@@ -116,6 +117,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _pairs(options: Sequence[str]) -> dict[str, str]:
     for option in options:
+        name = option.split("=")[0]
+        if name in ("corpus", "source", "out", "dev_share", "test_share", "seed", "allow_partial"):
+            raise ConfigError(f"{option!r} is spelled --{name.replace('_', '-')} here; see asr prepare --help")
         if "=" not in option:
             raise ConfigError(f"option {option!r} is not of the form key=value")
     return dict(option.split("=", 1) for option in options)

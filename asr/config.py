@@ -95,7 +95,7 @@ class AugmentConfig:
         _require(0 <= self.noise_probability <= 1, "augment.noise_probability", "in 0..1", self.noise_probability)
         low, high = self.noise_snr_db
         _require(low <= high, "augment.noise_snr_db", "[low, high] with low <= high", [low, high])
-        _require(self.gain_db >= 0, "augment.gain_db", "at least 0", self.gain_db)
+        _require(0 <= self.gain_db <= 60, "augment.gain_db", "in 0..60", self.gain_db)
         _require(0 <= self.warp <= 0.5, "augment.warp", "in 0..0.5", self.warp)
         _require(0 <= self.time_mask_share <= 1, "augment.time_mask_share", "in 0..1", self.time_mask_share)
         for key in ("freq_masks", "freq_mask_bins", "time_masks", "time_mask_frames"):
@@ -160,7 +160,8 @@ class TrainConfig:
         _require(0 <= self.final_rate_share <= 1, "train.final_rate_share", "in 0..1", self.final_rate_share)
         _require(0 <= self.ema_decay < 1, "train.ema_decay", "in 0..1", self.ema_decay)
         _require(self.workers >= -1, "train.workers", "at least -1", self.workers)
-        _require(self.threads >= 0, "train.threads", "at least 0", self.threads)
+        _require(0 <= self.threads <= 1024, "train.threads", "in 0..1024", self.threads)
+        _require(0 <= self.seed < 2**63, "train.seed", "in 0..2^63-1", self.seed)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Atomic writes: a file is either whole or absent, also after a crash."""
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _fsync_folder(path.parent)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock file; yields false at once when another process holds it. The lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def write_text_atomic(path: Path, text: str) -> None:

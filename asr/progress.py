@@ -11,7 +11,12 @@ class Progress:
 
     def __init__(self, total: int, unit: str, *, done: int = 0) -> None:
         self.bar: tqdm[Any] = tqdm(
-            total=total, initial=done, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True
+            total=total,
+            initial=done,
+            unit=unit,
+            file=sys.stderr,
+            disable=not (sys.stderr and sys.stderr.isatty()),
+            dynamic_ncols=True,
         )
 
     def step(self, facts: dict[str, str]) -> None:

@@ -99,10 +99,12 @@ def _forget_after(path: Path, position: Position) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             facts = json.loads(line)
         except ValueError:
+            facts = None
+        if not isinstance(facts, dict):
             break  # the power went while it was written: it, and what it stood for, lies beyond the saved state
         if facts["step"] <= position.step and facts.get("epoch", 0) <= position.epoch:
             kept.append(line + "\n")

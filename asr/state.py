@@ -79,6 +79,11 @@ def load_state(
     tensors, facts = load_tensors(path)
     if facts.get("data") != data:
         raise CheckpointError(f"{path}: was made from other data than data.train and data.dev name now")
+    try:
+        position = Position(**facts["position"])
+        random_state = tensors["random.cpu"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged, or made by another version of this program") from error
     load_weights(recognizer, _under("model.", tensors), where=path)
     load_weights(average, _under("average.", tensors), where=path)
     moments: dict[int, dict[str, Any]] = {}
@@ -86,10 +91,10 @@ def load_state(
         index, kind = name.split(".")
         moments.setdefault(int(index), {})[kind] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    torch.set_rng_state(tensors["random.cpu"])
+    torch.set_rng_state(random_state)
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return Position(**facts["position"])
+    return position
 
 
 def is_finished(folder: Path, epochs: int) -> bool:

@@ -7,9 +7,11 @@ Normalisation, in this order:
 2. Typographic apostrophes (U+2018, U+2019, U+02BC) become `'`.
 3. `case: lower | upper | keep`, by the rules that Unicode has for all languages: Turkish, whose i and I are no pair,
    is best written in one case and kept.
-4. `punctuation: strip` removes every character of a Unicode punctuation or symbol category, except an apostrophe
-   between two letters (`don't`); a dash or slash becomes a space (`well-known` -> `well known`).
-5. White space of any kind becomes one space; the ends are trimmed.
+4. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
+   `well known`), except an apostrophe between two letters (`don't`) and `.`, `,` or `:` between two digits (`3.5`).
+5. Characters that show nothing (controls, zero-width spaces, direction marks, soft hyphens) go, but for the two joiners
+   U+200C and U+200D, which scripts need.
+6. White space of any kind becomes one space; the ends are trimmed.
 
 Numbers are left as they are written: "42" is two symbols, and spelling it out belongs to the corpus, not to us.
 Training transcripts and references for scoring go through the same function.
@@ -42,27 +44,27 @@ def normalize(text: str, config: TextConfig) -> str:
         text = text.upper()
     if config.punctuation == "strip":
         text = "".join(_without_punctuation(text))
-    return " ".join(text.split())
+    return " ".join("".join(map(_visible, text)).split())
+
+
+def _visible(character: str) -> str:
+    invisible = unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
+    return "" if invisible and character not in "\u200c\u200d" else character
 
 
 def _without_punctuation(text: str) -> Iterable[str]:
     for position, character in enumerate(text):
-        category = unicodedata.category(character)
-        if category[0] not in "PS":
+        if unicodedata.category(character)[0] not in "PS":
             yield character
-        elif category == "Pd" or character in "/\u2044":  # NFKC spells one half as 1, U+2044, 2
-            yield " "
-        elif (
-            character == "'"
-            and _is_letter(text[position - 1 : position])
-            and _is_letter(text[position + 1 : position + 2])
-        ):
-            yield character
+            continue
+        before, after = text[position - 1 : position], text[position + 1 : position + 2]
+        inside_word = character == "'" and _is(before, "LM") and _is(after, "LM")  # M: accents and vowel signs
+        inside_number = character in ".,:" and _is(before, "N") and _is(after, "N")
+        yield character if inside_word or inside_number else " "
 
 
-def _is_letter(character: str) -> bool:
-    # Marks count: vowel signs, and accents that have no composed form.
-    return bool(character) and unicodedata.category(character)[0] in "LM"
+def _is(character: str, categories: str) -> bool:
+    return bool(character) and unicodedata.category(character)[0] in categories
 
 
 class Tokenizer:

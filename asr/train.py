@@ -20,9 +20,10 @@ from asr.config import Config, TrainConfig, flatten
 from asr.ctc import ctc_losses, mean_loss
 from asr.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
+from asr.files import locked
 from asr.manifest import hours
 from asr.recognizer import Recognizer, parameters_of, pick_device
-from asr.runlog import RunLog
+from asr.runlog import METRICS_FILE, RunLog
 from asr.state import Position, fingerprint, load_state, save_state
 from asr.text import build_tokenizer
 from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utterances, require_audio, unusable
@@ -151,7 +152,9 @@ class Trainer:
             TrainingError: too many steps in a row had a non-finite loss or gradient.
         """
         position = self.position
-        with self.log, _stop_requests() as self.stop_request:
+        with locked(self.out) as alone, self.log, _stop_requests() as self.stop_request:
+            if not alone:
+                raise TrainingError(f"{self.out}: another training is running in this folder")
             self._print_header()
             while position.epoch < self.config.train.epochs:
                 self._train_epoch()
@@ -227,10 +230,14 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         position, config = self.position, self.config.train
+        if not position.loss_count:
+            raise TrainingError(
+                f"every step of epoch {position.epoch} was skipped; {METRICS_FILE} names the utterances"
+            )
         facts: dict[str, Any] = {
             "epoch": position.epoch,
             "step": position.step,
-            "train_loss": position.loss_sum / max(1, position.loss_count),
+            "train_loss": position.loss_sum / position.loss_count,
             "learning_rate": learning_rate(position.step - 1, self.total_steps, config),
             "audio_hours_per_hour": self.speed,
             "skipped_steps": position.skipped,
@@ -322,7 +329,7 @@ def require_same(saved: Config, wanted: Config, out: Path) -> None:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying; the second SIGINT interrupts at once."""
+    """Collect SIGINT, SIGTERM and SIGHUP in a list instead of dying; the second SIGINT interrupts at once."""
     received: list[int] = []
 
     def note(number: int, _: object) -> None:
@@ -330,7 +337,7 @@ def _stop_requests() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield received
     finally:

@@ -42,7 +42,7 @@ def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
     """The files named, and for a folder every audio file below it, sorted; then the folders' other files.
 
     Raises:
-        AudioError: a folder holds no audio file. (A missing file is left to `transcribe`, so that others go on.)
+        AudioError: a folder holds no audio file, or one below it cannot be read. (A missing file is left to `transcribe`, so that others go on.)
     """
     found: list[Path] = []
     others: list[Path] = []
@@ -50,13 +50,17 @@ def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
         if not os.path.isdir(path):  # unlike Path.is_dir no error where the path cannot be looked up
             found.append(path)
             continue
-        inside = sorted(child for child in path.rglob("*") if not child.is_dir())
+        inside = sorted(Path(folder, name) for folder, _, names in os.walk(path, onerror=_unreadable) for name in names)
         by_name = [child for child in inside if child.suffix.lower() in audio.SUFFIXES]
         if not by_name:
             raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(audio.SUFFIXES)})")
         found += by_name
         others += [child for child in inside if child.suffix.lower() not in audio.SUFFIXES]
     return found, others
+
+
+def _unreadable(error: OSError) -> None:
+    raise AudioError(f"{error.filename}: cannot read folder: {error.strerror}") from error
 
 
 def transcribe(

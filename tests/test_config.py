@@ -273,7 +273,7 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_masks_need_normalised_features() -> None:
-    with pytest.raises(ConfigError, match="must be 0 with features.normalization=none"):
+    with pytest.raises(ConfigError, match=r"must be 0 with features\.normalization=none"):
         load(None, ["features.normalization=none"])
     off = ["augment.freq_masks=0", "augment.time_masks=0"]
     assert load(None, ["features.normalization=none", *off]).features.normalization == "none"

@@ -16,7 +16,7 @@ from asr.corpora.split import hold_out
 from asr.corpora.summary import SUMMARY_FILE, Summary, summarize
 from asr.corpora.unpack import is_unpacked, unpack
 from asr.errors import CorpusError
-from asr.manifest import Utterance, write_manifest
+from asr.manifest import Utterance, read_manifest, write_manifest
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
 
@@ -72,6 +72,7 @@ def prepare(
     _remove_previous(out)
     for name, records in splits.items():
         write_manifest(out / f"{name}.jsonl", records)
+        read_manifest(out / f"{name}.jsonl")  # what training would refuse is refused here
     summary.write(out)  # last: it marks the folder as complete
     return summary
 
