@@ -71,37 +71,39 @@ def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Te
     return noise[:samples]
 
 
+def draws_of(config: AugmentConfig) -> int:
+    """How many uniform numbers FeatureAugment takes for one utterance."""
+    return 1 + 2 * (config.freq_masks + config.time_masks)
+
+
 class FeatureAugment:
     """Vocal-tract warp and SpecAugment masks on a batch, from numbers that were drawn for each utterance."""
 
-    def __init__(self, config: AugmentConfig) -> None:
+    def __init__(self, config: AugmentConfig, centres_hz: Tensor) -> None:
         self.config = config
-
-    @property
-    def draws(self) -> int:
-        """How many uniform numbers one utterance takes."""
-        return 1 + 2 * (self.config.freq_masks + self.config.time_masks)
+        self.centres_hz = centres_hz
 
     def warp(self, feats: Tensor, draws: Tensor) -> Tensor:
-        """Read mel bin m * factor into bin m of (B, T, F) log-mel features, with a factor for each row.
+        """Vocal tract length perturbation (Jaitly & Hinton 2013): a speaker with a longer or shorter vocal tract.
 
-        Vocal tract length perturbation (Jaitly & Hinton 2013), on the mel axis.
+        What stands at frequency f * factor is read into f, up to a bend above which the axis is stretched to end where
+        it ended. Between filters log-mel energies are interpolated.
 
         Args:
-            feats: (B, T, F), padding zero.
-            draws: (B, `self.draws`) uniform in 0..1.
+            feats: (B, T, F) log-mel features, padding zero.
+            draws: (B, D) uniform in 0..1; the first number of a row gives its factor, in 1 - warp..1 + warp.
         """
         if self.config.warp == 0:
             return feats
-        bins = feats.shape[2]
         factors = 1 + self.config.warp * (2 * draws[:, :1] - 1)
-        bend = 0.8 * (bins - 1) / factors.clamp_min(1)  # below: m * factor; above: straight to the last bin
-        target = torch.arange(bins, device=feats.device, dtype=feats.dtype).unsqueeze(0)
-        top = bins - 1
-        above = factors * bend + (target - bend) * (top - factors * bend) / (top - bend)
-        source = torch.where(target <= bend, target * factors, above).clamp(0, top)
-        lower = source.floor().long().clamp_max(top - 1)
-        share = (source - lower).unsqueeze(1)
+        centres = self.centres_hz.unsqueeze(0)
+        top = centres[:, -1:]
+        bend = 0.8 * top / factors.clamp_min(1)
+        above = factors * bend + (centres - bend) * (top - factors * bend) / (top - bend)
+        read_hz = torch.where(centres <= bend, centres * factors, above).clamp(centres[0, 0], top)
+        lower = torch.searchsorted(self.centres_hz, read_hz, right=True).sub(1).clamp(0, len(self.centres_hz) - 2)
+        below_hz, next_hz = self.centres_hz[lower], self.centres_hz[lower + 1]
+        share = ((read_hz - below_hz) / (next_hz - below_hz)).unsqueeze(1)
         index = lower.unsqueeze(1).expand(-1, feats.shape[1], -1)
         return torch.lerp(feats.gather(2, index), feats.gather(2, index + 1), share)
 
@@ -111,7 +113,7 @@ class FeatureAugment:
         Args:
             feats: (B, T, F) normalised features.
             feat_lens: (B,) int64 on the CPU, valid frames.
-            draws: (B, `self.draws`) uniform in 0..1.
+            draws: (B, D) uniform in 0..1; D is `draws_of(config)`.
         """
         config = self.config
         pairs = draws[:, 1:].reshape(len(draws), config.freq_masks + config.time_masks, 2)

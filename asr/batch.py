@@ -1,7 +1,6 @@
 """Examples, batches and the order they are seen in."""
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr.audio import load_utterance
-from asr.augment import FeatureAugment, WaveAugment, utterance_generator
+from asr.augment import WaveAugment, draws_of, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
@@ -92,7 +91,7 @@ class Examples(Dataset[Example | AsrError]):
         self.shortest_samples = shortest_samples
         self.seed = seed
         self.wave_augment = WaveAugment(augment, audio_config) if augment else None
-        self.draws = FeatureAugment(augment).draws if augment else 0
+        self.draws = draws_of(augment) if augment else 0
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -221,9 +220,9 @@ class Batches:
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    # A scheduler signals the whole process group. The parent saves its state, and for that needs its workers.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    # A terminal and some schedulers signal the whole process group. The parent saves its state when that happens, and
+    # is not to be told of dead workers first. It still ends them itself, so they do not ignore the signals.
+    os.setpgrp()
 
 
 def default_workers(device: torch.device) -> int:

@@ -81,7 +81,7 @@ class AugmentConfig:
     noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
-    warp: float = 0.1  # vocal-tract warp: the mel axis is stretched by a factor uniform in 1-warp..1+warp
+    warp: float = 0.1  # vocal-tract warp: frequencies are scaled by a factor uniform in 1-warp..1+warp
     freq_masks: int = 2  # SpecAugment (Park et al. 2019), without its time warp
     freq_mask_bins: int = 15  # widest frequency mask
     time_masks: int = 2

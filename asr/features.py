@@ -27,6 +27,7 @@ class LogMel(nn.Module):
     """
 
     window: Tensor
+    centres_hz: Tensor  # (F,) centre of gravity of each filter
 
     def __init__(self, config: FeatureConfig, sample_rate_hz: int) -> None:
         super().__init__()
@@ -53,6 +54,8 @@ class LogMel(nn.Module):
                 f"features.mel_bins={config.mel_bins} leaves {empty} filters empty at {sample_rate_hz} Hz; fewer bins "
                 "or a longer features.window_ms would fill them"
             )
+        bins_hz = torch.linspace(0, sample_rate_hz / 2, len(filters)).unsqueeze(1)
+        self.register_buffer("centres_hz", (filters * bins_hz).sum(0) / filters.sum(0), persistent=False)
         # Low filters read few bins: four products over the bins that a quarter of the filters needs take a third of the
         # time of one over all. Each weight stands twice, for the squares of the real and of the imaginary part.
         self.bands: list[slice] = []

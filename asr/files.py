@@ -33,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock file; yields false at once when another process holds it. The lock ends with the process."""
+    """Hold the folder's lock, which ends with the process; yields false at once when another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:

@@ -22,7 +22,7 @@ class Position:
     Attributes:
         epoch, batch: the next batch to train on.
         step: optimiser steps tried so far, skipped ones included.
-        best: (word errors, character errors) of the best dev evaluation.
+        best: (word errors, character errors, loss) of the best dev evaluation.
         skipped: steps skipped for a non-finite loss or gradient.
         skipped_in_a_row: of these, the last ones without a good step between.
         loss_sum, loss_count: training loss of this epoch so far, over `loss_count` utterances.
@@ -32,7 +32,7 @@ class Position:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    best: list[int] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss_sum: float = 0.0

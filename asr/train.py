@@ -71,7 +71,7 @@ class Trainer:
         torch.manual_seed(config.train.seed)
         self.train_set, dev_set = self._prepare_model(resume)
         self._prepare_batches(dev_set)
-        self.augment = FeatureAugment(config.augment)
+        self.augment = FeatureAugment(config.augment, self.recognizer.log_mel.centres_hz)
         self.optimizer = torch.optim.AdamW(
             self.recognizer.parameters(),
             lr=config.train.learning_rate,
@@ -165,7 +165,7 @@ class Trainer:
         self.order.epoch, self.order.start = position.epoch, position.batch
         self.recognizer.train()
         started, audio_s = time.perf_counter(), 0.0
-        for batch in self.batches:
+        for batch in self._until_stopped():
             loss = self.step(batch)
             audio_s += int(batch.wave_lens.sum()) / self.config.audio.sample_rate_hz
             position.batch += 1
@@ -175,6 +175,14 @@ class Trainer:
         if not (self.out / checkpoint.STATE_FILE).exists():
             self._save()  # before there are weights: a folder with them alone can neither start anew nor go on
         position.epoch, position.batch = position.epoch + 1, 0
+
+    def _until_stopped(self) -> Iterator[Batch]:
+        try:
+            yield from self.batches
+        except TrainingError:  # a loading process died: of the signal that asked this one to stop?
+            if self.stop_request:
+                self._interrupt()
+            raise
 
     def step(self, batch: Batch) -> float:
         """One optimiser step; returns the batch's loss. A non-finite one is skipped, counted and named."""
@@ -258,10 +266,11 @@ class Trainer:
         position = self.position
         results, loss = self.dev.run(self.average)
         scored = score(results)
-        errors = [scored.words.errors, scored.characters.errors]
-        best = not position.best or errors < position.best
+        # On a small dev set many epochs make as few errors as the best: of these the one with the lowest loss counts.
+        rank = [scored.words.errors, scored.characters.errors, loss if math.isfinite(loss) else math.inf]
+        best = not position.best or rank < position.best
         if best:
-            position.best = errors
+            position.best = rank
             facts = {"epoch": position.epoch, "step": position.step, "dev_wer_percent": scored.words.percent}
             checkpoint.save_weights(self.out, self.average.state_dict(), facts)
         return {

@@ -42,7 +42,8 @@ def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
     """The files named, and for a folder every audio file below it, sorted; then the folders' other files.
 
     Raises:
-        AudioError: a folder holds no audio file, or one below it cannot be read. (A missing file is left to `transcribe`, so that others go on.)
+        AudioError: a folder holds no audio file, or one below it cannot be read. (A missing file is left to
+            `transcribe`, so that others go on.)
     """
     found: list[Path] = []
     others: list[Path] = []

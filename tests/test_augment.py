@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.augment import FeatureAugment, WaveAugment, coloured_noise, utterance_generator
+from asr.augment import FeatureAugment, WaveAugment, coloured_noise, draws_of, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
 
@@ -31,8 +31,8 @@ def wave_augment(**changes: Any) -> WaveAugment:
     return WaveAugment(AugmentConfig(**{**OFF, **changes}), AudioConfig(sample_rate_hz=RATE_HZ))
 
 
-def feature_augment(**changes: Any) -> FeatureAugment:
-    return FeatureAugment(AugmentConfig(**{**OFF, **changes}))
+def feature_augment(bins: int = 80, **changes: Any) -> FeatureAugment:
+    return FeatureAugment(AugmentConfig(**{**OFF, **changes}), torch.arange(float(bins)))
 
 
 def generator(name: str = "u1", epoch: int = 0, seed: int = 0) -> torch.Generator:
@@ -191,7 +191,7 @@ def warped_ramp(factor: float, bins: int) -> Tensor:
     strength = abs(factor - 1)
     draw = torch.tensor([[1.0 if factor > 1 else 0.0]])
     ramp = torch.arange(bins, dtype=torch.float32).expand(1, 3, bins)
-    warped = feature_augment(warp=strength).warp(ramp, draw)
+    warped = feature_augment(bins=bins, warp=strength).warp(ramp, draw)
     assert torch.equal(warped[0, 0], warped[0, 2])
     return warped[0, 0]
 
@@ -230,7 +230,7 @@ def test_each_row_has_its_own_factor_and_padding_stays_zero() -> None:
     feats = torch.randn(3, 6, 40)
     feats[1, 4:] = 0
     draws = torch.tensor([[0.1], [0.9], [0.4]])
-    augment = feature_augment(warp=0.2)
+    augment = feature_augment(bins=40, warp=0.2)
     together = augment.warp(feats, draws)
     for row in range(3):
         torch.testing.assert_close(together[row : row + 1], augment.warp(feats[row : row + 1], draws[row : row + 1]))
@@ -255,9 +255,10 @@ def test_masks_keep_within_their_limits(data: st.DataObject) -> None:
     limits = augment.config
     draw = st.one_of(st.just(0.0), st.just(ALMOST_ONE), st.floats(0, ALMOST_ONE, width=32))
     draws = torch.tensor(
-        [data.draw(st.lists(draw, min_size=augment.draws, max_size=augment.draws)) for _ in lens], dtype=torch.float32
+        [data.draw(st.lists(draw, min_size=draws_of(limits), max_size=draws_of(limits))) for _ in lens],
+        dtype=torch.float32,
     )
-    assert augment.draws == 1 + 2 * (limits.freq_masks + limits.time_masks)
+    assert draws_of(limits) == 1 + 2 * (limits.freq_masks + limits.time_masks)
     shape = (len(lens), max(lens) + 2, bins)
     feats = torch.rand(shape) + 1  # in the padding too, to see whether a mask reaches there
     masked = augment.mask(feats, torch.tensor(lens), draws)
@@ -301,14 +302,14 @@ def test_every_width_and_place_is_reached(kind: str, widest: int, size: int) -> 
 
 def test_masks_off_need_no_numbers() -> None:
     augment, feats = feature_augment(), torch.randn(2, 5, 8)
-    assert augment.draws == 1
+    assert draws_of(augment.config) == 1
     assert torch.equal(augment.mask(feats, torch.tensor([5, 3]), torch.rand(2, 1)), feats)
 
 
 def test_rows_are_masked_each_by_its_own_numbers() -> None:
     augment = feature_augment(freq_masks=2, time_masks=2)
     feats, lens = torch.ones(4, 100, 80), torch.tensor([100, 60, 100, 9])
-    draws = torch.rand(4, augment.draws, generator=generator())
+    draws = torch.rand(4, draws_of(augment.config), generator=generator())
     together = augment.mask(feats, lens, draws)
     for row in range(4):
         alone = augment.mask(feats[row : row + 1], lens[row : row + 1], draws[row : row + 1])
