@@ -50,7 +50,7 @@ class FeatureConfig:
     hop_ms: float = 10.0
     low_hz: float = 20.0
     high_hz: float = 0.0  # 0: half the sample rate
-    normalization: Literal["utterance", "global", "none"] = "utterance"  # mean and variance of each mel bin
+    normalization: Literal["global", "utterance", "none"] = "global"  # of each mel bin: by the training set or alone
 
     def __post_init__(self) -> None:
         _require(self.mel_bins >= 8, "features.mel_bins", "at least 8", self.mel_bins)
@@ -77,7 +77,7 @@ class AugmentConfig:
     """Training-only transforms; zero or an empty list switches one off."""
 
     speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.05, 1.1)  # one drawn per utterance; whole per cents
-    gain_db: float = 0.0  # uniform in -gain_db..gain_db; without effect under features.normalization=utterance
+    gain_db: float = 6.0  # uniform in -gain_db..gain_db; without effect under features.normalization=utterance
     noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope

@@ -136,7 +136,7 @@ def test_cuda_path_and_cpu_path_are_equal(mel_bins: int, kind: str) -> None:
 def test_an_utterance_is_normalised_by_its_own_valid_frames() -> None:
     rows = feature_rows((30, 50, 7))
     batch, lens = rubbish_batch(rows, "noise")
-    normalized = Normalizer(FeatureConfig(mel_bins=8))(batch, lens)
+    normalized = Normalizer(FeatureConfig(mel_bins=8, normalization="utterance"))(batch, lens)
     for row, feats in enumerate(rows):
         values = feats.double().numpy()
         expected = (values - values.mean(0)) / np.sqrt(values.var(0) + 1e-4)
@@ -147,14 +147,16 @@ def test_an_utterance_is_normalised_by_its_own_valid_frames() -> None:
 def test_constant_bins_become_zero() -> None:
     feats = feature_rows((777,))[0]
     feats[:, 2] = np.log(1e-10)  # what band-limited audio leaves in its upper bins
-    normalized = Normalizer(FeatureConfig(mel_bins=8))(feats.unsqueeze(0), torch.tensor([777]))[0]
+    normalized = Normalizer(FeatureConfig(mel_bins=8, normalization="utterance"))(
+        feats.unsqueeze(0), torch.tensor([777])
+    )[0]
     assert normalized[:, 2].abs().max() < 1e-6
     assert normalized[:, 3].abs().max() > 1
 
 
 def test_a_single_frame_becomes_zero() -> None:
     feats = feature_rows((1,))[0]
-    normalized = Normalizer(FeatureConfig(mel_bins=8))(feats.unsqueeze(0), torch.tensor([1]))
+    normalized = Normalizer(FeatureConfig(mel_bins=8, normalization="utterance"))(feats.unsqueeze(0), torch.tensor([1]))
     assert normalized.abs().max() < 1e-6
 
 
@@ -208,5 +210,5 @@ def test_normalisation_does_not_depend_on_the_batch(
 def test_normalised_frames_have_mean_zero(lens: list[int]) -> None:
     rows = feature_rows(tuple(lens))
     batch, counts = rubbish_batch(rows, "large")
-    normalized = Normalizer(FeatureConfig(mel_bins=8))(batch, counts)
+    normalized = Normalizer(FeatureConfig(mel_bins=8, normalization="utterance"))(batch, counts)
     assert normalized.sum(1).abs().max() < 1e-3

@@ -17,6 +17,7 @@ FRAME_SAMPLES = 512  # 25 ms of audio, made up to a power of two
 _OVERRIDES = (
     f"audio.sample_rate_hz={RATE_HZ}",
     "features.mel_bins=16",
+    "features.normalization=utterance",
     "encoder.conv_channels=4",
     "encoder.layers=1",
     "encoder.width=8",
