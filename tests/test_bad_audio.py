@@ -5,16 +5,14 @@ import resource
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from asr import checkpoint
 from asr.cli import main
-from tiny_run import FRAME_SAMPLES, RATE_HZ, error_line, save_run, write_noise
+from tiny_run import FRAME_SAMPLES, RATE_HZ, error_line, read_once, save_run, write_noise
 
 Capture = pytest.CaptureFixture[str]
 FORMATS: dict[str, dict[str, str]] = {
@@ -34,9 +32,7 @@ FORMATS: dict[str, dict[str, str]] = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run folder that is read once and not by every command."""
-    with pytest.MonkeyPatch.context() as patch:
-        load = lru_cache(checkpoint.load)
-        patch.setattr(checkpoint, "load", lambda folder, device, audio: load(folder, device))
+    with read_once():
         yield save_run(tmp_path_factory.mktemp("run"))
 
 

@@ -7,14 +7,13 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asr import checkpoint
-from tiny_run import FRAME_SAMPLES, RATE_HZ, error_line, save_run, write_noise
+from tiny_run import FRAME_SAMPLES, RATE_HZ, error_line, read_once, save_run, write_noise
 
 Capture = pytest.CaptureFixture[str]
 
@@ -22,9 +21,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run folder that is read once and not by every command."""
-    with pytest.MonkeyPatch.context() as patch:
-        load = lru_cache(checkpoint.load)
-        patch.setattr(checkpoint, "load", lambda folder, device, audio: load(folder, device))
+    with read_once():
         yield save_run(tmp_path_factory.mktemp("run"))
 
 

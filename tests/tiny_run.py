@@ -1,5 +1,8 @@
 """A run folder with random weights, for commands: what they do with files does not depend on how well it recognises."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +56,12 @@ def error_line(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert err.endswith("\n")
     assert len(err.splitlines()) == 1
     return err.removesuffix("\n")
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Inside, commands that load the same run folder share one reading of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = lru_cache(checkpoint.load)
+        patch.setattr(checkpoint, "load", lambda folder, device, audio: load(folder, device))
+        yield
