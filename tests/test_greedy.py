@@ -32,6 +32,10 @@ def text_of(path: list[int], labels: list[str], **options: Any) -> str:
     return greedy(spelled(path, len(labels))[None], labels, **options)[0].text
 
 
+def facts_of(found: Hypothesis) -> tuple[Any, ...]:
+    return (found.text, found.tokens, found.token_frames, found.score, found.confidence, found.words)
+
+
 # --- what is decoded --------------------------------------------------------------------------------------------------
 
 
@@ -72,9 +76,9 @@ def test_utterances_of_unequal_length_as_a_list() -> None:
 
 
 def test_nothing_to_decode() -> None:
-    empty = Hypothesis(text="", tokens=(), token_frames=(), score=0.0)
-    assert greedy(np.zeros((2, 0, 4)), LABELS) == [empty, empty]
-    assert greedy(np.full((1, 3, 4), np.nan), LABELS, lengths=[0]) == [empty]
+    empty = ("", (), (), 0.0, 1.0, ())
+    assert [facts_of(found) for found in greedy(np.zeros((2, 0, 4)), LABELS)] == [empty, empty]
+    assert [facts_of(found) for found in greedy(np.full((1, 3, 4), np.nan), LABELS, lengths=[0])] == [empty]
     assert greedy(np.zeros((0, 5, 4)), LABELS) == []
     assert greedy([], LABELS, lengths=[]) == []
 
@@ -82,7 +86,19 @@ def test_nothing_to_decode() -> None:
 def test_certain_frames_are_allowed() -> None:
     with np.errstate(divide="ignore"):
         certain = np.log(np.eye(4)[[1, 0, 2]])
-    assert greedy(certain[None], LABELS)[0] == Hypothesis("ab", (1, 2), (0, 2), 0.0)
+    assert facts_of(greedy(certain[None], LABELS)[0])[:5] == ("ab", (1, 2), (0, 2), 0.0, 1.0)
+
+
+def test_words_with_times_and_confidences() -> None:
+    labels = ["<blank>", " ", "a", "b"]
+    [found] = greedy(spelled([1, 2, 2, 0, 3, 1, 1, 3], 4)[None], labels, frame_s=0.02)
+    assert found.text == "ab b"
+    assert [(word.text, round(word.start_s, 2), round(word.end_s, 2)) for word in found.words] == [
+        ("ab", 0.02, 0.1),
+        ("b", 0.14, 0.16),
+    ]
+    assert [word.confidence for word in found.words] == pytest.approx([0.7, 0.7])
+    assert (found.acoustic_score, found.lm_score) == (found.score, 0.0)
 
 
 # --- word separators --------------------------------------------------------------------------------------------------

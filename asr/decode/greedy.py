@@ -6,11 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.hypothesis import Hypothesis
-from asr.errors import DecodeError
-
-# A row of log-probabilities must sum to one this closely; float16 input reaches about 5e-3.
-SUM_TOLERANCE = 0.02
+from asr.decode.hypothesis import Hypothesis, Labels, Reading
+from asr.decode.inputs import check_labels, probabilities, read_batch
 
 
 def greedy(
@@ -20,85 +17,56 @@ def greedy(
     lengths: Any = None,
     blank: int = 0,
     space: str = " ",
+    frame_s: float = 1.0,
 ) -> list[Hypothesis]:
     """Take the best label of each frame, collapse repeats, drop blanks (Graves et al. 2006, section 3.2).
 
     Args:
-        log_probs: (B, T, V) natural-log probabilities, or a list of (T, V); numpy or anything with `__array__` (a
-            torch tensor on the CPU), float16, float32 or float64.
+        log_probs: (B, T, V) natural-log probabilities, or a list of (T, V); numpy, or anything on the CPU with
+            `__array__` or `__dlpack__` (a torch tensor), float16, float32 or float64.
         labels: V symbols; the one at `blank` is never written.
         lengths: (B,) valid frames of each utterance; None: all.
         blank: index of the CTC blank.
         space: the word separator among the labels: " ", "|" for wav2vec2 vocabularies, or sentencepiece's U+2581,
             which stands at the beginning of a piece.
+        frame_s: seconds from one frame to the next; as it stands, times are in frames.
 
     Returns:
-        One Hypothesis for each utterance.
+        One Hypothesis for each utterance. Its score is the natural log of the probability of the best path, and its
+        confidences are geometric means of the probabilities of the labels in the frames where they begin.
 
     Raises:
         DecodeError: a value is NaN or +inf, a row is not a log-distribution (its probabilities do not sum to one
             within 0.02), V is not the number of labels, or a length is beyond T or no whole number. The message names
             utterance, frame and value; input is never guessed to be probabilities or logits, nor lengths to be shares.
     """
-    if not 0 <= blank < len(labels):
-        raise DecodeError(f"blank={blank} is outside the vocabulary of {len(labels)} labels")
-    try:
-        rows = [np.asarray(row) for row in log_probs]
-    except (TypeError, RuntimeError) as error:  # a torch tensor that is on a GPU, needs gradients or is bfloat16
-        raise DecodeError(f"log-probabilities cannot be read as a numpy array: {error}") from error
-    limits = [None] * len(rows) if lengths is None else _frame_counts(lengths)
-    if len(limits) != len(rows):
-        raise DecodeError(f"{len(limits)} lengths for {len(rows)} utterances")
-    return [
-        _best_path(_checked(row, limit, number, len(labels)), labels, blank, space)
-        for number, (row, limit) in enumerate(zip(rows, limits, strict=True))
-    ]
+    labels = check_labels(labels, blank)
+    reading = Reading.of(labels, blank, space, frame_s)
+    found = []
+    for number, rows in enumerate(read_batch(log_probs, lengths, len(labels))):
+        probabilities(rows, f"utterance {number}")
+        found.append(_best_path(rows, reading, blank))
+    return found
 
 
-def _frame_counts(lengths: Any) -> list[int]:
-    counts = np.asarray(lengths)
-    if counts.ndim != 1 or (counts.size and not np.issubdtype(counts.dtype, np.integer)):
-        raise DecodeError(f"lengths must be whole frames of shape (B,), found {counts.dtype} of shape {counts.shape}")
-    return [int(count) for count in counts]
-
-
-def _checked(row: NDArray[Any], length: int | None, number: int, vocabulary: int) -> NDArray[np.float32 | np.float64]:
-    """The valid frames (None: all) of one utterance as float32 or float64, after every check."""
-    where = f"utterance {number}"
-    if row.ndim != 2 or row.shape[1] != vocabulary:
-        raise DecodeError(f"{where}: expected log-probabilities of shape (T, {vocabulary}), found {row.shape}")
-    if not np.issubdtype(row.dtype, np.floating):
-        raise DecodeError(f"{where}: expected floating-point log-probabilities, found {row.dtype}")
-    if length is None:
-        length = len(row)
-    if not 0 <= length <= len(row):
-        raise DecodeError(f"{where}: length {length} is outside 0..{len(row)}")
-    valid = row[:length]
-    if valid.dtype == np.float16:
-        valid = valid.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = np.exp(valid).sum(axis=1)
-    wrong = ~(np.abs(sums - 1) <= SUM_TOLERANCE)  # true for NaN too
-    if wrong.any():
-        frame = int(wrong.argmax())
-        unusable = valid[frame][~(valid[frame] < np.inf)]
-        if len(unusable):
-            raise DecodeError(f"{where}, frame {frame}: log-probability is {unusable[0]}")
-        raise DecodeError(
-            f"{where}, frame {frame}: probabilities sum to {sums[frame]:.4g}, not 1: these are not log-probabilities"
-        )
-    return valid
-
-
-def _best_path(log_probs: NDArray[Any], labels: Sequence[str], blank: int, space: str) -> Hypothesis:
+def _best_path(log_probs: NDArray[Any], reading: Reading, blank: int) -> Hypothesis:
     path = log_probs.argmax(axis=1)
     starts = np.flatnonzero(np.diff(path, prepend=-1))
     starts = starts[path[starts] != blank]
     tokens = path[starts]
-    text = "".join(labels[token] for token in tokens).replace(space, " ")
-    return Hypothesis(
-        text=" ".join(text.split()),
-        tokens=tuple(int(token) for token in tokens),
-        token_frames=tuple(int(start) for start in starts),
+    peaks = log_probs[starts, tokens].astype(np.float64)
+    # The mean of the word that ends at a label: sums from the word's beginning, which a boundary or a separator sets.
+    confidences = np.empty(len(tokens))
+    total, count = 0.0, 0
+    for place, (token, peak) in enumerate(zip(tokens.tolist(), peaks.tolist(), strict=True)):
+        if reading.boundary[token] or (place and not reading.texts[tokens[place - 1]]):
+            total, count = 0.0, 0
+        total, count = total + peak, count + 1
+        confidences[place] = np.exp(total / count)
+    return Hypothesis.of(
+        Labels(tokens, starts, np.full(len(tokens), -1), confidences),
+        reading,
         score=float(log_probs.max(axis=1).sum(dtype=np.float64)) if len(log_probs) else 0.0,
+        lm_score=0.0,
+        confidence=float(np.exp(peaks.mean())) if len(peaks) else 1.0,
     )

@@ -1,0 +1,170 @@
+"""Beam search decoding of CTC log-probabilities: the public class."""
+
+import math
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode.compose import Lexicon, Unit, compose
+from asr.decode.hypothesis import Hypothesis, Reading
+from asr.decode.inputs import check_labels, read_batch
+from asr.decode.layout import Beam, Tree
+from asr.decode.lm import NGram
+from asr.decode.stream import Stream
+from asr.errors import DecodeError
+
+
+class BeamDecoder:
+    """Prefix beam search over CTC log-probabilities, with an n-gram model, a lexicon and hotwords.
+
+    It looks for the labels y that maximise
+
+        score(y) = ln P(y | x) + alpha * ln P_LM(y) + beta * |y| + sum of hotword weights in y
+
+    where P(y | x) is the sum over all alignments of y (Graves et al. 2006), P_LM the n-gram model with the sentence's
+    end, and |y| the number of words (of labels, for a model of labels). Without a language model alpha and beta count
+    for nothing. With a beam that holds every prefix the result is exact; a smaller one may lose it, and sums then miss
+    the alignments through prefixes that were given up.
+
+    Confidences: a hypothesis has its share in the scores of the last beam; a word the share that it has among the
+    entries which agree on everything before it, taken when the search is some frames past it.
+
+    Args:
+        labels: V symbols; `blank` is the index of the blank.
+        space: the word separator: " ", "|" (HuggingFace), or sentencepiece's U+2581 at the beginning of pieces.
+        lm: n-gram model of words or of labels.
+        lm_unit: what `lm` is of; `auto` takes it for a model of labels where it knows the separator and most labels.
+        lexicon: allow these words only. A list of words, spelled by their characters; or word -> spellings, each a list
+            of labels. Words of one spelling are told apart by the language model.
+        hotwords: phrase -> natural-log weight, given for each occurrence as whole words.
+        alpha, beta: weights of the formula.
+        unknown_offset: added to ln P_LM of each unknown word, whose estimate by the model means little.
+        beam_size: prefixes kept.
+        token_threshold: natural log; labels less likely than this in a frame begin nothing there.
+        beam_threshold: natural log, below zero; prefixes this much worse than the best are given up.
+        n_best: hypotheses returned for each utterance.
+        frame_s: seconds from one frame to the next; as it stands, times are in frames.
+        threads: utterances decoded at once; None: as many as there are cores. The result does not depend on it.
+
+    Raises:
+        DecodeError: a setting is out of range, the blank outside the labels, a label there twice, a lexicon word cannot
+            be spelled, or a language model does not fit the labels.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        blank: int = 0,
+        space: str = " ",
+        lm: NGram | None = None,
+        lm_unit: Unit = "auto",
+        lexicon: Lexicon | None = None,
+        hotwords: Mapping[str, float] | None = None,
+        alpha: float = 0.5,
+        beta: float = 1.5,
+        unknown_offset: float = -15.0,
+        beam_size: int = 100,
+        token_threshold: float = -7.0,
+        beam_threshold: float = -12.0,
+        n_best: int = 1,
+        frame_s: float = 1.0,
+        threads: int | None = None,
+    ) -> None:
+        self.labels = check_labels(labels, blank)
+        for name, value, wanted, fine in (
+            ("beam_size", beam_size, "at least 1", beam_size >= 1),
+            ("n_best", n_best, "at least 1", n_best >= 1),
+            ("token_threshold", token_threshold, "below 0", token_threshold <= 0),
+            ("beam_threshold", beam_threshold, "below 0", beam_threshold < 0),
+            ("alpha", alpha, "finite and at least 0", 0 <= alpha < math.inf),
+            ("beta", beta, "finite", math.isfinite(beta)),
+            ("unknown_offset", unknown_offset, "finite", math.isfinite(unknown_offset)),
+            ("frame_s", frame_s, "positive", 0 < frame_s < math.inf),
+            ("threads", threads, "at least 1", threads is None or threads >= 1),
+        ):
+            if not fine:
+                raise DecodeError(f"{name} must be {wanted}, found {value}")
+        self.blank = blank
+        self.space = space
+        reading = Reading.of(self.labels, blank, space, frame_s)
+        self.beam_size = beam_size
+        self.n_best = n_best
+        self.token_floor = np.float32(math.exp(token_threshold))
+        self.beam_floor = math.exp(beam_threshold)
+        self.confidence_scale = 1.0
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.workspaces: deque[tuple[Beam, Tree]] = deque()  # of finished utterances, to be used again
+        self.composition = compose(
+            self.labels,
+            reading,
+            blank,
+            lm=lm,
+            lm_unit=lm_unit,
+            lexicon=lexicon,
+            hotwords=hotwords,
+            alpha=alpha,
+            beta=beta,
+            unknown_offset=unknown_offset,
+        )
+        self.reading = replace(reading, lexicon=tuple(self.composition.words))
+
+    def __call__(
+        self, log_probs: Any, lengths: Any = None, n_best: int | None = None, *, prefix: str = ""
+    ) -> list[list[Hypothesis]]:
+        """Decode a batch.
+
+        Args:
+            log_probs: (B, T, V) natural-log probabilities, or a list of (T, V): numpy, or anything on the CPU with
+                `__array__` or `__dlpack__` (a torch tensor); float16, float32 or float64, any strides.
+            lengths: (B,) valid frames of each utterance; None: all.
+            n_best: hypotheses for each utterance; None: the decoder's.
+            prefix: text that every hypothesis begins with.
+
+        Returns:
+            For each utterance at most `n_best` hypotheses of different labels, best first, and at least one.
+
+        Raises:
+            DecodeError: a value is NaN or +inf, a frame's probabilities do not sum to one within 0.02, V is not the
+                number of labels, a length is beyond T or no whole number, the prefix cannot be spelled or does not fit
+                in the frames. The message names utterance, frame and value; input is never guessed to be another.
+        """
+        rows = read_batch(log_probs, lengths, len(self.labels))
+
+        def one(number: int) -> list[Hypothesis]:
+            stream = Stream(self, prefix=prefix, where=f"utterance {number}")
+            stream.take(rows[number])
+            return stream.finish(n_best)
+
+        if min(self.threads, len(rows)) <= 1:
+            return [one(number) for number in range(len(rows))]
+        with ThreadPoolExecutor(min(self.threads, len(rows))) as pool:
+            return list(pool.map(one, range(len(rows))))
+
+    def stream(self, *, prefix: str = "") -> Stream:
+        """A search that takes the frames of one utterance as they come; any chunks give what one call gives."""
+        return Stream(self, prefix=prefix)
+
+    def labels_of(self, text: str) -> NDArray[np.int32]:
+        """The labels that spell a text, longest label first; DecodeError where none fits."""
+        if not text:
+            return np.empty(0, np.int32)
+        written = {label: place for place, label in enumerate(self.labels) if place != self.blank and label}
+        rest = self.space.join(text.split())
+        if rest and any(len(label) > 1 and label.startswith(self.space) for label in self.labels):
+            rest = self.space + rest  # a piece at the beginning of a word holds the separator
+        longest = max(map(len, written), default=0)
+        found = []
+        while rest:
+            label = next((rest[:n] for n in range(min(longest, len(rest)), 0, -1) if rest[:n] in written), None)
+            if label is None:
+                raise DecodeError(f"prefix {text!r} cannot be spelled with the labels, from {rest!r} on")
+            found.append(written[label])
+            rest = rest[len(label) :]
+        return np.array(found, np.int32)

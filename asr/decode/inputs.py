@@ -1,0 +1,101 @@
+"""Log-probabilities from anywhere, checked and never guessed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import DecodeError
+
+# The probabilities of a frame must sum to one this closely; float16 input reaches about 5e-3.
+SUM_TOLERANCE = 0.02
+
+
+def read_batch(log_probs: Any, lengths: Any, vocabulary: int) -> list[NDArray[Any]]:
+    """The valid frames of each utterance, (T, V) of the type they came in, shapes checked.
+
+    Args:
+        log_probs: (B, T, V), or a list of (T, V): anything with `__array__` or `__dlpack__`.
+        lengths: (B,) whole numbers of valid frames; None: all.
+        vocabulary: V.
+
+    Raises:
+        DecodeError: something is no array, V is another, or a length is beyond T or no whole number. The message names
+            the utterance.
+    """
+    try:
+        rows = [as_array(row) for row in log_probs]
+    except TypeError as error:
+        raise DecodeError(f"log-probabilities cannot be read as arrays: {error}") from error
+    limits = [len(row) if row.ndim else 0 for row in rows] if lengths is None else _frame_counts(lengths)
+    if len(limits) != len(rows):
+        raise DecodeError(f"{len(limits)} lengths for {len(rows)} utterances")
+    for number, (row, limit) in enumerate(zip(rows, limits, strict=True)):
+        check_shape(row, f"utterance {number}", vocabulary)
+        if not 0 <= limit <= len(row):
+            raise DecodeError(f"utterance {number}: length {limit} is outside 0..{len(row)}")
+    return [row[:limit] for row, limit in zip(rows, limits, strict=True)]
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """A numpy array of `values`; DecodeError where it cannot be one (on a GPU, needs gradients, bfloat16)."""
+    try:
+        if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+            return np.from_dlpack(values)
+        return np.asarray(values)
+    except (TypeError, RuntimeError, BufferError, ValueError) as error:
+        raise DecodeError(f"log-probabilities cannot be read as a numpy array: {error}") from error
+
+
+def check_shape(row: NDArray[Any], where: str, vocabulary: int) -> None:
+    """DecodeError unless `row` is (T, V) floating-point."""
+    if row.ndim != 2 or row.shape[1] != vocabulary:
+        raise DecodeError(f"{where}: expected log-probabilities of shape (T, {vocabulary}), found {row.shape}")
+    if not np.issubdtype(row.dtype, np.floating):
+        raise DecodeError(f"{where}: expected floating-point log-probabilities, found {row.dtype}")
+
+
+def probabilities(rows: NDArray[Any], where: str, first_frame: int = 0) -> NDArray[np.float32]:
+    """(T, V) contiguous float32 probabilities of (T, V) natural-log probabilities.
+
+    Probabilities below 1e-38 become zero.
+
+    Raises:
+        DecodeError: a value is NaN or +inf, or a frame's probabilities do not sum to one within 0.02. The message names
+            utterance, frame and value.
+    """
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        probs = np.exp(np.ascontiguousarray(rows, np.float32))
+        sums = probs.sum(axis=1)
+    wrong = ~(np.abs(sums - 1) <= SUM_TOLERANCE)  # true for NaN too
+    if wrong.any():
+        frame = int(wrong.argmax())
+        unusable = rows[frame][~(rows[frame] < np.inf)]
+        if len(unusable):
+            raise DecodeError(f"{where}, frame {first_frame + frame}: log-probability is {unusable[0]}")
+        raise DecodeError(
+            f"{where}, frame {first_frame + frame}: probabilities sum to {sums[frame]:.4g}, not 1: "
+            "these are not log-probabilities"
+        )
+    return probs
+
+
+def _frame_counts(lengths: Any) -> list[int]:
+    counts = as_array(lengths)
+    if counts.ndim != 1 or (counts.size and not np.issubdtype(counts.dtype, np.integer)):
+        raise DecodeError(f"lengths must be whole frames of shape (B,), found {counts.dtype} of shape {counts.shape}")
+    return [int(count) for count in counts]
+
+
+def check_labels(labels: Sequence[str], blank: int) -> list[str]:
+    """The labels as a list; DecodeError when the blank is not among them or a label stands twice."""
+    labels = list(labels)
+    if not 0 <= blank < len(labels):
+        raise DecodeError(f"blank={blank} is outside the vocabulary of {len(labels)} labels")
+    seen: dict[str, int] = {}
+    for place, label in enumerate(labels):
+        if label in seen:
+            raise DecodeError(f"label {label!r} stands twice in the vocabulary, at {seen[label]} and {place}")
+        seen[label] = place
+    return labels

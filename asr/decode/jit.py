@@ -1,0 +1,51 @@
+"""How the kernels are compiled: once for a machine, cached on disk, and run without the interpreter's lock.
+
+`_nrt=False` leaves reference counts of arrays alone. A count is an atomic operation; numba takes several for each array
+that a function is given, which was half the time of the search. Every array that a kernel reads is held by its caller,
+and kernels make none.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+_MARK = "asr-kernels"
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls."""
+    compiled = njit(cache=True, nogil=True, _nrt=False)(function)
+    _forget_other_versions(Path(compiled.stats.cache_path))
+    return compiled
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile a function that kernels alone call: without the entry from Python, which takes long to compile.
+
+    Called from Python it would crash the interpreter.
+    """
+    return njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+@cache
+def _forget_other_versions(folder: Path) -> None:
+    """Remove kernels that were cached from other sources.
+
+    numba compares the file of a kernel alone with its cache. What a kernel calls stands in other files, and is part of
+    what was compiled.
+    """
+    here = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for source in sorted(here.glob("*.py")):
+        digest.update(source.read_bytes())
+    mark = folder / f"{_MARK}-{digest.hexdigest()}"
+    if mark.exists():
+        return
+    for stale in [*folder.glob("*.nbi"), *folder.glob(f"{_MARK}-*")]:
+        stale.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()

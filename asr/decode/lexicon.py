@@ -1,0 +1,119 @@
+"""Words as a trie of symbols, with what a language model gives ahead to their beginnings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode.hashing import find, insert, table_for
+from asr.decode.jit import kernel
+from asr.errors import DecodeError
+
+
+@dataclass(frozen=True)
+class Trie:
+    """Spellings in one tree.
+
+    Attributes:
+        keys, values: hash table (node, symbol) -> node; node 0 is the empty spelling.
+        parent: (nodes,) int32; the root's is 0.
+        word_start, words: the entries spelled by node n are words[word_start[n] : word_start[n + 1]].
+        node_of: (spellings,) int32, where each one ends.
+    """
+
+    keys: NDArray[np.uint64]
+    values: NDArray[np.int32]
+    parent: NDArray[np.int32]
+    word_start: NDArray[np.int32]
+    words: NDArray[np.int32]
+    node_of: NDArray[np.int32]
+
+
+def build_trie(symbols: NDArray[np.int32], starts: NDArray[np.int64], owners: NDArray[np.int32]) -> Trie:
+    """A trie of spellings.
+
+    Args:
+        symbols: the spellings joined.
+        starts: (spellings + 1,) where each begins.
+        owners: (spellings,) int32, the word of each; a word may have several.
+    """
+    keys, values = table_for(len(symbols))
+    parent = np.zeros(len(symbols) + 1, np.int32)
+    node_of = np.zeros(len(owners), np.int32)
+    nodes = _insert_all(symbols, starts, keys, values, parent, node_of)
+    by_node = np.argsort(node_of, kind="stable")
+    word_start = np.searchsorted(node_of[by_node], np.arange(nodes + 1)).astype(np.int32)
+    return Trie(keys, values, parent[:nodes], word_start, owners[by_node].astype(np.int32), node_of)
+
+
+@kernel
+def _insert_all(symbols, starts, keys, values, parent, node_of):  # type: ignore[no-untyped-def]
+    nodes = 1
+    for spelling in range(len(node_of)):
+        node = 0
+        for place in range(starts[spelling], starts[spelling + 1]):
+            after = find(keys, values, node, symbols[place])
+            if after < 0:
+                after = nodes
+                insert(keys, values, node, symbols[place], after)
+                parent[after] = node
+                nodes += 1
+            node = after
+        node_of[spelling] = node
+    return nodes
+
+
+@kernel
+def look_ahead(parent, node_of, scores, ahead):  # type: ignore[no-untyped-def]
+    """Raise (nodes,) float64 `ahead`, -inf, to the best score among the spellings at and below each node."""
+    for spelling in range(len(node_of)):
+        ahead[node_of[spelling]] = max(ahead[node_of[spelling]], scores[spelling])
+    for node in range(len(parent) - 1, 0, -1):  # children stand behind their parents
+        ahead[parent[node]] = max(ahead[parent[node]], ahead[node])
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """Which sequences of symbols spell which words.
+
+    Attributes:
+        words: the words, as they are written.
+        symbols, starts, owners: as `build_trie` takes them.
+    """
+
+    words: list[str]
+    symbols: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    owners: NDArray[np.int32]
+
+
+def spell_by_characters(words: Sequence[str], alphabet: Mapping[str, int]) -> Spellings:
+    """Every word that the characters of `alphabet` (character -> symbol) can spell; the others are left out."""
+    kept = [word for word in words if word and all(character in alphabet for character in word)]
+    symbols = np.array([alphabet[character] for word in kept for character in word], np.int32)
+    starts = np.concatenate([[0], np.cumsum([len(word) for word in kept], dtype=np.int64)]).astype(np.int64)
+    return Spellings(kept, symbols, starts, np.arange(len(kept), dtype=np.int32))
+
+
+def spell_by_labels(lexicon: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]) -> Spellings:
+    """Words with spellings in labels, as phonemes or pieces.
+
+    Raises:
+        DecodeError: a word has no spelling, an empty one, or one with an unknown label.
+    """
+    index = {label: place for place, label in enumerate(labels)}
+    words, owners, starts = list(lexicon), [], [0]
+    symbols: list[int] = []
+    for owner, word in enumerate(words):
+        spellings = lexicon[word]
+        if isinstance(spellings, str) or not spellings:
+            raise DecodeError(f"lexicon: word {word!r} needs a list of spellings, each a list of labels")
+        for spelling in spellings:
+            unknown = [label for label in spelling if label not in index]
+            if unknown or not spelling:
+                raise DecodeError(f"lexicon: word {word!r} is spelled with {unknown or 'no label'}, which is no label")
+            symbols += [index[label] for label in spelling]
+            starts.append(len(symbols))
+            owners.append(owner)
+    return Spellings(words, np.array(symbols, np.int32), np.array(starts, np.int64), np.array(owners, np.int32))

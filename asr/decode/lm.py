@@ -1,0 +1,227 @@
+"""N-gram language models of words or of tokens: ARPA files, and a binary file that is mapped into memory."""
+
+import gzip
+import os
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode.automaton import NGramArrays, advance, walk
+from asr.errors import DecodeError
+from asr.files import atomic_path
+
+__all__ = ["NGram", "NGramArrays", "advance"]
+
+_BEGIN, _END = "<s>", "</s>"
+_GZIP = b"\x1f\x8b"
+_KENLM = b"mmap lm http://kheafield.com/code"
+
+_MAGIC = b"asr n-gram model"
+_VERSION = 1
+_HEAD = struct.Struct("<16sII")  # magic, version, order
+_SIZES = struct.Struct("<qqqq")  # id of <s> and of </s> (-1: none), slots of the hash table, bytes of the words
+_CHECK = struct.Struct("<I")  # CRC-32 of all before it
+_ALIGNMENT = 64  # bytes; arrays begin on a cache line
+
+
+@dataclass(frozen=True, eq=False)
+class NGram:
+    """A backoff n-gram model of any order.
+
+    P(w | h) = p(h w) where the n-gram is listed, else b(h) P(w | h without its first word) (Katz 1987), with b = 1 for
+    a context that is not listed. Probabilities are log10, as in the file.
+
+    Models without `<s>` begin in the empty context, and without `</s>` the end of a sentence costs nothing; so a model
+    of tokens needs neither. A word that the model does not know is `<unk>`, which has id 0; where the file has none it
+    has log10 probability -100.
+
+    Attributes:
+        counts: n-grams of each order, an `<unk>` that the file lacked among them.
+        arrays: for the kernels; see `NGramArrays` and `advance`.
+        bos_id: id of `<s>`; -1 where the model has none.
+        eos_id: id of `</s>`; -1 where the model has none.
+    """
+
+    counts: tuple[int, ...]
+    arrays: NGramArrays
+    bos_id: int
+    eos_id: int
+    _text: NDArray[np.uint8]  # the words as UTF-8, a newline between two
+
+    @property
+    def order(self) -> int:
+        """N, the words of the longest n-grams."""
+        return len(self.counts)
+
+    @property
+    def begin_state(self) -> int:
+        """The state in which a sentence begins: after `<s>`, or empty."""
+        return self.bos_id if self.order > 1 else -1
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words by id."""
+        return self._text.tobytes().decode().split("\n")
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: place for place, word in enumerate(self.words)}
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "NGram":
+        """Read an ARPA file, plain or gzipped, or a file that `save` wrote, which is mapped and not read.
+
+        What a file is shows from its content, not its name.
+
+        Raises:
+            DecodeError: the file cannot be read, is none of these, is cut, or a line is wrong.
+        """
+        name = os.fspath(path)
+        try:
+            with open(name, "rb") as file:
+                start = file.read(len(_KENLM))
+                file.seek(0)
+                if start.startswith(_MAGIC):
+                    return cls._map(_File(name, file))
+                content = gzip.decompress(file.read()) if start.startswith(_GZIP) else file.read()
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DecodeError(f"{name}: the gzip data are cut or damaged: {error}") from error
+        except OSError as error:
+            raise DecodeError(f"{name}: cannot be read: {error.strerror or error}") from error
+        if content.startswith(_KENLM):
+            raise DecodeError(
+                f"{name}: is a KenLM binary, which holds hashes in place of words; wanted the ARPA file it was made "
+                "from (build it again with `lmplz` or `asr lm train`)"
+            )
+        from asr.decode.arpa import read_arpa  # a mapped model needs no parser
+
+        arpa = read_arpa(content, name)
+        model = cls(arpa.counts, arpa.arrays, -1, -1, arpa.words)
+        return cls(arpa.counts, arpa.arrays, model._ids.get(_BEGIN, -1), model._ids.get(_END, -1), arpa.words)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the binary file: little-endian, whole or not at all."""
+        slots = len(self.arrays.keys)
+        sizes = _SIZES.pack(self.bos_id, self.eos_id, slots, len(self._text))
+        header = _HEAD.pack(_MAGIC, _VERSION, self.order) + sizes + struct.pack(f"<{self.order}q", *self.counts)
+        header += _CHECK.pack(zlib.crc32(header))
+        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+            file.write(header)
+            arrays: list[NDArray[Any]] = [*self.arrays, self._text]
+            for array, place in zip(arrays, _places(self.counts, slots, len(self._text)), strict=True):
+                file.write(bytes(place.start - file.tell()))
+                file.write(array.astype(place.dtype, copy=False).data)
+
+    @classmethod
+    def _map(cls, file: "_File") -> "NGram":
+        """Map a file that `save` wrote; the header is checked, and that the size of the file fits to it."""
+        _, version, order = _HEAD.unpack(file.read(_HEAD.size))
+        if version != _VERSION:
+            raise DecodeError(f"{file.name}: is a model of version {version}, wanted version {_VERSION}")
+        if order < 1:
+            raise DecodeError(f"{file.name}: is damaged: order {order}, wanted at least 1")
+        sizes = file.read(_SIZES.size)
+        numbers = file.read(8 * order)
+        (check,) = _CHECK.unpack(file.read(_CHECK.size))
+        if check != zlib.crc32(_HEAD.pack(_MAGIC, version, order) + sizes + numbers):
+            raise DecodeError(f"{file.name}: is damaged: the header does not match its checksum")
+        bos_id, eos_id, slots, text_bytes = _SIZES.unpack(sizes)
+        counts = struct.unpack(f"<{order}q", numbers)
+        places = _places(counts, slots, text_bytes)
+        if file.size != places[-1].stop:
+            raise DecodeError(f"{file.name}: has {file.size} bytes, wanted {places[-1].stop}: is it cut?")
+        # Copy on write: arrays that may be written are of the same type for kernels as those of a parsed ARPA file.
+        whole = np.asarray(np.memmap(file.name, np.uint8, mode="c"))
+        *arrays, text = (whole[place.start : place.stop].view(place.dtype) for place in places)
+        return cls(counts, NGramArrays(*arrays), bos_id, eos_id, text)
+
+    def word_id(self, word: str) -> int:
+        """The id of a word; 0, which is `<unk>`, for one that the model does not know."""
+        return self._ids.get(word, 0)
+
+    def score(self, words: Sequence[str], *, bos: bool = True, eos: bool = True) -> float:
+        """The log10 probability of a sentence.
+
+        Args:
+            words: its words, without `<s>` and `</s>`.
+            bos: it begins after `<s>`, else in the empty context.
+            eos: the end of the sentence counts.
+        """
+        return float(self._walk(words, bos, eos)[1].sum())
+
+    def full_scores(self, words: Sequence[str], *, bos: bool = True, eos: bool = True) -> list[tuple[float, int, bool]]:
+        """For each word, and the sentence's end, log10 probability, words in the n-gram it came from, and if unknown.
+
+        The arguments are those of `score`.
+        """
+        ids, log10_probs, entries = self._walk(words, bos, eos)
+        ends = list(accumulate(self.counts))
+        lengths = [bisect_right(ends, entry) + 1 for entry in entries.tolist()]
+        return list(zip(log10_probs.tolist(), lengths, (ids == 0).tolist(), strict=True))
+
+    def _walk(
+        self, words: Sequence[str], bos: bool, eos: bool
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int32]]:
+        """Ids, log10 probabilities, and the entries that these came from."""
+        if isinstance(words, str):
+            raise DecodeError(f"wanted a list of words, found the text {words!r}")
+        ids = [self.word_id(word) for word in words]
+        if eos and self.eos_id >= 0:
+            ids.append(self.eos_id)
+        sentence = np.array(ids, np.int32)
+        log10_probs = np.empty(len(ids), np.float64)
+        entries = np.empty(len(ids), np.int32)
+        walk(self.arrays, np.int32(self.begin_state if bos else -1), sentence, log10_probs, entries)
+        return sentence, log10_probs, entries
+
+
+class _File:
+    """An open binary model."""
+
+    def __init__(self, name: str, file: IO[bytes]) -> None:
+        self.name = name
+        self.size = os.fstat(file.fileno()).st_size
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes."""
+        content = self._file.read(min(size, self.size))
+        if len(content) < size:
+            raise DecodeError(f"{self.name}: has {self.size} bytes and ends within its header: is it cut?")
+        return content
+
+
+class _Place(NamedTuple):
+    """Where an array is in the binary file, in bytes."""
+
+    start: int
+    stop: int
+    dtype: str
+
+
+def _places(counts: Sequence[int], slots: int, text_bytes: int) -> list[_Place]:
+    """The places of the fields of NGramArrays, and of the words."""
+    entries = sum(counts)
+    end = _HEAD.size + _SIZES.size + 8 * len(counts) + _CHECK.size
+    places = []
+    for dtype, length in (
+        ("<f4", entries),
+        ("<f4", entries - counts[-1]),
+        ("<i4", entries),
+        ("<u8", slots),
+        ("<i4", slots),
+        ("u1", text_bytes),
+    ):
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = start + length * np.dtype(dtype).itemsize
+        places.append(_Place(start, end, dtype))
+    return places

@@ -1,0 +1,123 @@
+"""`asr lm`: train, perplexity, info and compile."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.lm.text import UNITS
+
+if TYPE_CHECKING:
+    from asr.lm.text import Unit
+
+_TRAIN = """Estimates an n-gram model (interpolated modified Kneser-Ney, Chen and Goodman 1998) as KenLM's lmplz does
+and writes it as ARPA. N-grams stand by order, then sorted by their words in the order in which these first stand in
+the text, so that the same text gives the same file. Where the counts of an order do not allow to estimate its
+discounts (few n-grams, or an artificial text), these are 0.5, 1 and 1.5, and a warning says so."""
+
+_MEMORY = """Everything is held in memory: 40 bytes for each token of the text, or 60 bytes for each different n-gram of
+all orders (before pruning) where that is more. 5 million words with 12 million n-grams need 0.7 GB."""
+
+_UNITS = """word and token: what stands between white space (the two differ only in what the model file says it holds:
+token is for text cut into BPE pieces); char: each character, with | for the space (default: %(default)s)"""
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the commands to `parser`; each sets `run`, a function from the parsed arguments to an exit code."""
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    train = commands.add_parser("train", help="estimate a model from text", description=_TRAIN, epilog=_MEMORY)
+    _add_text(train)
+    train.add_argument("--order", type=int, required=True, metavar="N", help="words in the longest n-gram")
+    train.add_argument("--unit", choices=UNITS, default="word", help=_UNITS)
+    train.add_argument(
+        "--prune",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="COUNT",
+        help="drop n-grams that stand so often or less in the text: a number for each order from 1 on, the last one "
+        "for all higher orders; 0 0 1 drops trigrams and longer that stand once (default: 0, nothing)",
+    )
+    train.add_argument("-o", "--out", type=Path, required=True, metavar="LM.arpa[.gz]", help="packed if it ends in .gz")
+    train.set_defaults(run=_train)
+
+    perplexity = commands.add_parser("perplexity", help="measure how well a model predicts a text")
+    _add_model(perplexity)
+    _add_text(perplexity)
+    perplexity.add_argument("--unit", choices=UNITS, help="what a token is (what the ARPA file states, else word)")
+    perplexity.set_defaults(run=_perplexity)
+
+    info = commands.add_parser("info", help="show orders, counts, unit and memory of a model")
+    _add_model(info)
+    info.set_defaults(run=_info)
+
+    compiler = commands.add_parser("compile", help="turn ARPA into a file that is mapped and not parsed")
+    _add_model(compiler)
+    compiler.add_argument("-o", "--out", type=Path, required=True, metavar="LM.bin")
+    compiler.set_defaults(run=_compile)
+
+
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", type=Path, nargs="+", help="UTF-8 text, a sentence a line, plain or gzip")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="ARPA, plain or gzip, or what `asr lm compile` wrote")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from asr.lm.arpa import write_arpa
+    from asr.lm.kneser_ney import FALLBACK, estimate
+
+    model = estimate(arguments.text, arguments.order, unit=arguments.unit, prune=arguments.prune)
+    for order in model.fallbacks:
+        print(
+            f"warning: order {order}: its counts do not allow to estimate discounts (few n-grams of that order, or an "
+            f"artificial text); they are {' '.join(f'{value:g}' for value in FALLBACK)}",
+            file=sys.stderr,
+        )
+    write_arpa(model, arguments.out)
+    counts = " + ".join(str(len(order.last)) for order in model.orders)
+    print(f"{arguments.out}: {counts} n-grams of order 1 to {len(model.orders)}, unit {model.unit}", file=sys.stderr)
+    return 0
+
+
+def _perplexity(arguments: argparse.Namespace) -> int:
+    from asr.decode.lm import NGram
+    from asr.lm.score import perplexity
+
+    model = NGram.load(arguments.model)  # first, because it names what is wrong with a file
+    unit = arguments.unit or _stated_unit(arguments.model)
+    if unit is None:
+        unit = "word"
+        print(f"note: {arguments.model} does not state its unit; taken to be word (--unit)", file=sys.stderr)
+    print(perplexity(model, arguments.text, unit=unit).render(), end="")
+    return 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from asr.decode.lm import NGram
+
+    model = NGram.load(arguments.model)
+    size = sum(array.nbytes for array in model.arrays)
+    print(f"order: {model.order}")
+    for n, number in enumerate(model.counts, start=1):
+        print(f"{n}-grams: {number}")
+    print(f"vocabulary: {len(model.words)} words, <unk> and those for the ends of a sentence among them")
+    print(f"unit: {_stated_unit(arguments.model) or 'not stated'}")
+    print(f"memory: {size / 1e6:.1f} MB ({size / sum(model.counts):.1f} bytes an n-gram)")
+    return 0
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    from asr.decode.lm import NGram
+
+    NGram.load(arguments.model).save(arguments.out)
+    return 0
+
+
+def _stated_unit(path: Path) -> "Unit | None":
+    from asr.lm.arpa import read_unit
+
+    return read_unit(path)

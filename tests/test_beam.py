@@ -1,0 +1,382 @@
+"""Beam search against every labelling there is, scored by its formula; and what it must refuse."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decode import BeamDecoder, Hypothesis, NGram
+from asr.errors import DecodeError
+from oracles.beam import best_alignment, ranked
+from random_ctc import random_log_probs, write_random_arpa
+
+EVERYTHING: dict[str, Any] = {
+    "beam_size": 6000,
+    "token_threshold": -200.0,
+    "beam_threshold": -600.0,
+    "n_best": 100000,
+    "threads": 1,
+}
+LABELS = ["_", " ", "a", "b"]
+
+
+def no_bonus(_: tuple[int, ...]) -> float:
+    return 0.0
+
+
+def assert_same(
+    found: list[Hypothesis], log_probs: Any, bonus: Callable[[tuple[int, ...]], float], blank: int = 0
+) -> None:
+    """The whole N-best list against the oracle: labellings, scores, order, no duplicates."""
+    wanted = ranked(log_probs, bonus, blank)
+    scores = {labels: score for score, labels in wanted}
+    assert len(found) == len(wanted) == len({hypothesis.tokens for hypothesis in found})
+    for hypothesis, (score, _) in zip(found, wanted, strict=True):
+        assert hypothesis.score == pytest.approx(score, abs=1e-6)
+        assert scores[hypothesis.tokens] == pytest.approx(hypothesis.score, abs=1e-6)
+        assert hypothesis.lm_score == pytest.approx(bonus(hypothesis.tokens), abs=1e-6)
+        assert hypothesis.acoustic_score == pytest.approx(hypothesis.score - hypothesis.lm_score, abs=1e-9)
+
+
+# --- acoustics alone --------------------------------------------------------------------------------------------------
+
+ALPHABETS = [["_", " ", "a", "b"], ["_", "a", "b", "c"], ["_", "|", "a", "\u2581b"], ["_", "ab", "a", "b"]]
+
+
+def assert_exact(trials: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for trial in range(trials):
+        vocabulary, frames = int(rng.integers(1, 5)), int(rng.integers(0, 6))
+        blank = int(rng.integers(vocabulary))
+        log_probs = random_log_probs(rng, frames, vocabulary)
+        decoder = BeamDecoder(ALPHABETS[trial % 4][:vocabulary], blank=blank, **EVERYTHING)
+        [found] = decoder([log_probs])
+        assert_same(found, log_probs, no_bonus, blank)
+        for hypothesis in found[:2]:
+            assert list(hypothesis.token_frames) == best_alignment(log_probs, hypothesis.tokens, blank)[1]
+
+
+def test_all_labellings_with_their_sums() -> None:
+    assert_exact(trials=100, seed=0)
+
+
+@pytest.mark.slow
+def test_all_labellings_of_many_matrices() -> None:
+    assert_exact(trials=2500, seed=1)
+
+
+def test_the_best_labelling_is_not_the_best_path() -> None:
+    # Graves 2006, figure 2: two frames, "a" 0.4 each and blank 0.6: the best path is empty (0.36), the best labelling
+    # is "a" (0.64).
+    [[found]] = BeamDecoder(["_", "a"])([np.log([[0.6, 0.4], [0.6, 0.4]])])
+    assert (found.text, found.score) == ("a", pytest.approx(math.log(0.64)))
+
+
+def test_a_small_beam_gives_an_ordered_list() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        [found] = BeamDecoder(LABELS, beam_size=5, n_best=5)([random_log_probs(rng, 40, 4)])
+        scores = [hypothesis.score for hypothesis in found]
+        assert scores == sorted(scores, reverse=True)
+        assert len({hypothesis.tokens for hypothesis in found}) == len(found) == 5
+
+
+def test_long_utterances_keep_their_scale() -> None:
+    rng = np.random.default_rng(4)
+    log_probs = random_log_probs(rng, 5000, 30)
+    labels = ["_", *map(chr, range(97, 126))]
+    [[found]] = BeamDecoder(labels, beam_size=8, token_threshold=-20.0)([log_probs])
+    tensor = torch.from_numpy(log_probs).double().unsqueeze(1)
+    loss = torch.nn.functional.ctc_loss(
+        tensor, torch.tensor([found.tokens]), torch.tensor([5000]), torch.tensor([len(found.tokens)]), reduction="none"
+    )
+    # The beam has lost some alignments of its prefix, and so scores it a little lower than all of them together.
+    assert 1.1 * -loss.item() < found.score <= -loss.item() + 1e-3
+    assert list(found.token_frames) == sorted(set(found.token_frames))
+
+
+def test_uniform_rows_fill_the_beam() -> None:
+    labels = ["_", *map(chr, range(97, 123)), *map(chr, range(65, 91))]
+    log_probs = np.full((6, len(labels)), -math.log(len(labels)))
+    [found] = BeamDecoder(labels, beam_size=10, n_best=10)([log_probs])
+    assert len({hypothesis.tokens for hypothesis in found}) == 10
+
+
+# --- language model, lexicon, hotwords --------------------------------------------------------------------------------
+
+SPACES = [(" ", ["_", " ", "a", "b"]), ("|", ["_", "|", "a", "b"]), ("\u2581", ["_", "\u2581a", "b", "\u2581b"])]
+
+
+def words_of(labels: list[str], space: str, tokens: tuple[int, ...]) -> list[str]:
+    return "".join(labels[token] for token in tokens).replace(space, " ").split()
+
+
+def occurrences(phrase: str, words: list[str]) -> int:
+    wanted = phrase.split()
+    return sum(words[place : place + len(wanted)] == wanted for place in range(len(words)))
+
+
+@pytest.mark.parametrize("space_and_labels", SPACES, ids=["space", "pipe", "pieces"])
+@pytest.mark.parametrize(
+    "parts", ["word", "word lexicon", "word hot", "token", "token hot", "lexicon", "hot", "lexicon hot"]
+)
+def test_every_part_of_the_formula(parts: str, space_and_labels: tuple[str, list[str]], tmp_path: Path) -> None:
+    space, labels = space_and_labels
+    rng = np.random.default_rng(len(parts))
+    for trial in range(8):
+        log_probs = random_log_probs(rng, int(rng.integers(1, 7)), 4)
+        alpha, beta, offset = (
+            float(rng.choice([0, 0.5, 1.3])),
+            float(rng.choice([-1.0, 0, 2])),
+            float(rng.choice([0, -3])),
+        )
+        kind = parts.split()[0]
+        lm = None
+        if kind in ("word", "token"):
+            known = ["a", "ab", "ba", "aab"] if kind == "word" else [label.replace(" ", "|") for label in labels[1:]]
+            lm = NGram.load(write_random_arpa(rng, tmp_path / f"{trial}.arpa", known, int(rng.integers(1, 4))))
+        lexicon = ["a", "ab", "bb"] if "lexicon" in parts else None
+        hotwords = {"a": 1.0, "ab": -2.0, "a b": 1.5, "b a b": 3.0} if "hot" in parts else None
+
+        def bonus(
+            tokens: tuple[int, ...],
+            lm: NGram | None = lm,
+            kind: str = kind,
+            lexicon: list[str] | None = lexicon,
+            hotwords: dict[str, float] | None = hotwords,
+            weights: tuple[float, float, float] = (alpha, beta, offset),
+        ) -> float:
+            words = words_of(labels, space, tokens)
+            if lexicon is not None and not set(words) <= set(lexicon):
+                return -math.inf
+            total = sum(weight * occurrences(phrase, words) for phrase, weight in (hotwords or {}).items())
+            if lm is not None:
+                units = words if kind == "word" else [labels[token].replace(" ", "|") for token in tokens]
+                unknown = sum(lm.word_id(unit) == 0 for unit in units)
+                total += weights[0] * (math.log(10) * lm.score(units) + weights[2] * unknown) + weights[1] * len(units)
+            return total
+
+        decoder = BeamDecoder(
+            labels,
+            space=space,
+            lm=lm,
+            lm_unit="token" if kind == "token" else "word",
+            lexicon=lexicon,
+            hotwords=hotwords,
+            alpha=alpha,
+            beta=beta,
+            unknown_offset=offset,
+            **EVERYTHING,
+        )
+        [found] = decoder([log_probs])
+        assert_same(found, log_probs, bonus)
+        assert all(hypothesis.text.split() == words_of(labels, space, hypothesis.tokens) for hypothesis in found)
+
+
+def test_a_lexicon_of_phonemes_with_several_spellings_and_homophones(tmp_path: Path) -> None:
+    labels = ["_", "|", "T", "UW", "AH", "M"]
+    lexicon = {"two": [["T", "UW"]], "too": [["T", "UW"], ["T", "AH"]], "tomb": [["T", "UW", "M"]]}
+    arpa = tmp_path / "lm.arpa"
+    arpa.write_text(
+        "\\data\\\nngram 1=5\nngram 2=1\n\n\\1-grams:\n-1\t<s>\t0\n-1\t</s>\n-1\ttwo\t0\n-1.2\ttoo\t0\n-3\ttomb\t0\n\n"
+        "\\2-grams:\n-0.1\ttwo too\n\n\\end\\\n"
+    )
+    path = [2, 3, 0, 1, 2, 3, 1, 2, 4]  # T UW, T UW, T AH
+    probs = np.full((len(path), 6), 0.01)
+    probs[np.arange(len(path)), path] = 0.95
+    decoder = BeamDecoder(labels, space="|", lexicon=lexicon, lm=NGram.load(arpa), lm_unit="word", alpha=1.0, beta=0.0)
+    [[found]] = decoder([np.log(probs)])
+    assert found.text == "two too too"
+    assert [word.text for word in found.words] == ["two", "too", "too"]
+    assert found.lm_score == pytest.approx(math.log(10) * (-1 - 0.1 - 1.2 - 1))  # </s> after a backoff
+
+
+def test_a_word_that_the_end_cuts_off_is_left_out_under_a_lexicon() -> None:
+    path = [2, 3, 1, 2]  # "ab a": "a" is no word
+    probs = np.full((4, 4), 1e-6)
+    probs[np.arange(4), path] = 1 - 3e-6
+    [[found]] = BeamDecoder(LABELS, lexicon=["ab"], beam_size=2)([np.log(probs)])
+    assert found.text == "ab"
+
+
+def test_unknown_words_are_scored_and_never_lost(tmp_path: Path) -> None:
+    lm = NGram.load(write_random_arpa(np.random.default_rng(0), tmp_path / "lm.arpa", ["ab"], 2))
+    path = [3, 0, 3, 1, 2, 3]  # "bb ab"
+    probs = np.full((6, 4), 1e-4)
+    probs[np.arange(6), path] = 1 - 3e-4
+    [[found]] = BeamDecoder(LABELS, lm=lm, alpha=0.5, unknown_offset=-5.0)([np.log(probs)])
+    assert found.text == "bb ab"
+    assert found.lm_score == pytest.approx(0.5 * (math.log(10) * lm.score(["bb", "ab"]) - 5.0) + 1.5 * 2)
+
+
+def test_a_forced_prefix() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        log_probs = random_log_probs(rng, 6, 4)
+        [found] = BeamDecoder(LABELS, **EVERYTHING)([log_probs], prefix="ab")
+        assert_same(found, log_probs, lambda tokens: 0.0 if tokens[:2] == (2, 3) else -math.inf)
+    with pytest.raises(DecodeError, match=r"utterance 0: no hypothesis fits in 1 frames"):
+        BeamDecoder(LABELS)([random_log_probs(rng, 1, 4)], prefix="ab")
+    with pytest.raises(DecodeError, match=r"prefix 'ax' cannot be spelled with the labels, from 'x' on"):
+        BeamDecoder(LABELS)([random_log_probs(rng, 3, 4)], prefix="ax")
+
+
+# --- words, times, confidence -----------------------------------------------------------------------------------------
+
+
+def test_words_have_times_and_confidences() -> None:
+    path = [1, 2, 2, 0, 1, 1, 3, 0]
+    probs = np.full((8, 4), 0.02)
+    probs[np.arange(8), path] = 0.94
+    [[found]] = BeamDecoder(LABELS, frame_s=0.04)([np.log(probs)])
+    assert found.text == "a b"
+    assert [(word.text, round(word.start_s, 2), round(word.end_s, 2)) for word in found.words] == [
+        ("a", 0.04, 0.08),
+        ("b", 0.24, 0.28),
+    ]
+    assert all(0.7 < word.confidence < 1 for word in found.words)
+    assert 0.5 < found.confidence < 1
+
+
+def test_confidence_tells_sure_words_from_unsure_ones() -> None:
+    sure, unsure = [0.002, 0.002, 0.994, 0.002], [0.002, 0.002, 0.6, 0.396]
+    space, blank = [0.002, 0.994, 0.002, 0.002], [0.994, 0.002, 0.002, 0.002]
+    rows = [sure, space, unsure, space, sure, *[blank] * 80, space, unsure]
+    [[found]] = BeamDecoder(LABELS)([np.log(rows)])
+    assert found.text == "a a a a"
+    first, second, third, fourth = (word.confidence for word in found.words)
+    assert first > 0.98
+    assert third == pytest.approx(0.8, abs=0.03)  # 80 blanks of 0.994, in each of which something may be hidden
+    assert second == pytest.approx(0.6, abs=0.03)
+    assert fourth == pytest.approx(0.51, abs=0.03)
+
+
+# --- input of any kind ------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    frames=st.integers(0, 9),
+    batch=st.integers(1, 3),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    layout=st.sampled_from(["plain", "reversed", "transposed", "torch", "list", "dlpack"]),
+    seed=st.integers(0, 99),
+)
+def test_arrays_of_any_kind_decode_alike(frames: int, batch: int, dtype: str, layout: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.stack([random_log_probs(rng, frames, 4) for _ in range(batch)]).astype(dtype)
+    lengths = rng.integers(0, frames + 1, batch)
+    given_as: Any = {
+        "plain": lambda: values,
+        "reversed": lambda: np.ascontiguousarray(values[:, ::-1])[:, ::-1],
+        "transposed": lambda: np.ascontiguousarray(values.transpose(2, 1, 0)).transpose(2, 1, 0),
+        "torch": lambda: torch.from_numpy(values.copy()),
+        "list": lambda: [row.tolist() if False else row for row in values],
+        "dlpack": lambda: [OnlyDlpack(row) for row in values],
+    }[layout]()
+    decoder = BeamDecoder(LABELS)
+    wanted = [decoder([row[:length]])[0][0] for row, length in zip(values.astype(np.float32), lengths, strict=True)]
+    found = [hypotheses[0] for hypotheses in decoder(given_as, lengths)]
+    assert found == wanted
+
+
+class OnlyDlpack:
+    """An array of a library that knows nothing of numpy."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.values.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.values.__dlpack_device__()
+
+
+def test_threads_change_nothing() -> None:
+    rng = np.random.default_rng(6)
+    batch = [random_log_probs(rng, int(frames), 4) for frames in rng.integers(1, 60, 40)]
+    one, four = BeamDecoder(LABELS, threads=1, n_best=3), BeamDecoder(LABELS, threads=4, n_best=3)
+    assert one(batch) == four(batch) == four(batch)
+
+
+def test_no_frames_and_no_utterances() -> None:
+    decoder = BeamDecoder(LABELS)
+    assert decoder([]) == []
+    [[found]] = decoder([np.zeros((0, 4))])
+    assert (found.text, found.tokens, found.words, found.score) == ("", (), (), 0.0)
+
+
+ROWS = random_log_probs(np.random.default_rng(7), 3, 4)
+
+
+def changed(value: float) -> Any:
+    rows = ROWS.copy()
+    rows[1, 2] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("log_probs", "options", "message"),
+    [
+        (changed(math.nan), {}, "utterance 1, frame 1: log-probability is nan"),
+        (changed(math.inf), {}, "utterance 1, frame 1: log-probability is inf"),
+        (np.exp(ROWS), {}, "utterance 1, frame 0: probabilities sum to 5"),
+        (ROWS[:, :3], {}, r"utterance 1: expected log-probabilities of shape \(T, 4\), found \(3, 3\)"),
+        (ROWS.astype(np.int32), {}, "utterance 1: expected floating-point log-probabilities, found int32"),
+        (ROWS, {"lengths": [3, 4]}, r"utterance 1: length 4 is outside 0\.\.3"),
+        (ROWS, {"lengths": [3, -1]}, r"utterance 1: length -1 is outside 0\.\.3"),
+        (ROWS, {"lengths": [1.0, 0.5]}, "lengths must be whole frames"),
+        (ROWS, {"lengths": [3]}, "1 lengths for 2 utterances"),
+    ],
+)
+def test_wrong_input_is_named(log_probs: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DecodeError, match=message):
+        BeamDecoder(LABELS)([ROWS, log_probs], **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blank": 4}, "blank=4 is outside the vocabulary of 4 labels"),
+        ({"labels": ["_", "a", "b", "a"]}, "label 'a' stands twice in the vocabulary, at 1 and 3"),
+        ({"beam_size": 0}, "beam_size must be at least 1, found 0"),
+        ({"token_threshold": 0.1}, "token_threshold must be"),
+        ({"beam_threshold": 0.0}, "beam_threshold must be below 0"),
+        ({"alpha": math.nan}, "alpha must be"),
+        ({"lexicon": ["ab", "ax"]}, r"lexicon: word 'ax' cannot be spelled with the labels: \['x'\]"),
+        ({"lexicon": {"ab": "ab"}}, "lexicon: word 'ab' needs a list of spellings"),
+        ({"lexicon": {"ab": [["a", "x"]]}}, r"lexicon: word 'ab' is spelled with \['x'\]"),
+        ({"hotwords": {" ": 1.0}}, "hotwords: phrase ' ' is empty"),
+        ({"hotwords": {"a": math.inf}}, "hotwords: weight of 'a' is inf"),
+    ],
+)
+def test_wrong_settings_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DecodeError, match=message):
+        BeamDecoder(**{"labels": LABELS, **options})
+
+
+def test_a_language_model_of_another_unit_is_refused(tmp_path: Path) -> None:
+    upper = NGram.load(write_random_arpa(np.random.default_rng(0), tmp_path / "upper.arpa", ["AB", "BA"], 2))
+    with pytest.raises(DecodeError, match=r"none of its 5 words \('BA'\) can be spelled with the labels"):
+        BeamDecoder(LABELS, lm=upper)
+    with pytest.raises(DecodeError, match="lm_unit=token, but it knows 0 of 2 labels, and no separator"):
+        BeamDecoder(LABELS, lm=upper, lm_unit="token")
+
+
+def test_importing_needs_no_torch() -> None:
+    code = (
+        "import sys, json, asr.decode; early = 'numba' in sys.modules; from asr.decode import BeamDecoder; "
+        "print(json.dumps([early, 'torch' in sys.modules, BeamDecoder.__name__]))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == [False, False, "BeamDecoder"]

@@ -1,0 +1,121 @@
+"""Frames that come in chunks give what one call gives, to the bit, in memory that does not grow."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from asr.decode import BeamDecoder, Hypothesis, NGram
+from asr.errors import DecodeError
+from random_ctc import random_log_probs, write_random_arpa
+
+LABELS = ["_", " ", *map(chr, range(97, 123))]
+
+
+def speech_like(seed: int, frames: int) -> NDArray[np.float32]:
+    """Peaky rows with a close second now and then, mostly blank, as a trained model gives."""
+    rng = np.random.default_rng(seed)
+    path = np.where(rng.random(frames) < 0.4, rng.integers(1, len(LABELS), frames), 0)
+    logits = rng.normal(size=(frames, len(LABELS)))
+    logits[np.arange(frames), path] += 7
+    logits[np.arange(frames), rng.integers(0, len(LABELS), frames)] += 5 * rng.random(frames)
+    return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
+
+
+@pytest.fixture(scope="module")
+def decoders(tmp_path_factory: pytest.TempPathFactory) -> list[BeamDecoder]:
+    arpa = tmp_path_factory.mktemp("lm") / "lm.arpa"
+    lm = NGram.load(write_random_arpa(np.random.default_rng(0), arpa, ["a", "b", "the", "cat", "sat"], 3))
+    return [
+        BeamDecoder(LABELS, beam_size=8, n_best=4, frame_s=0.04),
+        BeamDecoder(LABELS, lm=lm, beam_size=16, n_best=4, hotwords={"the cat": 2.0}),
+    ]
+
+
+def everything(hypotheses: list[Hypothesis]) -> list[tuple[object, ...]]:
+    return [(found, found.words) for found in hypotheses]
+
+
+@settings(deadline=None, max_examples=20)
+@given(cuts=st.lists(st.integers(0, 700), max_size=12), seed=st.integers(0, 50), which=st.integers(0, 1))
+def test_any_chunks_give_the_same_to_the_bit(
+    decoders: list[BeamDecoder], cuts: list[int], seed: int, which: int
+) -> None:
+    rows = speech_like(seed, 700)
+    stream = decoders[which].stream()
+    for chunk in np.split(rows, sorted(cuts)):
+        stream.accept(chunk)
+    assert everything(stream.finish()) == everything(decoders[which]([rows])[0])
+
+
+def test_frame_by_frame(decoders: list[BeamDecoder]) -> None:
+    rows = speech_like(1, 500)
+    for decoder in decoders:
+        stream = decoder.stream()
+        partial = [stream.accept(row[None]) for row in rows]
+        assert everything(stream.finish()) == everything(decoder([rows])[0])
+        assert len(partial[-1].tokens) > len(partial[100].tokens) > 0
+
+
+def test_a_used_decoder_decodes_as_a_new_one(decoders: list[BeamDecoder]) -> None:
+    short, long = speech_like(2, 150), speech_like(3, 3000)
+    for decoder in decoders:
+        before = everything(decoder([short])[0])
+        decoder([long, short, long])
+        assert everything(decoder([short])[0]) == before
+
+
+def test_memory_stays_for_long_audio(decoders: list[BeamDecoder]) -> None:
+    stream = decoders[0].stream()
+    stream.accept(speech_like(4, 2000))
+    before = len(stream._tree.integers)
+    for seed in range(10):
+        stream.accept(speech_like(seed, 2000))
+    assert len(stream._tree.integers) == before
+    [found, *_] = stream.finish()
+    assert len(found.tokens) > 5000
+    assert found.token_frames == tuple(sorted(found.token_frames))
+    assert found.token_frames[-1] < 22000
+
+
+def test_settled_labels_are_those_of_a_tree_that_never_tidies() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        rows = random_log_probs(rng, 300, 4)
+        [found] = BeamDecoder(["_", " ", "a", "b"], beam_size=12, n_best=3)([rows])
+        again = BeamDecoder(["_", " ", "a", "b"], beam_size=12, n_best=3).stream()
+        for chunk in np.split(rows, [10, 100, 101]):
+            again.accept(chunk)
+        assert everything(again.finish()) == everything(found)
+        for hypothesis in found:
+            frames = hypothesis.token_frames
+            assert all(a < b for a, b in pairwise(frames))
+
+
+def test_a_partial_result_has_no_end_yet(decoders: list[BeamDecoder]) -> None:
+    rows = speech_like(6, 60)
+    stream = decoders[1].stream()
+    partial = stream.accept(rows)
+    [final, *_] = stream.finish()
+    assert partial.score != final.score
+    assert math.isfinite(partial.score)
+
+
+def test_wrong_chunks_are_named(decoders: list[BeamDecoder]) -> None:
+    stream = decoders[0].stream()
+    stream.accept(speech_like(7, 10))
+    bad = speech_like(7, 10)
+    bad[3, 3] = np.nan
+    with pytest.raises(DecodeError, match="stream, frame 13: log-probability is nan"):
+        stream.accept(bad)
+    with pytest.raises(DecodeError, match=r"stream: expected log-probabilities of shape \(T, 28\), found \(10,\)"):
+        stream.accept(bad[:, 0])
+    stream.finish()
+    with pytest.raises(DecodeError, match="stream: was finished"):
+        stream.accept(speech_like(7, 10))
+    with pytest.raises(DecodeError, match="stream: was finished"):
+        stream.finish()
