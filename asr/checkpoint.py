@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from asr import __version__, config
-from asr.config import Config
+from asr.config import Config, resolve_decode
 from asr.errors import CheckpointError, ConfigError, TextError
 from asr.files import atomic_path, write_text_atomic
 from asr.recognizer import Recognizer
@@ -118,7 +118,11 @@ def load_tokenizer(folder: Path, settings: Config) -> Tokenizer:
 
 
 def load(
-    folder: Path | str, device: torch.device | str = "cpu", *, audio: Mapping[str, Any] | None = None
+    folder: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    audio: Mapping[str, Any] | None = None,
+    decode: Mapping[str, Any] | None = None,
 ) -> Recognizer:
     """Load a trained recogniser, ready for evaluation.
 
@@ -126,6 +130,7 @@ def load(
         folder: run folder.
         device: where to put it.
         audio: values of `AudioConfig` to use in place of the run's own, as {"channels": "first"}.
+        decode: the same for `DecodeConfig`; relative paths are from the run folder.
 
     Raises:
         CheckpointError: a file is missing or damaged, the vocabulary does not match the weights, or a weight has the
@@ -133,7 +138,11 @@ def load(
     """
     folder = Path(folder)
     settings = load_config(folder)
-    settings = replace(settings, audio=replace(settings.audio, **(audio or {})))
+    settings = replace(
+        settings,
+        audio=replace(settings.audio, **(audio or {})),
+        decode=resolve_decode(replace(settings.decode, **(decode or {})), folder),
+    )
     tensors, _ = load_tensors(folder / WEIGHTS_FILE)
     recognizer = Recognizer(settings, load_tokenizer(folder, settings))
     load_weights(recognizer, tensors, where=folder / WEIGHTS_FILE)

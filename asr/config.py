@@ -5,6 +5,7 @@ Every key is consumed or it is an error that suggests the right one. The comment
 """
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -13,6 +14,8 @@ from typing import Any, Literal
 
 from asr.errors import ConfigError
 from asr.lengths import ms_to_samples
+
+DECODE_PATHS = ("lm", "lexicon", "hotwords")  # keys of `decode` that name files
 
 
 def _require(condition: bool, key: str, wanted: str, found: object) -> None:
@@ -165,6 +168,37 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class DecodeConfig:
+    """From log-probabilities to text; training's own evaluations on dev are greedy whatever stands here.
+
+    In a run folder relative paths are from that folder. All but `decoder` concerns the beam; see `BeamDecoder`.
+    """
+
+    decoder: Literal["greedy", "beam"] = "greedy"
+    lm: str = ""  # n-gram model, ARPA or what `asr lm compile` made
+    lm_unit: Literal["auto", "word", "token"] = "auto"  # what the model is of; auto: token where it knows most labels
+    alpha: float = 0.5  # weight of the language model's natural-log probability
+    beta: float = 1.5  # natural log, added for each word (each label with a model of labels)
+    unknown_offset: float = -5.0  # natural log, added to the probability of a word that the model does not know
+    unknown_per_character: float = -1.0  # natural log, added for each character of such a word
+    beam_size: int = 100  # prefixes kept
+    token_threshold: float = -7.0  # natural log; labels less likely than this in a frame begin nothing there
+    beam_threshold: float = -10.0  # natural log; prefixes this much worse than the best are given up
+    lexicon: str = ""  # allow these words only: one a line, or word TAB labels separated by spaces
+    hotwords: str = ""  # phrases that are given a bonus: phrase, or phrase TAB natural-log weight
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.alpha < math.inf, "decode.alpha", "at least 0 and finite", self.alpha)
+        for key in ("beta", "unknown_offset"):
+            _require(math.isfinite(getattr(self, key)), f"decode.{key}", "finite", getattr(self, key))
+        _require(1 <= self.beam_size <= 100_000, "decode.beam_size", "in 1..100000", self.beam_size)
+        for key in ("token_threshold", "beam_threshold"):
+            _require(getattr(self, key) < 0, f"decode.{key}", "below 0", getattr(self, key))
+        per_character = self.unknown_per_character
+        _require(-20 <= per_character <= 0, "decode.unknown_per_character", "in -20..0", per_character)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides a run."""
 
@@ -175,6 +209,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
         nyquist = self.audio.sample_rate_hz / 2
@@ -230,7 +265,15 @@ def with_absolute_paths(config: Config) -> Config:
     """The configuration with its paths made absolute, so that a run can be resumed from any folder."""
     data = DataConfig(**{key: path and str(Path(path).absolute()) for key, path in vars(config.data).items()})
     noise_dir = config.augment.noise_dir and str(Path(config.augment.noise_dir).absolute())
-    return replace(config, data=data, augment=replace(config.augment, noise_dir=noise_dir))
+    decode = resolve_decode(config.decode, Path.cwd())
+    return replace(config, data=data, augment=replace(config.augment, noise_dir=noise_dir), decode=decode)
+
+
+def resolve_decode(decode: DecodeConfig, folder: Path) -> DecodeConfig:
+    """The section with its paths absolute; relative ones are from `folder`."""
+    given = {key: getattr(decode, key) for key in DECODE_PATHS}
+    paths: dict[str, Any] = {key: path and str((folder / path).absolute()) for key, path in given.items()}
+    return replace(decode, **paths)
 
 
 def to_yaml(config: Config) -> str:

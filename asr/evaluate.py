@@ -1,12 +1,18 @@
 """A manifest through a recogniser: transcripts to score, and the loss."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from asr.batch import Batches, BatchOrder, Examples
+from asr.batch import Batch, Batches, BatchOrder, Examples
+from asr.config import DecodeConfig
 from asr.ctc import ctc_losses
+from asr.decoding import Decoder
+from asr.emissions import Emissions
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
 from asr.manifest import Utterance
@@ -19,7 +25,7 @@ REPORT_FILE = "report.txt"
 
 
 class Evaluation:
-    """Greedy recognition of one set of utterances, repeatable as the weights change.
+    """Recognition of one set of utterances, repeatable as the weights change.
 
     Args:
         utterances: what to recognise; references are normalised like training transcripts.
@@ -49,27 +55,53 @@ class Evaluation:
         )
 
     @torch.inference_mode()
-    def run(self, recognizer: Recognizer) -> tuple[list[Result], float]:
+    def encode(self, recognizer: Recognizer) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+        """Batches with their (B, T', V) float32 log-probabilities and (B,) lengths.
+
+        Raises:
+            AudioError: an utterance cannot be read or is shorter than one frame; the message names it.
+        """
+        for batch in self.batches:
+            moved = batch.to(recognizer.device)
+            yield moved, *recognizer(moved.waves, moved.wave_lens)
+
+    def run(
+        self,
+        recognizer: Recognizer,
+        decoder: Decoder | None = None,
+        *,
+        keep: dict[str, NDArray[np.float32]] | None = None,
+    ) -> tuple[list[Result], float]:
         """Recognise every utterance, in manifest order.
+
+        Args:
+            recognizer: the model.
+            decoder: `recognizer.decoder`, or another; None: greedy. Training leaves it at that, whatever `decode` in
+                the configuration says: dev is decoded after each epoch, and the epoch is to be chosen by the acoustic
+                model, not by how well it goes with a language model whose weights are tuned on the same utterances.
+            keep: is given the (T', V) log-probabilities of each utterance by its id.
 
         Returns:
             results: one for each utterance.
             loss: mean CTC loss in nats of the utterances whose labels fit in their frames; NaN when there is none.
 
         Raises:
-            AudioError: an utterance cannot be read or is shorter than one frame; the message names it.
+            AudioError: as `encode`.
+            DecodeError: an utterance cannot be decoded; the message names it.
         """
+        decoder = decoder or Decoder(DecodeConfig(), recognizer.vocabulary)
         texts: dict[str, str] = {}
         loss, counted = 0.0, 0
-        for batch in self.batches:
-            moved = batch.to(recognizer.device)
-            log_probs, lens = recognizer(moved.waves, moved.wave_lens)
+        for batch, log_probs, lens in self.encode(recognizer):
             if self.has_labels:
-                losses = ctc_losses(log_probs, lens, moved.labels, moved.label_lens)
+                losses = ctc_losses(log_probs, lens, batch.labels, batch.label_lens)
                 finite = losses[torch.isfinite(losses)]
                 loss, counted = loss + float(finite.sum()), counted + len(finite)
-            hypotheses = recognizer.decode(log_probs, lens)
-            texts.update(zip(batch.ids, (hypothesis.text for hypothesis in hypotheses), strict=True))
+            rows = log_probs.cpu().numpy()
+            found = decoder(rows, lens, names=batch.ids)
+            texts.update(zip(batch.ids, (hypotheses[0].text for hypotheses in found), strict=True))
+            if keep is not None:
+                keep.update(_cut(batch.ids, rows, lens))
         results = [
             Result(
                 id=utterance.id,
@@ -81,6 +113,27 @@ class Evaluation:
             for utterance in self.utterances
         ]
         return results, loss / counted if counted else float("nan")
+
+
+def emit(evaluation: Evaluation, recognizer: Recognizer) -> Emissions:
+    """The log-probabilities of every utterance, in manifest order; AudioError as `Evaluation.encode`."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for batch, log_probs, lens in evaluation.encode(recognizer):
+        found.update(_cut(batch.ids, log_probs.cpu().numpy(), lens))
+    return emissions_of(evaluation.utterances, found, recognizer)
+
+
+def emissions_of(
+    utterances: Sequence[Utterance], log_probs: Mapping[str, NDArray[np.float32]], recognizer: Recognizer
+) -> Emissions:
+    """What `Evaluation.run` kept, with the references, ready to be written."""
+    refs = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
+    return Emissions(recognizer.vocabulary, {name: log_probs[name] for name in refs}, refs)
+
+
+def _cut(ids: Sequence[str], rows: NDArray[np.float32], lens: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for name, row, length in zip(ids, rows, lens.tolist(), strict=True):
+        yield name, row[:length].copy()  # not a view, which would hold the padded batch
 
 
 def write_results(folder: Path, results: Sequence[Result]) -> str:

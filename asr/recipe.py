@@ -137,9 +137,9 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     from asr.wer import read_hypotheses, score
 
     hypotheses = out / HYPOTHESES_FILE
-    weights = model / checkpoint.WEIGHTS_FILE
+    made_from = [model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE]  # `asr tune` writes the latter
     utterances = read_manifest(manifest)
-    if hypotheses.is_file() and hypotheses.stat().st_mtime >= weights.stat().st_mtime:
+    if hypotheses.is_file() and hypotheses.stat().st_mtime >= max(path.stat().st_mtime for path in made_from):
         say(f"score: complete in {out}, skipped")
         results = read_hypotheses(hypotheses)
         if [result.id for result in results] != [utterance.id for utterance in utterances]:
@@ -149,7 +149,8 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
         settings = checkpoint.load_config(model)
         recognizer = checkpoint.load(model, pick_device(settings.train.device))
         workers = default_workers(recognizer.device)
-        results, _ = Evaluation(utterances, recognizer, batch_s=settings.train.batch_s, workers=workers).run(recognizer)
+        evaluation = Evaluation(utterances, recognizer, batch_s=settings.train.batch_s, workers=workers)
+        results, _ = evaluation.run(recognizer, recognizer.decoder)
         write_results(out, results)
     print(f"{manifest.stem}: {summary_line(score(results))}")
 

@@ -1,17 +1,20 @@
 """The recogniser as one object: waveforms in, log-probabilities and text out."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from asr.augment import FeatureAugment
 from asr.config import Config
-from asr.decode import Hypothesis, greedy
+from asr.decode import Hypothesis
+from asr.decoding import Decoder
+from asr.emissions import Vocabulary
 from asr.encoder import Encoder
 from asr.errors import ConfigError
 from asr.features import LogMel, Normalizer
-from asr.text import Tokenizer
+from asr.text import BLANK, Tokenizer
 
 
 class Recognizer(nn.Module):
@@ -63,17 +66,24 @@ class Recognizer(nn.Module):
 
     @torch.inference_mode()
     def transcribe_waves(self, waves: Tensor, wave_lens: Tensor) -> list[Hypothesis]:
-        """Greedy transcripts of a batch of waveforms; see `forward` for the arguments."""
+        """The best transcripts of a batch of waveforms; see `forward` for the arguments."""
         log_probs, lens = self(waves, wave_lens)
         return self.decode(log_probs, lens)
 
     def decode(self, log_probs: Tensor, lens: Tensor) -> list[Hypothesis]:
-        """Greedy transcripts of (B, T', V) log-probabilities."""
-        return greedy(log_probs.detach().cpu().numpy(), self.tokenizer.tokens, lengths=lens, space=self._space)
+        """The best transcripts of (B, T', V) log-probabilities, by the configured decoder."""
+        return [found[0] for found in self.decoder(log_probs.detach().cpu().numpy(), lens)]
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The decoder that `config.decode` asks for; it is made once, DecodeError when its files cannot be used."""
+        return Decoder(self.config.decode, self.vocabulary)
 
     @property
-    def _space(self) -> str:
-        return "\u2581" if self.config.text.unit == "bpe" else " "
+    def vocabulary(self) -> Vocabulary:
+        """What the columns of the log-probabilities mean."""
+        space = "\u2581" if self.config.text.unit == "bpe" else " "
+        return Vocabulary(tuple(self.tokenizer.tokens), BLANK, space, self.frame_s)
 
     @property
     def device(self) -> torch.device:

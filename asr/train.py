@@ -16,7 +16,7 @@ from torch import Tensor
 from asr import checkpoint
 from asr.augment import FeatureAugment
 from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers
-from asr.config import Config, TrainConfig, flatten
+from asr.config import Config, DecodeConfig, TrainConfig, flatten
 from asr.ctc import ctc_losses, mean_loss
 from asr.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
@@ -30,7 +30,13 @@ from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utteran
 from asr.wer import score
 
 UNUSABLE_FILE = "unusable.txt"
-_FREE_ON_RESUME = {"train.device", "train.workers", "train.threads", "train.checkpoint_minutes"}
+_FREE_ON_RESUME = {
+    "train.device",
+    "train.workers",
+    "train.threads",
+    "train.checkpoint_minutes",
+    *flatten(DecodeConfig(), "decode."),  # training decodes greedily
+}
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:

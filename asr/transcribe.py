@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from asr import audio
-from asr.errors import AsrError, AudioError
+from asr.decode import Hypothesis
+from asr.errors import AsrError, AudioError, DecodeError
 from asr.recognizer import Recognizer, pad_waves
 
 # Files are read, sorted by length and decoded in windows of this much audio, then come back in the order given.
@@ -21,13 +23,18 @@ class Transcript:
 
     Attributes:
         path: the file, as given.
-        text: recognised text, perhaps empty.
+        hypotheses: at least one, best first.
         duration: seconds of audio.
     """
 
     path: Path
-    text: str
+    hypotheses: list[Hypothesis]
     duration: float
+
+    @property
+    def text(self) -> str:
+        """Recognised text, perhaps empty."""
+        return self.hypotheses[0].text
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,15 @@ def _unreadable(error: OSError) -> None:
 
 
 def transcribe(
-    recognizer: Recognizer, paths: Sequence[Path], *, batch_s: float = 120.0
+    recognizer: Recognizer, paths: Sequence[Path], *, batch_s: float = 120.0, n_best: int = 1
 ) -> Iterator[Transcript | Failure]:
-    """Transcribe files greedily.
+    """Transcribe files with the recogniser's decoder.
 
     Args:
         recognizer: a loaded model, on the device to compute on.
         paths: audio files.
         batch_s: padded seconds of audio in a batch; one longer file is a batch of its own.
+        n_best: hypotheses for each file; greedy decoding has one.
 
     Yields:
         A Transcript or a Failure for each path, in the order given.
@@ -88,9 +96,9 @@ def transcribe(
             failures[len(window)] = error
         window.append(path)
         if sum(map(len, waves.values())) > WINDOW_S * rate_hz:
-            yield from _decode(recognizer, window, waves, failures, batch_s)
+            yield from _decode(recognizer, window, waves, failures, batch_s, n_best)
             window, waves, failures = [], {}, {}
-    yield from _decode(recognizer, window, waves, failures, batch_s)
+    yield from _decode(recognizer, window, waves, failures, batch_s, n_best)
 
 
 def _load(path: Path, recognizer: Recognizer) -> Tensor:
@@ -107,26 +115,33 @@ def _decode(
     waves: dict[int, Tensor],
     failures: dict[int, AsrError],
     batch_s: float,
+    n_best: int,
 ) -> Iterator[Transcript | Failure]:
     rate_hz = recognizer.config.audio.sample_rate_hz
-    texts: dict[int, str] = {}
+    done: dict[int, list[Hypothesis] | DecodeError] = {}
     batch: list[int] = []
     for place in sorted(waves, key=lambda place: -len(waves[place])):
         # Longest first, so the first of a batch sets its padded length.
         if batch and len(waves[batch[0]]) * (len(batch) + 1) > batch_s * rate_hz:
-            texts.update(_transcribe_batch(recognizer, waves, batch))
+            done.update(_transcribe_batch(recognizer, window, waves, batch, n_best))
             batch = []
         batch.append(place)
     if batch:
-        texts.update(_transcribe_batch(recognizer, waves, batch))
+        done.update(_transcribe_batch(recognizer, window, waves, batch, n_best))
     for place, path in enumerate(window):
-        if place in failures:
-            yield Failure(path, failures[place])
+        found = failures[place] if place in failures else done[place]
+        if isinstance(found, AsrError):
+            yield Failure(path, found)
         else:
-            yield Transcript(path, texts[place], len(waves[place]) / rate_hz)
+            yield Transcript(path, found, len(waves[place]) / rate_hz)
 
 
-def _transcribe_batch(recognizer: Recognizer, waves: dict[int, Tensor], batch: Sequence[int]) -> dict[int, str]:
+@torch.inference_mode()
+def _transcribe_batch(
+    recognizer: Recognizer, window: Sequence[Path], waves: dict[int, Tensor], batch: Sequence[int], n_best: int
+) -> dict[int, list[Hypothesis] | DecodeError]:
     padded, lens = pad_waves([waves[place] for place in batch])
-    hypotheses = recognizer.transcribe_waves(padded.to(recognizer.device), lens)
-    return {place: hypothesis.text for place, hypothesis in zip(batch, hypotheses, strict=True)}
+    log_probs, frames = recognizer(padded.to(recognizer.device), lens)
+    names = [str(window[place]) for place in batch]
+    found = recognizer.decoder.attempt(log_probs.cpu().numpy(), frames, names=names, n_best=n_best)
+    return dict(zip(batch, found, strict=True))

@@ -139,6 +139,7 @@ def test_every_part_of_the_formula(parts: str, space_and_labels: tuple[str, list
             float(rng.choice([-1.0, 0, 2])),
             float(rng.choice([0, -3])),
         )
+        per_character = float(rng.choice([0, -0.7]))
         kind = parts.split()[0]
         lm = None
         if kind in ("word", "token"):
@@ -153,7 +154,7 @@ def test_every_part_of_the_formula(parts: str, space_and_labels: tuple[str, list
             kind: str = kind,
             lexicon: list[str] | None = lexicon,
             hotwords: dict[str, float] | None = hotwords,
-            weights: tuple[float, float, float] = (alpha, beta, offset),
+            weights: tuple[float, float, float, float] = (alpha, beta, offset, per_character),
         ) -> float:
             words = words_of(labels, space, tokens)
             if lexicon is not None and not set(words) <= set(lexicon):
@@ -161,8 +162,10 @@ def test_every_part_of_the_formula(parts: str, space_and_labels: tuple[str, list
             total = sum(weight * occurrences(phrase, words) for phrase, weight in (hotwords or {}).items())
             if lm is not None:
                 units = words if kind == "word" else [labels[token].replace(" ", "|") for token in tokens]
-                unknown = sum(lm.word_id(unit) == 0 for unit in units)
-                total += weights[0] * (math.log(10) * lm.score(units) + weights[2] * unknown) + weights[1] * len(units)
+                unknown = [unit for unit in units if lm.word_id(unit) == 0]
+                letters = 0 if kind == "token" else sum(len(word) for word in unknown if lexicon is None)
+                offsets = weights[2] * len(unknown) + weights[3] * letters
+                total += weights[0] * (math.log(10) * lm.score(units) + offsets) + weights[1] * len(units)
             return total
 
         decoder = BeamDecoder(
@@ -175,6 +178,7 @@ def test_every_part_of_the_formula(parts: str, space_and_labels: tuple[str, list
             alpha=alpha,
             beta=beta,
             unknown_offset=offset,
+            unknown_per_character=per_character,
             **EVERYTHING,
         )
         [found] = decoder([log_probs])
@@ -213,9 +217,9 @@ def test_unknown_words_are_scored_and_never_lost(tmp_path: Path) -> None:
     path = [3, 0, 3, 1, 2, 3]  # "bb ab"
     probs = np.full((6, 4), 1e-4)
     probs[np.arange(6), path] = 1 - 3e-4
-    [[found]] = BeamDecoder(LABELS, lm=lm, alpha=0.5, unknown_offset=-5.0)([np.log(probs)])
+    [[found]] = BeamDecoder(LABELS, lm=lm, alpha=0.5, unknown_offset=-5.0, unknown_per_character=-0.25)([np.log(probs)])
     assert found.text == "bb ab"
-    assert found.lm_score == pytest.approx(0.5 * (math.log(10) * lm.score(["bb", "ab"]) - 5.0) + 1.5 * 2)
+    assert found.lm_score == pytest.approx(0.5 * (math.log(10) * lm.score(["bb", "ab"]) - 5.0 - 0.25 * 2) + 1.5 * 2)
 
 
 def test_a_forced_prefix() -> None:
@@ -367,7 +371,7 @@ def test_wrong_settings_are_named(options: dict[str, Any], message: str) -> None
 
 def test_a_language_model_of_another_unit_is_refused(tmp_path: Path) -> None:
     upper = NGram.load(write_random_arpa(np.random.default_rng(0), tmp_path / "upper.arpa", ["AB", "BA"], 2))
-    with pytest.raises(DecodeError, match=r"none of its 5 words \('BA'\) can be spelled with the labels"):
+    with pytest.raises(DecodeError, match=r"none of its 2 words \('BA'\) can be spelled with the labels"):
         BeamDecoder(LABELS, lm=upper)
     with pytest.raises(DecodeError, match="lm_unit=token, but it knows 0 of 2 labels, and no separator"):
         BeamDecoder(LABELS, lm=upper, lm_unit="token")

@@ -22,7 +22,7 @@ from asr.wer import read_hypotheses
 from tiny_run import RATE_HZ, save_run
 
 Capture = pytest.CaptureFixture[str]
-COMMANDS = ("prepare", "train", "evaluate", "transcribe", "compare", "config")
+COMMANDS = ("prepare", "train", "evaluate", "transcribe", "compare", "lm", "tune", "decode", "config")
 ASR = (sys.executable, "-m", "asr")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,9 +72,15 @@ def test_help_lists_the_commands(capsys: Capture) -> None:
     [
         ("prepare", ["corpus", "--source", "--out", "--dev-share", "0.1", "key=value"]),
         ("train", ["conf", "key=value", "--out", "--resume RUN"]),
-        ("evaluate", ["manifest", "--model RUN", "--out", "--device", "--batch-s"]),
-        ("transcribe", ["audio", "--model RUN", "--format {txt,json}", "--device"]),
+        ("evaluate", ["manifest", "--model RUN", "--out", "--device", "--batch-s", "--emissions", "--lm", "--lexicon"]),
+        (
+            "transcribe",
+            ["audio", "--model RUN", "--format {txt,json}", "--device", "--n-best", "--alpha", "--hotwords"],
+        ),
         ("compare", ["hypotheses.jsonl"]),
+        ("lm", ["train", "perplexity", "info", "compile"]),
+        ("tune", ["RUN", "--manifest", "--emissions", "--alpha LOW HIGH", "--beta LOW HIGH", "--lm"]),
+        ("decode", ["EMISSIONS.npz", "--labels", "--blank", "--space", "--frame-s", "--n-best", "--lm", "--beam-size"]),
         ("config", ["conf", "key=value"]),
     ],
 )
@@ -178,11 +184,20 @@ def test_transcribe_txt_and_json(capsys: Capture, run: Path, tmp_path: Path) -> 
 
     out, err = succeed(capsys, "transcribe", tmp_path, "--model", run, "--format", "json", "--batch-s", "1")
     assert err == ""
-    assert [json.loads(line) for line in out.splitlines()] == [
-        {"audio_filepath": str(second), "duration": 1.5, "text": pairs[1][1]},
-        {"audio_filepath": str(first), "duration": 0.75, "text": pairs[0][1]},
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [(record["audio_filepath"], record["duration"], record["text"]) for record in records] == [
+        (str(second), 1.5, pairs[1][1]),
+        (str(first), 0.75, pairs[0][1]),
     ]
     assert "b ü 音.wav" in out  # readable, not escaped
+    for record in records:
+        assert [word["text"] for word in record["words"]] == record["text"].split()
+        times = [time_s for word in record["words"] for time_s in (word["start_s"], word["end_s"])]
+        assert times == sorted(times)
+        assert times[-1] <= record["duration"] + 0.1
+        assert all(0 <= word["confidence"] <= 1 for word in (record, *record["words"]))
+        assert record["score"] < 0
+        assert "n_best" not in record
 
 
 def test_transcribe_a_name_that_is_not_text(capsys: Capture, run: Path, tmp_path: Path) -> None:
@@ -195,6 +210,72 @@ def test_transcribe_a_name_that_is_not_text(capsys: Capture, run: Path, tmp_path
     assert succeed(capsys, "transcribe", path, "--model", run)[0].startswith(f"{tmp_path}/caf\\udce9.wav\t")
     out, _ = succeed(capsys, "transcribe", path, "--model", run, "--format", "json")
     assert json.loads(out)["audio_filepath"] == str(path)
+
+
+ARPA = """\\data\\
+ngram 1=5
+
+\\1-grams:
+-1\t<unk>
+-99\t<s>
+-0.5\t</s>
+-0.3\tab
+-0.9\tcab
+
+\\end\\
+"""
+
+
+def test_a_flag_of_the_beam_takes_the_beam(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    audio, lm = write_audio(tmp_path / "a.wav"), tmp_path / "lm.arpa"
+    lm.write_text(ARPA)
+    out, err = succeed(capsys, "transcribe", audio, "--model", run, "--lm", lm, "--alpha", "1", "--beta", "0")
+    assert err == f"decoder: beam of 100, language model {lm} (alpha 1, beta 0)\n"
+    (tmp_path / "words.txt").write_text("ab\ncab\n")
+    out, err = succeed(capsys, "transcribe", audio, "--model", run, "--lexicon", tmp_path / "words.txt")
+    assert set(out.rstrip("\n").split("\t")[1].split()) <= {"ab", "cab"}
+    command = ("transcribe", audio, "--model", run, "--n-best", "3", "--format", "json")
+    out, err = succeed(capsys, *command)
+    assert err == "decoder: beam of 100\n"
+    record = json.loads(out)
+    scores = [item["score"] for item in record["n_best"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert record["n_best"][0]["text"] == record["text"]
+
+
+def test_a_run_folder_that_names_its_decoder(capsys: Capture, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", "decode.decoder=beam", "decode.lm=lm.arpa", "decode.alpha=0.7")
+    (run / "lm.arpa").write_text(ARPA)
+    audio = write_audio(tmp_path / "a.wav")
+    _, err = succeed(capsys, "transcribe", audio, "--model", run, "--beta", "2")
+    assert err == f"decoder: beam of 100, language model {run / 'lm.arpa'} (alpha 0.7, beta 2)\n"
+    assert succeed(capsys, "transcribe", audio, "--model", run, "--decoder", "greedy")[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--alpha", "1"], "--alpha does nothing without a language model: give --lm FILE"),
+        (["--decoder", "greedy", "--beam-size", "3"], "--beam-size needs --decoder beam, found --decoder greedy"),
+        (
+            ["--decoder", "greedy", "--n-best", "3", "--format", "json"],
+            "--n-best needs --decoder beam, found --decoder",
+        ),
+        (["--n-best", "2"], "--n-best above 1 needs --format json"),
+        (["--n-best", "0"], "--n-best must be at least 1, found 0"),
+        (["--beam-size", "0"], "decode.beam_size must be in 1..100000, found 0"),
+        (["--lm", "none.arpa"], "none.arpa: cannot be read: No such file or directory"),
+        (["--lexicon", "none.txt"], "none.txt: cannot be read: No such file or directory"),
+    ],
+)
+def test_decoder_flags_that_cannot_be(capsys: Capture, run: Path, flags: list[str], message: str) -> None:
+    assert main(["transcribe", "a.wav", "--model", str(run), *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------
@@ -214,6 +295,18 @@ def test_evaluate(capsys: Capture, run: Path, tmp_path: Path) -> None:
     assert [result.reference for result in results] == ["abc abc", "a b c", "xyz"]
     assert {result.hypothesis for result in results} == {recognised}  # the same audio
     assert [result.speaker for result in results] == ["s0", "s1", "s2"]
+
+
+def test_evaluate_keeps_log_probabilities(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    manifest, kept = write_manifest(tmp_path / "m.jsonl", "Abc, abc!", "a b c"), tmp_path / "kept" / "m.npz"
+    command = ("evaluate", manifest, "--model", run, "--out", tmp_path / "out", "--emissions")
+    out, _ = succeed(capsys, *command, kept)
+    printed, err = succeed(capsys, "decode", kept)
+    results = read_hypotheses(tmp_path / "out" / "hypotheses.jsonl")
+    assert printed == "".join(f"{result.id}\t{result.hypothesis}\n" for result in results)
+    assert err.split(" 95%")[0] == out.split(" 95%")[0]  # speakers are not kept, so that intervals differ
+    assert main([str(argument) for argument in (*command, tmp_path / "m.bin")]) == 2
+    assert capsys.readouterr().err.endswith("m.bin: the name of a file of log-probabilities must end in .npz\n")
 
 
 def test_evaluate_writes_into_the_run_folder_by_default(capsys: Capture, tmp_path: Path) -> None:
@@ -290,6 +383,12 @@ def test_resume_with_something_else(capsys: Capture, run: Path, more: list[str],
     assert err.startswith("error: ")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_decoding_may_change_on_resume(capsys: Capture, run: Path) -> None:
+    """The run has no data: what is refused is that, and no longer the decoder."""
+    assert main(["train", "--resume", str(run), "decode.decoder=beam", "decode.alpha=3"]) == 2
+    assert capsys.readouterr().err.startswith("error: data.train is not set")
 
 
 def test_resume_of_no_run(capsys: Capture, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.config import Config, flatten, load, to_yaml, with_absolute_paths
+from asr.config import Config, DecodeConfig, flatten, load, resolve_decode, to_yaml, with_absolute_paths
 from asr.errors import ConfigError
 from conftest import ROOT
 
@@ -66,6 +66,8 @@ def test_words_for_true_and_false(tmp_path: Path, word: str, value: bool) -> Non
         ("layers", "encoder.layers"),  # no room
         ("train.lerning_rate", "train.learning_rate"),
         ("Train.epochs", "train"),
+        ("decode.beam_sise", "decode.beam_size"),
+        ("alpha", "decode.alpha"),
     ],
 )
 def test_unknown_keys_are_refused_with_the_right_one(tmp_path: Path, key: str, suggestion: str) -> None:
@@ -105,6 +107,9 @@ def test_an_unknown_key_that_is_like_no_other() -> None:
         ("augment.speeds=null", "augment.speeds: "),
         ("augment.speeds=[fast]", "fast"),
         ("augment.noise_snr_db=[1, 2, 3]", "length 3 does not match .* length 2"),
+        ("decode.decoder=beem", "decode.decoder: Invalid value 'beem', expected one of .*'greedy', 'beam'"),
+        ("decode.lm_unit=char", "decode.lm_unit: Invalid value 'char', expected one of .*'auto', 'word', 'token'"),
+        ("decode.beam_size=1.5", "decode.beam_size: Value '1.5' of type 'float'"),
         ("encoder=5", "int"),
         ("encoder=null", "encoder: "),
         ("train", "is not of the form key=value"),
@@ -157,6 +162,15 @@ def test_references_to_nowhere() -> None:
         "train.max_bad_steps=0",
         "train.workers=-2",
         "train.dev_every=0",
+        "decode.alpha=-0.1",
+        "decode.alpha=.inf",
+        "decode.beta=.nan",
+        "decode.unknown_offset=.inf",
+        "decode.beam_size=0",
+        "decode.beam_size=100001",
+        "decode.token_threshold=0",
+        "decode.beam_threshold=0",
+        "decode.beam_threshold=.nan",
     ],
 )
 def test_ranges(override: str) -> None:
@@ -266,10 +280,25 @@ def test_overrides_keep_every_digit(value: float) -> None:
 
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = with_absolute_paths(load(None, ["data.train=here/train.jsonl", "augment.noise_dir=/noise"]))
+    overrides = ["data.train=here/train.jsonl", "augment.noise_dir=/noise", "decode.lm=../lm.arpa"]
+    found = with_absolute_paths(load(None, overrides))
     assert found.data.train == str(tmp_path / "here" / "train.jsonl")
     assert found.data.dev == ""  # not set stays not set
     assert found.augment.noise_dir == "/noise"
+    assert found.decode.lm == f"{tmp_path}/../lm.arpa"
+    assert (found.decode.lexicon, found.decode.hotwords) == ("", "")
+
+
+def test_decoder_files_are_looked_for_from_a_folder(tmp_path: Path) -> None:
+    decode = DecodeConfig(decoder="beam", lm="lm.bin", hotwords="/h.txt")
+    found = resolve_decode(decode, tmp_path)
+    assert found == dataclasses.replace(decode, lm=str(tmp_path / "lm.bin"))
+
+
+def test_a_file_from_before_the_decoder_had_a_section(tmp_path: Path) -> None:
+    lines = to_yaml(Config()).split("decode:\n")[0]
+    assert "decode" not in lines
+    assert load(written(tmp_path, lines)) == Config()
 
 
 def test_masks_need_normalised_features() -> None:

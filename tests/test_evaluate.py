@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from asr.audio import load_utterance
+from asr.config import DecodeConfig
 from asr.ctc import ctc_losses
+from asr.decoding import Decoder
 from asr.errors import AudioError
-from asr.evaluate import HYPOTHESES_FILE, REPORT_FILE, Evaluation, write_results
+from asr.evaluate import HYPOTHESES_FILE, REPORT_FILE, Evaluation, emissions_of, emit, write_results
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.text import build_tokenizer
@@ -78,6 +81,35 @@ def test_without_labels_there_is_no_loss_and_any_reference_will_do(
     results, loss = Evaluation(strange, recognizer, batch_s=3).run(recognizer)
     assert math.isnan(loss)
     assert results[0].reference == "ünknown 42"
+
+
+def test_greedy_unless_a_decoder_is_given(utterances: list[Utterance], recognizer: Recognizer, tmp_path: Path) -> None:
+    """Training gives none, so that its dev evaluations stay greedy whatever the configuration says."""
+    (tmp_path / "words.txt").write_text("dad\n")
+    decode = DecodeConfig(decoder="beam", lexicon=str(tmp_path / "words.txt"))
+    beam = Recognizer(replace(recognizer.config, decode=decode), recognizer.tokenizer).eval()
+    beam.load_state_dict(recognizer.state_dict())
+    evaluation = Evaluation(utterances, beam, batch_s=3)
+    assert evaluation.run(beam)[0] == evaluation.run(recognizer)[0]
+    found, _ = evaluation.run(beam, beam.decoder)
+    assert {word for result in found for word in result.hypothesis.split()} == {"dad"}
+
+
+def test_log_probabilities_are_kept(utterances: list[Utterance], recognizer: Recognizer) -> None:
+    evaluation = Evaluation(utterances, recognizer, batch_s=3)
+    kept: dict[str, np.ndarray] = {}
+    results, _ = evaluation.run(recognizer, keep=kept)
+    emissions = emissions_of(utterances, kept, recognizer)
+    again = emit(evaluation, recognizer)
+    assert list(emissions.log_probs) == list(again.log_probs) == [utterance.id for utterance in utterances]
+    assert emissions.refs == again.refs == {result.id: result.reference for result in results}
+    assert emissions.vocabulary.frame_s == recognizer.frame_s
+    decoder = Decoder(DecodeConfig(), emissions.vocabulary)
+    for result in results:
+        rows = emissions.log_probs[result.id]
+        assert rows.base is None  # not a view of the padded batch
+        np.testing.assert_array_equal(rows, again.log_probs[result.id])
+        assert decoder([rows])[0][0].text == result.hypothesis
 
 
 def test_evaluation_is_repeatable_and_follows_the_weights(utterances: list[Utterance], recognizer: Recognizer) -> None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from asr import audio, checkpoint
-from asr.errors import AudioError
+from asr.errors import AudioError, DecodeError
 from asr.recognizer import Recognizer, pad_waves
 from asr.transcribe import Failure, Transcript, find_audio, transcribe
 from tiny_run import FRAME_SAMPLES, RATE_HZ, save_run
@@ -84,13 +84,13 @@ def test_batches_keep_to_their_budget(
     recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[tuple[int, float]] = []
-    whole = recognizer.transcribe_waves
+    whole = recognizer.forward
 
     def note(waves, lens):  # type: ignore[no-untyped-def]
         sizes.append((len(waves), waves.numel() / RATE_HZ))
         return whole(waves, lens)
 
-    monkeypatch.setattr(recognizer, "transcribe_waves", note)
+    monkeypatch.setattr(recognizer, "forward", note)
     assert len(texts(recognizer, files, batch_s=3.5)) == 7
     assert sum(size for size, _ in sizes) == 7
     assert all(padded_s <= 3.5 for _, padded_s in sizes)
@@ -135,6 +135,26 @@ def test_shorter_than_a_frame(recognizer: Recognizer, tmp_path: Path, samples: i
     if isinstance(result, Failure):
         wanted = f"{path}: {samples} samples of audio are shorter than one frame of {FRAME_SAMPLES}"
         assert str(result.error) == wanted
+
+
+def test_what_cannot_be_decoded_is_a_failure_of_its_file_alone(
+    recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = recognizer.decoder._decode
+
+    def refuse(log_probs, lens, n_best):  # type: ignore[no-untyped-def]
+        if max(lens.tolist()) > 30:
+            place = int(lens.argmax())
+            raise DecodeError(f"utterance {place}: no hypothesis may end")
+        return decode(log_probs, lens, n_best)
+
+    monkeypatch.setattr(recognizer.decoder, "_decode", refuse)
+    results = list(transcribe(recognizer, files))
+    failed = {result.path: str(result.error) for result in results if isinstance(result, Failure)}
+    assert failed == {path: f"utterance {path}: no hypothesis may end" for path in (files[1], files[6])}  # 2 s, 1.6 s
+    monkeypatch.undo()
+    wanted = texts(recognizer, files)
+    assert [result.text for result in results if isinstance(result, Transcript)] == [*wanted[:1], *wanted[2:6]]
 
 
 # --- finding files ----------------------------------------------------------------------------------------------------

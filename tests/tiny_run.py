@@ -63,5 +63,5 @@ def read_once() -> Iterator[None]:
     """Inside, commands that load the same run folder share one reading of it."""
     with pytest.MonkeyPatch.context() as patch:
         load = lru_cache(checkpoint.load)
-        patch.setattr(checkpoint, "load", lambda folder, device, audio: load(folder, device))
+        patch.setattr(checkpoint, "load", lambda folder, device, audio, decode: load(folder, device))
         yield

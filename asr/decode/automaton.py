@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.hashing import find
-from asr.decode.jit import inner, kernel
+from asr.decode.jit import inlined, kernel
 
 
 class NGramArrays(NamedTuple):
@@ -32,7 +32,7 @@ class NGramArrays(NamedTuple):
     values: NDArray[np.int32]
 
 
-@inner
+@inlined
 def match(model, state, word):  # type: ignore[no-untyped-def]
     """The log10 probability of `word` in `state` with backoff, and the entry that it came from.
 

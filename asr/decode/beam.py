@@ -44,7 +44,8 @@ class BeamDecoder:
             of labels. Words of one spelling are told apart by the language model.
         hotwords: phrase -> natural-log weight, given for each occurrence as whole words.
         alpha, beta: weights of the formula.
-        unknown_offset: added to ln P_LM of each unknown word, whose estimate by the model means little.
+        unknown_offset, unknown_per_character: added to ln P_LM of each unknown word, once and for each character: what
+            an n-gram model says of `<unk>` means little, and a long unknown word is several that were run together.
         beam_size: prefixes kept.
         token_threshold: natural log; labels less likely than this in a frame begin nothing there.
         beam_threshold: natural log, below zero; prefixes this much worse than the best are given up.
@@ -69,10 +70,11 @@ class BeamDecoder:
         hotwords: Mapping[str, float] | None = None,
         alpha: float = 0.5,
         beta: float = 1.5,
-        unknown_offset: float = -15.0,
+        unknown_offset: float = -5.0,
+        unknown_per_character: float = -1.0,
         beam_size: int = 100,
         token_threshold: float = -7.0,
-        beam_threshold: float = -12.0,
+        beam_threshold: float = -10.0,
         n_best: int = 1,
         frame_s: float = 1.0,
         threads: int | None = None,
@@ -86,6 +88,7 @@ class BeamDecoder:
             ("alpha", alpha, "finite and at least 0", 0 <= alpha < math.inf),
             ("beta", beta, "finite", math.isfinite(beta)),
             ("unknown_offset", unknown_offset, "finite", math.isfinite(unknown_offset)),
+            ("unknown_per_character", unknown_per_character, "in -20..0", -20 <= unknown_per_character <= 0),
             ("frame_s", frame_s, "positive", 0 < frame_s < math.inf),
             ("threads", threads, "at least 1", threads is None or threads >= 1),
         ):
@@ -112,6 +115,7 @@ class BeamDecoder:
             alpha=alpha,
             beta=beta,
             unknown_offset=unknown_offset,
+            unknown_per_character=unknown_per_character,
         )
         self.reading = replace(reading, lexicon=tuple(self.composition.words))
 

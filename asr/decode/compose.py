@@ -28,6 +28,7 @@ _NO_MODEL = NGramArrays(
     np.zeros(8, np.int32),
 )
 
+_NO_WORDS = {"<s>", "</s>", "<unk>", "<UNK>"}
 # How language models of characters write the separator, which cannot stand in an ARPA file.
 _SEPARATORS = ("|", "<space>", "\u2581")
 
@@ -60,6 +61,7 @@ def compose(
     alpha: float,
     beta: float,
     unknown_offset: float,
+    unknown_per_character: float,
 ) -> Composition:
     """Build the Scorer; see `BeamDecoder` for the arguments and errors."""
     kind = NO_LM
@@ -67,9 +69,12 @@ def compose(
         kind = _kind_of(lm, labels, reading, blank, lm_unit)
     tracks_words = kind == WORD_LM or lexicon is not None or bool(hotwords)
     words, trie, symbols_of = _words(labels, reading, lm if kind == WORD_LM else None, lexicon)
-    weights = np.array([alpha * LN_10, beta, alpha * unknown_offset]) if lm is not None else np.zeros(3)
+    weights = np.array([0.0, 0.0, 0.0, 1.0, 1.0])
+    if lm is not None:
+        weights[:3] = alpha * LN_10, beta, alpha * unknown_offset
     if kind == WORD_LM:
         assert lm is not None
+        weights[4] = math.exp(alpha * unknown_per_character)
         word_lm = np.array([lm.word_id(word) for word in words], np.int32)
         unigrams = lm.arrays.prob[word_lm].astype(np.float64)
         scores = weights[0] * unigrams + weights[1] + np.where(word_lm == 0, weights[2], 0.0)
@@ -77,7 +82,9 @@ def compose(
     else:
         word_lm = np.zeros(len(words), np.int32)
         scores, unknown = np.zeros(len(words)), 0.0
-    ahead, enter, leave = _look_ahead(trie, scores, unknown)
+    depth = _depths(trie)
+    ahead, enter, leave = _look_ahead(trie, scores, unknown + (depth + 1) * math.log(weights[4]), unknown)
+    weights[3] = max(leave[0], enter[1:][trie.parent[1:] == 0].max(initial=0.0))
     hot = build_hotwords(hotwords or {})
     spell_start, spell = _flat(symbols_of)
     hot_start, hot_spell = _flat([[hot.alphabet.get(c, OTHER) for c in text] for text in reading.texts])
@@ -93,6 +100,7 @@ def compose(
         ahead=ahead,
         enter=enter,
         leave=leave,
+        depth=depth,
         word_start=trie.word_start,
         words=trie.words,
         word_lm=word_lm,
@@ -137,7 +145,8 @@ def _words(
             for character in text:
                 alphabet.setdefault(character, len(alphabet))
         symbols_of = [[alphabet[character] for character in text] for text in reading.texts]
-        wanted = list(dict.fromkeys(lexicon)) if lexicon is not None else lm.words if lm is not None else []
+        known = [word for word in lm.words if word not in _NO_WORDS] if lm is not None else []
+        wanted = list(dict.fromkeys(lexicon)) if lexicon is not None else known
         found = spell_by_characters(wanted, alphabet)
         _require_spelled(found, wanted, alphabet, by_user=lexicon is not None)
     return found.words, build_trie(found.symbols, found.starts, found.owners), symbols_of
@@ -157,7 +166,7 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
 
 
 def _look_ahead(
-    trie: Trie, scores: NDArray[np.float64], unknown: float
+    trie: Trie, scores: NDArray[np.float64], leaving: NDArray[np.float64], unknown: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """What nodes are given ahead (the last element: words outside the trie), and factors for entering and leaving."""
     nodes = len(trie.parent)
@@ -165,8 +174,18 @@ def _look_ahead(
     look_ahead(trie.parent, trie.node_of, scores[_owner_of_spelling(trie)], ahead)
     ahead[0] = 0.0  # nothing is given ahead to a word that has not begun
     enter = np.exp(ahead - ahead[trie.parent])
-    leave = np.exp(unknown - ahead)
-    return np.append(ahead, unknown), enter, leave[:nodes]
+    leave = np.exp(leaving - ahead)
+    return np.append(ahead, unknown), enter, np.append(leave, 1.0)
+
+
+def _depths(trie: Trie) -> NDArray[np.int32]:
+    """(nodes,) symbols from the root."""
+    depth = np.zeros(len(trie.parent), np.int32)
+    above = np.arange(len(depth), dtype=np.int32)
+    while above.any():  # once for each level
+        depth += above > 0
+        above = trie.parent[above]
+    return depth
 
 
 def _owner_of_spelling(trie: Trie) -> NDArray[np.int32]:

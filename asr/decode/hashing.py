@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.jit import inner
+from asr.decode.jit import inlined, inner
 
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -14,7 +14,7 @@ def table_for(entries: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     return np.full(size, _EMPTY, np.uint64), np.full(size, -1, np.int32)
 
 
-@inner
+@inlined
 def _place(keys, a, b):  # type: ignore[no-untyped-def]
     """Where the pair stands, or the empty place where it would."""
     key = (np.uint64(a) << np.uint64(32)) | np.uint64(b)
@@ -26,7 +26,7 @@ def _place(keys, a, b):  # type: ignore[no-untyped-def]
     return place, key
 
 
-@inner
+@inlined
 def find(keys, values, a, b):  # type: ignore[no-untyped-def]
     """The value of (a, b), or -1."""
     place, _ = _place(keys, a, b)

@@ -88,10 +88,10 @@ def _with_failures(
         complete[state] += complete[failure[state]]
         best[state] = max(best[state], best[failure[state]], key=abs)
         for symbol in range(symbols):
-            child = children[state].get(symbol)
-            if child is None:
+            if symbol not in children[state]:
                 follow[state, symbol] = follow[failure[state], symbol]
             else:
+                child = children[state][symbol]
                 follow[state, symbol] = child
                 failure[child] = int(follow[failure[state], symbol])
                 queue.append(child)

@@ -6,6 +6,7 @@ and kernels make none.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,21 +15,28 @@ from typing import Any
 from numba import njit
 
 _MARK = "asr-kernels"
+_OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls."""
-    compiled = njit(cache=True, nogil=True, _nrt=False)(function)
+    compiled: Any = njit(**_OPTIONS, cache=True)(function)
     _forget_other_versions(Path(compiled.stats.cache_path))
     return compiled
 
 
-def inner(function: Callable[..., Any]) -> Any:
+def inner(function: Callable[..., Any], *, inline: bool = False) -> Any:
     """Compile a function that kernels alone call: without the entry from Python, which takes long to compile.
 
     Called from Python it would crash the interpreter.
     """
-    return njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    options = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": inline}
+    return njit(**options)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """The same, made part of its caller: a call passes every array of a named tuple by value, a kilobyte and more."""
+    return inner(function, inline=True)
 
 
 @cache
@@ -45,6 +53,7 @@ def _forget_other_versions(folder: Path) -> None:
     mark = folder / f"{_MARK}-{digest.hexdigest()}"
     if mark.exists():
         return
+    logging.getLogger("asr.decode").warning("compiling for this machine, once: about ten seconds")
     for stale in [*folder.glob("*.nbi"), *folder.glob(f"{_MARK}-*")]:
         stale.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asr.decode.automaton import NGramArrays, advance
 from asr.decode.hashing import find
-from asr.decode.jit import inner
+from asr.decode.jit import inlined, inner
 from asr.decode.layout import END_FACTOR, END_LM, END_WORD, HOT, LM, TRIE
 
 NO_LM, WORD_LM, TOKEN_LM = 0, 1, 2
@@ -26,14 +26,17 @@ class Scorer(NamedTuple):
 
     Attributes:
         flags: (4,) int64: kind of language model; words are tracked; only words of the trie are allowed; hotwords.
-        weights: (3,) float64: alpha * ln 10, beta, alpha times the offset of unknown words; natural log.
+        weights: (5,) float64: alpha * ln 10, beta, alpha times the offset of unknown words, all natural log; the
+            largest factor that the first label of a word may bring; the factor of each character of an unknown word.
         boundary: (V,) uint8, 1 where the label ends the word before it.
         has_text: (V,) uint8, 1 where the label is more than a separator.
         spell_start, spell: the trie symbols of label v are spell[spell_start[v] : spell_start[v + 1]].
         trie_keys, trie_values: hash table (node, symbol) -> node.
         ahead: (nodes,) float64, natural-log score given ahead to a word that has come to this node; the last element is
             for words that have left the trie.
-        enter, leave: (nodes,) float64, factors for coming to a node from its parent, and for leaving the trie there.
+        enter: (nodes,) float64, factor for coming to a node from its parent.
+        leave: (nodes + 1,) float64, factor for leaving the trie there; the last element is for words that have left.
+        depth: (nodes,) int32, symbols from the root.
         word_start, words: the words spelled by node n are words[word_start[n] : word_start[n + 1]].
         word_lm: (words,) int32, each word's id in the language model.
         token_lm: (V,) int32, each label's id in a token language model.
@@ -57,6 +60,7 @@ class Scorer(NamedTuple):
     ahead: NDArray[np.float64]
     enter: NDArray[np.float64]
     leave: NDArray[np.float64]
+    depth: NDArray[np.int32]
     word_start: NDArray[np.int32]
     words: NDArray[np.int32]
     word_lm: NDArray[np.int32]
@@ -70,7 +74,7 @@ class Scorer(NamedTuple):
     eos: int
 
 
-@inner
+@inlined
 def complete_word(scorer, integers, floats, node):  # type: ignore[no-untyped-def]
     """Fill END_FACTOR, END_LM and END_WORD of a prefix that stands inside a word; the factor is 0 where it may not end.
 
@@ -99,12 +103,14 @@ def complete_word(scorer, integers, floats, node):  # type: ignore[no-untyped-de
     elif scorer.flags[2] == 0:
         log10_prob, next_state = advance(scorer.ngram, state, 0)
         best = scorer.weights[0] * log10_prob + scorer.weights[1] + scorer.weights[2]
+        if trie > ROOT:
+            best += scorer.depth[trie] * math.log(scorer.weights[4])
     floats[node, END_FACTOR] = math.exp(best - scorer.ahead[trie])  # UNKNOWN is -1: the last element
     integers[node, END_LM] = next_state
     integers[node, END_WORD] = word
 
 
-@inner
+@inlined
 def extend(scorer, integers, floats, node, label):  # type: ignore[no-untyped-def]
     """The factor that `label` brings to a prefix (0: not allowed), and trie node, LM and hotword state after it."""
     trie = integers[node, TRIE]
@@ -129,7 +135,8 @@ def extend(scorer, integers, floats, node, label):  # type: ignore[no-untyped-de
         trie = ROOT
     for place in range(scorer.spell_start[label], scorer.spell_start[label + 1]):
         if trie == UNKNOWN:
-            break
+            factor *= scorer.weights[4]
+            continue
         after = find(scorer.trie_keys, scorer.trie_values, trie, scorer.spell[place])
         if after < 0:
             if scorer.flags[2] == 1:

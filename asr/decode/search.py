@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from asr.decode.jit import inner, kernel
+from asr.decode.jit import inlined, inner, kernel
 from asr.decode.layout import (
     ABOVE,
     BEST_BLANK,
@@ -49,7 +49,7 @@ from asr.decode.layout import (
     TRACES,
     TRIE,
 )
-from asr.decode.scoring import extend
+from asr.decode.scoring import ROOT, TOKEN_LM, extend
 from asr.decode.selection import nth_mass, shrink
 from asr.decode.tree import tidy
 
@@ -156,7 +156,7 @@ def _stay(sums, facts, after, facts_after, slots, merged, order, tried, entries,
     return largest, smallest
 
 
-@inner
+@inlined
 def _extend_plain(beam, sums, facts, after, tried, entries, row, cut, beam_size, largest):  # type: ignore[no-untyped-def]
     """Gather new prefixes heavier than `cut` where acoustics alone count; returns their number and the largest mass."""
     merged, found, found_facts, candidates = beam.merged, beam.found, beam.found_facts, beam.candidates
@@ -179,13 +179,14 @@ def _extend_plain(beam, sums, facts, after, tried, entries, row, cut, beam_size,
     return count, largest
 
 
-@inner
+@inlined
 def _extend_scored(  # type: ignore[no-untyped-def]
     beam, tree, scorer, sums, facts, after, tried, entries, row, cut, beam_size, largest, forced
 ):
     """The same with language model, lexicon, hotwords and a forced beginning."""
     merged, found, found_facts, candidates = beam.merged, beam.found, beam.found_facts, beam.candidates
     integers, floats = tree.integers, tree.floats
+    bounded = scorer.flags[0] != TOKEN_LM and scorer.flags[3] == 0
     count = 0
     for i in range(entries):
         if count + tried >= len(found):
@@ -197,11 +198,16 @@ def _extend_scored(  # type: ignore[no-untyped-def]
         last = facts[LAST, i]
         depth = integers[prefix, DEPTH]
         is_forced = depth < len(forced)
+        # The most that a label inside a word can bring: what is given ahead falls, or unknown words are likely.
+        trie = integers[prefix, TRIE]
+        most = scorer.weights[3] if trie == ROOT else max(1.0, scorer.leave[trie])
         for k in range(tried):
             label = candidates[k]
             if merged[i * (tried + 1) + k] == 1 or (is_forced and label != forced[depth]):
                 continue
             mass = (in_blank if label == last else both) * np.float64(row[label])
+            if bounded and scorer.boundary[label] == 0 and mass * most <= cut and not is_forced:
+                continue  # whatever it will be given
             factor, trie, state, hot = extend(scorer, integers, floats, prefix, label)
             mass *= factor
             if mass > cut or (is_forced and mass > 0.0):
@@ -213,7 +219,7 @@ def _extend_scored(  # type: ignore[no-untyped-def]
     return count, largest
 
 
-@inner
+@inlined
 def _prefix_of(integers, floats, parent, label, trie, state, hot, factor, counters):  # type: ignore[no-untyped-def]
     """The row of a prefix that comes into the beam: one that was there before and left, or a new one."""
     prefix = integers[parent, CHILD]
@@ -237,7 +243,7 @@ def _prefix_of(integers, floats, parent, label, trie, state, hot, factor, counte
     return prefix
 
 
-@inner
+@inlined
 def _select(beam, tree, sums, facts, after, facts_after, entries, count, row, bound, beam_size, largest, counters):  # type: ignore[no-untyped-def]
     """The best of entries and new prefixes become the beam of the next frame; returns their number."""
     found, found_facts, slots, integers, floats = beam.found, beam.found_facts, tree.slots, tree.integers, tree.floats

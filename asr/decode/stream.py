@@ -34,9 +34,9 @@ class Stream:
         self._settled: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
         composed = decoder.composition
         capacity = max(1024, 128 * decoder.beam_size)  # what 128 frames can make; every 64 frames it is tidied
-        if decoder.workspaces:
+        try:
             self._beam, self._tree = decoder.workspaces.pop()
-        else:
+        except IndexError:
             self._beam = layout.new_beam(decoder.beam_size, len(decoder.labels))
             self._tree = layout.new_tree(capacity)
         self._counters = layout.start(

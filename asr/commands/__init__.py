@@ -1,0 +1,1 @@
+"""The commands of `asr`, a file for each family; heavy imports stand inside the functions that run them."""

@@ -1,0 +1,149 @@
+"""What several commands share: exit codes, errors on one line, `key=value`, flags of models and decoders."""
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from asr.config import DECODE_PATHS, DecodeConfig
+from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
+
+FAILED = 2  # nothing could be done
+PARTLY_FAILED = 1  # some of many files failed
+
+_FLAGS = {
+    "decoder": "greedy or beam (a model's own setting; beam when a flag below is given)",
+    "lm": "n-gram model: ARPA, or what `asr lm compile` made",
+    "lm_unit": "what the language model is of (auto)",
+    "alpha": "weight of the language model",
+    "beta": "natural log, added for each word",
+    "unknown_offset": "natural log, added to the probability of a word that the language model does not know",
+    "unknown_per_character": "natural log, added for each character of such a word",
+    "beam_size": "prefixes kept",
+    "token_threshold": "natural log; labels less likely than this begin nothing",
+    "beam_threshold": "natural log; prefixes this much worse than the best are given up",
+    "lexicon": "allow these words only: one a line, or word TAB labels separated by spaces",
+    "hotwords": "phrases with a bonus: one a line, or phrase TAB natural-log weight (5 where there is none)",
+}
+_OF_LM = (
+    "lm_unit",
+    "alpha",
+    "beta",
+    "unknown_offset",
+    "unknown_per_character",
+)  # mean nothing without a language model
+
+
+def print_error(error: Exception) -> None:
+    """An error as one line on standard error."""
+    # A file name, or the message of a library, may hold a line break.
+    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+
+
+def conf_and_overrides(arguments: argparse.Namespace) -> tuple[Path | None, list[str]]:
+    """CONF, where there is one, and the `key=value` of a command line that has both."""
+    # argparse takes the first positional for CONF, which may be left out or stand behind key=value.
+    given = [item for item in (arguments.conf, *arguments.overrides) if item is not None]
+    conf = next((item for item in given if "=" not in item.split("/")[0]), None)
+    if conf is None:
+        return None, given
+    given.remove(conf)
+    return Path(conf), given
+
+
+def add_compute(parser: argparse.ArgumentParser) -> None:
+    """Flags that say where and how a model computes."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    parser.add_argument("--batch-s", type=float, default=120.0, help="padded seconds of audio in a batch (%(default)s)")
+
+
+def add_audio(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which audio is taken."""
+    parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
+    parser.add_argument("--max-duration-s", type=float, help="longest audio to take (the model's, an hour by default)")
+
+
+def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:
+    """A flag for each key of the configuration's `decode`; `given_decoder` reads them."""
+    group = parser.add_argument_group("decoding", "what is left away is the model's own setting, or the built-in one")
+    for field in fields(DecodeConfig):
+        if field.name in leave_out:
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        choices = get_args(field.type)  # of a Literal
+        if choices:
+            group.add_argument(flag, choices=choices, help=_FLAGS[field.name])
+        elif field.name in DECODE_PATHS:
+            group.add_argument(flag, metavar="FILE", help=_FLAGS[field.name])
+        else:
+            kind = int if isinstance(field.default, int) else float
+            group.add_argument(flag, type=kind, metavar="N" if kind is int else "X", help=_FLAGS[field.name])
+
+
+def add_n_best(parser: argparse.ArgumentParser) -> None:
+    """`--n-best`; `given_decoder` checks it."""
+    parser.add_argument(
+        "--n-best", type=int, default=1, metavar="N", help="hypotheses in JSON output; above 1 takes the beam (1)"
+    )
+
+
+def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The values of `DecodeConfig` that the flags give, paths absolute; a flag of the beam alone implies the beam.
+
+    Raises:
+        ConfigError: flags that do not go together.
+    """
+    values = vars(arguments)
+    given: dict[str, Any] = {name: values[name] for name in _FLAGS if values.get(name) is not None}
+    for name in DECODE_PATHS:
+        if name in given:
+            given[name] = str(Path(given[name]).absolute())
+    of_beam = [f"--{name.replace('_', '-')}" for name in given if name != "decoder"]
+    n_best = values.get("n_best", 1)
+    if n_best < 1:
+        raise ConfigError(f"--n-best must be at least 1, found {n_best}")
+    if n_best > 1:
+        if arguments.format != "json":
+            raise ConfigError("--n-best above 1 needs --format json")
+        of_beam.append("--n-best")
+    if of_beam and given.setdefault("decoder", "beam") == "greedy":
+        raise ConfigError(f"{of_beam[0]} needs --decoder beam, found --decoder greedy")
+    return given
+
+
+def require_lm(config: DecodeConfig, given: dict[str, Any]) -> None:
+    """ConfigError where a weight was given and there is nothing to weigh."""
+    idle = [name for name in _OF_LM if name in given]
+    if idle and not config.lm:
+        raise ConfigError(f"--{idle[0].replace('_', '-')} does nothing without a language model: give --lm FILE")
+
+
+def decode_config(given: dict[str, Any]) -> DecodeConfig:
+    """The configuration of a decoder by flags alone."""
+    config = replace(DecodeConfig(), **given)
+    require_lm(config, given)
+    return config
+
+
+def load_model(arguments: argparse.Namespace) -> "Recognizer":
+    """The model of `--model` with what `add_compute`, `add_audio` and `add_decoder` say, its decoder ready."""
+    from asr import checkpoint
+    from asr.recognizer import pick_device
+
+    audio = {"channels": arguments.channels, "max_duration_s": arguments.max_duration_s}
+    given = given_decoder(arguments)
+    recognizer = checkpoint.load(
+        arguments.model,
+        pick_device(arguments.device),
+        audio={key: value for key, value in audio.items() if value is not None},
+        decode=given,
+    )
+    require_lm(recognizer.config.decode, given)
+    decoder = recognizer.decoder  # now: an error is better told before an hour of encoding than after it
+    if decoder.config.decoder == "beam":
+        print(f"decoder: {decoder}", file=sys.stderr)
+    return recognizer

@@ -1,0 +1,83 @@
+"""`asr decode`: log-probabilities from files; loads no torch."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.commands.common import add_decoder, add_n_best, decode_config, given_decoder
+from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asr.emissions import Emissions
+
+_AT_ONCE = 256  # utterances decoded before the first of them is printed
+
+_DECODE = """Decodes log-probabilities of any CTC model. EMISSIONS.npz holds a matrix (T, V) of natural-log
+probabilities for each utterance id, and a JSON file says what they mean: labels (V texts), blank (index), space (index
+or text), frame_s (seconds) and, where they are known, refs (id -> text). `asr evaluate --emissions` writes both. For a
+file without JSON give --labels FILE.txt."""
+
+
+def add_decode(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr decode`."""
+    parser.description = _DECODE
+    parser.add_argument("emissions", type=Path, metavar="EMISSIONS.npz", help="log-probabilities")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="JSON as above, or text with a label a line, <space> for the space (default: the JSON beside EMISSIONS)",
+    )
+    parser.add_argument("--blank", type=int, metavar="INDEX", help="of the blank, for --labels FILE.txt (0)")
+    parser.add_argument("--space", metavar="LABEL", help='word separator, for --labels FILE.txt (" ")')
+    parser.add_argument("--frame-s", type=float, metavar="S", help="seconds a frame, for --labels FILE.txt (1)")
+    parser.add_argument(
+        "--format",
+        choices=("txt", "json"),
+        default="txt",
+        help="a line an utterance: id TAB text, or JSON (%(default)s)",
+    )
+    add_n_best(parser)
+    add_decoder(parser)
+    parser.set_defaults(run=_decode)
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    from asr.decoding import Decoder, facts_of
+
+    emissions = _emissions_of(arguments)
+    decoder = Decoder(decode_config(given_decoder(arguments)), emissions.vocabulary)
+    names = list(emissions.log_probs)
+    texts: dict[str, str] = {}
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start : start + _AT_ONCE]
+        rows = [emissions.log_probs[name] for name in some]
+        for name, found in zip(some, decoder(rows, names=some, n_best=arguments.n_best), strict=True):
+            texts[name] = found[0].text
+            if arguments.format == "json":
+                print(json.dumps({"id": name, **facts_of(found, arguments.n_best)}, ensure_ascii=False))
+            else:
+                print(f"{name}\t{found[0].text}")
+    if emissions.refs:
+        from asr.report import summary_line
+        from asr.tune import results_of
+        from asr.wer import score
+
+        print(summary_line(score(results_of(emissions, texts))), file=sys.stderr)
+    return 0
+
+
+def _emissions_of(arguments: argparse.Namespace) -> "Emissions":
+    from asr.emissions import read_emissions, read_labels, with_settings
+
+    settings = {key: getattr(arguments, key) for key in ("blank", "space", "frame_s")}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    labels = arguments.labels
+    if labels is None or labels.suffix == ".json":
+        if settings:
+            name = next(iter(settings)).replace("_", "-")
+            raise ConfigError(f"--{name} goes with --labels FILE.txt; a JSON file says it itself")
+        return read_emissions(arguments.emissions, labels)
+    return read_emissions(arguments.emissions, with_settings(read_labels(labels), labels, **settings))

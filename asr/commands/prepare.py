@@ -1,0 +1,49 @@
+"""`asr prepare`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from asr.errors import ConfigError
+
+
+def add_prepare(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr prepare`."""
+    parser.add_argument("corpus", help="an4, yesno, digits, librispeech, ljspeech, kaldi or csv")
+    parser.add_argument("--source", type=Path, help="archive or folder (default: download from the official address)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the manifests")
+    parser.add_argument("--dev-share", type=float, default=0.1, help="share of training speakers for dev (%(default)s)")
+    parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the speakers held out (%(default)s)")
+    parser.add_argument("--allow-partial", action="store_true", help="accept a corpus with other counts than published")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="what the corpus takes, as train_parts=dev-clean"
+    )
+    parser.set_defaults(run=_prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from asr.corpora import prepare
+
+    summary = prepare(
+        arguments.corpus,
+        source=arguments.source,
+        out=arguments.out,
+        dev_share=arguments.dev_share,
+        test_share=arguments.test_share,
+        seed=arguments.seed,
+        allow_partial=arguments.allow_partial,
+        **_pairs(arguments.overrides),
+    )
+    print(summary.render())
+    return 0
+
+
+def _pairs(options: Sequence[str]) -> dict[str, str]:
+    for option in options:
+        name = option.split("=")[0]
+        if name in ("corpus", "source", "out", "dev_share", "test_share", "seed", "allow_partial"):
+            raise ConfigError(f"{option!r} is spelled --{name.replace('_', '-')} here; see asr prepare --help")
+        if "=" not in option:
+            raise ConfigError(f"option {option!r} is not of the form key=value")
+    return dict(option.split("=", 1) for option in options)

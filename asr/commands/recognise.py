@@ -1,0 +1,118 @@
+"""`asr evaluate`, `asr transcribe` and `asr compare`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.commands.common import (
+    FAILED,
+    PARTLY_FAILED,
+    add_audio,
+    add_compute,
+    add_decoder,
+    add_n_best,
+    load_model,
+    print_error,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr evaluate`."""
+    parser.add_argument("manifest", type=Path, help="what to recognise, with reference texts")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument("--out", type=Path, help="folder for hypotheses.jsonl and report.txt (RUN/<manifest's name>)")
+    parser.add_argument(
+        "--emissions", type=Path, metavar="FILE.npz", help="keep the log-probabilities, for asr decode and asr tune"
+    )
+    add_compute(parser)
+    add_audio(parser)
+    add_decoder(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from asr.batch import default_workers
+    from asr.emissions import require_npz, write_emissions
+    from asr.evaluate import Evaluation, emissions_of, write_results
+    from asr.manifest import read_manifest
+
+    if arguments.emissions is not None:
+        require_npz(arguments.emissions)
+    recognizer = load_model(arguments)
+    utterances = read_manifest(arguments.manifest)
+    workers = default_workers(recognizer.device)
+    evaluation = Evaluation(utterances, recognizer, batch_s=arguments.batch_s, workers=workers)
+    keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}
+    results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep)
+    if keep is not None:
+        write_emissions(arguments.emissions, emissions_of(utterances, keep, recognizer))
+    out = arguments.out or arguments.model / arguments.manifest.stem
+    print(write_results(out, results).split("\n", 1)[0])
+    print(f"{out}: hypotheses.jsonl, report.txt", file=sys.stderr)
+    return 0
+
+
+def add_transcribe(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr transcribe`."""
+    parser.add_argument("audio", nargs="+", help="audio files, and folders to search for audio files")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--format",
+        choices=("txt", "json"),
+        default="txt",
+        help="a line a file: path TAB text, or JSON with words, times and confidences (%(default)s)",
+    )
+    add_n_best(parser)
+    add_compute(parser)
+    add_audio(parser)
+    add_decoder(parser)
+    parser.set_defaults(run=_transcribe)
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    from asr.decoding import facts_of
+    from asr.transcribe import Failure, find_audio, transcribe
+
+    recognizer = load_model(arguments)
+    paths, others = find_audio(arguments.audio)
+    if others:
+        print(
+            f"note: {len(others)} files are not audio by their names and were left out: {others[0]} ...",
+            file=sys.stderr,
+        )
+    failed = 0
+    for result in transcribe(recognizer, paths, batch_s=arguments.batch_s, n_best=arguments.n_best):
+        if isinstance(result, Failure):
+            failed += 1
+            print_error(result.error)
+        elif arguments.format == "json":
+            facts = {"audio_filepath": str(result.path), "duration": round(result.duration, 3)}
+            facts |= facts_of(result.hypotheses, arguments.n_best)
+            print(json.dumps(facts, ensure_ascii=False), flush=True)
+        else:
+            print(f"{result.path}\t{result.text}", flush=True)
+    if failed == len(paths):
+        return FAILED
+    return PARTLY_FAILED if failed else 0
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr compare`."""
+    parser.add_argument("a", type=Path, help="hypotheses.jsonl of one system")
+    parser.add_argument("b", type=Path, help="hypotheses.jsonl of the other, on the same references")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from asr.report import render_comparison
+    from asr.wer import compare, read_hypotheses
+
+    comparison = compare(read_hypotheses(arguments.a), read_hypotheses(arguments.b))
+    print(render_comparison(comparison, str(arguments.a), str(arguments.b)), end="")
+    return 0

@@ -1,0 +1,149 @@
+"""`asr tune`: the weights of a language model on dev, written into the run folder."""
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.commands.common import add_compute, add_decoder, given_decoder
+from asr.errors import ConfigError, DecodeError
+
+if TYPE_CHECKING:
+    from asr.config import Config
+    from asr.decoding import Decoder
+    from asr.emissions import Emissions
+
+LM_FILE = "lm.bin"
+LEXICON_FILE = "lexicon.txt"
+EMISSIONS_FILE = "emissions.npz"
+
+_TUNE = """Searches the weights alpha and beta of the language model for the lowest word error rate on dev: a grid of 9
+by 9, then one four times as fine around its best. Of equal word error rates the lower character error rate counts; of
+settings that are equal in both, the one nearest to their middle. The model's log-probabilities are computed once and
+kept in RUN/DEV/emissions.npz. What was found is written into RUN/config.yaml and the language model into RUN/lm.bin (a
+lexicon into RUN/lexicon.txt), so that the folder needs nothing else."""
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr tune`."""
+    parser.description = _TUNE
+    parser.add_argument("model", type=Path, metavar="RUN", help="run folder")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--manifest", type=Path, metavar="DEV.jsonl", help="utterances to tune on (the run's data.dev)")
+    source.add_argument(
+        "--emissions", type=Path, metavar="FILE.npz", help="their log-probabilities, with references in the JSON beside"
+    )
+    for name, low, high in (("alpha", 0.0, 3.2), ("beta", -2.0, 6.0)):
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=2,
+            default=(low, high),
+            metavar=("LOW", "HIGH"),
+            dest=f"{name}_range",
+            help=f"where to look ({low:g} {high:g})",
+        )
+    add_compute(parser)
+    add_decoder(parser, "decoder", "alpha", "beta", "hotwords")
+    parser.set_defaults(run=_tune)
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from asr import checkpoint
+    from asr.config import resolve_decode
+    from asr.decoding import Decoder
+    from asr.tune import at_the_end, tune
+
+    folder = arguments.model
+    settings = checkpoint.load_config(folder)
+    wanted = replace(resolve_decode(settings.decode, folder), **{**given_decoder(arguments), "decoder": "beam"})
+    if not wanted.lm:
+        raise ConfigError(f"{folder}: names no language model (decode.lm): give --lm FILE")
+    alpha, beta = tuple(arguments.alpha_range), tuple(arguments.beta_range)
+    for end in (0, 1):
+        replace(wanted, alpha=alpha[end], beta=beta[end])  # ConfigError where a weight cannot be used
+    emissions = _emissions(arguments, settings)
+    decoder = Decoder(wanted, emissions.vocabulary)
+    started = time.perf_counter()
+    tuning = tune(emissions, decoder, alpha, beta)
+    took_s = time.perf_counter() - started
+    print(f"{len(tuning.trials)} settings on {len(emissions.refs)} utterances in {took_s:.1f} s", file=sys.stderr)
+    print(tuning.render(), end="")
+    chosen = tuning.chosen
+    for name, value, limits in (("alpha", chosen.alpha, alpha), ("beta", chosen.beta, beta)):
+        if at_the_end(value, limits):
+            print(f"note: {name} {value:g} is an end of its range; --{name} LOW HIGH widens it", file=sys.stderr)
+    _save(folder, settings, decoder.with_weights(chosen.alpha, chosen.beta))
+    return 0
+
+
+def _emissions(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
+    """The log-probabilities to tune on, of the run's own labels and with references."""
+    from asr import checkpoint
+    from asr.emissions import read_emissions
+
+    if arguments.emissions is None:
+        return _computed(arguments, settings)
+    emissions = read_emissions(arguments.emissions)
+    print(f"tuning on {arguments.emissions}", file=sys.stderr)
+    if not emissions.refs:
+        raise DecodeError(f"{arguments.emissions}: the JSON beside it has no refs; tuning needs reference texts")
+    tokens = checkpoint.load_tokenizer(arguments.model, settings).tokens
+    blank, labels = emissions.vocabulary.blank, list(emissions.vocabulary.labels)
+    if blank != 0 or labels[1:] != tokens[1:]:  # the blank may have any name
+        raise DecodeError(f"{arguments.emissions}: its labels are not those of {arguments.model}")
+    return emissions
+
+
+def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
+    """The log-probabilities of a manifest: those in the run folder where they are newer than the weights, else new."""
+    from asr import checkpoint
+    from asr.batch import default_workers
+    from asr.emissions import read_emissions, write_emissions
+    from asr.evaluate import Evaluation, emit
+    from asr.manifest import read_manifest
+    from asr.recognizer import pick_device
+
+    folder = arguments.model
+    if arguments.manifest is None and not settings.data.dev:
+        raise ConfigError(f"{folder}: data.dev is not set: give --manifest DEV.jsonl")
+    manifest = arguments.manifest or Path(settings.data.dev)
+    utterances = read_manifest(manifest)
+    tokenizer = checkpoint.load_tokenizer(folder, settings)
+    refs = {utterance.id: tokenizer.normalize(utterance.text) for utterance in utterances}
+    path = folder / manifest.stem / EMISSIONS_FILE
+    weights = folder / checkpoint.WEIGHTS_FILE
+    print(f"tuning on {manifest}", file=sys.stderr)
+    if path.exists() and weights.exists() and path.stat().st_mtime >= weights.stat().st_mtime:
+        kept = read_emissions(path)
+        if kept.refs == refs:
+            print(f"log-probabilities: those of {path}, which is newer than the weights", file=sys.stderr)
+            return kept
+    # Greedy, because its decoder is of no use here and may name a file that is gone.
+    recognizer = checkpoint.load(folder, pick_device(arguments.device), decode={"decoder": "greedy"})
+    workers = default_workers(recognizer.device)
+    emissions = emit(Evaluation(utterances, recognizer, batch_s=arguments.batch_s, workers=workers), recognizer)
+    write_emissions(path, emissions)
+    print(f"log-probabilities: computed, kept in {path}", file=sys.stderr)
+    return emissions
+
+
+def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
+    """Write what `decoder` uses into the run folder; the configuration comes last, each file whole or not at all."""
+    from asr import checkpoint, config
+    from asr.files import write_text_atomic
+
+    used = decoder.config
+    lexicon = ""
+    if decoder.resources.lm is not None and Path(used.lm) != (folder / LM_FILE).absolute():
+        decoder.resources.lm.save(folder / LM_FILE)
+    if used.lexicon:
+        lexicon = LEXICON_FILE
+        if Path(used.lexicon) != (folder / LEXICON_FILE).absolute():
+            write_text_atomic(folder / LEXICON_FILE, Path(used.lexicon).read_text(encoding="utf-8-sig"))
+    # Hotwords belong to what is recognised and not to the model: theirs stays as the configuration has it.
+    decode = replace(used, lm=LM_FILE, lexicon=lexicon, hotwords=settings.decode.hotwords)
+    write_text_atomic(folder / checkpoint.CONFIG_FILE, config.to_yaml(replace(settings, decode=decode)))
+    print(f"{folder}: config.yaml, {LM_FILE}{', ' + lexicon if lexicon else ''}", file=sys.stderr)

@@ -1,0 +1,337 @@
+"""The decoder with the methods of pyctcdecode's."""
+
+import copy
+import importlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode.beam import BeamDecoder
+from asr.decode.hypothesis import Hypothesis
+from asr.decode.inputs import as_array, check_labels, check_shape
+from asr.decode.lm import NGram
+from asr.decode.pyctcdecode.alphabet import BPE_TOKEN, UNK_BPE_TOKEN, UNK_TOKEN, Alphabet
+from asr.decode.pyctcdecode.constants import (
+    DEFAULT_ALPHA,
+    DEFAULT_BEAM_WIDTH,
+    DEFAULT_BETA,
+    DEFAULT_HOTWORD_WEIGHT,
+    DEFAULT_MIN_TOKEN_LOGP,
+    DEFAULT_PRUNE_BEAMS,
+    DEFAULT_PRUNE_LOGP,
+    DEFAULT_SCORE_LM_BOUNDARY,
+    DEFAULT_UNK_LOGP_OFFSET,
+)
+from asr.decode.pyctcdecode.language_model import ATTRIBUTES, LanguageModel, read_text, require_list
+from asr.decode.stream import Stream
+from asr.errors import DecodeError
+from asr.files import write_text_atomic
+
+_NO_STATE = "not kept: decoder.stream() takes an utterance in chunks"
+_SUM_TOLERANCE = 0.1  # of the mean over frames: probabilities that were rounded are found too
+
+WordFrames = tuple[str, tuple[int, int]]
+
+
+class OutputBeam(NamedTuple):
+    """One transcript: its words with first frame and the frame behind the last label's first one.
+
+    `logit_score` is ln P(text | x); `lm_score` adds language model, word bonus and hotwords to it, as in pyctcdecode.
+    `last_lm_state` is no state: see the module.
+    """
+
+    text: str
+    last_lm_state: str | None
+    text_frames: list[WordFrames]
+    logit_score: float
+    lm_score: float
+
+
+class OutputBeamMPSafe(NamedTuple):
+    """What batches return: an OutputBeam without `last_lm_state`."""
+
+    text: str
+    text_frames: list[WordFrames]
+    logit_score: float
+    lm_score: float
+
+
+class BeamSearchDecoderCTC:
+    """CTC beam search with the methods of pyctcdecode's class; the module says what differs.
+
+    Args:
+        alphabet: the labels; V of them.
+        language_model: of words.
+
+    In all methods `logits` are (T, V) logits or natural-log probabilities, numpy or anything on the CPU with
+    `__array__` or `__dlpack__`; `beam_width` is the number of prefixes kept; `beam_prune_logp` (natural log, below
+    zero) gives up those this much worse than the best; labels below `token_min_logp` (natural log) begin nothing in a
+    frame. DecodeError names utterance and frame of what cannot be decoded.
+    """
+
+    _ALPHABET_SERIALIZED_FILENAME = "alphabet.json"
+    _LANGUAGE_MODEL_SERIALIZED_DIRECTORY = "language_model"
+
+    def __init__(self, alphabet: Alphabet, language_model: LanguageModel | None = None) -> None:
+        self._alphabet = alphabet
+        # The right edge of "▁⁇▁" would be written.
+        labels = [BPE_TOKEN + UNK_TOKEN if label == UNK_BPE_TOKEN else label for label in alphabet.labels]
+        if "" not in labels:
+            raise DecodeError("alphabet: no label is the blank, which is ''; Alphabet.build_alphabet finds it")
+        self._labels = check_labels(labels, labels.index(""))
+        # transformers reaches the language model through these two.
+        self._model_key = b"model"
+        self.model_container: dict[bytes, LanguageModel | None] = {self._model_key: language_model}
+        self._last_search: tuple[object, BeamDecoder] | None = None
+
+    def __deepcopy__(self, memo: object) -> "BeamSearchDecoderCTC":
+        """Shares the n-grams, which never change; transformers copies a processor to print it."""
+        return BeamSearchDecoderCTC(self._alphabet, copy.copy(self._language_model))
+
+    @property
+    def _language_model(self) -> LanguageModel | None:
+        return self.model_container[self._model_key]
+
+    def reset_params(
+        self,
+        alpha: float | None = None,
+        beta: float | None = None,
+        unk_score_offset: float | None = None,
+        lm_score_boundary: bool | None = None,
+    ) -> None:
+        """Set the weights that are given; without a language model nothing."""
+        if self._language_model is not None:
+            for name, value in zip(ATTRIBUTES, (alpha, beta, unk_score_offset, lm_score_boundary), strict=True):
+                if value is not None:
+                    setattr(self._language_model, name, value)
+
+    def cleanup(self) -> None:
+        """Let go of the language model."""
+        self.model_container[self._model_key] = None
+        self._last_search = None
+
+    def decode(
+        self,
+        logits: Any,
+        beam_width: int = DEFAULT_BEAM_WIDTH,
+        beam_prune_logp: float = DEFAULT_PRUNE_LOGP,
+        token_min_logp: float = DEFAULT_MIN_TOKEN_LOGP,
+        hotwords: Iterable[str] | None = None,
+        hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
+        lm_start_state: None = None,
+    ) -> str:
+        """The best text: that of the first of `decode_beams`."""
+        _require_no_state(lm_start_state)
+        settings = beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight
+        return self.decode_batch(None, [logits], *settings)[0]
+
+    def decode_batch(
+        self,
+        pool: object,
+        logits_list: Iterable[Any],
+        beam_width: int = DEFAULT_BEAM_WIDTH,
+        beam_prune_logp: float = DEFAULT_PRUNE_LOGP,
+        token_min_logp: float = DEFAULT_MIN_TOKEN_LOGP,
+        hotwords: Iterable[str] | None = None,
+        hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
+    ) -> list[str]:
+        """The best text of each utterance."""
+        search = self._search(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
+        return [found[0].text for found in search(self._log_probs(logits_list), n_best=1)]
+
+    def decode_beams(
+        self,
+        logits: Any,
+        beam_width: int = DEFAULT_BEAM_WIDTH,
+        beam_prune_logp: float = DEFAULT_PRUNE_LOGP,
+        token_min_logp: float = DEFAULT_MIN_TOKEN_LOGP,
+        prune_history: bool = DEFAULT_PRUNE_BEAMS,
+        hotwords: Iterable[str] | None = None,
+        hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
+        lm_start_state: None = None,
+    ) -> list[OutputBeam]:
+        """Different texts, best first: the whole beam but what is worse than the best by `beam_prune_logp`."""
+        _require_no_state(lm_start_state)
+        settings = beam_width, beam_prune_logp, token_min_logp, prune_history, hotwords, hotword_weight
+        state = None if self._language_model is None else _NO_STATE
+        beams = self.decode_beams_batch(None, [logits], *settings)[0]
+        return [OutputBeam(text, state, frames, logit, total) for text, frames, logit, total in beams]
+
+    def decode_beams_batch(
+        self,
+        pool: object,
+        logits_list: Iterable[Any],
+        beam_width: int = DEFAULT_BEAM_WIDTH,
+        beam_prune_logp: float = DEFAULT_PRUNE_LOGP,
+        token_min_logp: float = DEFAULT_MIN_TOKEN_LOGP,
+        prune_history: bool = DEFAULT_PRUNE_BEAMS,
+        hotwords: Iterable[str] | None = None,
+        hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
+    ) -> list[list[OutputBeamMPSafe]]:
+        """`decode_beams` of each utterance, without `last_lm_state`."""
+        search = self._search(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
+        return [
+            [
+                OutputBeamMPSafe(found.text, _text_frames(found, search), found.acoustic_score, found.score)
+                for found in _different_texts(hypotheses, beam_prune_logp)
+            ]
+            for hypotheses in search(self._log_probs(logits_list), n_best=beam_width)
+        ]
+
+    def stream(
+        self,
+        beam_width: int = DEFAULT_BEAM_WIDTH,
+        beam_prune_logp: float = DEFAULT_PRUNE_LOGP,
+        token_min_logp: float = DEFAULT_MIN_TOKEN_LOGP,
+        hotwords: Iterable[str] | None = None,
+        hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
+    ) -> Stream:
+        """A search through one utterance in chunks, of log-probabilities: `accept(chunk)`, then `finish()`."""
+        return self._search(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight).stream()
+
+    def save_to_dir(self, filepath: str | os.PathLike[str]) -> None:
+        """Write `alphabet.json`, and the language model into the folder `language_model`."""
+        write_text_atomic(Path(filepath) / self._ALPHABET_SERIALIZED_FILENAME, self._alphabet.dumps())
+        if self._language_model is not None:
+            self._language_model.save_to_dir(Path(filepath) / self._LANGUAGE_MODEL_SERIALIZED_DIRECTORY)
+
+    @classmethod
+    def load_from_dir(
+        cls, filepath: str | os.PathLike[str], unigram_encoding: str | None = None
+    ) -> "BeamSearchDecoderCTC":
+        """Read what `save_to_dir` wrote, also among other files; DecodeError where it is incomplete."""
+        alphabet = Alphabet.loads(read_text(Path(filepath) / cls._ALPHABET_SERIALIZED_FILENAME))
+        folder = Path(filepath) / cls._LANGUAGE_MODEL_SERIALIZED_DIRECTORY
+        return cls(alphabet, LanguageModel.load_from_dir(folder, unigram_encoding) if folder.is_dir() else None)
+
+    @classmethod
+    def load_from_hf_hub(cls, model_id: str, cache_dir: str | None = None, **kwargs: Any) -> "BeamSearchDecoderCTC":
+        """Download a model with `huggingface_hub.snapshot_download`, which takes `kwargs`, and load it."""
+        hub = importlib.import_module("huggingface_hub")
+        return cls.load_from_dir(hub.snapshot_download(model_id, cache_dir=cache_dir, **kwargs))
+
+    def _search(
+        self,
+        beam_width: int,
+        beam_prune_logp: float,
+        token_min_logp: float,
+        hotwords: Iterable[str] | None,
+        hotword_weight: float,
+    ) -> BeamDecoder:
+        """The decoder with these settings; the one before is kept, for most calls do not change them."""
+        require_list("hotwords", hotwords)
+        words = tuple(dict.fromkeys(word for phrase in hotwords or () for word in phrase.split()))
+        lm = self._language_model
+        limits = beam_width, beam_prune_logp, token_min_logp
+        key = limits, words, hotword_weight, lm, lm and lm.settings
+        last = self._last_search
+        if last is not None and last[0] == key:
+            return last[1]
+        for name, value, wanted, fine in (
+            ("beam_width", beam_width, "at least 1", beam_width >= 1),
+            ("beam_prune_logp", beam_prune_logp, "below 0", beam_prune_logp < 0),
+            ("token_min_logp", token_min_logp, "at most 0", token_min_logp <= 0),
+        ):
+            if not fine:
+                raise DecodeError(f"{name} must be {wanted}, found {value}")
+        search = BeamDecoder(
+            self._labels,
+            blank=self._labels.index(""),
+            space=BPE_TOKEN if self._alphabet.is_bpe else " ",
+            hotwords=dict.fromkeys(words, hotword_weight),
+            beam_size=beam_width,
+            beam_threshold=beam_prune_logp,
+            token_threshold=token_min_logp,
+            **(lm.arguments() if lm is not None else {}),
+        )
+        self._last_search = key, search
+        return search
+
+    def _log_probs(self, logits_list: Iterable[Any]) -> list[NDArray[np.float32]]:
+        """(T, V) natural-log probabilities of each utterance."""
+        found = []
+        for number, logits in enumerate(logits_list):
+            rows = as_array(logits)
+            check_shape(rows, f"utterance {number}", len(self._labels))
+            found.append(_log_softmax(rows, f"utterance {number}") if len(rows) else rows.astype(np.float32))
+        return found
+
+
+def build_ctcdecoder(
+    labels: Sequence[str],
+    kenlm_model_path: str | os.PathLike[str] | None = None,
+    unigrams: Collection[str] | None = None,
+    alpha: float = DEFAULT_ALPHA,
+    beta: float = DEFAULT_BETA,
+    unk_score_offset: float = DEFAULT_UNK_LOGP_OFFSET,
+    lm_score_boundary: bool = DEFAULT_SCORE_LM_BOUNDARY,
+) -> BeamSearchDecoderCTC:
+    """A decoder for a vocabulary, which `Alphabet.build_alphabet` reads, and a language model of words.
+
+    Args:
+        labels: V symbols in the order of the logits; one less where the blank is last and not among them (NeMo).
+        kenlm_model_path: ARPA file, plain or gzipped, or a file of `NGram.save`.
+        unigrams, alpha, beta, unk_score_offset, lm_score_boundary: see `LanguageModel`.
+
+    Raises:
+        DecodeError: the labels or the language model cannot be used; a KenLM binary is told apart by its content.
+    """
+    lm = None
+    if kenlm_model_path is not None:
+        ngram = NGram.load(kenlm_model_path)
+        lm = LanguageModel(ngram, unigrams, alpha, beta, unk_score_offset, lm_score_boundary)
+    return BeamSearchDecoderCTC(Alphabet.build_alphabet(labels), lm)
+
+
+def _log_softmax(logits: NDArray[Any], where: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        rows = logits.astype(np.float32, copy=False)
+        tops = rows.max(axis=1, keepdims=True)
+        wrong = ~np.isfinite(tops[:, 0])
+        if wrong.any():
+            frame = int(wrong.argmax())
+            raise DecodeError(f"{where}, frame {frame}: largest logit is {tops[frame, 0]}, wanted a finite number")
+        if rows.min() >= 0 and abs(float(rows.sum(axis=1).mean()) - 1) <= _SUM_TOLERANCE:
+            raise DecodeError(
+                f"{where}: no value is below zero and frames sum to one: these are probabilities, wanted logits or "
+                "log-probabilities (numpy.log of them)"
+            )
+        rows = rows - tops
+        return np.asarray(rows - np.log(np.exp(rows).sum(axis=1, keepdims=True)), np.float32)
+
+
+def _different_texts(hypotheses: Sequence[Hypothesis], prune_logp: float) -> Iterator[Hypothesis]:
+    """The best hypothesis of each text; label sequences may differ in separators or in pieces alone."""
+    seen = set()
+    for found in hypotheses:
+        if found.text not in seen and found.score >= hypotheses[0].score + prune_logp:
+            seen.add(found.text)
+            yield found
+
+
+def _text_frames(found: Hypothesis, search: BeamDecoder) -> list[WordFrames]:
+    """The times of `found.words` in frames; N-best lists are long, and this takes a tenth of the time."""
+    texts, boundary = search.reading.texts, search.reading.boundary
+    firsts, ends = [], []
+    begin = True
+    for token, frame in zip(found.tokens, found.token_frames, strict=True):
+        begin = begin or boundary[token]
+        if texts[token]:
+            if begin:
+                firsts.append(frame)
+                ends.append(frame + 1)
+                begin = False
+            else:
+                ends[-1] = frame + 1
+    return list(zip(found.text.split(), zip(firsts, ends, strict=True), strict=True))
+
+
+def _require_no_state(state: object) -> None:
+    if state is not None:
+        raise DecodeError(
+            f"lm_start_state must be None: decoder.stream() takes an utterance in chunks; found {state!r}"
+        )

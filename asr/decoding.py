@@ -1,0 +1,282 @@
+"""The decoder that a configuration asks for, and the files that it names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.config import DecodeConfig
+from asr.decode import Hypothesis, greedy
+from asr.decode.hypothesis import Reading
+from asr.emissions import Vocabulary
+from asr.errors import DecodeError
+
+if TYPE_CHECKING:
+    from asr.decode import BeamDecoder, NGram
+
+DEFAULT_HOTWORD_WEIGHT = 5.0  # natural log: a phrase becomes e^5 = 150 times as likely
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a beam reads from files; None where the configuration names no file."""
+
+    lm: "NGram | None" = None
+    lexicon: list[str] | dict[str, list[list[str]]] | None = None
+    hotwords: dict[str, float] | None = None
+
+    @classmethod
+    def load(cls, config: DecodeConfig, vocabulary: Vocabulary) -> "Resources":
+        """Read the files of a configuration.
+
+        Raises:
+            DecodeError: a file cannot be read or a line is wrong; the message names file and line.
+        """
+        from asr.decode import NGram
+
+        return cls(
+            lm=NGram.load(config.lm) if config.lm else None,
+            lexicon=read_lexicon(Path(config.lexicon), vocabulary) if config.lexicon else None,
+            hotwords=read_hotwords(Path(config.hotwords), vocabulary) if config.hotwords else None,
+        )
+
+
+class Decoder:
+    """Log-probabilities to hypotheses, as a configuration says.
+
+    Args:
+        config: its paths must be absolute, or from the working directory.
+        vocabulary: what the columns of log-probabilities mean.
+        resources: what was read already; None reads the files that `config` names.
+
+    Raises:
+        DecodeError: a file cannot be read, or does not fit to the labels.
+    """
+
+    def __init__(self, config: DecodeConfig, vocabulary: Vocabulary, resources: Resources | None = None) -> None:
+        self.config = config
+        self.vocabulary = vocabulary
+        self._resources = resources
+        if config.decoder == "beam":
+            _ = self._beam  # errors come now and not after the first batch
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What the beam reads from files."""
+        return self._resources or Resources.load(self.config, self.vocabulary)
+
+    def with_weights(self, alpha: float, beta: float) -> "Decoder":
+        """The same beam with other weights; the files are not read again."""
+        return Decoder(replace(self.config, alpha=alpha, beta=beta), self.vocabulary, self.resources)
+
+    def __call__(
+        self, log_probs: Any, lengths: Any = None, *, names: Sequence[str] | None = None, n_best: int = 1
+    ) -> list[list[Hypothesis]]:
+        """Decode a batch.
+
+        Args:
+            log_probs: (B, T, V) natural-log probabilities, or a list of (T, V), on the CPU.
+            lengths: (B,) valid frames; None: all.
+            names: B names for messages; None: numbers.
+            n_best: hypotheses for each utterance; greedy has one.
+
+        Returns:
+            For each utterance at least one hypothesis, best first.
+
+        Raises:
+            DecodeError: as `BeamDecoder` and `greedy`; the message names the utterance.
+        """
+        try:
+            return self._decode(log_probs, lengths, n_best)
+        except DecodeError:
+            if names is None:
+                raise
+        found = []
+        for item in self._one_by_one(log_probs, lengths, names, n_best):
+            if isinstance(item, DecodeError):
+                raise item
+            found.append(item)
+        return found
+
+    def attempt(
+        self, log_probs: Any, lengths: Any, *, names: Sequence[str], n_best: int = 1
+    ) -> list[list[Hypothesis] | DecodeError]:
+        """As calling it, but an utterance that cannot be decoded gives its error and leaves the others alone."""
+        try:
+            return list(self._decode(log_probs, lengths, n_best))
+        except DecodeError:
+            return list(self._one_by_one(log_probs, lengths, names, n_best))
+
+    def _one_by_one(
+        self, log_probs: Any, lengths: Any, names: Sequence[str], n_best: int
+    ) -> Iterator[list[Hypothesis] | DecodeError]:
+        for place, name in enumerate(names):
+            try:
+                only = None if lengths is None else lengths[place : place + 1]
+                yield self._decode(log_probs[place : place + 1], only, n_best)[0]
+            except DecodeError as error:
+                yield DecodeError(str(error).replace("utterance 0", f"utterance {name}", 1))
+
+    def _decode(self, log_probs: Any, lengths: Any, n_best: int) -> list[list[Hypothesis]]:
+        if self.config.decoder == "beam":
+            return self._beam(log_probs, lengths, n_best)
+        vocabulary = self.vocabulary
+        found = greedy(
+            log_probs,
+            vocabulary.labels,
+            lengths=lengths,
+            blank=vocabulary.blank,
+            space=vocabulary.space,
+            frame_s=vocabulary.frame_s,
+        )
+        return [[hypothesis] for hypothesis in found]
+
+    @cached_property
+    def _beam(self) -> "BeamDecoder":
+        from asr.decode import BeamDecoder  # brings numba, which greedy decoding does without
+
+        config, vocabulary, resources = self.config, self.vocabulary, self.resources
+        try:
+            return BeamDecoder(
+                vocabulary.labels,
+                blank=vocabulary.blank,
+                space=vocabulary.space,
+                lm=resources.lm,
+                lm_unit=config.lm_unit,
+                lexicon=resources.lexicon,
+                hotwords=resources.hotwords,
+                alpha=config.alpha,
+                beta=config.beta,
+                unknown_offset=config.unknown_offset,
+                unknown_per_character=config.unknown_per_character,
+                beam_size=config.beam_size,
+                token_threshold=config.token_threshold,
+                beam_threshold=config.beam_threshold,
+                frame_s=vocabulary.frame_s,
+            )
+        except DecodeError as error:
+            if config.lm and "language model" in str(error):
+                raise DecodeError(f"{config.lm}: {error}") from error
+            raise
+
+    def __str__(self) -> str:
+        """One line for logs."""
+        config = self.config
+        if config.decoder == "greedy":
+            return "greedy"
+        parts = [f"beam of {config.beam_size}"]
+        if config.lm:
+            parts.append(f"language model {config.lm} (alpha {config.alpha:g}, beta {config.beta:g})")
+        parts += [f"{key} {getattr(config, key)}" for key in ("lexicon", "hotwords") if getattr(config, key)]
+        return ", ".join(parts)
+
+
+def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, list[list[str]]]:
+    """The words of a file: one a line, spelled by their characters; or word TAB labels separated by spaces.
+
+    Several lines of one word are several spellings. Blank lines are skipped.
+
+    Raises:
+        DecodeError: the file cannot be read or holds no word, the two forms are mixed, a word holds a space, or a
+            spelling something that is no label. The message names file and line.
+    """
+    lines = _lines(path)
+    if not lines:
+        raise DecodeError(f"{path}: holds no word")
+    spelled = "\t" in lines[0][1]
+    characters, labels = _characters(vocabulary), set(vocabulary.labels)
+    words: dict[str, list[list[str]]] = {}
+    for where, line in lines:
+        word, tab, spelling = line.partition("\t")
+        if bool(tab) != spelled:
+            wanted = "word TAB labels, as on the lines before" if spelled else "a word alone, as on the lines before"
+            raise DecodeError(f"{where}: wanted {wanted}, found {line!r}")
+        word = word.strip()
+        if len(word.split()) != 1:
+            raise DecodeError(f"{where}: wanted one word, found {word!r}")
+        pieces, known = (spelling.split(), labels) if spelled else (list(word), characters)
+        unknown = next((piece for piece in pieces if piece not in known), None)
+        if spelled and (unknown is not None or not pieces):
+            raise DecodeError(f"{where}: word {word!r} is spelled with {unknown or 'nothing'!r}, which is no label")
+        if unknown is not None:
+            raise DecodeError(f"{where}: word {word!r} holds {unknown!r}, which no label writes")
+        if pieces not in words.setdefault(word, []):
+            words[word].append(pieces)
+    return words if spelled else list(words)
+
+
+def read_hotwords(path: Path, vocabulary: Vocabulary) -> dict[str, float]:
+    """Phrase -> natural-log weight, from lines `phrase` or `phrase TAB weight`; without a weight it is 5.
+
+    Raises:
+        DecodeError: the file cannot be read or holds no phrase, a weight is no finite number, a phrase stands twice,
+            or has a character that no label writes (another case?). The message names file and line.
+    """
+    characters = _characters(vocabulary)
+    found: dict[str, float] = {}
+    for where, line in _lines(path):
+        text, tab, number = line.partition("\t")
+        phrase = " ".join(text.split())
+        unknown = next((character for character in phrase.replace(" ", "") if character not in characters), None)
+        if not phrase:
+            raise DecodeError(f"{where}: wanted phrase TAB weight, found {line!r}")
+        if unknown is not None:
+            raise DecodeError(f"{where}: phrase {phrase!r} holds {unknown!r}, which no label writes")
+        if phrase in found:
+            raise DecodeError(f"{where}: phrase {phrase!r} stands twice")
+        try:
+            found[phrase] = float(number) if tab else DEFAULT_HOTWORD_WEIGHT
+        except ValueError as error:
+            raise DecodeError(f"{where}: weight must be a number, found {number!r}") from error
+        if not abs(found[phrase]) < float("inf"):
+            raise DecodeError(f"{where}: weight must be finite, found {number!r}")
+    if not found:
+        raise DecodeError(f"{path}: holds no phrase")
+    return found
+
+
+def facts_of(found: Sequence[Hypothesis], n_best: int) -> dict[str, Any]:
+    """What JSON output says of an utterance: its best hypothesis, and with `n_best` above one all of them."""
+    best = found[0]
+    facts: dict[str, Any] = {
+        **_summary(best),
+        "words": [
+            {
+                "text": word.text,
+                "start_s": round(word.start_s, 3),
+                "end_s": round(word.end_s, 3),
+                "confidence": round(word.confidence, 4),
+            }
+            for word in best.words
+        ],
+    }
+    if n_best > 1:
+        facts["n_best"] = [_summary(hypothesis) for hypothesis in found]
+    return facts
+
+
+def _summary(hypothesis: Hypothesis) -> Mapping[str, Any]:
+    return {
+        "text": hypothesis.text,
+        "confidence": round(hypothesis.confidence, 4),
+        "score": round(hypothesis.score, 4),
+        "acoustic_score": round(hypothesis.acoustic_score, 4),
+        "lm_score": round(hypothesis.lm_score, 4),
+    }
+
+
+def _characters(vocabulary: Vocabulary) -> set[str]:
+    reading = Reading.of(vocabulary.labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s)
+    return {character for text in reading.texts for character in text}
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """The lines of a text file that are not blank, each with its place."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DecodeError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    return [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

@@ -1,0 +1,238 @@
+"""Log-probabilities on disk: decoded and tuned without the model that made them, on any machine.
+
+`NAME.npz` holds a float32 (float16 and float64 are read too) matrix (T, V) of natural-log probabilities for each
+utterance id; `NAME.json` beside it says what they mean:
+
+    labels   V symbols
+    blank    index of the CTC blank
+    space    index of the word separator among the labels, or the separator itself; null where there is none
+    frame_s  seconds from one frame to the next
+    refs     utterance id -> reference text; may be left out
+"""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode.inputs import check_labels, check_shape, probabilities
+from asr.errors import DecodeError
+from asr.files import atomic_path, write_text_atomic
+
+SPACE_NAME = "<space>"  # how a text file of labels may spell the space
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the columns of log-probabilities mean.
+
+    Attributes:
+        labels: V symbols.
+        blank: index of the CTC blank.
+        space: word separator, as decoders take it.
+        frame_s: seconds from one frame to the next.
+    """
+
+    labels: tuple[str, ...]
+    blank: int = 0
+    space: str = " "
+    frame_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Emissions:
+    """Log-probabilities of utterances by id, in order.
+
+    Attributes:
+        vocabulary: what their columns mean.
+        log_probs: (T, V) floating-point natural-log probabilities by id.
+        refs: reference text by id: of every utterance, or of none.
+    """
+
+    vocabulary: Vocabulary
+    log_probs: Mapping[str, NDArray[Any]]
+    refs: Mapping[str, str]
+
+
+def require_npz(path: Path) -> None:
+    """DecodeError unless the name ends in .npz, which the name of the JSON beside it is made from."""
+    if path.suffix != ".npz":
+        raise DecodeError(f"{path}: the name of a file of log-probabilities must end in .npz")
+
+
+def write_emissions(path: Path, emissions: Emissions) -> None:
+    """Write `path` (.npz) and the JSON beside it; complete once `path` exists.
+
+    Raises:
+        DecodeError: the name of `path` does not end in .npz.
+    """
+    require_npz(path)
+    vocabulary = emissions.vocabulary
+    facts = {
+        "labels": vocabulary.labels,
+        "blank": vocabulary.blank,
+        "space": _written_space(vocabulary),
+        "frame_s": vocabulary.frame_s,
+        "refs": dict(emissions.refs),
+    }
+    write_text_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
+    # numpy.savez takes ids for keyword arguments, and "file" is one of its own.
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, rows in emissions.log_probs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(rows, np.float32))
+
+
+def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emissions:
+    """Read and check what `write_emissions`, or `numpy.savez` of anyone, wrote.
+
+    Args:
+        path: the .npz file.
+        meaning: what the columns mean, without references, or the JSON file that says it; None: the one beside `path`.
+
+    Raises:
+        DecodeError: a file is missing or damaged, a matrix is not of log-probabilities of V labels, or an utterance
+            has no reference while others have. The message names file and utterance.
+    """
+    require_npz(path)
+    refs: Mapping[str, str] = {}
+    if not isinstance(meaning, Vocabulary):
+        meaning = path.with_suffix(".json") if meaning is None else meaning
+        vocabulary, refs = read_description(meaning)
+    else:
+        vocabulary = meaning
+    log_probs = _read_matrices(path)
+    for name, rows in log_probs.items():
+        check_shape(rows, f"{path}: utterance {name}", len(vocabulary.labels))
+        probabilities(rows, f"{path}: utterance {name}")
+        if refs and name not in refs:
+            raise DecodeError(f"{meaning}: refs has no text for utterance {name}, which is in {path}")
+    return Emissions(vocabulary, log_probs, {name: refs[name] for name in log_probs} if refs else {})
+
+
+def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
+    """Vocabulary and references of a JSON file; other keys than the module names are left alone.
+
+    Raises:
+        DecodeError: the file is missing, not JSON, or a value is of the wrong type or range; the message names it.
+    """
+    try:
+        facts = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"{path}: not JSON: {error}") from error
+    if not isinstance(facts, dict):
+        raise DecodeError(f"{path}: expected a JSON object, found {type(facts).__name__}")
+    labels = facts.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise DecodeError(f"{path}: labels must be a list of strings, found {_shown(labels)}")
+    blank, frame_s = facts.get("blank", 0), facts.get("frame_s", 1.0)
+    if not _is_index(blank):
+        raise DecodeError(f"{path}: blank must be the index of a label, found {_shown(blank)}")
+    if isinstance(frame_s, bool) or not isinstance(frame_s, int | float):
+        raise DecodeError(f"{path}: frame_s must be a number of seconds, found {_shown(frame_s)}")
+    refs = facts.get("refs") or {}
+    if not isinstance(refs, dict) or not all(isinstance(text, str) for text in refs.values()):
+        raise DecodeError(f"{path}: refs must give a text for each utterance id, found {_shown(refs)}")
+    vocabulary = Vocabulary(tuple(labels), blank, _read_space(facts.get("space"), labels, path), float(frame_s))
+    return checked(vocabulary, path), refs
+
+
+def read_labels(path: Path) -> Vocabulary:
+    """The vocabulary of a text file with a label a line, in order; `<space>` stands for " ".
+
+    Raises:
+        DecodeError: the file cannot be read, or a label stands twice.
+    """
+    lines = _text(path).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    labels = [" " if line == SPACE_NAME else line for line in (line.removesuffix("\r") for line in lines)]
+    return checked(Vocabulary(tuple(labels)), path, space=False)
+
+
+def checked(vocabulary: Vocabulary, path: Path, *, space: bool = True) -> Vocabulary:
+    """The vocabulary of a file; DecodeError where a value is out of range, or no label has the separator."""
+    try:
+        check_labels(vocabulary.labels, vocabulary.blank)
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from error
+    if not 0 < vocabulary.frame_s < math.inf:
+        raise DecodeError(f"{path}: frame_s must be positive, found {vocabulary.frame_s:g}")
+    separator = vocabulary.space
+    if space and separator != " " and not any(label.startswith(separator) for label in vocabulary.labels):
+        raise DecodeError(f"{path}: space {separator!r} is none of the {len(vocabulary.labels)} labels and begins none")
+    return vocabulary
+
+
+def with_settings(vocabulary: Vocabulary, path: Path, **settings: Any) -> Vocabulary:
+    """The vocabulary of a file with other values; DecodeError as `checked`."""
+    return checked(replace(vocabulary, **settings), path)
+
+
+def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        # Our own handle: numpy leaves the one that it opens to the garbage collector when the file is damaged.
+        with path.open("rb") as file:
+            archive = np.load(file)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DecodeError(f"{path}: is one array, wanted an .npz file with a matrix for each utterance")
+            found = {name: _matrix(archive, name, path) for name in archive.files}
+    except OSError as error:
+        raise DecodeError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise DecodeError(f"{path}: damaged or not an .npz file: {error}") from error
+    if not found:
+        raise DecodeError(f"{path}: holds no utterance")
+    return found
+
+
+def _matrix(archive: Any, name: str, path: Path) -> NDArray[Any]:
+    try:
+        value = archive[name]
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise DecodeError(f"{path}: utterance {name}: cannot be read: {error}") from error
+    if not isinstance(value, np.ndarray):  # a member that is no array comes as bytes
+        raise DecodeError(f"{path}: utterance {name}: is no numpy array")
+    return value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DecodeError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _read_space(value: Any, labels: Sequence[str], path: Path) -> str:
+    if value is None:
+        return " "
+    if isinstance(value, str) and value:
+        return value
+    if _is_index(value) and 0 <= value < len(labels):
+        return str(labels[value])
+    raise DecodeError(f"{path}: space must be the index of a label, a text or null, found {_shown(value)}")
+
+
+def _written_space(vocabulary: Vocabulary) -> int | str | None:
+    if vocabulary.space in vocabulary.labels:
+        return vocabulary.labels.index(vocabulary.space)
+    begins = any(label.startswith(vocabulary.space) for label in vocabulary.labels)
+    return vocabulary.space if begins else None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,101 @@
+"""`asr decode`: log-probabilities of any model to text, without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr.cli import main
+from conftest import ROOT
+from peaky import LABELS, spelled, write_arpa, write_spelled
+from tiny_run import error_line
+
+Capture = pytest.CaptureFixture[str]
+REFS = {"u1": "cb", "u0": "ab h"}
+
+
+@pytest.fixture
+def emissions(tmp_path: Path) -> Path:
+    """Greedy reads "ab" for "cb"."""
+    rows = {"u1": spelled("ab", instead={0: "c"}), "u0": spelled("ab h")}
+    return write_spelled(tmp_path / "e.npz", rows, REFS)
+
+
+@pytest.fixture
+def lm(tmp_path: Path) -> Path:
+    return write_arpa(tmp_path / "lm.arpa", [(-2.0, "ab"), (-0.5, "cb"), (-2.0, "h")])
+
+
+def test_greedy_then_with_a_language_model(capsys: Capture, emissions: Path, lm: Path) -> None:
+    assert main(["decode", str(emissions)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "u1\tab\nu0\tab h\n"
+    assert err.startswith("WER 33.33% [1 / 3, 0 ins, 0 del, 1 sub] ")
+    assert main(["decode", str(emissions), "--lm", str(lm), "--alpha", "0.5"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "u1\tcb\nu0\tab h\n"
+    assert err.startswith("WER 0.00% [0 / 3, 0 ins, 0 del, 0 sub] ")
+    assert len(err.splitlines()) == 1
+
+
+def test_json(capsys: Capture, emissions: Path) -> None:
+    assert main(["decode", str(emissions), "--format", "json", "--n-best", "2"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["id"], second["id"]) == ("u1", "u0")
+    assert [item["text"] for item in first["n_best"]] == ["ab", "cb"]
+    assert first["confidence"] == first["n_best"][0]["confidence"]
+    assert [(word["text"], word["start_s"]) for word in second["words"]] == [("ab", 0.0), ("h", 0.24)]
+
+
+def test_labels_from_elsewhere(capsys: Capture, tmp_path: Path) -> None:
+    """As a model of HuggingFace's has them: blank last, and a bar for the space."""
+    order = [*range(1, len(LABELS)), 0]
+    np.savez(tmp_path / "e.npz", u=spelled("ab h")[:, order])
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join("|" if LABELS[place] == " " else LABELS[place] for place in order) + "\n")
+    command = ["decode", str(tmp_path / "e.npz"), "--labels", str(labels), "--blank", "9", "--space", "|"]
+    assert main([*command, "--frame-s", "0.5", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # no reference, no error rate
+    assert json.loads(out)["text"] == "ab h"
+    assert json.loads(out)["words"][1]["start_s"] == 3.0
+
+
+def test_json_of_another_name(capsys: Capture, emissions: Path) -> None:
+    moved = emissions.with_suffix(".json").rename(emissions.parent / "meaning.json")
+    assert main(["decode", str(emissions), "--labels", str(moved)]) == 0
+    assert capsys.readouterr().out.startswith("u1\tab\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--blank", "0"], "--blank goes with --labels FILE.txt; a JSON file says it itself"),
+        (["--labels", "none.txt"], "none.txt: cannot be read: No such file or directory"),
+        (["--labels", "{labels}", "--blank", "10"], "{labels}: blank=10 is outside the vocabulary of 10 labels"),
+        (["--labels", "{labels}", "--space", "|"], "{labels}: space '|' is none of the 10 labels and begins none"),
+        (["--labels", "{labels}", "--frame-s", "0"], "{labels}: frame_s must be positive, found 0"),
+        (["--beta", "1"], "--beta does nothing without a language model: give --lm FILE"),
+        (["--lm", "{labels}"], "{labels}: no ARPA language model"),
+        (["--n-best", "2"], "--n-best above 1 needs --format json"),
+    ],
+)
+def test_flags_that_cannot_be(capsys: Capture, emissions: Path, flags: list[str], message: str) -> None:
+    labels = emissions.parent / "labels.txt"
+    labels.write_text("\n".join(label.replace(" ", "<space>") for label in LABELS))
+    given = [flag.format(labels=labels) for flag in flags]
+    line = error_line(capsys, "decode", emissions, *given)
+    assert line.startswith(f"error: {message.format(labels=labels)}")
+
+
+def test_no_torch(emissions: Path, lm: Path) -> None:
+    program = (
+        "import sys; from asr.cli import main; code = main(sys.argv[1:]); "
+        "print({'torch', 'torchaudio', 'omegaconf'} & set(sys.modules), code, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "decode", str(emissions), "--lm", str(lm)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stderr.splitlines()[-1] == "set() 0", done.stderr

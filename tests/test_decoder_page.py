@@ -1,0 +1,59 @@
+"""Every block of docs/decoder.md runs as it stands."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asr import checkpoint
+from asr.config import Config, load
+from asr.recognizer import Recognizer
+from asr.text import build_tokenizer
+from random_ctc import random_log_probs
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "decoder.md"
+SECTIONS = re.findall(
+    r"^## ([^\n]+)\n(?:(?!^## ).)*?```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE
+)
+
+
+def names_for(section: str, tmp_path: Path) -> dict[str, Any]:
+    """What a block takes from its reader."""
+    rng = np.random.default_rng(0)
+    if section == "Logits of a HuggingFace model":
+        return {"logits": rng.normal(size=(2, 9, 4)), "lengths": [9, 5]}
+    if section == "Log-probabilities of a NeMo model":
+        return {
+            "log_probs": torch.from_numpy(np.stack([random_log_probs(rng, 9, 5)] * 2)),
+            "lengths": torch.tensor([9, 4]),
+        }
+    if section == "A model of this project":
+        return {"run": a_run(tmp_path), "waves": torch.randn(2, 16000), "wave_lens": torch.tensor([16000, 12000])}
+    if section == "A language model":
+        return {"folder": tmp_path}
+    if section == "Hotwords":
+        return {"log_probs": random_log_probs(rng, 20, 28)}
+    if section == "Streaming":
+        return {"chunks": np.split(random_log_probs(rng, 60, 4), [10, 25])}
+    return {"log_probs": random_log_probs(rng, 12, 4)}
+
+
+def a_run(folder: Path) -> Path:
+    config: Config = load(None, ["encoder.width=8", "encoder.layers=1", "encoder.conv_channels=2"])
+    tokenizer = build_tokenizer(["ab"], config.text)
+    checkpoint.start_run(folder, config, tokenizer)
+    checkpoint.save_weights(folder, Recognizer(config, tokenizer).state_dict(), {})
+    return folder
+
+
+def test_every_use_is_there() -> None:
+    assert len(SECTIONS) == 8
+
+
+@pytest.mark.parametrize(("section", "code"), SECTIONS, ids=[section for section, _ in SECTIONS])
+def test_block_runs(section: str, code: str, tmp_path: Path) -> None:
+    assert len(code.strip().splitlines()) <= 10
+    exec(compile(code, str(PAGE), "exec"), names_for(section, tmp_path))

@@ -1,0 +1,193 @@
+"""The weights of a language model: the search, and what `asr tune` leaves in a run folder."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from asr import checkpoint
+from asr.cli import main
+from asr.config import DecodeConfig
+from asr.decode import NGram
+from asr.decoding import Decoder
+from asr.emissions import read_emissions
+from asr.errors import ConfigError
+from asr.tune import Trial, at_the_end, search, tune
+from asr.wer import Counts
+from peaky import spelled, write_arpa, write_spelled
+from tiny_run import RATE_HZ, error_line, read_once, save_run, write_noise
+
+Capture = pytest.CaptureFixture[str]
+
+
+def trial(alpha: float, beta: float, errors: int, character_errors: int = 0) -> Trial:
+    return Trial(alpha, beta, Counts(90, errors), Counts(900, character_errors))
+
+
+# --- the search -------------------------------------------------------------------------------------------------------
+
+
+def test_the_minimum_of_a_bowl_is_found_to_a_step_of_the_fine_grid() -> None:
+    tried = []
+
+    def measure(alpha: float, beta: float) -> Trial:
+        tried.append((alpha, beta))
+        return trial(alpha, beta, round(1000 * ((alpha - 0.7) ** 2 + (beta - 2.25) ** 2)))
+
+    found = search(measure, (0.0, 3.2), (-2.0, 6.0))
+    assert (found.chosen.alpha, found.chosen.beta, found.equal) == (0.7, 2.25, 1)
+    assert len(tried) == len(set(tried)) == len(found.trials)
+    assert [item.rank for item in found.trials] == sorted(item.rank for item in found.trials)
+    assert {(0.0, -2.0), (3.2, 6.0)} < set(tried)  # both ends
+    lines = found.render().splitlines()
+    assert len(lines) == 12
+    assert lines[1].split() == ["0.7", "2.25", "0.00%", "0", "0.00%"]
+    assert lines[-1] == "chosen: alpha 0.7, beta 2.25, nearest to the middle of 1 equal settings: WER 0.00% [0 / 90]"
+
+
+def test_the_middle_of_a_plateau() -> None:
+    def measure(alpha: float, beta: float) -> Trial:
+        return trial(alpha, beta, 3 if 0.75 <= alpha <= 1.65 and 0.9 <= beta <= 3.1 else 5)
+
+    found = search(measure, (0.0, 3.2), (-2.0, 6.0))
+    assert (found.chosen.alpha, found.chosen.beta) == (1.2, 2.0)
+    assert found.equal == 9 * 9  # all of the fine grid
+
+
+def test_character_errors_decide_between_equal_word_errors() -> None:
+    def measure(alpha: float, beta: float) -> Trial:
+        return trial(alpha, beta, 3, 7 if (alpha, beta) == (2.0, 1.0) else 8)
+
+    found = search(measure, (0.0, 3.2), (-2.0, 6.0))
+    assert (found.chosen.alpha, found.chosen.beta, found.equal) == (2.0, 1.0, 1)
+
+
+def test_a_range_of_one_value_holds_a_weight() -> None:
+    found = search(lambda alpha, beta: trial(alpha, beta, round(100 * abs(alpha - 1))), (0.0, 3.2), (1.3, 1.3))
+    assert (found.chosen.alpha, found.chosen.beta) == (1.0, 1.3)
+    assert {item.beta for item in found.trials} == {1.3}
+    assert not at_the_end(1.3, (1.3, 1.3))
+
+
+def test_ends() -> None:
+    found = search(lambda alpha, beta: trial(alpha, beta, round(100 * (4 - alpha))), (0.3, 2.0), (0.0, 1.0))
+    assert at_the_end(found.chosen.alpha, (0.3, 2.0))
+    with pytest.raises(ConfigError, match=r"beta: the range must be LOW HIGH with LOW <= HIGH, found 2 1"):
+        search(lambda alpha, beta: trial(alpha, beta, 0), (0.0, 1.0), (2.0, 1.0))
+
+
+def test_on_log_probabilities(tmp_path: Path) -> None:
+    """Greedy confuses a and c; a language model that is believed too much writes "ab" everywhere."""
+    rows = {
+        "u0": spelled("ab", instead={0: "c"}),
+        "u1": spelled("cb", instead={0: "a"}),
+        "u2": spelled("cb", peak=0.99),
+    }
+    path = write_spelled(tmp_path / "e.npz", rows, {"u0": "ab", "u1": "ab", "u2": "cb"})
+    lm = write_arpa(tmp_path / "lm.arpa", [(-0.5, "ab"), (-2.5, "cb")])
+    decoder = Decoder(DecodeConfig(decoder="beam", lm=str(lm)), read_emissions(path).vocabulary)
+    found = tune(read_emissions(path), decoder, (0.0, 3.2), (0.0, 0.0))
+    assert found.chosen.words.errors == 0
+    by_alpha = {item.alpha: item.words.errors for item in found.trials}
+    assert (by_alpha[0.0], by_alpha[3.2]) == (1, 1)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    write_noise(tmp_path / "a.wav", RATE_HZ)
+    records = [{"id": f"u{n}", "audio_filepath": "a.wav", "duration": 1.0, "text": "ab cab"} for n in range(2)]
+    path = tmp_path / "dev.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_tuning_makes_a_folder_that_needs_nothing_else(capsys: Capture, manifest: Path, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", f"data.dev={manifest}")
+    lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cab")])
+    lexicon = tmp_path / "my words"
+    lexicon.write_text("ab\ncab\n")
+    command = ["tune", str(run), "--lm", str(lm), "--lexicon", str(lexicon), "--alpha", "0", "1", "--beta", "-1", "-1"]
+    assert main([*command, "--beam-size", "20"]) == 0
+    out, err = capsys.readouterr()
+    kept = run / "dev" / "emissions.npz"
+    assert out.splitlines()[0].split() == ["alpha", "beta", "WER", "errors", "CER"]
+    assert out.splitlines()[-1].startswith("chosen: alpha ")
+    lines = err.splitlines()
+    assert lines[:2] == [f"tuning on {manifest}", f"log-probabilities: computed, kept in {kept}"]
+    assert lines[-1] == f"{run}: config.yaml, lm.bin, lexicon.txt"
+    decode = checkpoint.load_config(run).decode
+    assert (decode.decoder, decode.lm, decode.lexicon, decode.beam_size) == ("beam", "lm.bin", "lexicon.txt", 20)
+    assert (decode.beta, 0 <= decode.alpha <= 1) == (-1.0, True)
+    assert NGram.load(run / "lm.bin").words == NGram.load(lm).words
+
+    # The folder elsewhere, and everything that it was made from gone.
+    lm.unlink()
+    lexicon.unlink()
+    moved = Path(shutil.move(run, tmp_path / "moved"))
+    assert main(["transcribe", str(tmp_path / "a.wav"), "--model", str(moved)]) == 0
+    out, err = capsys.readouterr()
+    assert set(out.rstrip("\n").split("\t")[1].split()) <= {"ab", "cab"}
+    assert str(moved / "lm.bin") in err
+    assert main(["tune", str(moved)]) == 0  # with its own language model and lexicon
+    assert f"those of {moved / 'dev' / 'emissions.npz'}, which is newer" in capsys.readouterr().err
+    assert checkpoint.load_config(moved).decode.lexicon == "lexicon.txt"
+
+
+def test_log_probabilities_are_computed_again_for_new_weights_or_other_references(
+    capsys: Capture, manifest: Path, tmp_path: Path
+) -> None:
+    run = save_run(tmp_path / "run")
+    lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cab")])
+    command = ["tune", str(run), "--lm", str(lm), "--manifest", str(manifest), "--alpha", "0", "0", "--beta", "0", "0"]
+    kept = run / "dev" / "emissions.npz"
+
+    def says() -> str:
+        assert main(command) == 0
+        return capsys.readouterr().err.splitlines()[1]
+
+    computed, reused = f"log-probabilities: computed, kept in {kept}", f"log-probabilities: those of {kept}, which is"
+    assert says() == computed
+    assert says().startswith(reused)
+    later = kept.stat().st_mtime + 10
+    os.utime(run / checkpoint.WEIGHTS_FILE, (later, later))
+    assert says() == computed
+    os.utime(kept, (later, later))
+    assert says().startswith(reused)
+    manifest.write_text(manifest.read_text().replace("ab cab", "ab ab"))
+    assert says() == computed
+
+
+def test_emissions_of_others(capsys: Capture, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cb")])
+    path = write_spelled(tmp_path / "e.npz", {"u": spelled("ab", instead={0: "c"})}, {"u": "cb"})
+    assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(path), "--alpha", "0", "1"]) == 0
+    assert capsys.readouterr().err.startswith(f"tuning on {path}\n")
+
+
+def test_what_cannot_be_tuned(capsys: Capture, manifest: Path, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cab")])
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with read_once():
+        assert error_line(capsys, "tune", run) == f"error: {run}: names no language model (decode.lm): give --lm FILE"
+        line = error_line(capsys, "tune", run, "--lm", lm)
+        assert line == f"error: {run}: data.dev is not set: give --manifest DEV.jsonl"
+        line = error_line(capsys, "tune", run, "--lm", lm, "--manifest", manifest, "--alpha", "-1", "1")
+        assert line == "error: decode.alpha must be at least 0 and finite, found -1.0"
+        assert main(["tune", str(tmp_path / "none"), "--lm", str(lm)]) == 2
+        assert "none: model folder is missing" in capsys.readouterr().err
+    plain = write_spelled(tmp_path / "plain.npz", {"u": spelled("ab")})
+    assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(plain)]) == 2
+    assert "the JSON beside it has no refs; tuning needs reference texts" in capsys.readouterr().err
+    other = write_spelled(tmp_path / "other.npz", {"u": spelled("ab")}, {"u": "ab"})
+    description = other.with_suffix(".json")
+    description.write_text(description.read_text().replace('"h"', '"x"'))
+    assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(other)]) == 2
+    assert f"{other}: its labels are not those of {run}" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
