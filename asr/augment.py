@@ -26,7 +26,7 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 
 
 class WaveAugment:
-    """Speed perturbation (Ko et al. 2015), gain and additive noise on one waveform."""
+    """Cropping, speed perturbation (Ko et al. 2015), gain and additive noise on one waveform."""
 
     def __init__(self, config: AugmentConfig, audio_config: AudioConfig) -> None:
         self.config = config
@@ -39,7 +39,10 @@ class WaveAugment:
                 raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
 
     def __call__(self, wave: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a perturbed copy of (S,) float32 samples; the length changes with the speed."""
+        """Return a perturbed copy of (S,) float32 samples; cropping and the speed change the length."""
+        if self.config.crop_share:
+            first, last = (int(_uniform(0, self.config.crop_share, generator) * len(wave)) for _ in range(2))
+            wave = wave[first : len(wave) - last]
         if self.config.speeds:
             choice = int(torch.randint(len(self.config.speeds), (), generator=generator))
             # Samples taken at 110 % of a rate and resampled to 100 % of it run 1.1 times as fast.

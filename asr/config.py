@@ -80,6 +80,7 @@ class AugmentConfig:
     """Training-only transforms; zero or an empty list switches one off."""
 
     speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.05, 1.1)  # one drawn per utterance; whole per cents
+    crop_share: float = 0.0  # at each end up to this share is cut off, uniform: for words trimmed more or less tightly
     gain_db: float = 6.0  # uniform in -gain_db..gain_db; without effect under features.normalization=utterance
     noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
@@ -98,6 +99,7 @@ class AugmentConfig:
         _require(0 <= self.noise_probability <= 1, "augment.noise_probability", "in 0..1", self.noise_probability)
         low, high = self.noise_snr_db
         _require(low <= high, "augment.noise_snr_db", "[low, high] with low <= high", [low, high])
+        _require(0 <= self.crop_share < 0.5, "augment.crop_share", "in 0..0.5", self.crop_share)
         _require(0 <= self.gain_db <= 60, "augment.gain_db", "in 0..60", self.gain_db)
         _require(0 <= self.warp <= 0.5, "augment.warp", "in 0..0.5", self.warp)
         _require(0 <= self.time_mask_share <= 1, "augment.time_mask_share", "in 0..1", self.time_mask_share)

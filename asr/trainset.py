@@ -54,9 +54,9 @@ def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> d
     """Training utterances that cannot be learnt, each id with its reason.
 
     Those longer than `train.max_utterance_s`, shorter than one frame, or with more labels than output frames at the
-    fastest speed of the augmentation (the CTC loss would be infinite).
+    fastest speed and closest crop of the augmentation (the CTC loss would be infinite).
     """
-    fastest = max(config.augment.speeds, default=1.0)
+    fastest = max(config.augment.speeds, default=1.0) / (1 - 2 * config.augment.crop_share)
     reasons = {item.id: str(item) for item in infeasible(labelled, config, recognizer, speed=fastest)}
     for utterance in labelled.utterances:
         length = s_to_samples(utterance.duration / fastest, config.audio.sample_rate_hz)

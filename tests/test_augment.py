@@ -90,6 +90,16 @@ def test_everything_off_changes_nothing() -> None:
     assert torch.equal(wave_augment()(wave, generator()), wave)
 
 
+def test_cropping_cuts_a_share_off_either_end() -> None:
+    wave = torch.arange(1000, dtype=torch.float32)
+    cropped = [wave_augment(crop_share=0.3)(wave, generator(str(number))) for number in range(200)]
+    firsts, lasts = [int(part[0]) for part in cropped], [999 - int(part[-1]) for part in cropped]
+    for cut in (firsts, lasts):
+        assert 0 <= min(cut) < 15
+        assert 285 < max(cut) < 300
+    assert all(torch.equal(part, wave[first : 1000 - last]) for part, first, last in zip(cropped, firsts, lasts))
+
+
 @pytest.mark.parametrize("speed", [0.9, 1.0, 1.1, 0.5, 2.0, 0.95])
 def test_speed_changes_length_and_pitch(speed: float) -> None:
     fast = wave_augment(speeds=(speed,))(tone(500), generator())

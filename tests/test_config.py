@@ -148,6 +148,7 @@ def test_references_to_nowhere() -> None:
         "augment.warp=0.6",
         "augment.freq_masks=-1",
         "augment.time_mask_share=2",
+        "augment.crop_share=0.5",
         "encoder.layers=0",
         "encoder.projection=-1",
         "encoder.dropout=1",
