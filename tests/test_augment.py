@@ -97,7 +97,9 @@ def test_cropping_cuts_a_share_off_either_end() -> None:
     for cut in (firsts, lasts):
         assert 0 <= min(cut) < 15
         assert 285 < max(cut) < 300
-    assert all(torch.equal(part, wave[first : 1000 - last]) for part, first, last in zip(cropped, firsts, lasts))
+    assert all(
+        torch.equal(part, wave[first : 1000 - last]) for part, first, last in zip(cropped, firsts, lasts, strict=True)
+    )
 
 
 @pytest.mark.parametrize("speed", [0.9, 1.0, 1.1, 0.5, 2.0, 0.95])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from asr.decode.compose import Lexicon, Unit, compose
 from asr.decode.hypothesis import Hypothesis, Reading
 from asr.decode.inputs import check_labels, read_batch
-from asr.decode.layout import Beam, Tree
+from asr.decode.layout import Beam, Tree, beginning
 from asr.decode.lm import NGram
 from asr.decode.stream import Stream
 from asr.errors import DecodeError
@@ -117,6 +117,9 @@ class BeamDecoder:
             unknown_offset=unknown_offset,
             unknown_per_character=unknown_per_character,
         )
+        capacity = max(1024, 128 * beam_size)  # what 128 frames can make; every 64 frames it is tidied
+        composed = self.composition
+        self.beginning = beginning(beam_size, capacity, blank, composed.first_lm, composed.first_hot)
         self.reading = replace(reading, lexicon=tuple(self.composition.words))
 
     def __call__(

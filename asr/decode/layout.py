@@ -84,9 +84,11 @@ def new_beam(beam_size: int, vocabulary: int) -> Beam:
     """Room for `beam_size` entries and what they may become in one frame."""
     found = 4 * beam_size + vocabulary
     scratch = np.zeros(beam_size + found + 1)
+    facts = np.zeros((2, 5, beam_size + 1), np.int32)
+    facts[:, LAST, beam_size] = -1  # the last label of nothing is none
     return Beam(
         sums=np.zeros((2, 5, beam_size + 1)),
-        facts=np.zeros((2, 5, beam_size + 1), np.int32),
+        facts=facts,
         merged=np.zeros((beam_size + 1) * (vocabulary + 1), np.uint8),
         found=np.zeros((found + 1, 2)),
         found_facts=np.zeros((found + 1, 5), np.int32),
@@ -121,17 +123,39 @@ def grown(tree: Tree) -> Tree:
     return Tree(*(np.concatenate([part, np.zeros_like(part)]) for part in tree))
 
 
-def start(beam: Beam, tree: Tree, capacity: int, blank: int, lm: int, hot: int) -> NDArray[np.int64]:
-    """Make the empty prefix the only entry; returns the counters of a search that uses `capacity` rows of the tree."""
-    nowhere = beam.sums.shape[2] - 1
-    tree.integers[:2] = 0
-    tree.integers[:2, [CHILD, SIBLING]] = -1
-    tree.integers[ROOT_PREFIX, [LABEL, LM, HOT, END_WORD]] = blank, lm, hot, -1
-    tree.floats[:2] = 0.0, np.nan, np.nan
-    tree.slots[NOWHERE], tree.slots[ROOT_PREFIX] = nowhere, 0
-    beam.sums[0, :, 0] = 1.0, 0.0, 1.0, 0.0, 1.0
-    beam.facts[0, :, 0] = ROOT_PREFIX, blank, NOWHERE, -1, -1
-    beam.facts[:, LAST, nowhere] = -1
+class Beginning(NamedTuple):
+    """The rows of a search that holds nothing but the empty prefix, to be copied over those of an earlier search."""
+
+    integers: NDArray[np.int32]
+    floats: NDArray[np.float64]
+    slots: NDArray[np.int32]
+    sums: NDArray[np.float64]
+    facts: NDArray[np.int32]
+    counters: NDArray[np.int64]
+
+
+def beginning(beam_size: int, capacity: int, blank: int, lm: int, hot: int) -> Beginning:
+    """How a search begins that uses `capacity` rows of the tree; `lm` and `hot` are states."""
+    integers = np.zeros((2, INTEGERS), np.int32)
+    integers[:, [CHILD, SIBLING]] = -1
+    integers[ROOT_PREFIX, [LABEL, LM, HOT, END_WORD]] = blank, lm, hot, -1
     counters = np.zeros(COUNTERS, np.int64)
     counters[[ENTRIES, PREFIXES, CAPACITY]] = 1, 2, capacity
-    return counters
+    return Beginning(
+        integers=integers,
+        floats=np.array([[0.0, np.nan, np.nan]] * 2),
+        slots=np.array([beam_size, 0], np.int32),
+        sums=np.array([1.0, 0.0, 1.0, 0.0, 1.0]),
+        facts=np.array([ROOT_PREFIX, blank, NOWHERE, -1, -1], np.int32),
+        counters=counters,
+    )
+
+
+def start(beam: Beam, tree: Tree, first: Beginning) -> NDArray[np.int64]:
+    """Make the empty prefix the only entry; returns the counters of the new search."""
+    tree.integers[:2] = first.integers
+    tree.floats[:2] = first.floats
+    tree.slots[:2] = first.slots
+    beam.sums[0, :, 0] = first.sums
+    beam.facts[0, :, 0] = first.facts
+    return np.array(first.counters)

@@ -32,16 +32,12 @@ class Stream:
         self.frames = 0
         self._finished = False
         self._settled: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
-        composed = decoder.composition
-        capacity = max(1024, 128 * decoder.beam_size)  # what 128 frames can make; every 64 frames it is tidied
         try:
             self._beam, self._tree = decoder.workspaces.pop()
         except IndexError:
             self._beam = layout.new_beam(decoder.beam_size, len(decoder.labels))
-            self._tree = layout.new_tree(capacity)
-        self._counters = layout.start(
-            self._beam, self._tree, capacity, decoder.blank, composed.first_lm, composed.first_hot
-        )
+            self._tree = layout.new_tree(int(decoder.beginning.counters[layout.CAPACITY]))
+        self._counters = layout.start(self._beam, self._tree, decoder.beginning)
 
     def accept(self, log_probs: Any) -> Hypothesis:
         """Take the next (T, V) natural-log probabilities; returns the best hypothesis so far.
@@ -125,6 +121,8 @@ class Stream:
     def _ranked(self, n_best: int, *, at_end: bool) -> list[Hypothesis]:
         """The best entries that may end, best first; perhaps none."""
         entries, side = int(self._counters[layout.ENTRIES]), int(self._counters[layout.SIDE])
+        if not entries:  # every prefix had probability zero
+            return []
         sums, facts = self._beam.sums[side], self._beam.facts[side]
         scores, gains = np.empty(entries), np.empty(entries)
         finish(
@@ -148,7 +146,7 @@ class Stream:
                 lm_score=float(gains[j]),
                 confidence=float(self._beam.weights[j]),
             )
-            for j in np.argsort(-scores, kind="stable")[:n_best]
+            for j in ([int(scores.argmax())] if n_best == 1 else np.argsort(-scores, kind="stable")[:n_best])
             if scores[j] > -np.inf
         ]
 
