@@ -255,7 +255,7 @@ def test_confidence_tells_sure_words_from_unsure_ones() -> None:
     sure, unsure = [0.002, 0.002, 0.994, 0.002], [0.002, 0.002, 0.6, 0.396]
     space, blank = [0.002, 0.994, 0.002, 0.002], [0.994, 0.002, 0.002, 0.002]
     rows = [sure, space, unsure, space, sure, *[blank] * 80, space, unsure]
-    [[found]] = BeamDecoder(LABELS)([np.log(rows)])
+    [[found]] = BeamDecoder(LABELS, confidence_scale=1.0)([np.log(rows)])
     assert found.text == "a a a a"
     first, second, third, fourth = (word.confidence for word in found.words)
     assert first > 0.98
@@ -357,6 +357,7 @@ def test_wrong_input_is_named(log_probs: Any, options: dict[str, Any], message: 
         ({"token_threshold": 0.1}, "token_threshold must be"),
         ({"beam_threshold": 0.0}, "beam_threshold must be below 0"),
         ({"alpha": math.nan}, "alpha must be"),
+        ({"confidence_scale": 0.0}, "confidence_scale must be"),
         ({"lexicon": ["ab", "ax"]}, r"lexicon: word 'ax' cannot be spelled with the labels: \['x'\]"),
         ({"lexicon": {"ab": "ab"}}, "lexicon: word 'ab' needs a list of spellings"),
         ({"lexicon": {"ab": [["a", "x"]]}}, r"lexicon: word 'ab' is spelled with \['x'\]"),

@@ -19,6 +19,9 @@ from asr.decode.lm import NGram
 from asr.decode.stream import Stream
 from asr.errors import DecodeError
 
+# Calibrated on AN4's development speakers (benchmarks/confidence.py).
+_SCALE_ALONE, _SCALE_WITH_LM = 0.85, 0.6
+
 
 class BeamDecoder:
     """Prefix beam search over CTC log-probabilities, with an n-gram model, a lexicon and hotwords.
@@ -51,6 +54,8 @@ class BeamDecoder:
         beam_threshold: natural log, below zero; prefixes this much worse than the best are given up.
         n_best: hypotheses returned for each utterance.
         frame_s: seconds from one frame to the next; as it stands, times are in frames.
+        confidence_scale: exponent of the scores in confidences, below one where they are too sure; None: 0.6
+            with a language model and 0.85 without one.
         threads: utterances decoded at once; None: as many as there are cores. The result does not depend on it.
 
     Raises:
@@ -77,6 +82,7 @@ class BeamDecoder:
         beam_threshold: float = -10.0,
         n_best: int = 1,
         frame_s: float = 1.0,
+        confidence_scale: float | None = None,
         threads: int | None = None,
     ) -> None:
         self.labels = check_labels(labels, blank)
@@ -90,6 +96,12 @@ class BeamDecoder:
             ("unknown_offset", unknown_offset, "finite", math.isfinite(unknown_offset)),
             ("unknown_per_character", unknown_per_character, "in -20..0", -20 <= unknown_per_character <= 0),
             ("frame_s", frame_s, "positive", 0 < frame_s < math.inf),
+            (
+                "confidence_scale",
+                confidence_scale,
+                "in (0, 10]",
+                confidence_scale is None or 0 < confidence_scale <= 10,
+            ),
             ("threads", threads, "at least 1", threads is None or threads >= 1),
         ):
             if not fine:
@@ -101,7 +113,8 @@ class BeamDecoder:
         self.n_best = n_best
         self.token_floor = np.float32(math.exp(token_threshold))
         self.beam_floor = math.exp(beam_threshold)
-        self.confidence_scale = 1.0
+        calibrated = _SCALE_ALONE if lm is None else _SCALE_WITH_LM
+        self.confidence_scale = calibrated if confidence_scale is None else confidence_scale
         self.threads = threads or len(os.sched_getaffinity(0))
         self.workspaces: deque[tuple[Beam, Tree]] = deque()  # of finished utterances, to be used again
         self.composition = compose(
