@@ -42,7 +42,6 @@ ROOT = Path(__file__).parent.parent
 
 CUT = 0.0067  # pyctcdecode's default, exp(-5)
 SMALL_CUT = 0.00097  # fast-ctc-decode wants less than 1 / V, which at 1,025 symbols is 0.000976
-UNKNOWN = -10 * math.log(10)  # pyctcdecode's default, which is on log10
 LONG_FRAMES = 45_000  # 30 minutes of 40 ms
 
 
@@ -81,9 +80,9 @@ def flashlight(beam: int, name: str, **options: Any) -> Setting:
 
 def with_words(beam: int) -> list[Setting]:
     return [
-        our(beam, name=f", cut {CUT}, unknown words -10", unknown_offset=UNKNOWN),
-        our(beam, name=f", cut {CUT}, lexicon", lexicon=True),  # what flashlight searches
+        Setting("ours, beam threshold -6", "ours", beam, {"beam_threshold": -6.0}),
         Setting("ours, defaults", "ours", beam),
+        Setting("ours, lexicon", "ours", beam, {"lexicon": True, "beam_threshold": -20.0}),  # what flashlight searches
         flashlight(beam, "defaults"),
         flashlight(beam, "5 tokens", tokens=5),
         flashlight(beam, "5 tokens, log_add", tokens=5, log_add=True),

@@ -130,7 +130,7 @@ class BeamDecoder:
             unknown_offset=unknown_offset,
             unknown_per_character=unknown_per_character,
         )
-        capacity = max(1024, 128 * beam_size)  # what 128 frames can make; every 64 frames it is tidied
+        capacity = max(1024, 256 * beam_size)  # what 256 frames can make; it is tidied every 128 frames
         composed = self.composition
         self.beginning = beginning(beam_size, capacity, blank, composed.first_lm, composed.first_hot)
         self.reading = replace(reading, lexicon=tuple(self.composition.words))

@@ -56,7 +56,7 @@ from asr.decode.tree import tidy
 _SCALE_BITS = 256
 _LARGE, _SMALL = 2.0**_SCALE_BITS, 2.0**-_SCALE_BITS
 _SCALE_EVERY = 8  # frames between looks at the scale; 2^-256 leaves room for a factor of 10^-28 in each
-_TIDY_EVERY = 64  # frames
+_TIDY_EVERY = 128  # frames
 
 
 @inner

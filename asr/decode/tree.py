@@ -12,6 +12,7 @@ from asr.decode.layout import (
     BEST_LABEL,
     BLANK,
     BORN,
+    CAPACITY,
     CHILD,
     CONFIDENCE,
     DEPTH,
@@ -75,14 +76,13 @@ def finish(scorer, weights, sums, facts, tree, counters, forced, at_end, scale, 
         for j in range(counters[ENTRIES]):
             weights[j] /= total
         if at_end:
-            _collect(facts, tree, counters, ROOT_PREFIX)
             _date(heaviest, sums, facts, tree, counters)
             weigh_words(scorer, facts, tree, counters, weights, 0)
 
 
 @inner
 def tidy(scorer, weights, sums, facts, tree, counters, scale):  # type: ignore[no-untyped-def]
-    """Give up what no entry needs, take word confidences, and settle what all entries share.
+    """Take word confidences; where the tree is half full, give up what no entry needs, and settle what all share.
 
     Entries that differ from the best one in what is older than `_OLDEST` frames are given up too: no frame to come
     tells such prefixes apart, and they would fill the beam of a long recording.
@@ -96,10 +96,14 @@ def tidy(scorer, weights, sums, facts, tree, counters, scale):  # type: ignore[n
     if scale != 1.0:
         for j in range(counters[ENTRIES]):
             weights[j] = (weights[j] / largest) ** scale
-    _collect(facts, tree, counters, ROOT_PREFIX)
+    full = 2 * max(counters[PREFIXES], counters[TRACES] // 2) > counters[CAPACITY]
+    if full:
+        _collect(facts, tree, counters, ROOT_PREFIX)
     _date(best, sums, facts, tree, counters)
     weigh_words(scorer, facts, tree, counters, weights, _DELAY)
     best = _decide_the_oldest(best, sums, facts, tree, counters)
+    if not full:
+        return
     root = _shared_by_all(scorer, facts, tree, counters)
     if tree.integers[root, DEPTH] - tree.integers[ROOT_PREFIX, DEPTH] >= _SETTLE_AT_ONCE:
         in_label = sums[BEST_LABEL, best] > sums[BEST_BLANK, best]
@@ -189,6 +193,8 @@ def path_of(prefix, trace, tree, first, labels, confidences):  # type: ignore[no
 @inner
 def _decide_the_oldest(best, sums, facts, tree, counters):  # type: ignore[no-untyped-def]
     """Give up entries that differ from the best one in what is old; returns the place of the best one after that."""
+    if counters[FRAME] <= _OLDEST:
+        return best
     integers = tree.integers
     decided = facts[PREFIX, best]
     while decided > ROOT_PREFIX and integers[decided, BORN] > counters[FRAME] - _OLDEST:
