@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 some files failed, 2 bad input, 128 + n stopped by signal n."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = parse(_parser(), argv)
+    arguments = parse(commands(), argv)
     return run_command(lambda: arguments.run(arguments))
 
 
@@ -64,19 +64,19 @@ def run_command(command: Callable[[], int]) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def commands() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="asr", description="Train, run and score speech recognisers (BLSTM and CTC).")
     parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    add_prepare(commands.add_parser("prepare", help="turn a published corpus or your own recordings into manifests"))
-    add_train(commands.add_parser("train", help="train a model"))
-    add_evaluate(commands.add_parser("evaluate", help="recognise a manifest and score it"))
-    add_transcribe(commands.add_parser("transcribe", help="turn audio files into text"))
-    add_compare(commands.add_parser("compare", help="test the difference between two systems"))
-    add_language_model(commands.add_parser("lm", help="train, measure and compile n-gram language models"))
-    add_tune(commands.add_parser("tune", help="find a language model's weights on dev, for a model to use"))
-    add_decode(commands.add_parser("decode", help="turn log-probabilities of any CTC model into text"))
-    add_config(commands.add_parser("config", help="show the configuration that a file and overrides give"))
+    subparsers = parser.add_subparsers(required=True, metavar="command")
+    add_prepare(subparsers.add_parser("prepare", help="turn a published corpus or your own recordings into manifests"))
+    add_train(subparsers.add_parser("train", help="train a model"))
+    add_evaluate(subparsers.add_parser("evaluate", help="recognise a manifest and score it"))
+    add_transcribe(subparsers.add_parser("transcribe", help="turn audio files into text"))
+    add_compare(subparsers.add_parser("compare", help="test the difference between two systems"))
+    add_language_model(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
+    add_tune(subparsers.add_parser("tune", help="find a language model's weights on dev, for a model to use"))
+    add_decode(subparsers.add_parser("decode", help="turn log-probabilities of any CTC model into text"))
+    add_config(subparsers.add_parser("config", help="show the configuration that a file and overrides give"))
     return parser
 
 

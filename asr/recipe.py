@@ -2,15 +2,17 @@
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.cli import parse, run_command
+from asr.cli import commands, parse, run_command
 from asr.errors import CorpusError, ScoringError
-from asr.files import write_text_atomic
+from asr.files import atomic_path, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
     from asr.config import Config
@@ -38,8 +40,13 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
     return arguments
 
 
-def main(script: str, description: str | None) -> int:
-    """A whole recipe for a corpus that has train, dev and test; returns the exit code."""
+def main(script: str, description: str | None, *, lm_order: int = 0) -> int:
+    """A whole recipe for a corpus that has train, dev and test; returns the exit code.
+
+    Args:
+        script, description: see `parser`.
+        lm_order: order of an n-gram model of the training transcripts to score with as well; 0: greedy alone.
+    """
     arguments = parse(parser(script, description))
 
     def recipe() -> int:
@@ -47,7 +54,12 @@ def main(script: str, description: str | None) -> int:
 
         data = arguments.out / "data"
         corpus_stage(data, Path(script).resolve().parent.name, arguments.source)
-        run_experiment(data, arguments.out / "model", config.load(arguments.conf, arguments.overrides))
+        model = arguments.out / "model"
+        run_experiment(data, model, config.load(arguments.conf, arguments.overrides))
+        if lm_order:
+            tuned = arguments.out / "model-lm"
+            language_model_stage(data, model, tuned, lm_order)
+            score_stage(tuned, data / "test.jsonl", tuned / "test")
         return 0
 
     return run_command(recipe)
@@ -153,6 +165,36 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
         results, _ = evaluation.run(recognizer, recognizer.decoder)
         write_results(out, results)
     print(f"{manifest.stem}: {summary_line(score(results))}")
+
+
+def language_model_stage(data: Path, model: Path, out: Path, order: int) -> None:
+    """Make a copy of `model` in `out` that decodes with an n-gram model of words of its training transcripts.
+
+    The commands are those that a user would type: `asr lm train`, and `asr tune`, which takes the weights from dev.
+    """
+    from asr import checkpoint
+    from asr.manifest import read_manifest
+
+    weights = model / checkpoint.WEIGHTS_FILE
+    config_file = out / checkpoint.CONFIG_FILE
+    newer = config_file.is_file() and config_file.stat().st_mtime >= weights.stat().st_mtime
+    if newer and checkpoint.load_config(out).decode.decoder == "beam":  # what `asr tune` writes at its end
+        say(f"language model: complete in {out}, skipped")
+        return
+    say(f"language model: {out}")
+    settings = checkpoint.load_config(model)
+    tokenizer = checkpoint.load_tokenizer(model, settings)
+    checkpoint.start_run(out, settings, tokenizer)
+    with atomic_path(out / weights.name) as temporary:
+        shutil.copyfile(weights, temporary)
+    texts = [tokenizer.normalize(utterance.text) for utterance in read_manifest(data / "train.jsonl")]
+    with tempfile.TemporaryDirectory() as folder:
+        text, arpa = Path(folder) / "train.txt", Path(folder) / "train.arpa"
+        text.write_text("".join(line + "\n" for line in texts), encoding="utf-8")
+        lm_train = ["lm", "train", str(text), "--order", str(order), "-o", str(arpa)]
+        for command in (lm_train, ["tune", str(out), "--lm", str(arpa)]):
+            arguments = parse(commands(), command)
+            arguments.run(arguments)
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.cli import _parser, parse
+from asr.cli import commands, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/*/*.md")]
@@ -29,7 +29,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command: str) -> None:
-    arguments = parse(_parser(), shlex.split(command)[1:])
+    arguments = parse(commands(), shlex.split(command)[1:])
     assert callable(arguments.run)
 
 

@@ -76,3 +76,17 @@ def test_prepared_data_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == f"[prepare: complete in {tmp_path}, skipped]\n"
     with pytest.raises(CorpusError, match=r"was made from part=x, not y"):
         recipe.prepare_stage(tmp_path, make, {"source": "/a", "part": "y"})
+
+
+def test_a_language_model_of_the_training_transcripts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, tuned = data.parent / "model", data.parent / "model-lm"
+    recipe.run_experiment(data, model, settings(data))
+    greedy_config = (model / checkpoint.CONFIG_FILE).read_bytes()
+    recipe.language_model_stage(data, model, tuned, order=2)
+    assert (model / checkpoint.CONFIG_FILE).read_bytes() == greedy_config
+    assert checkpoint.load_config(tuned).decode.decoder == "beam"
+    assert sorted(checkpoint.load(tuned).decoder.resources.lm.words) == ["</s>", "<s>", "<unk>", "ab", "abba", "ba"]
+    recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
+    capsys.readouterr()
+    recipe.language_model_stage(data, model, tuned, order=2)
+    assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"

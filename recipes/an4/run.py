@@ -5,4 +5,4 @@ import sys
 from asr import recipe
 
 if __name__ == "__main__":
-    sys.exit(recipe.main(__file__, __doc__))
+    sys.exit(recipe.main(__file__, __doc__, lm_order=3))
