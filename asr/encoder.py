@@ -1,5 +1,7 @@
 """The acoustic model: convolutional subsampling and stacked (bidirectional) recurrent layers to log-probabilities."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -85,10 +87,10 @@ class RecurrentLayer(nn.Module):
             return pad_packed_sequence(self.cell(packed)[0], batch_first=True, total_length=inputs.shape[1])[0]
         # On the CPU packing misses oneDNN and is quadratic in time. Reversing each row inside its own length makes
         # the backward direction a causal pass too.
-        index = reversal(lens, inputs.shape[1]).unsqueeze(2)
+        index = reversal(lens, inputs.shape[1])
         forward = self._run(inputs, reverse=False)
-        backward = self._run(inputs.gather(1, index.expand_as(inputs)), reverse=True)
-        return torch.cat([forward, backward.gather(1, index.expand_as(backward))], dim=2)
+        backward = self._run(_reversed(inputs, index), reverse=True)
+        return torch.cat([forward, _reversed(backward, index)], dim=2)
 
     def _run(self, inputs: Tensor, *, reverse: bool) -> Tensor:
         """One direction over (B, T, inputs) in the order given, with that direction's weights."""
@@ -108,6 +110,50 @@ def reversal(lens: Tensor, longest: int) -> Tensor:
     return torch.where(positions < lens, lens - 1 - positions, positions)
 
 
+class _Reverse(torch.autograd.Function):
+    """Frames in the order of a `reversal`, which is its own inverse: the gradient goes back the same way.
+
+    `torch.gather` moves single numbers, and its gradient adds them up one by one: five times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return values.flatten(0, 1).index_select(0, rows).view(values.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return grads[0].flatten(0, 1).index_select(0, rows).view(grads[0].shape), None
+
+
+def _reversed(values: Tensor, index: Tensor) -> Tensor:
+    """(B, T, D) with each row in the order of (B, T) `index`."""
+    rows = index + index.shape[1] * torch.arange(len(index)).unsqueeze(1)
+    result: Tensor = _Reverse.apply(values, rows.flatten())  # type: ignore[no-untyped-call]
+    return result
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014) with masks from random bytes, so at a probability of whole 256ths.
+
+    A CPU draws random numbers one after the other: one for each element takes as long as a convolution.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.kept = round(256 * (1 - probability))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of any shape, dropped ones zero and the others scaled up; in evaluation as they are."""
+        if not self.training or self.kept == 256:
+            return values
+        # Eight bytes in each number; on the values' device.
+        words = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device).random_(-(2**63), None)
+        mask = words.view(torch.uint8)[: values.numel()].view(values.shape) < self.kept
+        return values * (mask.to(values.dtype) * (256 / self.kept))
+
+
 class Encoder(nn.Module):
     """Log-mel features to log-probabilities over the vocabulary."""
 
@@ -124,7 +170,7 @@ class Encoder(nn.Module):
             self.layers.append(layer)
             self.projections.append(nn.Linear(layer.outputs, width) if config.projection else nn.Identity())
             self.norms.append(nn.LayerNorm(width) if config.layer_norm else nn.Identity())
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(width, vocabulary)
 
     def output_lengths(self, feat_lens: Tensor) -> Tensor:

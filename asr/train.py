@@ -239,8 +239,7 @@ class Trainer:
         decay = min(self.config.train.ema_decay, self.position.step / (10 + self.position.step))
         if self.config.train.ema_decay == 0:
             decay = 0.0
-        for mean, parameter in zip(self.average.parameters(), self.recognizer.parameters(), strict=True):
-            mean.lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.recognizer.parameters()), 1 - decay)
 
     def _end_epoch(self) -> None:
         position, config = self.position, self.config.train

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.config import EncoderConfig
-from asr.encoder import Encoder, RecurrentLayer, Subsampling, reversal
+from asr.encoder import Dropout, Encoder, RecurrentLayer, Subsampling, reversal
 from oracles import lstm as oracle
 from ragged import CUDA, DEVICES, RUBBISH, exact_matrix_products, rubbish_batch
 
@@ -291,3 +291,34 @@ def test_layers_are_as_wide_as_configured(projection: int, layer_norm: bool, las
     assert encoder.output.in_features == last
     assert all(isinstance(norm, nn.LayerNorm) == layer_norm for norm in encoder.norms)
     assert all(isinstance(linear, nn.Linear) == (projection > 0) for linear in encoder.projections)
+
+
+# --- dropout ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.3, 0.5, 0.75])
+def test_dropout_keeps_the_mean_and_drops_its_share(probability: float) -> None:
+    torch.manual_seed(0)
+    dropout, ones = Dropout(probability).train(), torch.ones(301, 997, requires_grad=True)
+    dropped = dropout(ones)
+    assert float((dropped == 0).float().mean()) == pytest.approx(probability, abs=0.004)
+    assert float(dropped.detach().mean()) == pytest.approx(1, abs=0.01)
+    assert len(dropped.unique()) == 2
+    dropped.sum().backward()
+    assert torch.equal(ones.grad, dropped.detach())  # what is dropped gets no gradient
+    columns = (dropped == 0).float().mean(0)
+    assert float(columns.std()) == pytest.approx((probability * (1 - probability) / 301) ** 0.5, rel=0.15)
+
+
+def test_dropout_is_drawn_from_the_global_generator() -> None:
+    values = torch.randn(5, 7)
+    torch.manual_seed(1)
+    first = Dropout(0.5)(values)
+    torch.manual_seed(1)
+    assert torch.equal(Dropout(0.5)(values), first)
+
+
+def test_no_dropout_in_evaluation_and_at_zero() -> None:
+    values = torch.randn(5, 7)
+    assert Dropout(0.5).eval()(values) is values
+    assert Dropout(0.0)(values) is values
