@@ -5,7 +5,6 @@ Every key is consumed or it is an error that suggests the right one. The comment
 """
 
 import difflib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -190,9 +189,9 @@ class DecodeConfig:
     hotwords: str = ""  # phrases that are given a bonus: phrase, or phrase TAB natural-log weight
 
     def __post_init__(self) -> None:
-        _require(0 <= self.alpha < math.inf, "decode.alpha", "at least 0 and finite", self.alpha)
-        for key in ("beta", "unknown_offset"):
-            _require(math.isfinite(getattr(self, key)), f"decode.{key}", "finite", getattr(self, key))
+        _require(0 <= self.alpha <= 10, "decode.alpha", "in 0..10", self.alpha)
+        _require(-100 <= self.beta <= 100, "decode.beta", "in -100..100", self.beta)
+        _require(-1000 <= self.unknown_offset <= 10, "decode.unknown_offset", "in -1000..10", self.unknown_offset)
         _require(1 <= self.beam_size <= 100_000, "decode.beam_size", "in 1..100000", self.beam_size)
         for key in ("token_threshold", "beam_threshold"):
             _require(getattr(self, key) < 0, f"decode.{key}", "below 0", getattr(self, key))

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
     blank, frame_s = facts.get("blank", 0), facts.get("frame_s", 1.0)
     if not _is_index(blank):
         raise DecodeError(f"{path}: blank must be the index of a label, found {_shown(blank)}")
-    if isinstance(frame_s, bool) or not isinstance(frame_s, int | float):
+    if isinstance(frame_s, bool) or not isinstance(frame_s, int | float) or abs(frame_s) > 1e9:
         raise DecodeError(f"{path}: frame_s must be a number of seconds, found {_shown(frame_s)}")
     refs = facts.get("refs") or {}
     if not isinstance(refs, dict) or not all(isinstance(text, str) for text in refs.values()):
@@ -186,17 +187,32 @@ def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:
             found = {name: _matrix(archive, name, path) for name in archive.files}
     except OSError as error:
         raise DecodeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
         raise DecodeError(f"{path}: damaged or not an .npz file: {error}") from error
     if not found:
         raise DecodeError(f"{path}: holds no utterance")
     return found
 
 
+# What numpy, zipfile and zlib raise on damaged, encrypted and foreign members; numpy parses a header as Python.
+_UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def _matrix(archive: Any, name: str, path: Path) -> NDArray[Any]:
     try:
         value = archive[name]
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"{path}: utterance {name}: cannot be read: {error}") from error
     if not isinstance(value, np.ndarray):  # a member that is no array comes as bytes
         raise DecodeError(f"{path}: utterance {name}: is no numpy array")

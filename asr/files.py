@@ -1,5 +1,6 @@
 """Atomic writes: a file is either whole or absent, also after a crash."""
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -12,9 +13,12 @@ from pathlib import Path
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success fsync it and rename it onto `path`.
 
-    Missing parent folders are made. On an exception the temporary file is removed and `path` is untouched.
+    Missing parent folders are made. OSError when `path` is there and is no regular file. On an exception the temporary
+    file is removed and `path` is untouched.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a device or a folder; a rename would take the place of the first
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)

@@ -91,9 +91,9 @@ class BeamDecoder:
             ("n_best", n_best, "at least 1", n_best >= 1),
             ("token_threshold", token_threshold, "below 0", token_threshold <= 0),
             ("beam_threshold", beam_threshold, "below 0", beam_threshold < 0),
-            ("alpha", alpha, "finite and at least 0", 0 <= alpha < math.inf),
-            ("beta", beta, "finite", math.isfinite(beta)),
-            ("unknown_offset", unknown_offset, "finite", math.isfinite(unknown_offset)),
+            ("alpha", alpha, "in 0..10", 0 <= alpha <= 10),
+            ("beta", beta, "in -100..100", -100 <= beta <= 100),
+            ("unknown_offset", unknown_offset, "in -1000..10", -1000 <= unknown_offset <= 10),
             ("unknown_per_character", unknown_per_character, "in -20..0", -20 <= unknown_per_character <= 0),
             ("frame_s", frame_s, "positive", 0 < frame_s < math.inf),
             (
@@ -135,6 +135,10 @@ class BeamDecoder:
         self.beginning = beginning(beam_size, capacity, blank, composed.first_lm, composed.first_hot)
         self.reading = replace(reading, lexicon=tuple(self.composition.words))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Arrays of a workspace share memory, which copies would not.
+        return {**self.__dict__, "workspaces": deque()}
+
     def __call__(
         self, log_probs: Any, lengths: Any = None, n_best: int | None = None, *, prefix: str = ""
     ) -> list[list[Hypothesis]]:
@@ -156,6 +160,8 @@ class BeamDecoder:
                 in the frames. The message names utterance, frame and value; input is never guessed to be another.
         """
         rows = read_batch(log_probs, lengths, len(self.labels))
+        if n_best is not None and n_best < 1:
+            raise DecodeError(f"n_best must be at least 1, found {n_best}")
 
         def one(number: int) -> list[Hypothesis]:
             stream = Stream(self, prefix=prefix, where=f"utterance {number}")

@@ -64,6 +64,8 @@ def compose(
     unknown_per_character: float,
 ) -> Composition:
     """Build the Scorer; see `BeamDecoder` for the arguments and errors."""
+    if hotwords and isinstance(lexicon, Mapping):
+        raise DecodeError("hotwords: are told by characters, which a lexicon with spellings in labels does not have")
     kind = NO_LM
     if lm is not None:
         kind = _kind_of(lm, labels, reading, blank, lm_unit)

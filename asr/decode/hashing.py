@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 
 from asr.decode.jit import inlined, inner
 
-_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 def table_for(entries: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """Empty keys and values for this many entries: a power of two, at most half full."""
     size = 1 << max(3, (2 * entries - 1).bit_length())
-    return np.full(size, _EMPTY, np.uint64), np.full(size, -1, np.int32)
+    return np.full(size, EMPTY, np.uint64), np.full(size, -1, np.int32)
 
 
 @inlined
@@ -21,7 +21,7 @@ def _place(keys, a, b):  # type: ignore[no-untyped-def]
     mask = np.uint64(len(keys) - 1)
     mixed = key * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the high bits depend on all of the key
     place = (mixed ^ (mixed >> np.uint64(32))) & mask
-    while keys[place] != key and keys[place] != _EMPTY:
+    while keys[place] != key and keys[place] != EMPTY:
         place = (place + np.uint64(1)) & mask
     return place, key
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from asr.errors import DecodeError
 
+LARGEST_WEIGHT = 100.0  # natural log
 OTHER, WORD_END = 0, 1  # symbols: a character that no phrase has; the end of a word, and the start of the utterance
 
 
@@ -51,8 +52,10 @@ def build_hotwords(phrases: Mapping[str, float]) -> Hotwords:
         words = phrase.split()
         if not words:
             raise DecodeError(f"hotwords: phrase {phrase!r} is empty")
-        if not np.isfinite(weight):
-            raise DecodeError(f"hotwords: weight of {phrase!r} is {weight}")
+        if not abs(weight) <= LARGEST_WEIGHT:
+            raise DecodeError(
+                f"hotwords: weight of {phrase!r} is {weight}, wanted -{LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+            )
         symbols = [WORD_END]
         for word in words:
             symbols += [alphabet.setdefault(character, len(alphabet) + 2) for character in word]
@@ -97,4 +100,9 @@ def _with_failures(
                 queue.append(child)
     owed = np.array(best)
     gain = np.array(complete)[follow] + owed[follow] - owed[:, None]
+    if abs(gain).max() > 3 * LARGEST_WEIGHT:
+        raise DecodeError(
+            f"hotwords: phrases that end in the same place weigh {abs(gain).max():g} together, more than "
+            f"{3 * LARGEST_WEIGHT:g}"
+        )
     return Hotwords(alphabet, follow, gain, owed, int(follow[0, WORD_END]))

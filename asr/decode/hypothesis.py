@@ -65,7 +65,8 @@ class Reading:
         """The words, one space between two."""
         if self.lexicon:
             return " ".join(word.text for word in self.words(labels))
-        return " ".join("".join([self._written[token] for token in labels.tokens.tolist()]).split())
+        written = "".join([self._written[token] for token in labels.tokens.tolist()])
+        return " ".join([word for word in written.split(" ") if word])
 
     def words(self, labels: "Labels") -> list[Word]:
         """The words with times and confidences."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.automaton import NGramArrays, advance, walk
+from asr.decode.hashing import EMPTY
 from asr.errors import DecodeError
 from asr.files import atomic_path
 
@@ -70,7 +71,13 @@ class NGram:
     @cached_property
     def words(self) -> list[str]:
         """The words by id."""
-        return self._text.tobytes().decode().split("\n")
+        try:
+            words = self._text.tobytes().decode().split("\n")
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"n-gram model: is damaged: byte {error.start} of its words is not UTF-8") from error
+        if len(words) != self.counts[0]:
+            raise DecodeError(f"n-gram model: is damaged: {len(words)} words for {self.counts[0]} unigrams")
+        return words
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -142,7 +149,22 @@ class NGram:
         # Copy on write: arrays that may be written are of the same type for kernels as those of a parsed ARPA file.
         whole = np.asarray(np.memmap(file.name, np.uint8, mode="c"))
         *arrays, text = (whole[place.start : place.stop].view(place.dtype) for place in places)
-        return cls(counts, NGramArrays(*arrays), bos_id, eos_id, text)
+        model = cls(counts, NGramArrays(*arrays), bos_id, eos_id, text)
+        if not model._is_sound():
+            raise DecodeError(f"{file.name}: is damaged: its table points outside the model")
+        return model
+
+    def _is_sound(self) -> bool:
+        """Whether every index leads to an entry and every walk ends: kernels check nothing."""
+        prob, backoff, suffix, keys, values = self.arrays
+        place = np.arange(len(suffix))
+        ids = all(-1 <= place < self.counts[0] for place in (self.bos_id, self.eos_id))
+        slots = len(keys) > 0 and len(keys) & (len(keys) - 1) == 0 and bool((keys == EMPTY).any())
+        entries = bool(values.min(initial=-1) >= -1 and values.max(initial=-1) < len(prob))
+        states = bool(
+            (suffix < place).all() and suffix.min(initial=-1) >= -1 and suffix.max(initial=-1) < max(1, len(backoff))
+        )
+        return ids and slots and entries and states
 
     def word_id(self, word: str) -> int:
         """The id of a word; 0, which is `<unk>`, for one that the model does not know."""

@@ -55,7 +55,7 @@ from asr.decode.tree import tidy
 
 _SCALE_BITS = 256
 _LARGE, _SMALL = 2.0**_SCALE_BITS, 2.0**-_SCALE_BITS
-_SCALE_EVERY = 8  # frames between looks at the scale; 2^-256 leaves room for a factor of 10^-28 in each
+_SCALE_EVERY = 8  # frames between looks at the scale of the best alignments, and in blanks
 _TIDY_EVERY = 128  # frames
 
 
@@ -102,16 +102,18 @@ def _candidates(row, blank, token_threshold, forced, candidates, order):  # type
 @inner
 def _scaled(sums, first, entries):  # type: ignore[no-untyped-def]
     """Bring a pair of rows (in a blank, in the last label) back into range; returns the power of two taken out."""
-    largest = 0.0
-    for j in range(entries):
-        largest = max(largest, sums[first, j] + sums[first + 1, j])
-    if _SMALL < largest < _LARGE or largest == 0.0:
-        return 0
-    factor, bits = (_LARGE, -_SCALE_BITS) if largest <= _SMALL else (_SMALL, _SCALE_BITS)
-    for kind in range(first, first + 2):
+    bits = 0
+    while True:
+        largest = 0.0
         for j in range(entries):
-            sums[kind, j] *= factor
-    return bits
+            largest = max(largest, sums[first, j] + sums[first + 1, j])
+        if _SMALL < largest < _LARGE or largest == 0.0:
+            return bits
+        factor, step = (_LARGE, -_SCALE_BITS) if largest <= _SMALL else (_SMALL, _SCALE_BITS)
+        bits += step
+        for kind in range(first, first + 2):
+            for j in range(entries):
+                sums[kind, j] *= factor
 
 
 @inner
@@ -285,6 +287,8 @@ def _select(beam, tree, sums, facts, after, facts_after, entries, count, row, bo
             if mass < bound or ties == 0:
                 continue
             ties -= 1
+        if kept == beam_size:  # never, but beyond stands other memory
+            break
         i, label, factor = found_facts[k, 0], found_facts[k, 1], found[k, 1]
         parent = facts[PREFIX, i]
         prefix = _prefix_of(
@@ -336,6 +340,7 @@ def search_frames(  # type: ignore[no-untyped-def]
         row = probs[taken]
         taken += 1
         tried = _candidates(row, blank, token_threshold, forced, candidates, order)
+        largest = 1.0
         if tried == 0:
             _blank_frame(sums, facts, entries, row, blank)
         else:
@@ -387,7 +392,7 @@ def search_frames(  # type: ignore[no-untyped-def]
             facts, facts_after = facts_after, facts
             side = 1 - side
         counters[FRAME] += 1
-        if counters[FRAME] % _SCALE_EVERY == 0:
+        if counters[FRAME] % _SCALE_EVERY == 0 or not _SMALL < largest < _LARGE:
             counters[EXPONENT] += _scaled(sums, BLANK, counters[ENTRIES])
             # The best alignment's share of all alignments falls with the length: it has a scale of its own, which
             # nobody asks for.

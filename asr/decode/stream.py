@@ -51,7 +51,9 @@ class Stream:
         self._require_open()
         rows = as_array(log_probs)
         check_shape(rows, self.where, len(self.decoder.labels))
-        self.take(rows)
+        probs = probabilities(rows, self.where, self.frames)  # all of the chunk, so that a wrong one is not half taken
+        self._search(probs)
+        self.frames += len(probs)
         return self._hypotheses(1, at_end=False)[0]
 
     def finish(self, n_best: int | None = None) -> list[Hypothesis]:
@@ -62,8 +64,11 @@ class Stream:
                 was finished before.
         """
         self._require_open()
+        n_best = self.decoder.n_best if n_best is None else n_best
+        if n_best < 1:
+            raise DecodeError(f"n_best must be at least 1, found {n_best}")
         self._finished = True
-        found = self._hypotheses(self.decoder.n_best if n_best is None else n_best, at_end=True)
+        found = self._hypotheses(n_best, at_end=True)
         self.decoder.workspaces.append((self._beam, self._tree))
         return found
 
@@ -158,6 +163,7 @@ class Stream:
         trace = facts[layout.TRACE_LABEL if in_label else layout.TRACE_BLANK, entry]
         labels, confidences = np.empty((count, 3), np.int32), np.empty(count)
         path_of(prefix, trace, self._tree, 0, labels, confidences)
+        confidences[np.isnan(confidences)] = self._beam.weights[entry]  # of a partial result: not known yet
         if self._settled:
             labels = np.concatenate([*(part for part, _ in self._settled), labels])
             confidences = np.concatenate([*(part for _, part in self._settled), confidences])

@@ -11,6 +11,7 @@ import gzip
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
 
@@ -24,11 +25,15 @@ SPECIAL = (UNKNOWN, BEGIN, END)
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def open_text(path: Path) -> IO[bytes]:
-    """Open a file for reading bytes; one that is gzip by its content is unpacked."""
-    with path.open("rb") as file:
-        packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[bytes]]:
+    """A file for reading bytes; one that is gzip by its content is unpacked."""
+    with path.open("rb") as file:  # once: a pipe cannot be opened again
+        if not file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
+            yield file
+            return
+        with gzip.open(file) as unpacked:
+            yield cast(IO[bytes], unpacked)
 
 
 def sentences(text: Iterable[str | Path], unit: Unit) -> Iterator[tuple[str, list[str]]]:
@@ -60,7 +65,7 @@ def sentences(text: Iterable[str | Path], unit: Unit) -> Iterator[tuple[str, lis
             yield where, tokens
 
 
-_SPECIAL_SET = frozenset(SPECIAL)
+_SPECIAL_SET = frozenset([*SPECIAL, "<UNK>"])  # which some readers take for `<unk>`
 
 
 def _lines(text: Iterable[str | Path]) -> Iterator[tuple[str, str]]:
