@@ -268,7 +268,7 @@ def test_weights_can_be_changed(arpa: Path) -> None:
     decoder.model_container[decoder._model_key].beta = 3.0  # as transformers does it
     assert gain() == pytest.approx(6.0, abs=1e-4)
     decoder.reset_params(alpha=-1.0)
-    with pytest.raises(DecodeError, match="alpha must be in 0..10, found -1"):
+    with pytest.raises(DecodeError, match=r"alpha must be in 0\.\.10, found -1"):
         decoder.decode(rows)
     decoder.cleanup()
     assert decoder.decode_beams(rows)[0].last_lm_state is None
