@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.hotwords import OTHER, Hotwords, build_hotwords
+from asr.decode.hotwords import OTHER, build_hotwords
 from asr.decode.hypothesis import Reading
 from asr.decode.lexicon import Spellings, Trie, build_trie, look_ahead, spell_by_characters, spell_by_labels
 from asr.decode.lm import NGram, NGramArrays
@@ -115,11 +115,7 @@ def compose(
         **_model_arrays(lm),
     )
     first_lm = lm.begin_state if lm is not None else -1
-    return Composition(scorer, words if isinstance(lexicon, Mapping) else [], first_lm, _first_hot(hot, hotwords))
-
-
-def _first_hot(hot: Hotwords, hotwords: Mapping[str, float] | None) -> int:
-    return hot.first if hotwords else 0
+    return Composition(scorer, words if isinstance(lexicon, Mapping) else [], first_lm, hot.first)
 
 
 def _model_arrays(lm: NGram | None) -> dict[str, Any]:
