@@ -162,14 +162,18 @@ class Decoder:
 
     def __str__(self) -> str:
         """One line for logs."""
-        config = self.config
-        if config.decoder == "greedy":
-            return "greedy"
-        parts = [f"beam of {config.beam_size}"]
-        if config.lm:
-            parts.append(f"language model {config.lm} (alpha {config.alpha:g}, beta {config.beta:g})")
-        parts += [f"{key} {getattr(config, key)}" for key in ("lexicon", "hotwords") if getattr(config, key)]
-        return ", ".join(parts)
+        return describe(self.config)
+
+
+def describe(config: DecodeConfig) -> str:
+    """The decoder of a configuration on one line, as `greedy` or `beam of 100, language model FILE (alpha ...)`."""
+    if config.decoder == "greedy":
+        return "greedy"
+    parts = [f"beam of {config.beam_size}"]
+    if config.lm:
+        parts.append(f"language model {config.lm} (alpha {config.alpha:g}, beta {config.beta:g})")
+    parts += [f"{key} {getattr(config, key)}" for key in ("lexicon", "hotwords") if getattr(config, key)]
+    return ", ".join(parts)
 
 
 def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, list[list[str]]]:

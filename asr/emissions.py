@@ -103,6 +103,8 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
             has no reference while others have. The message names file and utterance.
     """
     require_npz(path)
+    if not path.exists():  # or the file beside it would be missed first
+        raise DecodeError(f"{path}: cannot be read: No such file or directory")
     refs: Mapping[str, str] = {}
     if not isinstance(meaning, Vocabulary):
         meaning = path.with_suffix(".json") if meaning is None else meaning
@@ -111,6 +113,11 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
         vocabulary = meaning
     log_probs = _read_matrices(path)
     for name, rows in log_probs.items():
+        if rows.ndim == 3:
+            raise DecodeError(
+                f"{path}: utterance {name}: is a batch of shape {rows.shape}, wanted a matrix (T, V) an utterance: "
+                "numpy.savez(FILE, **{id: log_probs[b, :length], ...})"
+            )
         check_shape(rows, f"{path}: utterance {name}", len(vocabulary.labels))
         probabilities(rows, f"{path}: utterance {name}")
         if refs and name not in refs:

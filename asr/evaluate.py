@@ -1,6 +1,8 @@
 """A manifest through a recogniser: transcripts to score, and the loss."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from asr.config import DecodeConfig
 from asr.ctc import ctc_losses
 from asr.decoding import Decoder
 from asr.emissions import Emissions
-from asr.errors import ScoringError
+from asr.errors import ConfigError, ScoringError
 from asr.files import write_text_atomic
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
@@ -22,6 +24,7 @@ from asr.wer import Result, read_hypotheses, score, write_hypotheses
 
 HYPOTHESES_FILE = "hypotheses.jsonl"
 REPORT_FILE = "report.txt"
+MADE_FILE = "evaluation.json"
 
 
 class Evaluation:
@@ -71,7 +74,7 @@ class Evaluation:
         decoder: Decoder | None = None,
         *,
         keep: dict[str, NDArray[np.float32]] | None = None,
-    ) -> tuple[list[Result], float]:
+    ) -> tuple[list[Result], list[float]]:
         """Recognise every utterance, in manifest order.
 
         Args:
@@ -83,7 +86,7 @@ class Evaluation:
 
         Returns:
             results: one for each utterance.
-            loss: mean CTC loss in nats of the utterances whose labels fit in their frames; NaN when there is none.
+            losses: CTC loss in nats of each utterance whose labels are given and fit in its frames, in any order.
 
         Raises:
             AudioError: as `encode`.
@@ -91,12 +94,11 @@ class Evaluation:
         """
         decoder = decoder or Decoder(DecodeConfig(), recognizer.vocabulary)
         texts: dict[str, str] = {}
-        loss, counted = 0.0, 0
+        found_losses: list[float] = []
         for batch, log_probs, lens in self.encode(recognizer):
             if self.has_labels:
                 losses = ctc_losses(log_probs, lens, batch.labels, batch.label_lens)
-                finite = losses[torch.isfinite(losses)]
-                loss, counted = loss + float(finite.sum()), counted + len(finite)
+                found_losses += losses[torch.isfinite(losses)].tolist()
             rows = log_probs.cpu().numpy()
             found = decoder(rows, lens, names=batch.ids)
             texts.update(zip(batch.ids, (hypotheses[0].text for hypotheses in found), strict=True))
@@ -112,7 +114,38 @@ class Evaluation:
             )
             for utterance in self.utterances
         ]
-        return results, loss / counted if counted else float("nan")
+        return results, found_losses
+
+
+@dataclass(frozen=True)
+class Made:
+    """What results are of; `evaluation.json` beside them holds it.
+
+    Attributes:
+        manifest: absolute path of what was recognised.
+        decode: how, its paths absolute; all built-in values for greedy decoding, which reads no other.
+    """
+
+    manifest: Path
+    decode: DecodeConfig
+
+    @classmethod
+    def of(cls, manifest: Path, decode: DecodeConfig) -> "Made":
+        """From a manifest as it was named and the decoder's configuration."""
+        return cls(manifest.resolve(), decode if decode.decoder == "beam" else DecodeConfig())
+
+    @classmethod
+    def read(cls, folder: Path) -> "Made | None":
+        """What is recorded in a folder of results; None where nothing is, or another version recorded it."""
+        try:
+            facts = json.loads((folder / MADE_FILE).read_text(encoding="utf-8"))
+            return cls(Path(facts["manifest"]), DecodeConfig(**facts["decode"]))
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, ConfigError):
+            return None
+
+    def write(self, folder: Path) -> None:
+        facts = {"manifest": str(self.manifest), "decode": asdict(self.decode)}
+        write_text_atomic(folder / MADE_FILE, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
 
 
 def emit(evaluation: Evaluation, recognizer: Recognizer) -> Emissions:
@@ -136,22 +169,44 @@ def _cut(ids: Sequence[str], rows: NDArray[np.float32], lens: Tensor) -> Iterato
         yield name, row[:length].copy()  # not a view, which would hold the padded batch
 
 
-def write_results(folder: Path, results: Sequence[Result]) -> str:
-    """Write `hypotheses.jsonl` and `report.txt` and return the report; the hypotheses are complete once they exist.
+def require_own(
+    folder: Path, manifest: Path, references: Mapping[str, str], hint: str = "--out chooses another folder"
+) -> None:
+    """Refuse a folder with results that are of something else: before hours of recognition, and not after them.
+
+    Results of the same manifest may be replaced, also when it has changed since, and so may those of another with the
+    same utterances and references.
+
+    Args:
+        folder: where results are to be written.
+        manifest: what they will be of.
+        references: normalised text by utterance id.
+        hint: what to do, for the end of the message.
 
     Raises:
-        ScoringError: the folder holds results on other utterances.
+        ScoringError: the folder holds results of other utterances, or is no folder.
     """
-    if (folder / HYPOTHESES_FILE).exists():
-        previous = read_hypotheses(folder / HYPOTHESES_FILE)
-        if not same_references(previous, results):
-            raise ScoringError(f"{folder}: holds results on other utterances; --out chooses another folder")
+    if folder.exists() and not folder.is_dir():
+        raise ScoringError(f"{folder}: is a file, wanted a folder for results")
+    if not (folder / HYPOTHESES_FILE).exists():
+        return
+    made = Made.read(folder)
+    if made is not None and made.manifest == manifest.resolve():
+        return
+    previous = read_hypotheses(folder / HYPOTHESES_FILE)
+    if {(result.id, result.reference) for result in previous} != set(references.items()):
+        before = "other utterances" if made is None else made.manifest
+        raise ScoringError(f"{folder}: holds results of {before}, not of {manifest}; {hint}")
+
+
+def write_results(folder: Path, results: Sequence[Result], made: Made) -> str:
+    """Write `evaluation.json`, `report.txt` and at last `hypotheses.jsonl`, and return the report.
+
+    Results that are there are replaced (see `require_own`): they go first, so that a crash leaves none and no mixture.
+    """
     report = render_report(score(results))
+    (folder / HYPOTHESES_FILE).unlink(missing_ok=True)
+    made.write(folder)
     write_text_atomic(folder / REPORT_FILE, report)
     write_hypotheses(folder / HYPOTHESES_FILE, results)
     return report
-
-
-def same_references(a: Sequence[Result], b: Sequence[Result]) -> bool:
-    """Whether two lists of results are of the same utterances with the same references, in any order."""
-    return {(item.id, item.reference) for item in a} == {(item.id, item.reference) for item in b}

@@ -8,31 +8,49 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a write fails with, naming no file
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success fsync it and rename it onto `path`.
 
-    Missing parent folders are made. OSError when `path` is there and is no regular file. On an exception the temporary
-    file is removed and `path` is untouched.
+    Missing parent folders are made. On an exception the temporary file is removed and `path` is untouched.
+
+    Raises:
+        OSError: `path` is there and is no regular file, or writing failed; it names `path`, never the temporary file.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a device or a folder; a rename would take the place of the first
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _errors_name(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     _fsync_folder(path.parent)
+
+
+@contextmanager
+def _errors_name(path: Path) -> Iterator[None]:
+    """Give an OSError that comes from writing `path` its name: that of a temporary file tells nobody anything."""
+    try:
+        yield
+    except OSError as error:
+        named = None if error.filename is None else Path(os.fsdecode(error.filename)).name
+        temporary = named is not None and named.startswith(f".{path.name}.") and named.endswith(".tmp")
+        if temporary or (named is None and error.errno in _OF_WRITING):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager
@@ -46,6 +64,12 @@ def locked(folder: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what `atomic_path` was writing in a process that was killed; the folder may be missing."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -60,7 +60,7 @@ def read_manifest(path: Path | str) -> list[Utterance]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        utterance = _parse(line, where=f"{path}:{number}", folder=path.parent)
+        utterance = parse_line(line, where=f"{path}:{number}", folder=path.parent)
         if utterance.id in line_of_id:
             first = line_of_id[utterance.id]
             raise ManifestError(f"{path}:{number}: id {utterance.id!r} was already used on line {first}")
@@ -96,11 +96,12 @@ def hours(utterances: Sequence[Utterance]) -> float:
     return sum(utterance.duration for utterance in utterances) / 3600
 
 
-def _parse(line: str, *, where: str, folder: Path) -> Utterance:
+def parse_line(line: str, *, where: str, folder: Path) -> Utterance:
+    """Read one record; a ManifestError begins with `where`, and relative audio paths resolve against `folder`."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, deep nesting the other
-        raise ManifestError(f"{where}: not a JSON record: {error}") from error
+        raise ManifestError(f"{where}: not a JSON record: {error}{_hint(line, where)}") from error
     if not isinstance(record, dict):
         raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
     for key in record:
@@ -126,6 +127,14 @@ def _parse(line: str, *, where: str, folder: Path) -> Utterance:
         offset=offset,
         speaker=None if record.get("speaker") is None else _string(record, "speaker", where),
     )
+
+
+def _hint(line: str, where: str) -> str:
+    """What to do about a line that is of a table, to be put behind the message."""
+    path = where.rpartition(":")[0]
+    if path.lower().endswith(".csv") or {"audio", "text"} <= {cell.strip() for cell in line.split(",")}:
+        return f"; a table becomes manifests with: asr prepare csv --source {path} --out DIR"
+    return ""
 
 
 def _string(record: dict[str, Any], key: str, where: str) -> str:

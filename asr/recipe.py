@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.cli import commands, parse, run_command
-from asr.errors import CorpusError, ScoringError
+from asr.errors import ConfigError, CorpusError
 from asr.files import atomic_path, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
@@ -125,12 +125,15 @@ def train_stage(model: Path, settings: "Config") -> None:
         ConfigError: `model` holds a run with other settings.
     """
     from asr import checkpoint
-    from asr.state import is_finished
+    from asr.state import is_finished, state_files
     from asr.train import Trainer, require_same
 
-    resume = (model / checkpoint.STATE_FILE).exists()
+    resume = bool(state_files(model))
     if resume:
-        require_same(checkpoint.load_config(model), settings, model)
+        try:
+            require_same(checkpoint.load_config(model), settings, model)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; --out chooses another folder, for a training of its own") from error
     if is_finished(model, settings.train.epochs):
         say(f"train: complete in {model}, skipped")
         return
@@ -139,10 +142,16 @@ def train_stage(model: Path, settings: "Config") -> None:
 
 
 def score_stage(model: Path, manifest: Path, out: Path) -> None:
-    """Recognise a manifest with the trained model and score it."""
+    """Recognise a manifest with the trained model as its configuration says, and print score and decoder.
+
+    Raises:
+        ScoringError: `out` holds results of other utterances.
+    """
     from asr import checkpoint
     from asr.batch import default_workers
-    from asr.evaluate import HYPOTHESES_FILE, Evaluation, write_results
+    from asr.config import resolve_decode
+    from asr.decoding import describe
+    from asr.evaluate import HYPOTHESES_FILE, Evaluation, Made, require_own, write_results
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
     from asr.report import summary_line
@@ -151,20 +160,23 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     hypotheses = out / HYPOTHESES_FILE
     made_from = [model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE]  # `asr tune` writes the latter
     utterances = read_manifest(manifest)
-    if hypotheses.is_file() and hypotheses.stat().st_mtime >= max(path.stat().st_mtime for path in made_from):
+    settings = checkpoint.load_config(model)
+    tokenizer = checkpoint.load_tokenizer(model, settings)
+    references = {utterance.id: tokenizer.normalize(utterance.text) for utterance in utterances}
+    require_own(out, manifest, references, "move that folder away, and run the recipe again")
+    made = Made.of(manifest, resolve_decode(settings.decode, model))
+    newer = hypotheses.is_file() and hypotheses.stat().st_mtime >= max(path.stat().st_mtime for path in made_from)
+    results = read_hypotheses(hypotheses) if newer and Made.read(out) == made else []
+    if results and {result.id: result.reference for result in results} == references:
         say(f"score: complete in {out}, skipped")
-        results = read_hypotheses(hypotheses)
-        if [result.id for result in results] != [utterance.id for utterance in utterances]:
-            raise ScoringError(f"{hypotheses}: is not of the utterances in {manifest}; remove it to score them")
     else:
         say(f"score: {out}")
-        settings = checkpoint.load_config(model)
         recognizer = checkpoint.load(model, pick_device(settings.train.device))
         workers = default_workers(recognizer.device)
         evaluation = Evaluation(utterances, recognizer, batch_s=settings.train.batch_s, workers=workers)
         results, _ = evaluation.run(recognizer, recognizer.decoder)
-        write_results(out, results)
-    print(f"{manifest.stem}: {summary_line(score(results))}")
+        write_results(out, results, made)
+    print(f"{manifest.stem}: {summary_line(score(results))}; {describe(made.decode)}")
 
 
 def language_model_stage(data: Path, model: Path, out: Path, order: int) -> None:

@@ -99,3 +99,18 @@ def test_no_torch(emissions: Path, lm: Path) -> None:
     command = [sys.executable, "-c", program, "decode", str(emissions), "--lm", str(lm)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.stderr.splitlines()[-1] == "set() 0", done.stderr
+
+
+def test_without_the_json(capsys: Capture, emissions: Path) -> None:
+    emissions.with_suffix(".json").unlink()
+    line = error_line(capsys, "decode", emissions)
+    assert line.startswith(f"error: {emissions.with_suffix('.json')}: is missing, which says what the columns of ")
+    assert "give --labels FILE.txt" in line
+    emissions.unlink()
+    assert "e.npz: cannot be read" in error_line(capsys, "decode", emissions)
+
+
+def test_a_batch_in_one_array(capsys: Capture, emissions: Path) -> None:
+    np.savez(emissions, np.stack([spelled("ab"), spelled("cd")]))
+    line = error_line(capsys, "decode", emissions)
+    assert "utterance arr_0: is a batch of shape (2, 4, 10), wanted a matrix (T, V) an utterance: numpy.savez(" in line

@@ -2,11 +2,14 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from asr.files import atomic_path, write_text_atomic
+from conftest import ROOT
 
 
 def test_writes_text_as_utf8_and_makes_folders(tmp_path: Path) -> None:
@@ -77,3 +80,30 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_errors_name_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: like that, it fails a write that names no file."""
+    program = (
+        "import resource, sys; from pathlib import Path; from asr.files import write_text_atomic\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    write_text_atomic(Path(sys.argv[1]), 2000 * 'x')\n"
+        "except OSError as error:\n    print(error)"
+    )
+    path = tmp_path / "a.txt"
+    done = subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"[Errno 27] File too large: '{path}'\n", "")
+    assert os.listdir(tmp_path) == []
+    long = tmp_path / (250 * "n")
+    with pytest.raises(OSError, match="File name too long") as raised:
+        write_text_atomic(long, "text")  # with a few characters more the name is too long
+    assert raised.value.filename == str(long)
+
+
+def test_errors_of_other_files_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, atomic_path(tmp_path / "a.txt"):
+        (tmp_path / "source").read_text()
+    assert raised.value.filename == str(tmp_path / "source")
+    with pytest.raises(ConnectionResetError) as reset, atomic_path(tmp_path / "a.txt"):
+        raise ConnectionResetError(104, "Connection reset by peer")
+    assert reset.value.filename is None

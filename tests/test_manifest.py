@@ -132,6 +132,16 @@ def test_files_that_are_no_manifest(tmp_path: Path, content: bytes, message: str
         read_manifest(path)
 
 
+@pytest.mark.parametrize(("name", "hint"), [("m.csv", True), ("m.txt", True), ("m.jsonl", False)])
+def test_a_table_is_told_from_a_damaged_manifest(tmp_path: Path, name: str, hint: bool) -> None:
+    path = tmp_path / name
+    path.write_text("path,text\na.wav,yes\n" if name == "m.csv" else "audio, text\n" if hint else "{audio, text\n")
+    with pytest.raises(ManifestError, match=rf"{name}:1: not a JSON record") as raised:
+        read_manifest(path)
+    wanted = f"; a table becomes manifests with: asr prepare csv --source {path} --out DIR"
+    assert str(raised.value).endswith(wanted) == hint
+
+
 def test_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"none\.jsonl: cannot read manifest: No such file"):
         read_manifest(tmp_path / "none.jsonl")

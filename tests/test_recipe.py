@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from asr import checkpoint, recipe
+from asr.cli import main
 from asr.config import Config
-from asr.errors import ConfigError, CorpusError
+from asr.errors import ConfigError, CorpusError, ScoringError
+from asr.state import state_files
 from tones import tiny, write_corpus
 
 WORDS = ["ab", "ba", "abba"]
@@ -30,6 +32,7 @@ def test_a_complete_experiment_is_not_run_again(data: Path, capsys: pytest.Captu
     recipe.run_experiment(data, model, settings(data))
     first = capsys.readouterr()
     assert first.out.startswith("test: WER ")
+    assert first.out.endswith("; greedy\n")
     assert "skipped" not in first.err
     before = (model / checkpoint.WEIGHTS_FILE).stat().st_mtime_ns
     recipe.run_experiment(data, model, settings(data))
@@ -43,7 +46,7 @@ def test_a_complete_experiment_is_not_run_again(data: Path, capsys: pytest.Captu
 def test_other_settings_in_the_same_folder_are_refused(data: Path) -> None:
     model = data.parent / "model"
     recipe.run_experiment(data, model, settings(data))
-    with pytest.raises(ConfigError, match=r"train\.seed=1, which cannot go on with 2"):
+    with pytest.raises(ConfigError, match=r"train\.seed=1, which cannot go on with 2; --out chooses another folder"):
         recipe.run_experiment(data, model, settings(data, "train.seed=2"))
 
 
@@ -56,11 +59,40 @@ def test_newer_weights_are_scored_again(data: Path, capsys: pytest.CaptureFixtur
     assert "skipped" not in capsys.readouterr().err
 
 
+def test_the_score_says_which_decoder_it_is_of(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where `asr evaluate` wrote results of another one into the recipe's folder."""
+    model, test = data.parent / "model", data / "test.jsonl"
+    recipe.run_experiment(data, model, settings(data))
+    before = capsys.readouterr().out
+    assert main(["evaluate", str(test), "--model", str(model), "--decoder", "beam", "--beam-size", "7"]) == 0
+    capsys.readouterr()
+    recipe.score_stage(model, test, model / "test")
+    again = capsys.readouterr()
+    assert again.out == before
+    assert "skipped" not in again.err
+    path = model / checkpoint.CONFIG_FILE
+    path.write_text(path.read_text().replace("decoder: greedy", "decoder: beam"))
+    recipe.score_stage(model, test, model / "test")
+    assert capsys.readouterr().out.endswith("; beam of 100\n")
+    recipe.score_stage(model, test, model / "test")
+    assert "skipped" in capsys.readouterr().err
+
+
+def test_results_of_another_manifest_of_the_same_name(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, other = data.parent / "model", write_corpus(data.parent / "other", ["abab"], name="test")
+    recipe.train_stage(model, recipe.with_data(settings(data), data))
+    assert main(["evaluate", str(other), "--model", str(model)]) == 0
+    message = rf"holds results of {other}, not of .*/data/test\.jsonl; move that folder away, and run the recipe"
+    with pytest.raises(ScoringError, match=message):
+        recipe.score_stage(model, data / "test.jsonl", model / "test")
+    capsys.readouterr()
+
+
 def test_a_run_that_died_before_its_first_checkpoint_starts_again(data: Path) -> None:
     model = data.parent / "model"
     recipe.run_experiment(data, model, settings(data))
-    for name in (checkpoint.STATE_FILE, checkpoint.WEIGHTS_FILE):
-        (model / name).unlink()
+    for path in (*state_files(model), model / checkpoint.WEIGHTS_FILE):
+        path.unlink()
     recipe.train_stage(model, recipe.with_data(settings(data), data))
     assert checkpoint.load(model)
 

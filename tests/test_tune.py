@@ -119,7 +119,8 @@ def test_tuning_makes_a_folder_that_needs_nothing_else(capsys: Capture, manifest
     assert out.splitlines()[-1].startswith("chosen: alpha ")
     lines = err.splitlines()
     assert lines[:2] == [f"tuning on {manifest}", f"log-probabilities: computed, kept in {kept}"]
-    assert lines[-1] == f"{run}: config.yaml, lm.bin, lexicon.txt"
+    assert lines[-2] == f"{run}: config.yaml, lm.bin, lexicon.txt"
+    assert lines[-1].startswith(f"{run} now decodes with: beam of 20, language model {run / 'lm.bin'} (alpha ")
     decode = checkpoint.load_config(run).decode
     assert (decode.decoder, decode.lm, decode.lexicon, decode.beam_size) == ("beam", "lm.bin", "lexicon.txt", 20)
     assert (decode.beta, 0 <= decode.alpha <= 1) == (-1.0, True)

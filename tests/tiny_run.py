@@ -1,5 +1,6 @@
 """A run folder with random weights, for commands: what they do with files does not depend on how well it recognises."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -45,6 +46,29 @@ def write_noise(path: Path, samples: int = RATE_HZ, **how: str) -> Path:
     """Noise: nothing that compresses."""
     soundfile.write(path, 0.1 * np.random.default_rng(1).standard_normal(samples), RATE_HZ, **how)
     return path
+
+
+def write_audio(path: Path, duration_s: float = 1.0) -> Path:
+    """Noise of a given length."""
+    return write_noise(path, round(duration_s * RATE_HZ))
+
+
+def write_texts(path: Path, *texts: str) -> Path:
+    """A manifest of one-second recordings u0, u1, ... by speakers s0, s1, ... with these texts."""
+    write_audio(path.parent / "a.wav")
+    records = [
+        {"audio_filepath": "a.wav", "duration": 1.0, "text": text, "id": f"u{number}", "speaker": f"s{number}"}
+        for number, text in enumerate(texts)
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def succeed(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
+    """Standard output and standard error of a command that goes well."""
+    assert main([str(argument) for argument in arguments]) == 0
+    out, err = capsys.readouterr()
+    return out, err
 
 
 def error_line(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -1,12 +1,13 @@
 """What several commands share: exit codes, errors on one line, `key=value`, flags of models and decoders."""
 
 import argparse
+import math
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from asr.config import DECODE_PATHS, DecodeConfig
+from asr.config import DECODE_PATHS, DecodeConfig, resolve_decode
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ PARTLY_FAILED = 1  # some of many files failed
 
 _FLAGS = {
     "decoder": "greedy or beam (a model's own setting; beam when a flag below is given)",
-    "lm": "n-gram model: ARPA, or what `asr lm compile` made",
+    "lm": "n-gram model: ARPA, or what `asr lm compile` made (with a run's own alpha and beta, unless they are given)",
     "lm_unit": "what the language model is of (auto)",
     "alpha": "weight of the language model",
     "beta": "natural log, added for each word",
@@ -59,6 +60,14 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
     """Flags that say where and how a model computes."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
     parser.add_argument("--batch-s", type=float, default=120.0, help="padded seconds of audio in a batch (%(default)s)")
+
+
+def batch_seconds(arguments: argparse.Namespace) -> float:
+    """The value of `--batch-s`; ConfigError where no batch could have it."""
+    value = float(arguments.batch_s)
+    if not 0 < value < math.inf:
+        raise ConfigError(f"--batch-s must be a positive number of seconds, found {value:g}")
+    return value
 
 
 def add_audio(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +143,7 @@ def load_model(arguments: argparse.Namespace) -> "Recognizer":
     from asr import checkpoint
     from asr.recognizer import pick_device
 
+    batch_seconds(arguments)
     audio = {"channels": arguments.channels, "max_duration_s": arguments.max_duration_s}
     given = given_decoder(arguments)
     recognizer = checkpoint.load(
@@ -146,4 +156,20 @@ def load_model(arguments: argparse.Namespace) -> "Recognizer":
     decoder = recognizer.decoder  # now: an error is better told before an hour of encoding than after it
     if decoder.config.decoder == "beam":
         print(f"decoder: {decoder}", file=sys.stderr)
+    if "lm" in given:
+        _note_weights(arguments.model, given)
     return recognizer
+
+
+def _note_weights(folder: Path, given: dict[str, Any]) -> None:
+    """Say where `--lm` is weighted as the run's own language model is."""
+    from asr import checkpoint
+
+    own = resolve_decode(checkpoint.load_config(folder).decode, folder)
+    kept = [f"{name} {getattr(own, name):g}" for name in ("alpha", "beta") if name not in given]
+    if own.lm and kept and Path(own.lm) != Path(given["lm"]):
+        print(
+            f"note: {' and '.join(kept)} {'is' if len(kept) == 1 else 'are'} what {folder} has for {own.lm}; "
+            "another language model may want others: --alpha and --beta, or asr tune",
+            file=sys.stderr,
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands.common import add_decoder, add_n_best, decode_config, given_decoder
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
     from asr.emissions import Emissions
@@ -79,5 +79,11 @@ def _emissions_of(arguments: argparse.Namespace) -> "Emissions":
         if settings:
             name = next(iter(settings)).replace("_", "-")
             raise ConfigError(f"--{name} goes with --labels FILE.txt; a JSON file says it itself")
+        beside = arguments.emissions.with_suffix(".json")
+        if labels is None and arguments.emissions.is_file() and not beside.is_file():
+            raise DecodeError(
+                f"{beside}: is missing, which says what the columns of {arguments.emissions} mean; without it give "
+                "--labels FILE.txt, a label a line (and --blank, --space, --frame-s)"
+            )
         return read_emissions(arguments.emissions, labels)
     return read_emissions(arguments.emissions, with_settings(read_labels(labels), labels, **settings))

@@ -13,20 +13,29 @@ from asr.commands.common import (
     add_compute,
     add_decoder,
     add_n_best,
+    batch_seconds,
     load_model,
     print_error,
 )
+from asr.errors import ScoringError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_HYPOTHESES = "hypotheses.jsonl"  # asr.evaluate has the name too, and brings torch
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr evaluate`."""
     parser.add_argument("manifest", type=Path, help="what to recognise, with reference texts")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
-    parser.add_argument("--out", type=Path, help="folder for hypotheses.jsonl and report.txt (RUN/<manifest's name>)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for hypotheses.jsonl, report.txt and evaluation.json (RUN/<manifest's name>); results of other "
+        "utterances are never overwritten",
+    )
     parser.add_argument(
         "--emissions", type=Path, metavar="FILE.npz", help="keep the log-probabilities, for asr decode and asr tune"
     )
@@ -39,22 +48,25 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.batch import default_workers
     from asr.emissions import require_npz, write_emissions
-    from asr.evaluate import Evaluation, emissions_of, write_results
+    from asr.evaluate import Evaluation, Made, emissions_of, require_own, write_results
     from asr.manifest import read_manifest
 
     if arguments.emissions is not None:
         require_npz(arguments.emissions)
     recognizer = load_model(arguments)
     utterances = read_manifest(arguments.manifest)
+    out = arguments.out or arguments.model / arguments.manifest.stem
+    references = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
+    require_own(out, arguments.manifest, references)
     workers = default_workers(recognizer.device)
-    evaluation = Evaluation(utterances, recognizer, batch_s=arguments.batch_s, workers=workers)
+    evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
     keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}
     results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep)
     if keep is not None:
         write_emissions(arguments.emissions, emissions_of(utterances, keep, recognizer))
-    out = arguments.out or arguments.model / arguments.manifest.stem
-    print(write_results(out, results).split("\n", 1)[0])
-    print(f"{out}: hypotheses.jsonl, report.txt", file=sys.stderr)
+    made = Made.of(arguments.manifest, recognizer.config.decode)
+    print(write_results(out, results, made).split("\n", 1)[0])
+    print(f"{out}: hypotheses.jsonl, report.txt, evaluation.json", file=sys.stderr)
     return 0
 
 
@@ -87,7 +99,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     failed = 0
-    for result in transcribe(recognizer, paths, batch_s=arguments.batch_s, n_best=arguments.n_best):
+    for result in transcribe(recognizer, paths, batch_s=batch_seconds(arguments), n_best=arguments.n_best):
         if isinstance(result, Failure):
             failed += 1
             print_error(result.error)
@@ -104,8 +116,8 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr compare`."""
-    parser.add_argument("a", type=Path, help="hypotheses.jsonl of one system")
-    parser.add_argument("b", type=Path, help="hypotheses.jsonl of the other, on the same references")
+    parser.add_argument("a", type=Path, help="hypotheses.jsonl of one system, or the folder that it is in")
+    parser.add_argument("b", type=Path, help="the same of the other, on the same references")
     parser.set_defaults(run=_compare)
 
 
@@ -113,6 +125,17 @@ def _compare(arguments: argparse.Namespace) -> int:
     from asr.report import render_comparison
     from asr.wer import compare, read_hypotheses
 
-    comparison = compare(read_hypotheses(arguments.a), read_hypotheses(arguments.b))
+    comparison = compare(read_hypotheses(_hypotheses(arguments.a)), read_hypotheses(_hypotheses(arguments.b)))
     print(render_comparison(comparison, str(arguments.a), str(arguments.b)), end="")
     return 0
+
+
+def _hypotheses(path: Path) -> Path:
+    """A file of hypotheses: `path`, or the one in this folder; ScoringError names those below a folder without."""
+    if not path.is_dir():
+        return path
+    if (path / _HYPOTHESES).is_file():
+        return path / _HYPOTHESES
+    below = sorted(path.glob(f"*/{_HYPOTHESES}"))
+    hint = f"; did you mean {below[0].parent}?" if below else "; asr evaluate writes one"
+    raise ScoringError(f"{path}: is a folder without {_HYPOTHESES}{hint}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import add_compute, add_decoder, given_decoder
+from asr.commands.common import add_compute, add_decoder, batch_seconds, given_decoder
 from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ _TUNE = """Searches the weights alpha and beta of the language model for the low
 by 9, then one four times as fine around its best. Of equal word error rates the lower character error rate counts; of
 settings that are equal in both, the one nearest to their middle. The model's log-probabilities are computed once and
 kept in RUN/DEV/emissions.npz. What was found is written into RUN/config.yaml and the language model into RUN/lm.bin (a
-lexicon into RUN/lexicon.txt), so that the folder needs nothing else."""
+lexicon into RUN/lexicon.txt), so that the folder needs nothing else. From then on RUN decodes so in every command that
+is not told --decoder greedy."""
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +58,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     from asr.tune import at_the_end, tune
 
     folder = arguments.model
+    batch_seconds(arguments)
     settings = checkpoint.load_config(folder)
     wanted = replace(resolve_decode(settings.decode, folder), **{**given_decoder(arguments), "decoder": "beam"})
     if not wanted.lm:
@@ -124,7 +126,8 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     # Greedy, because its decoder is of no use here and may name a file that is gone.
     recognizer = checkpoint.load(folder, pick_device(arguments.device), decode={"decoder": "greedy"})
     workers = default_workers(recognizer.device)
-    emissions = emit(Evaluation(utterances, recognizer, batch_s=arguments.batch_s, workers=workers), recognizer)
+    evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
+    emissions = emit(evaluation, recognizer)
     write_emissions(path, emissions)
     print(f"log-probabilities: computed, kept in {path}", file=sys.stderr)
     return emissions
@@ -133,6 +136,8 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
 def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
     """Write what `decoder` uses into the run folder; the configuration comes last, each file whole or not at all."""
     from asr import checkpoint, config
+    from asr.config import resolve_decode
+    from asr.decoding import describe
     from asr.files import write_text_atomic
 
     used = decoder.config
@@ -147,3 +152,4 @@ def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
     decode = replace(used, lm=LM_FILE, lexicon=lexicon, hotwords=settings.decode.hotwords)
     write_text_atomic(folder / checkpoint.CONFIG_FILE, config.to_yaml(replace(settings, decode=decode)))
     print(f"{folder}: config.yaml, {LM_FILE}{', ' + lexicon if lexicon else ''}", file=sys.stderr)
+    print(f"{folder} now decodes with: {describe(resolve_decode(decode, folder))}", file=sys.stderr)

@@ -1,7 +1,9 @@
 """demo: make synthetic speech offline, train on it, score voices never heard, and transcribe one file, in minutes."""
 
+import io
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 # Started as a script, this finds its own folder only; speech.py has processes of its own that import it by name.
@@ -35,9 +37,11 @@ def run() -> int:
     test = read_manifest(data / "test.jsonl")
     example = max(test, key=lambda utterance: utterance.duration)
     print(f"\nSynthetic speech by espeak-ng, {hours(test):.2f} h of voices that training did not hear.")
-    print(f"One of them, with: asr transcribe --model {model} {example.audio_filepath}")
-    print(f"reference:\t{example.text}\nhypothesis:", end="\t", flush=True)
-    status = asr(["transcribe", "--model", str(model), str(example.audio_filepath)])
+    print(f"One of them, with: asr transcribe --model {model} {example.audio_filepath}", flush=True)
+    printed = io.StringIO()  # kept, so that what the command says on standard error stands on lines of its own
+    with redirect_stdout(printed):
+        status = asr(["transcribe", "--model", str(model), str(example.audio_filepath)])
+    print(f"reference:\t{example.text}\nhypothesis:\t{printed.getvalue().rstrip() or '-'}")
     print(f"done in {time.perf_counter() - started:.0f} s")
     return status
 

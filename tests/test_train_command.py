@@ -1,0 +1,102 @@
+"""`asr prepare` and `asr train` as a user types them; what may differ on `--resume`."""
+
+from pathlib import Path
+
+import pytest
+
+from asr.cli import main
+from asr.config import Config
+from asr.errors import ConfigError
+from tiny_run import error_line, save_run, succeed, write_audio
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_run(tmp_path_factory.mktemp("run"))
+
+
+def test_prepare_and_train(capsys: Capture, tmp_path: Path) -> None:
+    """The way of a user with recordings of their own, one epoch long."""
+    for number in range(4):
+        write_audio(tmp_path / f"{number}.wav")
+    table = tmp_path / "my.csv"
+    table.write_text("audio,text,speaker\n" + "".join(f"{number}.wav,ab ba,s{number}\n" for number in range(4)))
+    data, out = tmp_path / "data", tmp_path / "run"
+    printed, _ = succeed(capsys, "prepare", "csv", "--source", table, "--out", data, "--dev-share", "0.25")
+    assert "train" in printed
+    assert "dev" in printed
+
+    (tmp_path / "conf.yaml").write_text(
+        "features: {mel_bins: 16}\n"
+        "encoder: {layers: 1, width: 8, conv_channels: 4}\n"
+        "train: {workers: 0, threads: 1, device: cpu}\n"
+    )
+    manifests = (f"data.train={data / 'train.jsonl'}", f"data.dev={data / 'dev.jsonl'}")
+    command = ("train", manifests[0], tmp_path / "conf.yaml", "--out", out, "train.epochs=1", manifests[1])
+    assert succeed(capsys, *command)[0] == f"trained: {out}, dev WER 100.00% after epoch 1\n"
+    assert "already holds a run; --resume goes on with it" in error_line(capsys, *command)
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    printed, err = succeed(capsys, "train", "--resume", out)
+    assert printed == f"trained: {out}, dev WER 100.00% after epoch 1\n"
+    assert err == f"{out}: was trained to its last epoch, 1; nothing is left to do\n"
+    assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    hint = f"asr train {out / 'config.yaml'} train.epochs=2 --out OTHER"
+    line = error_line(capsys, "train", "--resume", out, "train.epochs=2")
+    assert (
+        line
+        == f"error: {out}: its learning rate falls over train.epochs=1, so it cannot go on to 2; train anew: {hint}"
+    )
+    longer = [str(tmp_path / "longer") if word == "OTHER" else word for word in hint.split()[1:]]
+    assert "after epoch" in succeed(capsys, *longer)[0]
+    assert len(succeed(capsys, "transcribe", tmp_path / "0.wav", "--model", out)[0].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["conf.yaml"], "--resume RUN brings its own configuration and folder; leave CONF and --out away"),
+        (["train.epochs=3", "conf.yaml"], "--resume RUN brings its own configuration and folder; leave CONF and --out"),
+        (["--out", "x"], "--resume RUN brings its own configuration and folder; leave CONF and --out away"),
+        (["encoder.width=9"], "holds a run with encoder.width=8, which cannot go on with 9"),
+        (["data.train=/x/y.jsonl"], "holds a run with data.train='', which cannot go on with '/x/y.jsonl'"),
+    ],
+)
+def test_resume_with_something_else(capsys: Capture, run: Path, more: list[str], message: str) -> None:
+    assert main(["train", "--resume", str(run), *more]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_decoding_may_change_on_resume(capsys: Capture, run: Path) -> None:
+    """The run has no data: what is refused is that, and no longer the decoder."""
+    assert main(["train", "--resume", str(run), "decode.decoder=beam", "decode.alpha=3"]) == 2
+    assert capsys.readouterr().err.startswith("error: data.train is not set")
+
+
+def test_resume_of_no_run(capsys: Capture, tmp_path: Path) -> None:
+    assert main(["train", "--resume", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: model folder is missing\n"
+
+
+def test_a_new_run_from_the_configuration_of_a_tuned_one(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its decoder's files are in the old run's folder, unless the command line names others."""
+    seen = []
+
+    def stopped(settings: Config, out: Path) -> None:
+        seen.append(settings.decode)
+        raise ConfigError("stopped")
+
+    monkeypatch.setattr("asr.train.Trainer", stopped)
+    monkeypatch.chdir(tmp_path)
+    run = save_run(tmp_path / "run", "decode.decoder=beam", "decode.lm=lm.bin", "decode.lexicon=lexicon.txt")
+    error_line(capsys, "train", "run/config.yaml", "--out", "new", "decode.lexicon=words.txt")
+    (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())  # in no run folder
+    error_line(capsys, "train", "config.yaml", "--out", "new")
+    assert [decode.lm for decode in seen] == [str(run / "lm.bin"), str(tmp_path / "lm.bin")]
+    assert seen[0].lexicon == str(tmp_path / "words.txt")
