@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from asr.augment import WaveAugment, draws_of, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
+
+# What a loading process is given: epoch, index and, where the audio comes out of a shard, the content of its file.
+Item = tuple[int, int] | tuple[int, int, bytes]
 
 # Lengths are jittered by this share before sorting, so that an utterance meets other neighbours in each epoch.
 SORT_JITTER = 0.05
@@ -47,6 +52,22 @@ class Batch:
             draws=None if self.draws is None else self.draws.to(device, non_blocking=True),
         )
 
+    def split(self, parts: int) -> list["Batch"]:
+        """The batch in at most `parts` pieces of neighbouring rows, each with no more padding than it needs."""
+        bounds = [len(self.ids) * part // parts for part in range(parts + 1)]
+        return [self._rows(slice(first, end)) for first, end in pairwise(bounds) if first < end]
+
+    def _rows(self, rows: slice) -> "Batch":
+        wave_lens, label_lens = self.wave_lens[rows], self.label_lens[rows]
+        return Batch(
+            ids=self.ids[rows],
+            waves=self.waves[rows, : int(wave_lens.max())],
+            wave_lens=wave_lens,
+            labels=self.labels[rows, : int(label_lens.max())],
+            label_lens=label_lens,
+            draws=None if self.draws is None else self.draws[rows],
+        )
+
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory; called by DataLoader."""
         return replace(
@@ -68,7 +89,7 @@ class Example:
 
 
 class Examples(Dataset[Example | AsrError]):
-    """Loads utterances, and perturbs them when `augment` is given. An item is addressed by (epoch, index).
+    """Loads utterances, and perturbs them when `augment` is given. An item is addressed by (epoch, index[, content]).
 
     A waveform of fewer than `shortest_samples` is unusable: it holds no whole feature frame.
 
@@ -96,15 +117,15 @@ class Examples(Dataset[Example | AsrError]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int]) -> Example | AsrError:
+    def __getitem__(self, item: Item) -> Example | AsrError:
         try:
-            return self._load(*epoch_and_index)
+            return self._load(*item)
         except AsrError as error:
             return error
 
-    def _load(self, epoch: int, index: int) -> Example:
+    def _load(self, epoch: int, index: int, content: bytes | None = None) -> Example:
         utterance = self.utterances[index]
-        wave = load_utterance(utterance, self.audio_config)
+        wave = load_utterance(utterance, self.audio_config, content)
         draws = None
         if self.wave_augment is not None:
             generator = utterance_generator(self.seed, epoch, utterance.id)
@@ -118,10 +139,13 @@ class Examples(Dataset[Example | AsrError]):
 
 
 def collate(loaded: Sequence[Example | AsrError]) -> Batch | AsrError:
-    """Pad examples to a batch, longest first; an error among them takes its place."""
+    """Pad examples, any number of them, to a batch, longest first; an error among them takes its place."""
     for item in loaded:
         if isinstance(item, AsrError):
             return item
+    if not loaded:
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Batch([], torch.zeros(0, 0), nothing, nothing.view(0, 0), nothing, None)
     examples = sorted((item for item in loaded if isinstance(item, Example)), key=lambda item: -len(item.wave))
     draws = [example.draws for example in examples if example.draws is not None]
     labels = [torch.tensor(example.labels, dtype=torch.int64) for example in examples]
@@ -135,44 +159,73 @@ def collate(loaded: Sequence[Example | AsrError]) -> Batch | AsrError:
     )
 
 
-class BatchOrder(Sampler[list[tuple[int, int]]]):
+def from_short_to_long(durations_s: Tensor, batch_s: float, jitter: torch.Generator | None) -> list[list[int]]:
+    """Batches of similar length, as indices, each of at most `batch_s` seconds with its padding or of one utterance.
+
+    Args:
+        durations_s: (N,) float64.
+        batch_s: budget of a batch.
+        jitter: moves the lengths that sort the utterances; None: sort them as they are.
+    """
+    keys = durations_s
+    if jitter is not None:
+        noise = torch.rand(len(keys), generator=jitter, dtype=torch.float64)
+        keys = keys * (1 + SORT_JITTER * (2 * noise - 1))
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in torch.argsort(keys, stable=True).tolist():
+        longest = max(longest, float(durations_s[index]))
+        if not batches or longest * (len(batches[-1]) + 1) > batch_s:
+            batches.append([])
+            longest = float(durations_s[index])
+        batches[-1].append(index)
+    return batches
+
+
+class BatchOrder(Sampler[list[Item]]):
     """Batches of similar length within a budget of padded seconds; a pure function of (seed, epoch).
 
     Epoch 0 goes from the shortest batch to the longest: CTC finds its first alignments on short utterances. Later
     epochs shuffle the batches. `epoch` and `start` (first batch to yield, for a resumed epoch) are set by the caller.
+
+    Args:
+        durations_s: of each utterance.
+        batch_s: budget of a batch in padded seconds.
+        shuffle: whether batches differ from epoch to epoch.
+        seed: of the shuffling.
+        share: (rank, size): which of `size` processes this is; each is given every size-th utterance of every batch,
+            and of a small one perhaps none.
     """
 
-    def __init__(self, durations_s: Sequence[float], batch_s: float, *, shuffle: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        durations_s: Sequence[float],
+        batch_s: float,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         super().__init__()
         self.durations_s = torch.tensor(durations_s, dtype=torch.float64)
         self.batch_s = batch_s
         self.shuffle = shuffle
         self.seed = seed
+        self.rank, self.size = share
         self.epoch = 0
         self.start = 0
 
     def batches(self) -> list[list[int]]:
         """The batches of `self.epoch`, as indices."""
         generator = utterance_generator(self.seed, self.epoch, "batch order")
-        keys = self.durations_s
-        if self.shuffle:
-            noise = torch.rand(len(keys), generator=generator, dtype=torch.float64)
-            keys = keys * (1 + SORT_JITTER * (2 * noise - 1))
-        batches: list[list[int]] = []
-        longest = 0.0
-        for index in torch.argsort(keys, stable=True).tolist():
-            longest = max(longest, float(self.durations_s[index]))
-            if not batches or longest * (len(batches[-1]) + 1) > self.batch_s:
-                batches.append([])
-                longest = float(self.durations_s[index])
-            batches[-1].append(index)
+        batches = from_short_to_long(self.durations_s, self.batch_s, generator if self.shuffle else None)
         if self.shuffle and self.epoch > 0:
             batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
         return batches
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Item]]:
         for batch in self.batches()[self.start :]:
-            yield [(self.epoch, index) for index in batch]
+            yield [(self.epoch, index) for index in batch[self.rank :: self.size]]
 
     def __len__(self) -> int:
         return len(self.batches()) - self.start
@@ -186,7 +239,7 @@ class Batches:
         pin_memory: page-locked batches, for CUDA.
     """
 
-    def __init__(self, examples: Examples, order: BatchOrder, *, workers: int, pin_memory: bool) -> None:
+    def __init__(self, examples: Examples, order: Sampler[list[Item]], *, workers: int, pin_memory: bool) -> None:
         self.loader: DataLoader[Example | AsrError] = DataLoader(
             examples,
             batch_sampler=order,
@@ -209,14 +262,34 @@ class Batches:
             yield item
 
     def _loaded(self) -> Iterator[Batch | AsrError]:
+        loader = iter(self.loader)
         try:
-            yield from self.loader
+            while True:
+                with _one_thread():
+                    item = next(loader, None)
+                if item is None:
+                    return
+                yield item
         except ConnectionError as error:
             raise TrainingError("a loading process died; the system may have run out of memory") from error
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(f"a loading process died: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread, as a loading process does.
+
+    An utterance is too little to share out, and the number of threads moves the last bit of a sum.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _leave_signals_to_the_parent(_: int) -> None:

@@ -3,12 +3,13 @@
     config.yaml          the whole configuration
     tokens.txt           vocabulary, one symbol a line; bpe.model beside it for BPE
     weights.safetensors  the best weights by dev WER; the header says where they come from and which versions made them
-    state.safetensors    everything that decides the next training step (only `asr train --resume` reads it)
+    states/              everything that decides the next training step, the newest few (only `asr train` reads them)
 
 Nothing in it runs code: tensors are safetensors, the rest is YAML, JSON and text.
 """
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,18 +31,15 @@ from asr.text import Tokenizer
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "weights.safetensors"
-STATE_FILE = "state.safetensors"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors and JSON-able facts as one safetensors file, atomically."""
+    """Write tensors and JSON-able facts as one safetensors file with a checksum, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"facts": json.dumps(facts), "crc32": _checksum(tensors)}
     with atomic_path(path) as temporary:
         try:
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                temporary,
-                metadata={"facts": json.dumps(facts)},
-            )
+            save_file(tensors, temporary, metadata=metadata)
         except SafetensorError as error:
             raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
@@ -61,10 +59,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote.
 
     Raises:
-        CheckpointError: the file is missing, truncated or not safetensors.
+        CheckpointError: the file is missing, truncated or not safetensors, or its tensors are not those written.
     """
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118 (not a dict)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if (file.metadata() or {}).get("crc32") != _checksum(tensors):
+            raise CheckpointError(f"{path}: damaged: its tensors do not have the checksum that was written with them")
+        return tensors, _facts(file)
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """CRC-32 (that of zip and PNG) over the bytes of all tensors: finds damage, not malice."""
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"
 
 
 def load_facts(path: Path) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from asr.lm.commands import add_commands as add_language_model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 some files failed, 2 bad input, 128 + n stopped by signal n."""
+    """Run one command; returns the exit code: 0 done, 1 some files failed, 2 bad input, 75 stopped by SIGTERM with its
+    state saved (start it again), 130 stopped by Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse(commands(), argv)
@@ -58,7 +59,7 @@ def run_command(command: Callable[[], int]) -> int:
         return FAILED
     except Interrupted as stop:
         print(stop, file=sys.stderr)
-        return 128 + stop.signal
+        return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -153,9 +153,10 @@ class TrainConfig:
     threads: int = 0  # CPU threads of the training process; 0: one for each core
     dev_every: int = 1  # epochs between evaluations on dev
     checkpoint_minutes: float = 10.0  # save inside an epoch too when this much time went by
+    keep_states: int = 2  # newest states kept to resume from; the one before the newest serves when that is damaged
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "dev_every", "max_bad_steps"):
+        for key in ("epochs", "dev_every", "max_bad_steps", "keep_states"):
             _require(getattr(self, key) >= 1, f"train.{key}", "at least 1", getattr(self, key))
         for key in ("batch_s", "max_utterance_s", "learning_rate", "grad_clip", "checkpoint_minutes"):
             _require(getattr(self, key) > 0, f"train.{key}", "positive", getattr(self, key))

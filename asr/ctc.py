@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional
@@ -26,11 +25,6 @@ def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, labels: Tensor, label_l
     return functional.ctc_loss(
         log_probs.transpose(0, 1), labels, log_prob_lens, label_lens, blank=BLANK, reduction="none"
     )
-
-
-def mean_loss(losses: Tensor, label_lens: Tensor, per: Literal["utterance", "label"]) -> Tensor:
-    """Mean of (B,) losses over the batch's utterances, or over its labels."""
-    return losses.mean() if per == "utterance" else losses.sum() / int(label_lens.sum())
 
 
 @dataclass(frozen=True)

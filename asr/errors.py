@@ -4,6 +4,9 @@ A message names the record (file, line, utterance id), the value found and the v
 A command prints that line and exits with 2.
 """
 
+import os
+import signal
+
 
 class AsrError(Exception):
     """Base of every error that bad input can raise; the command line prints it on one line."""
@@ -48,6 +51,11 @@ class ScoringError(AsrError):
 class Interrupted(Exception):
     """Training was stopped by a signal after saving its state; the message says how to go on."""
 
-    def __init__(self, message: str, signal: int) -> None:
+    def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
-        self.signal = signal
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C as everywhere; otherwise sysexits.h's EX_TEMPFAIL, which asks to be started again."""
+        return 130 if self.signal == signal.SIGINT else os.EX_TEMPFAIL

@@ -53,11 +53,16 @@ class RunLog:
         self._write({"event": "skipped", "step": step, "loss": loss, "gradient_norm": norm, "ids": ids})
         self.line(f"step {step} skipped: loss {loss}, gradient norm {norm}; ids in {METRICS_FILE}")
 
+    def split(self, step: int, parts: int, ids: list[str]) -> None:
+        """Write down a batch that was cut into `parts` to fit in memory."""
+        self._write({"event": "out of memory", "step": step, "parts": parts, "ids": ids})
+        self.line(f"step {step}: out of memory, batch of {len(ids)} utterances done in {parts} parts")
+
     def epoch(self, facts: dict[str, Any]) -> None:
         """Write down and show a finished epoch.
 
         Args:
-            facts: epoch (from 1), step, train_loss, audio_hours_per_hour, elapsed_s, and after an evaluation dev_loss,
+            facts: epoch (from 1), step, train_loss, audio_hours_per_hour, padding_percent, elapsed_s, and after an evaluation dev_loss,
                 dev_wer_percent, dev_cer_percent and best.
         """
         self._write({"event": "epoch", **facts})
@@ -88,6 +93,34 @@ class RunLog:
     ) -> None:
         self.board.close()
         self.progress.__exit__(kind, error, trace)
+
+
+class Quiet(RunLog):
+    """The log of a process that another one writes for."""
+
+    def __init__(self) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        pass
+
+    def batch(self, epoch: int, loss: float, speed: float) -> None:
+        pass
+
+    def step(self, step: int, facts: dict[str, float]) -> None:
+        pass
+
+    def skipped(self, step: int, loss: float, norm: float, ids: list[str]) -> None:
+        pass
+
+    def split(self, step: int, parts: int, ids: list[str]) -> None:
+        pass
+
+    def epoch(self, facts: dict[str, Any]) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def _json_number(value: Any) -> Any:

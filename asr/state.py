@@ -1,4 +1,4 @@
-"""Everything that decides the next training step, as one file that is replaced atomically."""
+"""Everything that decides the next training step, in files of which the newest few are kept."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.checkpoint import STATE_FILE, load_facts, load_tensors, load_weights, save_tensors
+from asr.checkpoint import load_facts, load_tensors, load_weights, save_tensors
 from asr.errors import CheckpointError
+from asr.learner import Learner
 from asr.manifest import Utterance
-from asr.recognizer import Recognizer
+
+STATES_FOLDER = "states"
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Position:
         skipped: steps skipped for a non-finite loss or gradient.
         skipped_in_a_row: of these, the last ones without a good step between.
         loss_sum, loss_count: training loss of this epoch so far, over `loss_count` utterances.
+        audio_samples, padded_samples: waveforms of this epoch so far, without and with padding.
         elapsed_s: time taken, over the whole run.
     """
 
@@ -37,6 +40,8 @@ class Position:
     skipped_in_a_row: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
+    audio_samples: int = 0
+    padded_samples: int = 0
     elapsed_s: float = 0.0
 
 
@@ -48,59 +53,102 @@ def fingerprint(utterances: Sequence[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def save_state(
-    folder: Path,
-    position: Position,
-    recognizer: Recognizer,
-    average: Recognizer,
-    optimizer: torch.optim.Optimizer,
-    data: str,
-) -> None:
-    """Write `state.safetensors`: weights, their average, the optimiser's moments, random states and the position."""
-    tensors: dict[str, Tensor] = {"random.cpu": torch.get_rng_state()}
+def state_files(folder: Path) -> list[Path]:
+    """The states in a run folder, newest first."""
+    return sorted((folder / STATES_FOLDER).glob("*.safetensors"), reverse=True)
+
+
+def random_state() -> dict[str, Tensor]:
+    """This process's random states, which dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    tensors |= {f"model.{name}": tensor for name, tensor in recognizer.state_dict().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def save_state(
+    folder: Path, position: Position, learner: Learner, randoms: Sequence[dict[str, Tensor]], data: str, *, keep: int
+) -> None:
+    """Write `states/STEP.safetensors`, then remove all but the newest `keep` states.
+
+    Args:
+        folder: run folder.
+        position: where training stands.
+        learner: weights, their average and the optimiser's moments.
+        randoms: `random_state()` of every process, by rank.
+        data: `fingerprint` of the training data.
+        keep: states to keep, this one included.
+    """
+    tensors: dict[str, Tensor] = {}
+    for rank, states in enumerate(randoms):
+        tensors |= {f"random.{rank}.{name}": state for name, state in states.items()}
+    tensors |= {f"model.{name}": tensor for name, tensor in learner.recognizer.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in learner.average.state_dict().items()}
+    for index, moments in learner.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
-    save_tensors(folder / STATE_FILE, tensors, {"position": asdict(position), "data": data})
+    path = folder / STATES_FOLDER / f"{position.step:09d}.safetensors"
+    save_tensors(path, tensors, {"position": asdict(position), "data": data})
+    for old in state_files(folder)[keep:]:
+        old.unlink()
 
 
-def load_state(
-    folder: Path, recognizer: Recognizer, average: Recognizer, optimizer: torch.optim.Optimizer, data: str
-) -> Position:
-    """Restore what `save_state` wrote and return the position.
+def load_state(folder: Path, learner: Learner, data: str, *, rank: int = 0) -> tuple[Position, list[str]]:
+    """Restore the newest state that is whole.
+
+    Returns:
+        position: where training goes on.
+        damaged: of each newer state that was passed over, what is wrong with it.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or belongs to another model or other data.
+        CheckpointError: there is no state, none is whole, or it belongs to another model or other data.
     """
-    path = folder / STATE_FILE
-    tensors, facts = load_tensors(path)
+    path, tensors, facts, damaged = _newest(folder)
     if facts.get("data") != data:
         raise CheckpointError(f"{path}: was made from other data than data.train and data.dev name now")
     try:
         position = Position(**facts["position"])
-        random_state = tensors["random.cpu"]
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged, or made by another version of this program") from error
-    load_weights(recognizer, _under("model.", tensors), where=path)
-    load_weights(average, _under("average.", tensors), where=path)
+        raise CheckpointError(f"{path}: made by another version of this program") from error
+    load_weights(learner.recognizer, _under("model.", tensors), where=path)
+    load_weights(learner.average, _under("average.", tensors), where=path)
     moments: dict[int, dict[str, Any]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, kind = name.split(".")
         moments.setdefault(int(index), {})[kind] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    torch.set_rng_state(random_state)
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
-    return position
+    learner.optimizer.load_state_dict({**learner.optimizer.state_dict(), "state": moments})
+    _restore_random(_under(f"random.{rank}.", tensors), position, rank)
+    return position, damaged
+
+
+def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], list[str]]:
+    damaged: list[str] = []
+    for path in state_files(folder):
+        try:
+            return path, *load_tensors(path), damaged
+        except CheckpointError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise CheckpointError(f"{'; '.join(damaged)}; no older state is left")
+    raise CheckpointError(f"{folder}: holds no state to go on from ({STATES_FOLDER}/ is missing or empty)")
+
+
+def _restore_random(states: dict[str, Tensor], position: Position, rank: int) -> None:
+    if not states:  # more processes than before: the new ones begin a stream of their own
+        torch.manual_seed(hash((position.step, rank)))
+        return
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def is_finished(folder: Path, epochs: int) -> bool:
     """Whether the run in `folder` was trained to its last epoch."""
-    path = folder / STATE_FILE
-    return path.exists() and load_facts(path)["position"]["epoch"] >= epochs
+    for path in state_files(folder):
+        try:
+            return bool(load_facts(path)["position"]["epoch"] >= epochs)
+        except CheckpointError:  # then training has to go on from an older one, and says why
+            return False
+    return False
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from asr import checkpoint
-from asr.augment import FeatureAugment
 from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers
 from asr.config import Config, DecodeConfig, TrainConfig, flatten
-from asr.ctc import ctc_losses, mean_loss
+from asr.distributed import join, processes_here
 from asr.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
-from asr.files import locked
+from asr.files import locked, remove_temporary
+from asr.learner import Learner, Outcome
 from asr.manifest import hours
 from asr.recognizer import Recognizer, parameters_of, pick_device
-from asr.runlog import METRICS_FILE, RunLog
-from asr.state import Position, fingerprint, load_state, save_state
+from asr.runlog import METRICS_FILE, Quiet, RunLog
+from asr.state import STATES_FOLDER, Position, fingerprint, load_state, random_state, save_state, state_files
 from asr.text import build_tokenizer
 from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utterances, require_audio, unusable
 from asr.wer import score
@@ -35,6 +34,7 @@ _FREE_ON_RESUME = {
     "train.workers",
     "train.threads",
     "train.checkpoint_minutes",
+    "train.keep_states",
     *flatten(DecodeConfig(), "decode."),  # training decodes greedily
 }
 
@@ -53,7 +53,7 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
 
 
 class Trainer:
-    """One training run in one run folder.
+    """One training run in one run folder, by this process or by all that torchrun started.
 
     Args:
         config: the whole configuration; `data.train` and `data.dev` name manifests.
@@ -68,32 +68,30 @@ class Trainer:
         self.out = out
         if resume:
             require_same(checkpoint.load_config(out), config, out)
-        elif (out / checkpoint.STATE_FILE).exists() or (out / checkpoint.WEIGHTS_FILE).exists():
+        elif state_files(out) or (out / checkpoint.WEIGHTS_FILE).exists():
             raise CheckpointError(f"{out}: already holds a run; --resume goes on with it, --out chooses another folder")
         self.config = config
+        self.world = join()
         self.device = pick_device(config.train.device)
         self.bfloat16 = use_bfloat16(config.train.precision, self.device)
-        torch.set_num_threads(config.train.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(config.train.threads or max(1, len(os.sched_getaffinity(0)) // processes_here()))
         torch.manual_seed(config.train.seed)
         self.train_set, dev_set = self._prepare_model(resume)
         self._prepare_batches(dev_set)
-        self.augment = FeatureAugment(config.augment, self.recognizer.log_mel.centres_hz)
-        self.optimizer = torch.optim.AdamW(
-            self.recognizer.parameters(),
-            lr=config.train.learning_rate,
-            weight_decay=config.train.weight_decay,
-            fused=True,
-        )
         self.data = fingerprint([*self.train_set.utterances, *dev_set.utterances])
         self.position = Position()
+        damaged: list[str] = []
         if resume:
-            self.position = load_state(out, self.recognizer, self.average, self.optimizer, self.data)
+            self.position, damaged = load_state(out, self.learner, self.data, rank=self.world.rank)
+        elif self.world.rank:
+            torch.manual_seed(config.train.seed + self.world.rank)  # for dropout, once the weights are drawn
         self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter moves later ones by one or two
         self.total_steps = config.train.epochs * self.epoch_batches
-        self.log = RunLog(out, config.train.epochs, self.epoch_batches, self.position)
+        self.log = RunLog(out, config.train.epochs, self.epoch_batches, self.position) if self.world.leads else Quiet()
+        self.notes = [*self._header(), *(f"passed over: {fault}" for fault in damaged)]
         self.saved = time.perf_counter()
         self.started = self.saved - self.position.elapsed_s
-        self.speed = 0.0  # hours of audio per hour in this epoch
+        self.speed = 0.0  # hours of audio per hour in this epoch, of all processes
         self.stop_request: list[int] = []
 
     def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
@@ -104,51 +102,61 @@ class Trainer:
             tokenizer = checkpoint.load_tokenizer(self.out, config)
         else:
             tokenizer = build_tokenizer((utterance.text for utterance in train), config.text)
-        self.recognizer = Recognizer(config, tokenizer).to(self.device)
+        recognizer = Recognizer(config, tokenizer).to(self.device)
         labelled = label(train, tokenizer)
-        reasons = unusable(labelled, config, self.recognizer)
+        reasons = unusable(labelled, config, recognizer)
         train_set = leave_out(labelled, reasons, config, self.out / UNUSABLE_FILE)
         dev_set = label(dev, tokenizer)
         require_audio([*train_set.utterances, *dev])
-        self.dev_infeasible = infeasible(dev_set, config, self.recognizer, speed=1.0)
+        self.dev_infeasible = infeasible(dev_set, config, recognizer, speed=1.0)
         self.left_out = len(reasons)
         self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
-        if not resume and config.features.normalization == "global":
-            self._fit_normalizer(train_set)
-        self.average = Recognizer(config, tokenizer).to(self.device).eval()
-        self.average.load_state_dict(self.recognizer.state_dict())
-        if not resume:
+        if not resume and config.features.normalization == "global" and self.world.leads:
+            self._fit_normalizer(recognizer, train_set)
+        self.world.spread(recognizer.state_dict().values())
+        average = Recognizer(config, tokenizer).to(self.device).eval()
+        average.load_state_dict(recognizer.state_dict())
+        self.learner = Learner(recognizer, average, config, self.world, bfloat16=self.bfloat16)
+        if not resume and self.world.leads:
             checkpoint.start_run(self.out, config, tokenizer)
         return train_set, dev_set
 
     def _prepare_batches(self, dev_set: LabelledSet) -> None:
-        config = self.config
+        config, recognizer, world = self.config, self.learner.recognizer, self.world
         on_cuda = self.device.type == "cuda"
         workers = config.train.workers if config.train.workers >= 0 else default_workers(self.device)
-        self.order = BatchOrder(self.train_set.durations_s, config.train.batch_s, shuffle=True, seed=config.train.seed)
+        self.order = BatchOrder(
+            self.train_set.durations_s,
+            config.train.batch_s,
+            shuffle=True,
+            seed=config.train.seed,
+            share=(world.rank, world.size),
+        )
         examples = Examples(
             self.train_set.utterances,
             self.train_set.labels,
             config.audio,
-            self.recognizer.log_mel.fft_samples,
+            recognizer.log_mel.fft_samples,
             config.augment,
             config.train.seed,
         )
         self.batches = Batches(examples, self.order, workers=workers, pin_memory=on_cuda)
+        self.dev_utterances = dev_set.utterances
+        mine = slice(world.rank, None, world.size)
         self.dev = Evaluation(
-            dev_set.utterances,
-            self.recognizer,
+            dev_set.utterances[mine],
+            recognizer,
             batch_s=config.train.batch_s,
             workers=min(2, workers),
-            labels=dev_set.labels,
+            labels=dev_set.labels[mine],
         )
 
-    def _fit_normalizer(self, train_set: LabelledSet) -> None:
+    def _fit_normalizer(self, recognizer: Recognizer, train_set: LabelledSet) -> None:
         order = BatchOrder(train_set.durations_s, self.config.train.batch_s, shuffle=False)
-        log_mel = self.recognizer.log_mel
+        log_mel = recognizer.log_mel
         examples = Examples(train_set.utterances, train_set.labels, self.config.audio, log_mel.fft_samples)
         plain = Batches(examples, order, workers=0, pin_memory=False)
-        self.recognizer.normalizer.fit(log_mel(batch.waves.to(self.device), batch.wave_lens) for batch in plain)
+        recognizer.normalizer.fit(log_mel(batch.waves.to(self.device), batch.wave_lens) for batch in plain)
 
     def run(self) -> None:
         """Train to the end.
@@ -158,27 +166,39 @@ class Trainer:
             TrainingError: too many steps in a row had a non-finite loss or gradient.
         """
         position = self.position
-        with locked(self.out) as alone, self.log, _stop_requests() as self.stop_request:
-            if not alone:
-                raise TrainingError(f"{self.out}: another training is running in this folder")
-            self._print_header()
+        with self._alone(), self.log, _stop_requests() as self.stop_request:
+            for note in self.notes:
+                self.log.line(note)
             while position.epoch < self.config.train.epochs:
                 self._train_epoch()
                 self._end_epoch()
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the run folder, for all processes of this job."""
+        if not self.world.leads:
+            yield
+            return
+        with locked(self.out) as alone:
+            if not alone:
+                raise TrainingError(f"{self.out}: another training is running in this folder")
+            remove_temporary(self.out)  # what a killed process was writing
+            remove_temporary(self.out / STATES_FOLDER)
+            yield
+
     def _train_epoch(self) -> None:
         position = self.position
         self.order.epoch, self.order.start = position.epoch, position.batch
-        self.recognizer.train()
+        self.learner.recognizer.train()
         started, audio_s = time.perf_counter(), 0.0
         for batch in self._until_stopped():
-            loss = self.step(batch)
-            audio_s += int(batch.wave_lens.sum()) / self.config.audio.sample_rate_hz
+            outcome = self.step(batch)
+            audio_s += outcome.audio_samples / self.config.audio.sample_rate_hz
             position.batch += 1
             self.speed = audio_s / (time.perf_counter() - started)
-            self.log.batch(position.epoch, loss, self.speed)
+            self.log.batch(position.epoch, outcome.loss, self.speed)
             self._save_if_asked()
-        if not (self.out / checkpoint.STATE_FILE).exists():
+        if not state_files(self.out):
             self._save()  # before there are weights: a folder with them alone can neither start anew nor go on
         position.epoch, position.batch = position.epoch + 1, 0
 
@@ -186,60 +206,41 @@ class Trainer:
         try:
             yield from self.batches
         except TrainingError:  # a loading process died: of the signal that asked this one to stop?
-            if self.stop_request:
+            if self.stop_request and self.world.size == 1:
                 self._interrupt()
             raise
 
-    def step(self, batch: Batch) -> float:
-        """One optimiser step; returns the batch's loss. A non-finite one is skipped, counted and named."""
-        config, position = self.config.train, self.position
-        rate = learning_rate(position.step, self.total_steps, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        moved = batch.to(self.device)
-        augment = None if moved.draws is None else (self.augment, moved.draws)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            log_probs, lens = self.recognizer(moved.waves, moved.wave_lens, augment)
-        losses = ctc_losses(log_probs, lens, moved.labels, moved.label_lens)
-        loss = mean_loss(losses, moved.label_lens, config.loss_per)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.recognizer.parameters(), config.grad_clip)
-        position.step += 1
-        loss_value, norm_value = loss.item(), norm.item()
-        if math.isfinite(loss_value) and math.isfinite(norm_value):
-            self.optimizer.step()
-            self._update_average()
-            position.skipped_in_a_row = 0
-            position.loss_sum += losses.sum().item()
-            position.loss_count += len(batch.ids)
-            self.log.step(position.step, {"loss": loss_value, "gradient_norm": norm_value, "learning_rate": rate})
-        else:
-            self._skip(batch, losses, norm_value)
-        return loss_value
-
-    def _skip(self, batch: Batch, losses: Tensor, norm: float) -> None:
+    def step(self, batch: Batch) -> Outcome:
+        """One optimiser step; a non-finite one is skipped, counted and named."""
         position = self.position
-        finite = torch.isfinite(losses).tolist()
-        culprits = [name for name, good in zip(batch.ids, finite, strict=True) if not good] or batch.ids
-        loss = losses.mean().item()
+        rate = learning_rate(position.step, self.total_steps, self.config.train)
+        outcome = self.learner.step(batch, rate, position.step)
+        position.step += 1
+        position.audio_samples += outcome.audio_samples
+        position.padded_samples += outcome.padded_samples
+        if outcome.parts > 1:
+            self.log.split(position.step, outcome.parts, batch.ids)
+        if outcome.culprits:
+            self._skip(outcome)
+        else:
+            position.skipped_in_a_row = 0
+            position.loss_sum += outcome.loss_sum
+            position.loss_count += outcome.utterances
+            facts = {"loss": outcome.loss, "gradient_norm": outcome.gradient_norm, "learning_rate": rate}
+            self.log.step(position.step, facts)
+        return outcome
+
+    def _skip(self, outcome: Outcome) -> None:
+        position = self.position
         position.skipped += 1
         position.skipped_in_a_row += 1
-        self.log.skipped(position.step, loss, norm, culprits)
+        self.log.skipped(position.step, outcome.loss, outcome.gradient_norm, outcome.culprits)
         if position.skipped_in_a_row >= self.config.train.max_bad_steps:
             raise TrainingError(
-                f"{position.skipped_in_a_row} steps in a row had a non-finite loss or gradient (last: loss {loss}, "
-                f"gradient norm {norm}, utterances {', '.join(culprits[:3])}); a lower train.learning_rate or "
-                "train.grad_clip may help"
+                f"{position.skipped_in_a_row} steps in a row had a non-finite loss or gradient (last: loss "
+                f"{outcome.loss}, gradient norm {outcome.gradient_norm}, utterances "
+                f"{', '.join(outcome.culprits[:3])}); a lower train.learning_rate or train.grad_clip may help"
             )
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # Early on the average follows faster, or it would hold the random initialisation for long.
-        decay = min(self.config.train.ema_decay, self.position.step / (10 + self.position.step))
-        if self.config.train.ema_decay == 0:
-            decay = 0.0
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.recognizer.parameters()), 1 - decay)
 
     def _end_epoch(self) -> None:
         position, config = self.position, self.config.train
@@ -253,23 +254,28 @@ class Trainer:
             "train_loss": position.loss_sum / position.loss_count,
             "learning_rate": learning_rate(position.step - 1, self.total_steps, config),
             "audio_hours_per_hour": self.speed,
+            "padding_percent": 100 * (1 - position.audio_samples / position.padded_samples),
             "skipped_steps": position.skipped,
         }
         position.loss_sum, position.loss_count = 0.0, 0
+        position.audio_samples = position.padded_samples = 0
         if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
             facts |= self._evaluate()
         position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
-        self.log.epoch(
-            facts
-        )  # first: what was logged before the state is saved is dropped and logged again, never missed
+        # First: what was logged before the state is saved is dropped and logged again, never missed.
+        self.log.epoch(facts)
         self._save()
-        if self.stop_request:
+        (stop,) = self.world.any(bool(self.stop_request))
+        if stop:
             self._interrupt()
 
     def _evaluate(self) -> dict[str, Any]:
         """Score dev with the averaged weights and keep them when they are the best so far."""
-        position = self.position
-        results, loss = self.dev.run(self.average)
+        position, average = self.position, self.learner.average
+        shares = self.world.gather(self.dev.run(average))
+        results = [result for share, _ in shares for result in share]
+        losses = [loss for _, share in shares for loss in share]
+        loss = sum(losses) / len(losses) if losses else math.nan
         scored = score(results)
         # On a small dev set many epochs make as few errors as the best: of these the one with the lowest loss counts.
         rank = [scored.words.errors, scored.characters.errors, loss if math.isfinite(loss) else math.inf]
@@ -277,7 +283,8 @@ class Trainer:
         if best:
             position.best = rank
             facts = {"epoch": position.epoch, "step": position.step, "dev_wer_percent": scored.words.percent}
-            checkpoint.save_weights(self.out, self.average.state_dict(), facts)
+            if self.world.leads:
+                checkpoint.save_weights(self.out, average.state_dict(), facts)
         return {
             "dev_loss": loss,
             "dev_wer_percent": scored.words.percent,
@@ -285,12 +292,15 @@ class Trainer:
             "best": best,
         }
 
-    def _print_header(self) -> None:
+    def _header(self) -> list[str]:
+        """What is about to happen, line by line."""
+        recognizer = self.learner.recognizer
         audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
         dropped = sum(self.unknown.values())
+        devices = str(self.device) if self.world.size == 1 else f"{self.world.size} x {self.device.type}"
         lines = [
-            f"training on {audio}; dev {len(self.dev.utterances)} utterances; {len(self.recognizer.tokenizer)} tokens; "
-            f"{parameters_of(self.recognizer) / 1e6:.2f} M parameters; {self.device}, "
+            f"training on {audio}; dev {len(self.dev_utterances)} utterances; {len(recognizer.tokenizer)} tokens; "
+            f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, "
             f"{'bfloat16' if self.bfloat16 else 'float32'}; run folder {self.out}",
         ]
         if self.left_out:
@@ -303,25 +313,29 @@ class Trainer:
             lines.append(f"{dropped} out-of-vocabulary symbols dropped: {symbols}")
         if self.position.step:
             lines.append(f"resuming at epoch {self.position.epoch + 1}, step {self.position.step}")
-        for line in lines:
-            self.log.line(line)
+        return lines
 
     def _save_if_asked(self) -> None:
-        if self.stop_request:
+        due = time.perf_counter() - self.saved > 60 * self.config.train.checkpoint_minutes
+        stop, save = self.world.any(bool(self.stop_request), due)
+        if stop:
             self._interrupt()
-        if time.perf_counter() - self.saved > 60 * self.config.train.checkpoint_minutes:
+        if save:
             self._save()
 
     def _interrupt(self) -> None:
         self._save()
-        name = signal.Signals(self.stop_request[0]).name
-        raise Interrupted(
-            f"stopped by {name}, state saved; go on with: asr train --resume {self.out}", self.stop_request[0]
-        )
+        number = self.stop_request[0] if self.stop_request else signal.SIGTERM  # another process was asked
+        name = signal.Signals(number).name
+        raise Interrupted(f"stopped by {name}, state saved; go on with: asr train --resume {self.out}", number)
 
     def _save(self) -> None:
         self.position.elapsed_s = time.perf_counter() - self.started
-        save_state(self.out, self.position, self.recognizer, self.average, self.optimizer, self.data)
+        randoms = self.world.gather(random_state())
+        if self.world.leads:
+            keep = self.config.train.keep_states
+            save_state(self.out, self.position, self.learner, randoms, self.data, keep=keep)
+        self.world.wait()
         self.saved = time.perf_counter()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from asr.config import AudioConfig, Config, EncoderConfig, FeatureConfig, TextConfig
-from asr.ctc import Infeasible, ctc_losses, find_infeasible, mean_loss
+from asr.ctc import Infeasible, ctc_losses, find_infeasible
 from asr.recognizer import Recognizer, pad_waves
 from asr.text import Tokenizer
 from oracles.ctc import collapse, ctc_loss
@@ -83,13 +83,6 @@ def test_one_frame_too_few_is_infeasible(labels: list[int]) -> None:
 def test_infeasible_utterances_are_named() -> None:
     found = find_infeasible(["u1", "u2", "u3"], [3, 2, 9], [[1, 1], [1, 1], [2]])
     assert [str(item) for item in found] == ["utterance u2: 2 output frames, its transcript needs 3"]
-
-
-def test_mean_loss_over_utterances_or_labels() -> None:
-    losses, label_lens = torch.tensor([6.0, 2.0, 1.0]), torch.tensor([10, 4, 4])
-    assert mean_loss(losses, label_lens, "utterance").item() == 3.0
-    assert mean_loss(losses, label_lens, "label").item() == 0.5
-    assert mean_loss(torch.tensor([6.0, math.inf]), label_lens[:2], "utterance").isinf()  # never hidden
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from asr import checkpoint, config
 from asr.batch import Batch
-from asr.checkpoint import STATE_FILE, WEIGHTS_FILE
+from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config
 from asr.errors import CheckpointError, ConfigError, Interrupted
 from asr.evaluate import Evaluation
+from asr.learner import Outcome
 from asr.manifest import read_manifest, write_manifest
 from asr.runlog import METRICS_FILE
-from asr.state import is_finished
+from asr.state import is_finished, state_files
 from asr.train import Trainer
 from conftest import ROOT
 from tones import tiny, write_corpus
@@ -73,7 +75,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def assert_equal(out: Path, whole: Path) -> None:
     assert metrics(out) == metrics(whole)
-    for name in (STATE_FILE, WEIGHTS_FILE):
+    for name in (str(state_files(whole)[0].relative_to(whole)), WEIGHTS_FILE):
         found, wanted = load_file(out / name), load_file(whole / name)
         assert found.keys() == wanted.keys()
         assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
@@ -100,10 +102,10 @@ def test_stopped_after_each_batch(
 ) -> None:
     step = Trainer.step
 
-    def step_and_stop(self: Trainer, batch: Batch) -> float:
-        loss = step(self, batch)
+    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
+        outcome = step(self, batch)
         signal.raise_signal(signal.SIGINT)
-        return loss
+        return outcome
 
     monkeypatch.setattr(Trainer, "step", step_and_stop)
     out = tmp_path / "run"
@@ -122,7 +124,7 @@ def test_curves_have_neither_a_gap_nor_a_point_twice(
 ) -> None:
     step = Trainer.step
 
-    def step_and_die(self: Trainer, batch: Batch) -> float:
+    def step_and_die(self: Trainer, batch: Batch) -> Outcome:
         if self.position.step == 6:
             raise Killed  # the state is that of the end of the first epoch, step 4
         return step(self, batch)
@@ -194,7 +196,7 @@ def test_killed_before_each_file_is_replaced(
             Trainer(config, out).run()
         except Killed:
             monkeypatch.undo()
-            Trainer(config, out, resume=(out / STATE_FILE).exists()).run()
+            Trainer(config, out, resume=bool(state_files(out))).run()
             assert_equal(out, tmp_path / "whole")
         else:
             break
@@ -249,7 +251,7 @@ def stopped(tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch) -
     own = replace(settings, data=replace(settings.data, train=str(train), dev=str(dev)))
     step = Trainer.step
 
-    def step_and_stop(self: Trainer, batch: Batch) -> float:
+    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
         if self.position.step == 1:
             signal.raise_signal(signal.SIGINT)
         return step(self, batch)
@@ -274,26 +276,50 @@ def test_other_data_are_refused(stopped: tuple[Config, Path], name: str) -> None
     manifest = out.parent / f"{name}.jsonl"
     first, *others = read_manifest(manifest)
     write_manifest(manifest, [replace(first, text="b"), *others])
-    with pytest.raises(CheckpointError, match=r"state\.safetensors: was made from other data"):
+    with pytest.raises(CheckpointError, match=r"\.safetensors: was made from other data"):
         Trainer(settings, out, resume=True)
 
 
-def test_damaged_state_is_refused(stopped: tuple[Config, Path]) -> None:
+def test_damaged_state_is_passed_over_for_the_one_before(
+    tmp_path: Path, settings: Config, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    newest, before = state_files(out)
+    content = bytearray(newest.read_bytes())
+    content[-10] ^= 1  # one bit of one number
+    newest.write_bytes(content)
+    trainer = Trainer(settings, out, resume=True)
+    assert trainer.position.step == int(before.stem)
+    capsys.readouterr()
+    trainer.run()
+    assert f"passed over: {newest}: damaged: its tensors do not have the checksum" in capsys.readouterr().err
+    assert_equal(out, whole)
+
+
+def test_no_whole_state_is_left(stopped: tuple[Config, Path]) -> None:
     settings, out = stopped
-    state = out / STATE_FILE
+    (state,) = state_files(out)
     state.write_bytes(state.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match=r"state\.safetensors: damaged"):
+    with pytest.raises(CheckpointError, match=r"\.safetensors: damaged .*; no older state is left"):
         Trainer(settings, out, resume=True)
     state.unlink()
-    with pytest.raises(CheckpointError, match=r"state\.safetensors: file is missing"):
+    with pytest.raises(CheckpointError, match=r"run: holds no state to go on from"):
         Trainer(settings, out, resume=True)
     with pytest.raises(CheckpointError, match="nowhere: model folder is missing"):
         Trainer(settings, out / "nowhere", resume=True)
+
+
+def test_the_newest_states_are_kept(tmp_path: Path, settings: Config) -> None:
+    for keep in (1, 3):
+        config = replace(settings, train=replace(settings.train, keep_states=keep))
+        Trainer(config, tmp_path / f"run-{keep}").run()
+        assert [int(path.stem) for path in state_files(tmp_path / f"run-{keep}")] == [12, 8, 4][:keep]
 
 
 def test_state_of_another_model_is_refused(stopped: tuple[Config, Path]) -> None:
     settings, out = stopped
     wider = replace(settings, encoder=replace(settings.encoder, width=20))
     (out / checkpoint.CONFIG_FILE).write_text(config.to_yaml(wider), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"state\.safetensors: tensor encoder\.\S+ has shape"):
+    with pytest.raises(CheckpointError, match=r"\.safetensors: tensor encoder\.\S+ has shape"):
         Trainer(wider, out, resume=True)

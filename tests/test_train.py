@@ -13,16 +13,18 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor
 
-from asr import checkpoint, train
+from asr import checkpoint, learner, train
 from asr.audio import load_utterance
 from asr.batch import Batch
-from asr.checkpoint import STATE_FILE, WEIGHTS_FILE
+from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config, TextConfig, TrainConfig
 from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TextError, TrainingError
+from asr.learner import Outcome
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.recognizer import pick_device
 from asr.runlog import METRICS_FILE
+from asr.state import state_files
 from asr.text import Tokenizer
 from asr.train import UNUSABLE_FILE, Trainer, learning_rate
 from asr.trainset import label, leave_out
@@ -89,12 +91,12 @@ def test_learning_rate_rises_linearly_then_falls_as_a_cosine() -> None:
 class Watched(Trainer):
     """Remembers the weights after each step."""
 
-    def step(self, batch: Batch) -> float:
+    def step(self, batch: Batch) -> Outcome:
         if not hasattr(self, "seen"):
-            self.seen = [snapshot(self.recognizer)]
-        loss = super().step(batch)
-        self.seen.append(snapshot(self.recognizer))
-        return loss
+            self.seen = [snapshot(self.learner.recognizer)]
+        outcome = super().step(batch)
+        self.seen.append(snapshot(self.learner.recognizer))
+        return outcome
 
 
 def test_average_of_the_weights(tmp_path: Path, settings: MakeConfig) -> None:
@@ -106,21 +108,21 @@ def test_average_of_the_weights(tmp_path: Path, settings: MakeConfig) -> None:
     for number, weights in enumerate(trainer.seen[1:], start=1):
         decay = min(0.2, number / (10 + number))  # 0.2 from step 3 on
         mean = decay * mean + (1 - decay) * weights[name].double()
-    torch.testing.assert_close(trainer.average.state_dict()[name].double(), mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(trainer.learner.average.state_dict()[name].double(), mean, rtol=0, atol=1e-6)
 
 
 def test_average_off_is_the_weights_themselves(tmp_path: Path, settings: MakeConfig) -> None:
     trainer = Trainer(settings("train.ema_decay=0"), tmp_path / "run")
     trainer.run()
-    assert same(trainer.average.state_dict(), trainer.recognizer.state_dict())
+    assert same(trainer.learner.average.state_dict(), trainer.learner.recognizer.state_dict())
 
 
 def test_global_normalisation_reaches_every_copy_of_the_weights(tmp_path: Path, settings: MakeConfig) -> None:
     trainer = Trainer(settings("features.normalization=global"), tmp_path / "run")
     trainer.run()
-    mean = trainer.recognizer.normalizer.mean
+    mean = trainer.learner.recognizer.normalizer.mean
     assert (mean < -5).all()  # natural-log energies of quiet tones: far from the zeros it started with
-    state = load_file(tmp_path / "run" / STATE_FILE)
+    state = load_file(state_files(tmp_path / "run")[0])
     weights = load_file(tmp_path / "run" / WEIGHTS_FILE)
     for kept in (state["model.normalizer.mean"], state["average.normalizer.mean"], weights["normalizer.mean"]):
         assert torch.equal(kept, mean)
@@ -147,14 +149,14 @@ def test_best_weights_are_kept_not_the_last(
     errors = [(5, 9), (3, 9), (3, 8), (3, 8), (4, 1)]
     monkeypatch.setattr(train, "score", fake_scores(errors))
     losses = iter([1.0, 2.0, 3.0, 3.0, 0.5])
-    monkeypatch.setattr(train.Evaluation, "run", lambda *_: ([], next(losses)))
+    monkeypatch.setattr(train.Evaluation, "run", lambda *_: ([], [next(losses)]))
     averages = []
 
     class Remembering(Trainer):
-        def step(self, batch: Batch) -> float:
-            loss = super().step(batch)
-            averages.append((self.position.epoch, snapshot(self.average)))
-            return loss
+        def step(self, batch: Batch) -> Outcome:
+            outcome = super().step(batch)
+            averages.append((self.position.epoch, snapshot(self.learner.average)))
+            return outcome
 
     Remembering(settings("train.epochs=5"), tmp_path / "run").run()
     epochs = logged(tmp_path / "run", "epoch")
@@ -190,16 +192,16 @@ def nan_for_labels(count: int) -> Callable[..., Tensor]:
 def test_step_without_a_finite_loss_changes_nothing(
     tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "ctc_losses", nan_for_labels(8))  # "abba cab", utterance train-4
+    monkeypatch.setattr(learner, "ctc_losses", nan_for_labels(8))  # "abba cab", utterance train-4
     changed = {}
 
     class Checking(Trainer):
-        def step(self, batch: Batch) -> float:
-            before = snapshot(self.recognizer), snapshot(self.average)
-            loss = super().step(batch)
-            after = snapshot(self.recognizer), snapshot(self.average)
+        def step(self, batch: Batch) -> Outcome:
+            before = snapshot(self.learner.recognizer), snapshot(self.learner.average)
+            outcome = super().step(batch)
+            after = snapshot(self.learner.recognizer), snapshot(self.learner.average)
             changed[self.position.step] = not (same(after[0], before[0]) and same(after[1], before[1]))
-            return loss
+            return outcome
 
     trainer = Checking(settings(), tmp_path / "run")
     trainer.run()
@@ -215,7 +217,7 @@ def test_step_without_a_finite_loss_changes_nothing(
 def test_too_many_bad_steps_in_a_row_stop_the_run(
     tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "ctc_losses", lambda log_probs, *_: log_probs.sum(dim=(1, 2)) * math.inf)
+    monkeypatch.setattr(learner, "ctc_losses", lambda log_probs, *_: log_probs.sum(dim=(1, 2)) * math.inf)
     with pytest.raises(TrainingError, match=r"2 steps in a row had a non-finite loss .* utterances train-"):
         Trainer(settings("train.max_bad_steps=2"), tmp_path / "run").run()
     assert [facts["step"] for facts in logged(tmp_path / "run", "skipped")] == [1, 2]
@@ -229,10 +231,66 @@ def test_a_good_step_between_bad_ones_lets_the_run_go_on(
     def every_second_fails(log_probs: Tensor, *others: Tensor) -> Tensor:
         return ctc_losses(log_probs, *others) * (math.nan if next(calls) % 2 else 1)
 
-    monkeypatch.setattr(train, "ctc_losses", every_second_fails)
+    monkeypatch.setattr(learner, "ctc_losses", every_second_fails)
     trainer = Trainer(settings("train.max_bad_steps=2"), tmp_path / "run")
     trainer.run()
     assert trainer.position.skipped == trainer.position.step // 2
+
+
+# --- batches that do not fit in memory ---------------------------------------------------------------------------------
+
+
+def memory_for(utterances: int, seen: list[int]) -> Callable[..., Tensor]:
+    """`ctc_losses` that runs out of memory on more utterances at once."""
+
+    def losses(log_probs: Tensor, *others: Tensor) -> Tensor:
+        seen.append(len(log_probs))
+        if len(log_probs) > utterances:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return ctc_losses(log_probs, *others)
+
+    return losses
+
+
+@pytest.mark.parametrize("per", ["utterance", "label"])
+def test_a_batch_too_large_for_memory_is_done_in_parts(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], per: str
+) -> None:
+    config = tiny(corpus, corpus, "train.batch_s=100", "train.epochs=1", f"train.loss_per={per}")
+    Trainer(config, tmp_path / "whole").run()
+    seen: list[int] = []
+    monkeypatch.setattr(learner, "ctc_losses", memory_for(3, seen))
+    Trainer(config, tmp_path / "parts").run()
+    assert seen == [8, 4, 2, 2, 2, 2]
+    (event,) = logged(tmp_path / "parts", "out of memory")
+    assert (event["step"], event["parts"], len(event["ids"])) == (1, 4, 8)
+    assert "step 1: out of memory, batch of 8 utterances done in 4 parts" in capsys.readouterr().err
+    found, wanted = (load_file(state_files(tmp_path / name)[0]) for name in ("parts", "whole"))
+    for name in wanted:
+        if name.endswith("exp_avg"):  # a tenth of the gradient
+            torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
+
+
+def test_an_utterance_too_large_for_memory_is_named(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(*_: Tensor) -> Tensor:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(learner, "ctc_losses", losses)
+    with pytest.raises(TrainingError, match=r"out of memory on one utterance alone, the longest of train-5"):
+        Trainer(settings("train.batch_s=0.1"), tmp_path / "run").run()
+
+
+def test_another_runtime_error_is_not_taken_for_lack_of_memory(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(*_: Tensor) -> Tensor:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(learner, "ctc_losses", losses)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        Trainer(settings(), tmp_path / "run").run()
 
 
 # --- utterances that cannot be learnt ---------------------------------------------------------------------------------
@@ -271,7 +329,7 @@ def test_unusable_utterances_are_listed_and_left_out(
     seen = []
 
     class Noting(Trainer):
-        def step(self, batch: Batch) -> float:
+        def step(self, batch: Batch) -> Outcome:
             seen.extend(batch.ids)
             return super().step(batch)
 

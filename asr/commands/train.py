@@ -1,23 +1,42 @@
 """`asr train` and `asr config`."""
 
 import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr.commands.common import conf_and_overrides
 from asr.errors import ConfigError
 
+if TYPE_CHECKING:
+    from asr.config import Config
+
+_TRAIN = """Trains a model; RUN is self-contained. The learning rate rises, then falls as a cosine that ends with the
+last epoch, so a run cannot be made longer afterwards: train anew with more epochs, by asr train RUN/config.yaml
+train.epochs=N --out OTHER."""
+
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr train`."""
+    parser.description = _TRAIN
     parser.add_argument("conf", nargs="?", help="YAML configuration")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<name of the configuration>)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, to its last epoch")
+    parser.add_argument(
+        "--auto-resume",
+        action="store_true",
+        help="go on when the run folder holds this very run, start it otherwise: for jobs that are started again",
+    )
     parser.set_defaults(run=_train)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from asr import checkpoint, config
+    from asr import checkpoint
+    from asr.distributed import leads, leave, restarted
+    from asr.state import state_files
     from asr.train import Trainer
 
     conf, overrides = conf_and_overrides(arguments)
@@ -25,19 +44,65 @@ def _train(arguments: argparse.Namespace) -> int:
         if conf is not None or arguments.out is not None:
             raise ConfigError("--resume RUN brings its own configuration and folder; leave CONF and --out away")
         out = arguments.resume
-        checkpoint.load_config(out)  # a clear error when RUN is no run folder
-        settings = config.load(out / checkpoint.CONFIG_FILE, overrides)
+        _resume(out, overrides)
     else:
         out = arguments.out
         if out is None:
             if conf is None:
                 raise ConfigError("give a configuration (asr train conf/NAME.yaml), or --out RUN for the built-in one")
             out = Path("runs") / conf.stem
-        settings = config.with_absolute_paths(config.load(conf, overrides))
-    Trainer(settings, out, resume=arguments.resume is not None).run()
-    best = checkpoint.load_facts(out / checkpoint.WEIGHTS_FILE)
-    print(f"trained: {out}, dev WER {best['dev_wer_percent']:.2f}% after epoch {best['epoch']}")
+        settings = _settings(conf, overrides)
+        # Processes that torchrun has started again, after one of them died, go on whatever was asked for.
+        if (arguments.auto_resume or restarted()) and state_files(out):
+            _go_on(out, settings)
+        else:
+            Trainer(settings, out).run()
+    leave()
+    if leads():
+        best = checkpoint.load_facts(out / checkpoint.WEIGHTS_FILE)
+        print(f"trained: {out}, dev WER {best['dev_wer_percent']:.2f}% after epoch {best['epoch']}")
     return 0
+
+
+def _resume(out: Path, overrides: Sequence[str]) -> None:
+    """Go on with the run in `out` to its last epoch; one that is there already is left alone."""
+    from asr import checkpoint, config
+
+    saved = checkpoint.load_config(out)  # a clear error when RUN is no run folder
+    settings = config.load(out / checkpoint.CONFIG_FILE, overrides)
+    epochs = settings.train.epochs
+    if epochs != saved.train.epochs:
+        raise ConfigError(
+            f"{out}: its learning rate falls over train.epochs={saved.train.epochs}, so it cannot go on to {epochs}; "
+            f"train anew: asr train {out / checkpoint.CONFIG_FILE} train.epochs={epochs} --out OTHER"
+        )
+    _go_on(out, settings)
+
+
+def _go_on(out: Path, settings: "Config") -> None:
+    from asr import checkpoint
+    from asr.state import is_finished
+    from asr.train import Trainer, require_same
+
+    require_same(checkpoint.load_config(out), settings, out)
+    if is_finished(out, settings.train.epochs):
+        print(f"{out}: was trained to its last epoch, {settings.train.epochs}; nothing is left to do", file=sys.stderr)
+    else:
+        Trainer(settings, out, resume=True).run()
+
+
+def _settings(conf: Path | None, overrides: Sequence[str]) -> "Config":
+    """The configuration of a new run, its paths absolute; those of another run's decoder are from that run's folder."""
+    from asr import checkpoint, config
+    from asr.text import TOKENS_FILE
+
+    settings = config.load(conf, overrides)
+    if conf is not None and conf.name == checkpoint.CONFIG_FILE and (conf.parent / TOKENS_FILE).is_file():
+        given = {override.split("=")[0] for override in overrides}
+        paths = vars(config.resolve_decode(settings.decode, conf.parent))
+        own = {key: paths[key] for key in config.DECODE_PATHS if f"decode.{key}" not in given}
+        settings = replace(settings, decode=replace(settings.decode, **own))
+    return config.with_absolute_paths(settings)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

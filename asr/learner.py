@@ -1,0 +1,160 @@
+"""One optimiser step: losses and gradients of a batch, over all processes and within the memory there is."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asr.augment import FeatureAugment
+from asr.batch import Batch
+from asr.config import Config
+from asr.ctc import ctc_losses
+from asr.distributed import World
+from asr.errors import TrainingError
+from asr.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step did; every process has the same, but for `culprits`' order.
+
+    Attributes:
+        loss: mean CTC loss of the joint batch, per utterance or label as configured, in nats.
+        gradient_norm: before clipping.
+        loss_sum: CTC losses of all utterances of the joint batch.
+        utterances: how many these are.
+        audio_samples, padded_samples: waveforms of the joint batch, without and with padding.
+        culprits: ids of the utterances behind a loss or gradient that is not finite; empty when the step was taken.
+        parts: pieces that this process's batch was cut into to fit in memory; 1: whole.
+    """
+
+    loss: float
+    gradient_norm: float
+    loss_sum: float
+    utterances: int
+    audio_samples: int
+    padded_samples: int
+    culprits: list[str]
+    parts: int
+
+
+class Learner:
+    """Weights, their moving average and the optimiser.
+
+    Each process holds all of them and takes its share of every batch; gradients are summed over the processes, so that
+    a step is that of one process with the joint batch. They are summed after the backward pass, in one piece, and not
+    by DistributedDataParallel during it: see docs/decisions/0005-gradients-in-one-piece.md.
+
+    Args:
+        recognizer: what is trained.
+        average: a copy of it, which follows.
+        config: the whole configuration.
+        world: the processes.
+        bfloat16: run under bfloat16 autocast.
+    """
+
+    def __init__(
+        self, recognizer: Recognizer, average: Recognizer, config: Config, world: World, *, bfloat16: bool
+    ) -> None:
+        self.recognizer = recognizer
+        self.average = average
+        self.config = config.train
+        self.world = world
+        self.bfloat16 = bfloat16
+        self.augment = FeatureAugment(config.augment, recognizer.log_mel.centres_hz)
+        self.parameters: list[Tensor] = list(recognizer.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.train.learning_rate, weight_decay=config.train.weight_decay, fused=True
+        )
+
+    def step(self, batch: Batch, rate: float, number: int) -> Outcome:
+        """Train on this process's share of a batch; nothing changes when loss or gradient is not finite.
+
+        Args:
+            batch: the share; it may hold no utterance.
+            rate: learning rate.
+            number: steps before this one; early on the average follows faster.
+
+        Raises:
+            TrainingError: one utterance alone needs more memory than there is.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        units = len(batch.ids) if self.config.loss_per == "utterance" else int(batch.label_lens.sum())
+        sizes = units, len(batch.ids), int(batch.wave_lens.sum()), batch.waves.numel()
+        all_units, utterances, audio_samples, padded_samples = map(int, self.world.total(*sizes))
+        losses, parts = self._accumulate(batch, all_units)
+        loss_sum = losses.sum()
+        gradients = self._gradients()
+        self.world.add_up([loss_sum, *gradients])
+        norm = torch.nn.utils.get_total_norm(gradients)
+        loss_value, norm_value = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
+        culprits: list[str] = []
+        if math.isfinite(loss_value) and math.isfinite(norm_value):
+            if norm_value > self.config.grad_clip:  # most steps need no pass over the gradients
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.grad_clip, norm)
+            self.optimizer.step()
+            self._update_average(number + 1)
+        else:
+            finite = torch.isfinite(losses).tolist()
+            bad = [name for name, good in zip(batch.ids, finite, strict=True) if not good]
+            gathered = self.world.gather((bad, batch.ids))
+            culprits = sum((names for names, _ in gathered), []) or sum((names for _, names in gathered), [])
+        return Outcome(
+            loss_value / all_units,
+            norm_value,
+            loss_value,
+            utterances,
+            audio_samples,
+            padded_samples,
+            culprits,
+            parts,
+        )
+
+    def _accumulate(self, batch: Batch, all_units: int) -> tuple[Tensor, int]:
+        """(B,) losses, their gradients, and the number of parts that the batch had to be cut into."""
+        parts = 1
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                losses = [self._backward(part, all_units) for part in batch.split(parts)]
+                return torch.cat(losses) if losses else torch.zeros(0, device=self.recognizer.device), parts
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+            # Outside the handler: the exception holds the frames, and these the memory.
+            if self.recognizer.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if parts >= len(batch.ids):
+                raise TrainingError(
+                    f"out of memory on one utterance alone, the longest of {', '.join(batch.ids[:3])}; a smaller "
+                    "train.max_utterance_s or encoder may help"
+                )
+            parts = min(2 * parts, len(batch.ids))
+
+    def _backward(self, batch: Batch, all_units: int) -> Tensor:
+        moved = batch.to(self.recognizer.device)
+        augment = None if moved.draws is None else (self.augment, moved.draws)
+        with torch.autocast(moved.waves.device.type, torch.bfloat16, enabled=self.bfloat16):
+            log_probs, lens = self.recognizer(moved.waves, moved.wave_lens, augment)
+        losses = ctc_losses(log_probs, lens, moved.labels, moved.label_lens)
+        (losses.sum() / all_units).backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def _gradients(self) -> list[Tensor]:
+        for parameter in self.parameters:
+            if parameter.grad is None:  # this process had no utterance
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
+    @torch.no_grad()
+    def _update_average(self, steps: int) -> None:
+        # Early on the average follows faster, or it would hold the random initialisation for long.
+        decay = min(self.config.ema_decay, steps / (10 + steps)) if self.config.ema_decay else 0.0
+        torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # torch has a class for CUDA's; the allocator of the CPU raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

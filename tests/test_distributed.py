@@ -1,0 +1,144 @@
+"""Several processes train one model: each sees its share, together they do what one process with the whole batch does."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, safe_open
+
+import lives
+from asr import config
+from asr.config import Config
+from asr.runlog import METRICS_FILE
+from asr.state import state_files
+from conftest import ROOT
+from test_resume import AT_EACH_STEP, RANDOM, assert_equal
+from tones import tiny, write_corpus
+
+pytestmark = pytest.mark.processes
+TEXTS = ["ab", "cab", "bad", "a b c", "dab", "cc", "d"]
+NO_DROPOUT = (*(item for item in RANDOM if not item.startswith("encoder.dropout")), "encoder.dropout=0")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tones"), TEXTS)
+
+
+def train_together(settings: Config, out: Path, size: int) -> None:
+    port = lives.free_port()
+    ranks = [lives.start(lives.train_as_rank, settings, out, rank, size, port) for rank in range(size)]
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0] * size
+
+
+def gradients(folder: Path, rank: int, step: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    path = folder / f"gradients-{rank}" / f"{step}.safetensors"
+    with safe_open(path, framework="pt") as file:
+        return load_file(path), file.metadata()["ids"].split()
+
+
+def logged(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("per", ["utterance", "label"])
+def test_equals_one_process_with_the_joint_batch(tmp_path: Path, corpus: Path, size: int, per: str) -> None:
+    """Batches of three, three and one utterances: in the last one of them some process has nothing to do."""
+    settings = tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=2", f"train.loss_per={per}", *NO_DROPOUT)
+    for name, processes in (("alone", 1), ("together", size)):
+        (tmp_path / name).mkdir()
+        train_together(settings, tmp_path / name / "run", processes)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    steps = sorted(path.stem for path in (alone / "gradients-0").iterdir())
+    for rank in range(size):
+        assert sorted(path.stem for path in (together / f"gradients-{rank}").iterdir()) == steps
+        found, _ = gradients(together, rank, steps[0])
+        wanted, _ = gradients(alone, 0, steps[0])
+        assert found.keys() == wanted.keys()
+        for key in wanted:
+            torch.testing.assert_close(found[key], wanted[key], rtol=1e-5, atol=1e-6)
+    for step in steps:
+        shares = [gradients(together, rank, step)[1] for rank in range(size)]
+        assert sorted(sum(shares, [])) == sorted(gradients(alone, 0, step)[1])
+    assert any([] in [gradients(together, rank, step)[1] for rank in range(size)] for step in steps)
+    for one, many in zip(logged(alone / "run"), logged(together / "run"), strict=True):
+        assert many["step"] == one["step"]
+        assert many["padding_percent"] >= 0
+        for key in ("train_loss", "dev_loss", "dev_wer_percent"):
+            assert many[key] == pytest.approx(one[key], rel=1e-3)
+
+
+def test_stopped_and_resumed_by_several_processes(tmp_path: Path, corpus: Path) -> None:
+    """Only one of the processes is told to stop; all of them stop after the same step. Dropout differs between them."""
+    settings = tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=20", AT_EACH_STEP, *RANDOM)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    train_together(settings, tmp_path / "whole" / "run", 2)
+    out, port = tmp_path / "stopped" / "run", lives.free_port()
+    ranks = [lives.start(lives.train_as_rank, settings, out, rank, 2, port) for rank in range(2)]
+    while not state_files(out):
+        time.sleep(0.01)
+    ranks[1].terminate()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [os.EX_TEMPFAIL] * 2
+    train_together(settings, out, 2)
+    assert_equal(out, tmp_path / "whole" / "run")
+
+
+# --- torchrun ---------------------------------------------------------------------------------------------------------
+
+
+def torchrun(conf: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    module = ["-m", "asr", "train", str(conf), "--out", str(out)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options, *module],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def workers_of(out: Path) -> list[int]:
+    """Processes of the training in `out`, torchrun itself left away."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+            except OSError:  # it has ended
+                continue
+            if str(out) in words and "torch.distributed.run" not in words:
+                found.append(int(folder.name))
+    return found
+
+
+def test_torchrun_starts_a_killed_worker_again(tmp_path: Path, corpus: Path) -> None:
+    settings = tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=15", AT_EACH_STEP, *RANDOM)
+    conf, out = tmp_path / "conf.yaml", tmp_path / "run"
+    conf.write_text(config.to_yaml(settings))
+    with torchrun(conf, out, "--max-restarts", "3") as job:
+        while not state_files(out):
+            assert job.poll() is None, job.communicate()[0]
+            time.sleep(0.05)
+        os.kill(workers_of(out)[0], signal.SIGKILL)
+        printed = job.communicate(timeout=180)[0]
+    assert job.returncode == 0, printed
+    assert re.search(r"resuming at epoch \d+, step \d+", printed), printed
+    assert [facts["epoch"] for facts in logged(out)] == list(range(1, 16))
+    (tmp_path / "whole").mkdir()
+    train_together(settings, tmp_path / "whole" / "run", 2)
+    assert_equal(out, tmp_path / "whole" / "run")
