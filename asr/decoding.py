@@ -204,7 +204,8 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
         if spelled and (unknown is not None or not pieces):
             raise DecodeError(f"{where}: word {word!r} is spelled with {unknown or 'nothing'!r}, which is no label")
         if unknown is not None:
-            raise DecodeError(f"{where}: word {word!r} holds {unknown!r}, which no label writes")
+            hint = _other_case(word, characters)
+            raise DecodeError(f"{where}: word {word!r} holds {unknown!r}, which no label writes{hint}")
         if pieces not in words.setdefault(word, []):
             words[word].append(pieces)
     return words if spelled else list(words)
@@ -226,7 +227,9 @@ def read_hotwords(path: Path, vocabulary: Vocabulary) -> dict[str, float]:
         if not phrase:
             raise DecodeError(f"{where}: wanted phrase TAB weight, found {line!r}")
         if unknown is not None:
-            raise DecodeError(f"{where}: phrase {phrase!r} holds {unknown!r}, which no label writes")
+            hint = _missing_tab(phrase) if not tab else ""
+            hint = hint or _other_case(phrase, characters)
+            raise DecodeError(f"{where}: phrase {phrase!r} holds {unknown!r}, which no label writes{hint}")
         if phrase in found:
             raise DecodeError(f"{where}: phrase {phrase!r} stands twice")
         try:
@@ -273,6 +276,23 @@ def _summary(hypothesis: Hypothesis) -> Mapping[str, Any]:
 def _characters(vocabulary: Vocabulary) -> set[str]:
     reading = Reading.of(vocabulary.labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s)
     return {character for text in reading.texts for character in text}
+
+
+def _other_case(text: str, characters: set[str]) -> str:
+    """A hint where a text could be spelled in another case."""
+    for change, kind in ((str.lower, "small letters"), (str.upper, "capitals")):
+        if characters.issuperset(change(text).replace(" ", "")):
+            return f": the labels are {kind}"
+    return ""
+
+
+def _missing_tab(phrase: str) -> str:
+    """A hint where the last word of a phrase is a number."""
+    try:
+        float(phrase.split()[-1])
+    except ValueError:
+        return ""
+    return ": a weight stands behind a TAB"
 
 
 def _lines(path: Path) -> list[tuple[str, str]]:

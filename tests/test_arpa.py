@@ -73,6 +73,8 @@ def swapped(old: str, new: str):  # type: ignore[no-untyped-def]
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"RIFF\x00\x00WAVEfmt \xff", "no line is .data., and the file begins with 'RIFF"),
+        (b'{"text": "a"}\n', r"no line is .data., .*; is it a manifest\? `asr lm train` makes a model of one"),
+        (b"# asr unit=piece order=2\n" + SMALL_ARPA.encode(), "states unit 'piece', wanted one of word, char, token"),
         (b"mmap lm http://kheafield.com/code format version 5\n\0\0\1", "is a KenLM binary, .* `lmplz`"),
         ("\\data\\\n", "the file ends after the counts"),
         ("\\data\\\n\\1-grams:\n\\end\\\n", r"line 2: wanted 'ngram 1=COUNT'; found '\\\\1-grams:'"),
@@ -123,6 +125,21 @@ def test_bad_files(tmp_path: Path, content: str | bytes, message: str) -> None:
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("before", "unit"),
+    [
+        ("", None),
+        ("# asr unit=char order=6\n", "char"),
+        ("\ufeff# asr order=6 unit=word\r\n", "word"),
+        ("# of a tool\n# asr unit=token\n\n", "token"),
+        ("# asr order=6\nunit=char\n", None),
+    ],
+)
+def test_the_unit_stands_before_the_data(tmp_path: Path, before: str, unit: str | None) -> None:
+    text = before + SMALL_ARPA.replace("\\end\\", "\\end\\\n# asr unit=char\n")
+    assert NGram.load(written(tmp_path, text)).unit == unit
 
 
 def test_words_that_are_not_utf8(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from asr import checkpoint
 from asr.config import Config, load
+from asr.decoding import read_hotwords, read_lexicon
+from asr.emissions import Vocabulary
 from asr.recognizer import Recognizer
 from asr.text import build_tokenizer
 from random_ctc import random_log_probs
@@ -18,6 +20,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "decoder.md"
 SECTIONS = re.findall(
     r"^## ([^\n]+)\n(?:(?!^## ).)*?```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE
 )
+
+FILES = re.findall(r"```text\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 
 def names_for(section: str, tmp_path: Path) -> dict[str, Any]:
@@ -57,3 +61,13 @@ def test_every_use_is_there() -> None:
 def test_block_runs(section: str, code: str, tmp_path: Path) -> None:
     assert len(code.strip().splitlines()) <= 10
     exec(compile(code, str(PAGE), "exec"), names_for(section, tmp_path))
+
+
+def test_files_are_written_as_they_are_read(tmp_path: Path) -> None:
+    lexicon, hotwords = FILES
+    (tmp_path / "lexicon").write_text(lexicon)
+    (tmp_path / "hotwords").write_text(hotwords)
+    phonemes = Vocabulary(("_", "|", "T", "UW", "AH"), space="|")
+    assert read_lexicon(tmp_path / "lexicon", phonemes) == {"two": [["T", "UW"]], "to": [["T", "UW"], ["T", "AH"]]}
+    letters = Vocabulary(("_", " ", *"abcdefghijklmnopqrstuvwxyz"))
+    assert read_hotwords(tmp_path / "hotwords", letters) == {"new york": 8.0, "york city": 4.5, "san francisco": 5.0}

@@ -4,6 +4,8 @@ import gzip
 import os
 import random
 import struct
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.decode.lm import NGram, advance
+from asr.decode.lm import UNITS, NGram, advance
 from asr.errors import DecodeError
 from oracles.ngram import SMALL_ARPA, BackoffModel
 
@@ -178,7 +180,7 @@ def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
     model.save(path)
     mapped = NGram.load(path)
     assert (mapped.counts, mapped.words) == (model.counts, model.words)
-    assert (mapped.bos_id, mapped.eos_id, mapped.begin_state) == (1, 2, 1)
+    assert (mapped.bos_id, mapped.eos_id, mapped.begin_state, mapped.unit) == (1, 2, 1, None)
     for ours, theirs in zip(mapped.arrays, model.arrays, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         # Kernels are compiled for one type of array only.
@@ -187,6 +189,12 @@ def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
     mapped.save(path)  # onto the file that is mapped
     assert NGram.load(path).score(["a", "b"]) == mapped.score(["a", "b"]) == model.score(["a", "b"])
     assert os.listdir(path.parent) == ["lm.bin"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_saved_model_keeps_its_unit(tmp_path: Path, unit: str) -> None:
+    NGram.load(written(tmp_path, f"# asr unit={unit}\n{SMALL_ARPA}")).save(tmp_path / "lm.bin")
+    assert NGram.load(tmp_path / "lm.bin").unit == unit
 
 
 def test_a_mapped_model_is_never_written_to(tmp_path: Path) -> None:
@@ -204,13 +212,44 @@ def test_damaged_binaries(tmp_path: Path) -> None:
         (whole[:-1], rf"lm.bin: has {len(whole) - 1} bytes, wanted {len(whole)}: is it cut\?"),
         (whole + b"\0", rf"lm.bin: has {len(whole) + 1} bytes, wanted {len(whole)}"),
         (whole[:20], r"lm.bin: has 20 bytes and ends within its header: is it cut\?"),
-        (whole[:16] + struct.pack("<I", 7) + whole[20:], "lm.bin: is a model of version 7, wanted version 1"),
+        (
+            whole[:16] + struct.pack("<I", 1) + whole[20:],
+            r"lm.bin: is a binary model of version 1, wanted version 2: compile it again .* \(`asr lm compile`\)$",
+        ),
         (whole[:20] + struct.pack("<I", 2**32 - 1) + whole[24:], "ends within its header"),
         (whole[:20] + struct.pack("<I", 0) + whole[24:], "order 0, wanted at least 1"),
         (whole[:56] + struct.pack("<q", 2**60) + whole[64:], "the header does not match its checksum"),
     ):
         with pytest.raises(DecodeError, match=message):
             NGram.load(written(tmp_path, content, "lm.bin"))
+
+
+def test_a_flipped_bit_is_found_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "lm.bin"
+    NGram.load(written(tmp_path, f"# asr unit=char\n{SMALL_ARPA}")).save(path)
+    whole = path.read_bytes()
+    for place in range(16, len(whole), 3):  # behind the magic: without it the file is no model at all
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        with pytest.raises(DecodeError, match=r"lm\.bin: (is damaged|is a binary model of version|has )"):
+            NGram.load(written(tmp_path, bytes(damaged), "lm.bin"))
+
+
+def test_a_binary_that_was_made_to_mislead(tmp_path: Path) -> None:
+    """Checksums that fit are no reason to trust an index."""
+    path = tmp_path / "lm.bin"
+    model = NGram.load(written(tmp_path, SMALL_ARPA))
+    values = model.arrays.values.copy()
+    values[values >= 0] = 1 << 20
+    replace(model, arrays=model.arrays._replace(values=values)).save(path)
+    with pytest.raises(DecodeError, match="its table points outside the model"):
+        NGram.load(path)
+    model.save(path)
+    whole = path.read_bytes()
+    header = whole[:56] + struct.pack("<I", 4) + whole[60:88]  # the unit
+    written(tmp_path, header + struct.pack("<I", zlib.crc32(header)) + whole[92:], "lm.bin")
+    with pytest.raises(DecodeError, match="is damaged: unit 4, wanted 0 to 3"):
+        NGram.load(path)
 
 
 def shared_lm(folder: Path, name: str) -> Path:
@@ -263,6 +302,11 @@ def test_scores_are_those_of_kenlm(shared_data: Path, tmp_path: Path, name: str)
             np.testing.assert_allclose([row[0] for row in found], [row[0] for row in wanted], atol=1e-5, rtol=0)
             score = theirs.score(" ".join(sentence), bos=bos, eos=eos)
             assert ours.score(sentence, bos=bos, eos=eos) == pytest.approx(score, rel=1e-6, abs=1e-5)
+
+
+def test_kenlm_skips_the_line_that_states_the_unit(tmp_path: Path) -> None:
+    path = written(tmp_path, f"# asr unit=word order=3\n{SMALL_ARPA}")
+    assert kenlm_model(path).score("a b") == pytest.approx(NGram.load(path).score(["a", "b"]), abs=1e-6)
 
 
 def pruned(model: BackoffModel, draw: random.Random) -> BackoffModel:

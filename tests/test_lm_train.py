@@ -1,10 +1,8 @@
-"""Estimated n-gram models: equal to lmplz and to the definition, normalised, and clear about bad text."""
+"""Estimated n-gram models: equal to lmplz and to the definition, normalised, and written as ARPA."""
 
-import argparse
 import gzip
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.decode.lm import NGram
-from asr.errors import AsrError, TextError
-from asr.lm import Model, estimate, perplexity, write_arpa
-from asr.lm.arpa import read_unit
-from asr.lm.commands import add_commands
-from asr.lm.text import open_text, sentences
+from asr.errors import TextError
+from asr.lm import Model, estimate, write_arpa
+from asr.lm.text import open_text
 from oracles.kneser_ney import kneser_ney
 
 Table = dict[tuple[str, ...], tuple[float, float]]  # n-gram -> log10 probability and backoff
@@ -195,57 +191,6 @@ def test_unigram_pruning_keeps_special_words():
     assert set(model) == {("<unk>",), ("<s>",), ("</s>",)}
 
 
-# -- text
-
-
-def units(text: Sequence[str | Path], unit: str) -> list[list[str]]:
-    return [tokens for _, tokens in sentences(text, unit)]
-
-
-def test_words_and_tokens_stand_between_white_space():
-    assert units([" new\tyork \u3000city\r\n", "\u2581ne w"], "word") == [["new", "york", "city"], ["\u2581ne", "w"]]
-    assert units(["\u2581ne w"], "token") == [["\u2581ne", "w"]]
-
-
-def test_characters_are_nfc_and_words_are_joined_by_a_bar():
-    assert units(["  cafe\u0301  au\u00a0lait ", " "], "char") == [list("caf\u00e9|au|lait"), []]
-
-
-def test_gzip_is_known_by_its_content_and_a_byte_order_mark_is_no_word(tmp_path):
-    (tmp_path / "a").write_bytes(gzip.compress("\ufeffeins zwei\n\ndrei".encode()))
-    assert list(sentences([tmp_path / "a"], "word")) == [
-        (f"{tmp_path}/a:1", ["eins", "zwei"]),
-        (f"{tmp_path}/a:2", []),
-        (f"{tmp_path}/a:3", ["drei"]),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "unit", "message"),
-    [
-        (b"a\nb <s> c\n", "word", "text:2: '<s>' is reserved"),
-        (b"a\nb </s>\n", "token", "text:2: '</s>' is reserved"),
-        (b"<unk>\n", "word", "text:1: '<unk>' is reserved"),
-        (b"a\nb|c\n", "char", "text:2: '|' stands for the space"),
-        (b"a\nb\nc \xff\n", "word", r"text:3: not UTF-8 text \(byte 2 of the line\)"),
-        (gzip.compress(b"a b c\n" * 1000)[:-12], "word", "text: cannot be read after line"),
-        (b"\x1f\x8bnonsense", "word", "text: cannot be read: "),
-        (b"\n \n", "word", "holds no token"),
-        (b"", "char", "holds no token"),
-    ],
-)
-def test_text_that_cannot_be_used(tmp_path, content, unit, message):
-    (tmp_path / "text").write_bytes(content)
-    with pytest.raises(TextError, match=message):
-        estimate([tmp_path / "text"], 3, unit=unit)
-
-
-@pytest.mark.parametrize("name", ["absent", "."])
-def test_a_path_that_is_no_file(tmp_path, name):
-    with pytest.raises(TextError, match=f"{re.escape(str(tmp_path / name))}: cannot be read: "):
-        estimate([tmp_path / name], 3)
-
-
 def test_the_bar_is_a_word_like_any_other():
     assert ("|",) in table(estimate(["a | b"], 1))
 
@@ -301,71 +246,3 @@ def test_the_decoder_reads_what_was_written(tmp_path):
             wanted += log10_prob(written, history, token)
             history = (*history, token)[-3:]
         assert loaded.score(list(line.replace(" ", "|"))) == pytest.approx(wanted, abs=1e-4)
-
-
-# -- perplexity and the commands
-
-
-def run(*argv: object) -> int:
-    parser = argparse.ArgumentParser()
-    add_commands(parser)
-    arguments = parser.parse_args([str(item) for item in argv])
-    code: int = arguments.run(arguments)
-    return code
-
-
-def test_perplexity_with_and_without_unknown_words(tmp_path):
-    model = read_back(estimate(["a b", "a", "b a"], 1), tmp_path)
-    found = perplexity(model, ["a z", "b"])
-    known = sum(model.score([word], eos=False) for word in "ab") + 2 * model.score([])
-    unknown = model.score(["z"], eos=False)
-    assert (found.sentences, found.tokens, found.oovs) == (2, 5, 1)
-    assert found.excluding_oovs == pytest.approx(10 ** (-known / 4))
-    assert found.including_oovs == pytest.approx(10 ** (-(known + unknown) / 5))
-
-
-def test_commands(tmp_path, capsys):
-    (tmp_path / "text").write_text("a ba\nab\n\n")
-    arpa, binary = tmp_path / "lm.arpa.gz", tmp_path / "lm.bin"
-    assert run("train", tmp_path / "text", tmp_path / "text", "--order", 3, "--unit", "char", "-o", arpa) == 0
-    assert capsys.readouterr().err.splitlines()[:2] == [
-        f"warning: order {n}: its counts do not allow to estimate discounts (few n-grams of that order, or an "
-        "artificial text); they are 0.5 1 1.5"
-        for n in (2, 3)
-    ]
-    assert read_unit(arpa) == "char"
-    assert run("perplexity", arpa, tmp_path / "text") == 0
-    shown = capsys.readouterr().out
-    assert "OOVs:\t0\nTokens:\t9\nSentences:\t3\n" in shown
-    assert run("compile", arpa, "-o", binary) == 0
-    assert run("perplexity", binary, tmp_path / "text", "--unit", "char") == 0
-    assert capsys.readouterr().out == shown
-    assert run("info", arpa) == 0
-    shown = capsys.readouterr().out
-    assert "order: 3\n1-grams: 6\n" in shown
-    assert "unit: char\n" in shown
-
-
-def test_a_model_that_states_no_unit_is_taken_for_one_of_words(tmp_path, capsys):
-    write_arpa(estimate(["a b"], 1), tmp_path / "lm.arpa")
-    text = (tmp_path / "lm.arpa").read_text().split("\n", 1)[1]
-    (tmp_path / "lm.arpa").write_text(text)
-    (tmp_path / "text").write_text("a b\n")
-    assert run("perplexity", tmp_path / "lm.arpa", tmp_path / "text") == 0
-    assert "does not state its unit; taken to be word" in capsys.readouterr().err
-
-
-def test_pruning_on_the_command_line(tmp_path):
-    (tmp_path / "text").write_text("a b c\na b\n")
-    run("train", tmp_path / "text", "--order", 3, "--prune", 0, 1, "-o", tmp_path / "lm.arpa")
-    assert [len(gram) for gram in read_table(tmp_path / "lm.arpa") if len(gram) > 1] == [2, 2, 3]
-
-
-@pytest.mark.parametrize("command", ["perplexity", "info", "compile"])
-def test_a_model_that_is_none(tmp_path, command):
-    (tmp_path / "text").write_text("a b\n")
-    more = {"perplexity": [tmp_path / "text"], "info": [], "compile": ["-o", tmp_path / "lm.bin"]}[command]
-    with pytest.raises(AsrError, match="text"):
-        run(command, tmp_path / "text", *more)
-    with pytest.raises((AsrError, OSError), match="absent"):
-        run(command, tmp_path / "absent", *more)

@@ -1,13 +1,10 @@
-"""The interface of pyctcdecode: its labels, weights and results, and transformers on top of it."""
+"""The interface of pyctcdecode: its arguments, weights, results and folders."""
 
 import copy
 import gzip
-import importlib.util
 import inspect
 import json
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +17,6 @@ from hypothesis import strategies as st
 
 from asr.decode import BeamDecoder, NGram
 from asr.decode.pyctcdecode import (
-    Alphabet,
     BeamSearchDecoderCTC,
     LanguageModel,
     OutputBeam,
@@ -29,7 +25,6 @@ from asr.decode.pyctcdecode import (
 )
 from asr.errors import DecodeError
 
-ROOT = Path(__file__).resolve().parent.parent
 LABELS = ["", " ", "a", "b", "c"]
 LN_10 = math.log(10.0)
 
@@ -72,60 +67,6 @@ def frames_of(text: str, labels: Sequence[str] = LABELS, sure: float = 0.9) -> n
 
 def noise(frames: int, seed: int, vocabulary: int = len(LABELS)) -> np.ndarray:
     return np.random.default_rng(seed).normal(scale=2.0, size=(frames, vocabulary)).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("labels", "wanted", "is_bpe"),
-    [
-        (["<pad>", "|", "a", "<unk>"], ["", " ", "a", "⁇"], False),  # wav2vec2
-        (["[PAD]", " ", "|", "a"], ["", " ", "|", "a"], False),
-        (["_", " ", "a"], ["", " ", "a"], False),
-        (["", " ", "_"], ["", " ", "_"], False),
-        (["<blank>", " ", "a"], ["", " ", "a"], False),
-        (["", " ", "<blank>"], ["", " ", "<blank>"], False),
-        ([" ", "a", "b"], [" ", "a", "b", ""], False),  # NeMo, characters
-        (["<unk>", "▁the", "re", "▁"], ["▁⁇▁", "▁the", "re", "▁", ""], True),  # NeMo, sentencepiece
-        (["▁⁇▁", "▁a", "_", ""], ["▁⁇▁", "▁a", "_", ""], True),
-        (["[PAD]", "[UNK]", "[CLS]", "the", "##re"], ["", "▁⁇▁", "[CLS]", "▁the", "re"], True),  # WordPiece
-    ],
-)
-def test_labels_are_read_as_in_pyctcdecode(labels: list[str], wanted: list[str], is_bpe: bool) -> None:
-    given_labels = list(labels)
-    alphabet = Alphabet.build_alphabet(labels)
-    assert (alphabet.labels, alphabet.is_bpe) == (wanted, is_bpe)
-    assert labels == given_labels
-    again = Alphabet.loads(alphabet.dumps())
-    assert (again.labels, again.is_bpe) == (wanted, is_bpe)
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (["", " ", "a", "a"], "label 'a' stands twice in the vocabulary, at 2 and 3"),
-        (["▁a", " ", ""], "label ' ' holds a space, in a vocabulary of word pieces"),
-        (["[PAD]", "a", ""], "labels '[PAD]' at 0 and '' at 2 all mean the blank, wanted one"),
-    ],
-)
-def test_labels_that_cannot_be_read(labels: list[str], message: str) -> None:
-    with pytest.raises(DecodeError, match=message.replace("[", r"\[")):
-        Alphabet.build_alphabet(labels)
-
-
-@pytest.mark.parametrize(
-    ("labels", "path", "text"),
-    [
-        (["<pad>", "|", "a", "b"], [2, 3, 1, 3], "ab b"),
-        (["▁a", "b", "▁", "<unk>"], [0, 1, 2, 1, 3, 0], "ab b ⁇ a"),
-        (["[PAD]", "[UNK]", "a", "##b"], [2, 3, 2, 1, 3], "ab a ⁇b"),
-    ],
-)
-def test_vocabularies_are_written_as_words(labels: list[str], path: list[int], text: str) -> None:
-    decoder = build_ctcdecoder(labels)
-    vocabulary = decoder._alphabet.labels
-    rows = np.full((2 * len(path), len(vocabulary)), -20.0, np.float32)
-    rows[np.arange(0, len(rows), 2), path] = 0.0
-    rows[np.arange(1, len(rows), 2), vocabulary.index("")] = 0.0
-    assert decoder.decode(rows) == text
 
 
 def test_results_have_the_fields_of_pyctcdecode() -> None:
@@ -430,114 +371,3 @@ def test_arguments_stand_in_the_order_of_pyctcdecode() -> None:
         ),
     ):
         assert list(inspect.signature(function).parameters) == wanted, function
-
-
-def run(script: str, *arguments: str, folder: Path) -> str:
-    """Run Python apart: what `install` does stays for the life of a process."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], env=environment, cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-INSTALLED = """
-import sys, importlib.metadata, importlib.util
-from asr.decode import pyctcdecode
-pyctcdecode.install()
-pyctcdecode.install()
-assert importlib.util.find_spec("pyctcdecode") is not None
-import pyctcdecode as alias, pyctcdecode.decoder as inner
-from pyctcdecode import build_ctcdecoder, Alphabet, BeamSearchDecoderCTC, LanguageModel
-from pyctcdecode.alphabet import BLANK_TOKEN_PTN, UNK_TOKEN, UNK_TOKEN_PTN
-from pyctcdecode.constants import DEFAULT_BEAM_WIDTH
-assert alias is pyctcdecode and inner.build_ctcdecoder is build_ctcdecoder
-assert build_ctcdecoder(["", " ", "a"])._alphabet.labels == ["", " ", "a"]
-print(importlib.metadata.version("pyctcdecode"))
-import kenlm
-try:
-    kenlm.Model
-except AttributeError as error:
-    assert "kenlm is not installed" in str(error), error
-"""
-
-TOO_LATE = """
-import sys
-from types import SimpleNamespace
-from asr.decode import pyctcdecode
-from asr.errors import DecodeError
-name, found = sys.argv[1:]
-sys.modules[name] = SimpleNamespace(is_pyctcdecode_available=lambda: False, __file__="there.py", __spec__=None)
-before = set(sys.modules), list(sys.meta_path)
-try:
-    pyctcdecode.install()
-except DecodeError as error:
-    assert found in str(error), error
-    assert (set(sys.modules), list(sys.meta_path)) == before
-    print("refused")
-"""
-
-
-def test_pyctcdecode_is_found_once_installed(tmp_path: Path) -> None:
-    if importlib.util.find_spec("kenlm") or importlib.util.find_spec("pyctcdecode"):
-        pytest.skip("the real pyctcdecode or kenlm is installed here")
-    assert run(INSTALLED, folder=tmp_path) == "0.5.0\n"
-
-
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        ("pyctcdecode", "pyctcdecode was imported before, from there.py: call install() first"),
-        ("transformers.utils.import_utils", "transformers was imported before and found no pyctcdecode"),
-    ],
-)
-def test_installing_too_late_is_refused(tmp_path: Path, module: str, message: str) -> None:
-    assert run(TOO_LATE, module, message, folder=tmp_path) == "refused\n"
-
-
-TRANSFORMERS = """
-import json, sys
-import numpy as np
-from asr.decode import pyctcdecode
-pyctcdecode.install()
-from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ProcessorWithLM
-arpa = sys.argv[1]
-letters = ["<pad>", "<s>", "</s>", "<unk>", "|", "a", "b", "c"]
-with open("vocab.json", "w") as file:
-    json.dump({letter: place for place, letter in enumerate(letters)}, file)
-tokenizer = Wav2Vec2CTCTokenizer("vocab.json")
-labels = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
-decoder = pyctcdecode.build_ctcdecoder(labels, arpa)
-processor = Wav2Vec2ProcessorWithLM(Wav2Vec2FeatureExtractor(), tokenizer, decoder)
-path = [letters.index(letter) for letter in "ab|ba"]
-logits = np.full((2, 2 * len(path) + 3, len(letters)), -4.0, np.float32)
-logits[0, np.arange(0, 2 * len(path), 2), path] = 6.0
-logits[0, 1::2, 0] = 6.0
-logits[0, 2 * len(path):] = -100.0  # transformers' padding
-logits[1] = logits[0]
-logits[1, :4] = -100.0
-found = processor.batch_decode(logits, pool=False, n_best=2, output_word_offsets=True)
-one = processor.decode(logits[0, : 2 * len(path)], output_word_offsets=True, alpha=0.6, hotwords=["ba"])
-processor.save_pretrained("saved")
-again = Wav2Vec2ProcessorWithLM.from_pretrained("saved", beta=2.5)
-assert (again.language_model.alpha, again.language_model.beta) == (0.6, 2.5)
-assert again.decode(logits[0, : 2 * len(path)]).text == one.text
-assert len(repr(processor)) < 5000
-forked = processor.batch_decode(logits, num_processes=1)
-print(json.dumps([found.text, found.word_offsets[0][0], one.text, one.word_offsets, forked.text]))
-"""
-
-
-@pytest.mark.slow
-def test_transformers_decodes_with_it(arpa: Path, tmp_path: Path) -> None:
-    if importlib.util.find_spec("transformers") is None:
-        pytest.skip("transformers is not installed")
-    texts, offsets, text, more_offsets, forked = json.loads(run(TRANSFORMERS, str(arpa), folder=tmp_path))
-    words = [
-        {"word": "ab", "start_offset": 0, "end_offset": 3},
-        {"word": "ba", "start_offset": 6, "end_offset": 9},
-    ]
-    assert [found[0] for found in texts] == forked == ["ab ba", "ba"]
-    assert offsets == more_offsets == words
-    assert text == "ab ba"

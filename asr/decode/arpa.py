@@ -3,6 +3,9 @@
 A file has text of any kind, `\\data\\`, a line `ngram n=count` for each order, a section `\\n-grams:` for each order,
 and `\\end\\`. A line of a section holds log10 probability, n words and, below the highest order, a log10 backoff weight
 that may be left out. Fields are separated by spaces or tabs; blank lines and CRLF are allowed.
+
+A line `# asr unit=char order=6` before `\\data\\` says what the words are; `asr lm train` writes it. KenLM, too, skips
+lines there that begin with `#`, and no others.
 """
 
 import re
@@ -37,6 +40,7 @@ UNKNOWN_LOG10 = -100.0  # what KenLM gives unknown words when the file has no <u
 
 # Some editors begin UTF-8 with a byte-order mark.
 _DATA = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*\\data\\[ \t\r]*$", re.MULTILINE)
+_UNIT = re.compile(rb"^(?:\xef\xbb\xbf)?# asr (?:[^\n]* )?unit=([^\s]*)", re.MULTILINE)
 _COUNT = re.compile(rb"ngram[ \t]+(\d{1,18})[ \t]*=[ \t]*(\d{1,18})")
 _LINE = re.compile(rb"\S[^\n]*")
 _FIELD = re.compile(rb"[^ \t\r\n]*")
@@ -50,11 +54,13 @@ class Arpa:
         counts: n-grams of each order, an <unk> that was added among them.
         arrays: the model.
         words: uint8, the words by id as UTF-8 with a newline between two.
+        unit: what a line before `\\data\\` says that the words are; None where there is none.
     """
 
     counts: tuple[int, ...]
     arrays: NGramArrays
     words: NDArray[np.uint8]
+    unit: str | None
 
 
 def read_arpa(content: bytes, path: str) -> Arpa:
@@ -112,7 +118,7 @@ class _Reader:
             self._check(code, place, order, done, declared)
             first += count
         self._heading(place, b"\\end\\", (len(counts), declared))
-        return Arpa(counts, arrays, self._words(text, vocabulary, counts[0]))
+        return Arpa(counts, arrays, self._words(text, vocabulary, counts[0]), self._unit())
 
     def _declared(self) -> tuple[list[int], int]:
         """The counts of the header, and where it ends."""
@@ -120,9 +126,10 @@ class _Reader:
             raise DecodeError(f"{self.path}: is empty, wanted an ARPA language model")
         found = _DATA.search(self.content)
         if found is None:
+            hint = "; is it a manifest? `asr lm train` makes a model of one" if self.content[:1] == b"{" else ""
             raise DecodeError(
                 f"{self.path}: no ARPA language model: no line is \\data\\, and the file begins with "
-                f"{_shown(self.content[:40])}"
+                f"{_shown(self.content[:40])}{hint}"
             )
         place = found.end()
         counts: list[int] = []
@@ -148,6 +155,11 @@ class _Reader:
                 f"least; {room} bytes follow: the counts are wrong, or the file is cut"
             )
         return counts, place
+
+    def _unit(self) -> str | None:
+        """What the line before `\\data\\` states."""
+        found = _UNIT.search(self.content, 0, self.content.index(b"\\data\\"))
+        return None if found is None else found[1].decode(errors="replace")
 
     def _line(self, place: int) -> re.Match[bytes] | None:
         """The next line that is not blank, from its first character on."""

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from asr.decode.hotwords import OTHER, build_hotwords
 from asr.decode.hypothesis import Reading
-from asr.decode.lexicon import Spellings, Trie, build_trie, look_ahead, spell_by_characters, spell_by_labels
+from asr.decode.lexicon import (
+    Spellings,
+    Trie,
+    build_trie,
+    look_ahead,
+    spell_by_characters,
+    spell_by_labels,
+    warn_of_unspelled,
+)
 from asr.decode.lm import NGram, NGramArrays
 from asr.decode.scoring import NO_LM, TOKEN_LM, WORD_LM, Scorer
 from asr.errors import DecodeError
@@ -161,6 +169,8 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
             f"language model: none of its {len(wanted)} words ({wanted[-1]!r}) can be spelled with the labels; "
             "is it of another unit (lm_unit), or another case?"
         )
+    if not by_user:
+        warn_of_unspelled(wanted, found, alphabet)
 
 
 def _look_ahead(
@@ -194,7 +204,14 @@ def _owner_of_spelling(trie: Trie) -> NDArray[np.int32]:
 
 
 def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: Unit) -> int:
-    """Whether the model is of words or of labels; `auto` asks whether it knows the separator and most labels."""
+    """Whether the model is of words or of labels; `auto` asks whether it knows the separator and most labels.
+
+    A model that states to be of characters or pieces is never taken for one of words. One that states words may be of
+    text that was cut before.
+    """
+    stated = lm.unit in ("char", "token")
+    if unit == "word" and lm.unit == "char":
+        raise DecodeError("language model: lm_unit=word, but it states unit=char")
     has_separator = any(boundary and not text for text, boundary in zip(reading.texts, reading.boundary, strict=True))
     known = [
         lm.word_id(label) != 0
@@ -203,14 +220,15 @@ def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, uni
     ]
     separator = not has_separator or any(lm.word_id(name) != 0 for name in _SEPARATORS)
     fits = separator and 2 * sum(known) >= len(known) > 0
-    if unit == "auto":
+    if unit == "auto" and not stated:
         return TOKEN_LM if fits else WORD_LM
-    if unit == "token" and not fits:
+    if unit != "word" and not fits:
+        name = "lm_unit=token" if unit == "token" else f"it states unit={lm.unit}"
         raise DecodeError(
-            f"language model: lm_unit=token, but it knows {sum(known)} of {len(known)} labels"
+            f"language model: {name}, but it knows {sum(known)} of {len(known)} labels"
             + ("" if separator else f", and no separator (one of {' '.join(_SEPARATORS)})")
         )
-    return TOKEN_LM if unit == "token" else WORD_LM
+    return WORD_LM if unit == "word" else TOKEN_LM
 
 
 def _token_ids(lm: NGram, labels: Sequence[str], reading: Reading) -> NDArray[np.int32]:

@@ -1,7 +1,9 @@
 """Words as a trie of symbols, with what a language model gives ahead to their beginnings."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,10 +92,44 @@ class Spellings:
 
 def spell_by_characters(words: Sequence[str], alphabet: Mapping[str, int]) -> Spellings:
     """Every word that the characters of `alphabet` (character -> symbol) can spell; the others are left out."""
-    kept = [word for word in words if word and all(character in alphabet for character in word)]
+    kept = [word for word in words if word and _is_spelled(word, alphabet)]
     symbols = np.array([alphabet[character] for word in kept for character in word], np.int32)
     starts = np.concatenate([[0], np.cumsum([len(word) for word in kept], dtype=np.int64)]).astype(np.int64)
     return Spellings(kept, symbols, starts, np.arange(len(kept), dtype=np.int32))
+
+
+def warn_of_unspelled(words: Sequence[str], found: Spellings, alphabet: Collection[str]) -> None:
+    """Say once in a process, through the logger `asr.decode`, when most words of a language model cannot be spelled.
+
+    They cannot be recognised, and what is spoken is then an unknown word: so it is with a model of another case, or of
+    text that was not normalised.
+
+    Args:
+        words: the model's words; empty ones do not count.
+        found: those of them that `spell_by_characters` spells.
+        alphabet: the characters that labels write.
+    """
+    count = sum(map(bool, words))
+    if 2 * len(found.words) >= count:
+        return
+    missing = [word for word in words if not _is_spelled(word, alphabet)]
+    other_case = [sum(_is_spelled(change(word), alphabet) for word in missing) for change in (str.lower, str.upper)]
+    hint = ""
+    if 2 * max(other_case) > len(missing):
+        hint = ": the labels are " + ("small letters" if other_case[0] > other_case[1] else "capitals")
+    _warn_once(
+        f"language model: {len(missing)} of {count} words cannot be spelled with these labels, "
+        f"e.g. {missing[0]!r}{hint}"
+    )
+
+
+def _is_spelled(word: str, alphabet: Collection[str]) -> bool:
+    return all(character in alphabet for character in word)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logging.getLogger("asr.decode").warning(message)
 
 
 def spell_by_labels(lexicon: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]) -> Spellings:

@@ -6,11 +6,11 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,19 @@ from asr.files import atomic_path
 
 __all__ = ["NGram", "NGramArrays", "advance"]
 
+Unit = Literal["word", "char", "token"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+
 _BEGIN, _END = "<s>", "</s>"
 _GZIP = b"\x1f\x8b"
 _KENLM = b"mmap lm http://kheafield.com/code"
 
 _MAGIC = b"asr n-gram model"
-_VERSION = 1
+_VERSION = 2
 _HEAD = struct.Struct("<16sII")  # magic, version, order
-_SIZES = struct.Struct("<qqqq")  # id of <s> and of </s> (-1: none), slots of the hash table, bytes of the words
+_STATED = ("", *UNITS)  # a unit is written as its place here
+# Id of <s> and of </s> (-1: none), slots of the hash table, bytes of the words, unit, CRC-32 of all behind the header.
+_SIZES = struct.Struct("<qqqqII")
 _CHECK = struct.Struct("<I")  # CRC-32 of all before it
 _ALIGNMENT = 64  # bytes; arrays begin on a cache line
 
@@ -50,12 +55,14 @@ class NGram:
         arrays: for the kernels; see `NGramArrays` and `advance`.
         bos_id: id of `<s>`; -1 where the model has none.
         eos_id: id of `</s>`; -1 where the model has none.
+        unit: what the words are, as the file states it; None where it does not.
     """
 
     counts: tuple[int, ...]
     arrays: NGramArrays
     bos_id: int
     eos_id: int
+    unit: Unit | None
     _text: NDArray[np.uint8]  # the words as UTF-8, a newline between two
 
     @property
@@ -106,34 +113,46 @@ class NGram:
             raise DecodeError(f"{name}: cannot be read: {error.strerror or error}") from error
         if content.startswith(_KENLM):
             raise DecodeError(
-                f"{name}: is a KenLM binary, which holds hashes in place of words; wanted the ARPA file it was made "
-                "from (build it again with `lmplz` or `asr lm train`)"
+                f"{name}: is a KenLM binary, which KenLM has no command to turn back; wanted the ARPA file it was made "
+                "from, or one that `lmplz` or `asr lm train` makes of the same text"
             )
         from asr.decode.arpa import read_arpa  # a mapped model needs no parser
 
         arpa = read_arpa(content, name)
-        model = cls(arpa.counts, arpa.arrays, -1, -1, arpa.words)
-        return cls(arpa.counts, arpa.arrays, model._ids.get(_BEGIN, -1), model._ids.get(_END, -1), arpa.words)
+        unit = next((unit for unit in UNITS if unit == arpa.unit), None)
+        if unit is None and arpa.unit is not None:
+            raise DecodeError(f"{name}: states unit {arpa.unit!r}, wanted one of {', '.join(UNITS)}")
+        model = cls(arpa.counts, arpa.arrays, -1, -1, unit, arpa.words)
+        return replace(model, bos_id=model._ids.get(_BEGIN, -1), eos_id=model._ids.get(_END, -1))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the binary file: little-endian, whole or not at all."""
         slots = len(self.arrays.keys)
-        sizes = _SIZES.pack(self.bos_id, self.eos_id, slots, len(self._text))
-        header = _HEAD.pack(_MAGIC, _VERSION, self.order) + sizes + struct.pack(f"<{self.order}q", *self.counts)
+        arrays: list[NDArray[Any]] = [*self.arrays, self._text]
+        body: list[Any] = []  # bytes to a boundary, then the array, for each
+        checksum, end = 0, _header_bytes(self.order)
+        for array, place in zip(arrays, _places(self.counts, slots, len(self._text)), strict=True):
+            body += [bytes(place.start - end), array.astype(place.dtype, copy=False).data]
+            end = place.stop
+        for part in body:
+            checksum = zlib.crc32(part, checksum)
+        unit = _STATED.index(self.unit or "")
+        header = _HEAD.pack(_MAGIC, _VERSION, self.order)
+        header += _SIZES.pack(self.bos_id, self.eos_id, slots, len(self._text), unit, checksum)
+        header += struct.pack(f"<{self.order}q", *self.counts)
         header += _CHECK.pack(zlib.crc32(header))
         with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
-            file.write(header)
-            arrays: list[NDArray[Any]] = [*self.arrays, self._text]
-            for array, place in zip(arrays, _places(self.counts, slots, len(self._text)), strict=True):
-                file.write(bytes(place.start - file.tell()))
-                file.write(array.astype(place.dtype, copy=False).data)
+            file.writelines([header, *body])
 
     @classmethod
     def _map(cls, file: "_File") -> "NGram":
-        """Map a file that `save` wrote; the header is checked, and that the size of the file fits to it."""
+        """Map a file that `save` wrote; its checksums are checked, and that its size fits to the header."""
         _, version, order = _HEAD.unpack(file.read(_HEAD.size))
         if version != _VERSION:
-            raise DecodeError(f"{file.name}: is a model of version {version}, wanted version {_VERSION}")
+            raise DecodeError(
+                f"{file.name}: is a binary model of version {version}, wanted version {_VERSION}: "
+                "compile it again from its ARPA file (`asr lm compile`)"
+            )
         if order < 1:
             raise DecodeError(f"{file.name}: is damaged: order {order}, wanted at least 1")
         sizes = file.read(_SIZES.size)
@@ -141,15 +160,19 @@ class NGram:
         (check,) = _CHECK.unpack(file.read(_CHECK.size))
         if check != zlib.crc32(_HEAD.pack(_MAGIC, version, order) + sizes + numbers):
             raise DecodeError(f"{file.name}: is damaged: the header does not match its checksum")
-        bos_id, eos_id, slots, text_bytes = _SIZES.unpack(sizes)
+        bos_id, eos_id, slots, text_bytes, stated, checksum = _SIZES.unpack(sizes)
         counts = struct.unpack(f"<{order}q", numbers)
         places = _places(counts, slots, text_bytes)
         if file.size != places[-1].stop:
             raise DecodeError(f"{file.name}: has {file.size} bytes, wanted {places[-1].stop}: is it cut?")
         # Copy on write: arrays that may be written are of the same type for kernels as those of a parsed ARPA file.
         whole = np.asarray(np.memmap(file.name, np.uint8, mode="c"))
+        if zlib.crc32(whole[_header_bytes(order) :].data) != checksum:
+            raise DecodeError(f"{file.name}: is damaged: what is behind the header does not match its checksum")
+        if stated >= len(_STATED):
+            raise DecodeError(f"{file.name}: is damaged: unit {stated}, wanted 0 to {len(_STATED) - 1}")
         *arrays, text = (whole[place.start : place.stop].view(place.dtype) for place in places)
-        model = cls(counts, NGramArrays(*arrays), bos_id, eos_id, text)
+        model = cls(counts, NGramArrays(*arrays), bos_id, eos_id, UNITS[stated - 1] if stated else None, text)
         if not model._is_sound():
             raise DecodeError(f"{file.name}: is damaged: its table points outside the model")
         return model
@@ -230,10 +253,14 @@ class _Place(NamedTuple):
     dtype: str
 
 
+def _header_bytes(order: int) -> int:
+    return _HEAD.size + _SIZES.size + 8 * order + _CHECK.size
+
+
 def _places(counts: Sequence[int], slots: int, text_bytes: int) -> list[_Place]:
     """The places of the fields of NGramArrays, and of the words."""
     entries = sum(counts)
-    end = _HEAD.size + _SIZES.size + 8 * len(counts) + _CHECK.size
+    end = _header_bytes(len(counts))
     places = []
     for dtype, length in (
         ("<f4", entries),

@@ -1,6 +1,7 @@
 """Models as ARPA text.
 
-The first line, `# asr unit=char order=6`, says what the tokens are; readers skip all that stands before `\\data\\`.
+The first line, `# asr unit=char order=6`, says what the tokens are (`NGram.unit`). Other readers skip it, KenLM because
+it begins with `#`.
 N-grams stand by order, then sorted by their words in the order of the unigrams: `<unk>`, `<s>`, `</s>`, then as they
 first stand in the text. The same text gives the same bytes.
 """
@@ -13,12 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.errors import TextError
 from asr.files import atomic_path
 from asr.lm.kneser_ney import Model, Order
-from asr.lm.text import UNITS, Unit, open_text
 
-_MARK = "# asr "
 _CHUNK = 1 << 16  # n-grams turned into text at a time
 
 
@@ -35,22 +33,9 @@ def write_arpa(model: Model, path: Path) -> None:
                 file.write(text.encode())
 
 
-def read_unit(path: Path) -> Unit | None:
-    """The unit that the first line of an ARPA file states; None where it states none."""
-    with open_text(path) as file:
-        line = file.readline(200).decode("utf-8", "replace")
-    if not line.startswith(_MARK):
-        return None
-    stated = dict(item.partition("=")[::2] for item in line[len(_MARK) :].split()).get("unit")
-    for unit in UNITS:
-        if unit == stated:
-            return unit
-    raise TextError(f"{path}:1: unit {stated!r} is none of {', '.join(UNITS)}")
-
-
 def _pieces(model: Model) -> Iterator[str]:
     counts = "".join(f"ngram {n}={len(order.last)}\n" for n, order in enumerate(model.orders, start=1))
-    yield f"{_MARK}unit={model.unit} order={len(model.orders)}\n\\data\\\n{counts}"
+    yield f"# asr unit={model.unit} order={len(model.orders)}\n\\data\\\n{counts}"
     words = np.array(model.words, np.object_)
     for n, order in enumerate(model.orders, start=1):
         yield f"\n\\{n}-grams:\n"

@@ -2,13 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from asr.lm.text import UNITS
-
-if TYPE_CHECKING:
-    from asr.lm.text import Unit
+from asr.lm.text import SPECIAL, UNITS, unnormalised
 
 _TRAIN = """Estimates an n-gram model (interpolated modified Kneser-Ney, Chen and Goodman 1998) as KenLM's lmplz does
 and writes it as ARPA. N-grams stand by order, then sorted by their words in the order in which these first stand in
@@ -45,7 +44,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     perplexity = commands.add_parser("perplexity", help="measure how well a model predicts a text")
     _add_model(perplexity)
     _add_text(perplexity)
-    perplexity.add_argument("--unit", choices=UNITS, help="what a token is (what the ARPA file states, else word)")
+    perplexity.add_argument("--unit", choices=UNITS, help="what a token is (what the model states, else word)")
     perplexity.set_defaults(run=_perplexity)
 
     info = commands.add_parser("info", help="show orders, counts, unit and memory of a model")
@@ -55,11 +54,23 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     compiler = commands.add_parser("compile", help="turn ARPA into a file that is mapped and not parsed")
     _add_model(compiler)
     compiler.add_argument("-o", "--out", type=Path, required=True, metavar="LM.bin")
+    compiler.add_argument("--unit", choices=UNITS, help="what a token is, where the ARPA file does not state it")
     compiler.set_defaults(run=_compile)
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", type=Path, nargs="+", help="UTF-8 text, a sentence a line, plain or gzip")
+    parser.add_argument(
+        "text",
+        type=Path,
+        nargs="+",
+        help="UTF-8 text, a sentence a line, plain or gzip; of a manifest (.jsonl) its texts",
+    )
+    parser.add_argument(
+        "--normalize",
+        type=Path,
+        metavar="RUN",
+        help="write the text as this run folder (or configuration) has it: its case, its punctuation (as it stands)",
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +81,15 @@ def _train(arguments: argparse.Namespace) -> int:
     from asr.lm.arpa import write_arpa
     from asr.lm.kneser_ney import FALLBACK, estimate
 
-    model = estimate(arguments.text, arguments.order, unit=arguments.unit, prune=arguments.prune)
+    normalize = _normalization(arguments)
+    model = estimate(arguments.text, arguments.order, unit=arguments.unit, prune=arguments.prune, normalize=normalize)
+    shown = unnormalised(model.words[len(SPECIAL) :])
+    if shown and normalize is None and arguments.unit != "token":
+        print(
+            f"note: the text has {shown}; words are told apart by each letter, so it must be written as the recogniser "
+            "writes: --normalize RUN does that",
+            file=sys.stderr,
+        )
     for order in model.fallbacks:
         print(
             f"warning: order {order}: its counts do not allow to estimate discounts (few n-grams of that order, or an "
@@ -85,14 +104,14 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _perplexity(arguments: argparse.Namespace) -> int:
     from asr.decode.lm import NGram
-    from asr.lm.score import perplexity
+    from asr.lm.score import agreed_unit, perplexity
 
-    model = NGram.load(arguments.model)  # first, because it names what is wrong with a file
-    unit = arguments.unit or _stated_unit(arguments.model)
+    model = NGram.load(arguments.model)
+    unit = agreed_unit(model, arguments.unit, arguments.model)
     if unit is None:
         unit = "word"
         print(f"note: {arguments.model} does not state its unit; taken to be word (--unit)", file=sys.stderr)
-    print(perplexity(model, arguments.text, unit=unit).render(), end="")
+    print(perplexity(model, arguments.text, unit=unit, normalize=_normalization(arguments)).render(), end="")
     return 0
 
 
@@ -105,19 +124,26 @@ def _info(arguments: argparse.Namespace) -> int:
     for n, number in enumerate(model.counts, start=1):
         print(f"{n}-grams: {number}")
     print(f"vocabulary: {len(model.words)} words, <unk> and those for the ends of a sentence among them")
-    print(f"unit: {_stated_unit(arguments.model) or 'not stated'}")
+    print(f"unit: {model.unit or 'not stated'}")
     print(f"memory: {size / 1e6:.1f} MB ({size / sum(model.counts):.1f} bytes an n-gram)")
     return 0
 
 
 def _compile(arguments: argparse.Namespace) -> int:
     from asr.decode.lm import NGram
+    from asr.lm.score import agreed_unit
 
-    NGram.load(arguments.model).save(arguments.out)
+    model = NGram.load(arguments.model)
+    replace(model, unit=agreed_unit(model, arguments.unit, arguments.model)).save(arguments.out)
     return 0
 
 
-def _stated_unit(path: Path) -> "Unit | None":
-    from asr.lm.arpa import read_unit
+def _normalization(arguments: argparse.Namespace) -> Callable[[str], str] | None:
+    """How the text is to be rewritten."""
+    path: Path | None = arguments.normalize
+    if path is None:
+        return None
+    from asr.config import load
+    from asr.text import normalize
 
-    return read_unit(path)
+    return partial(normalize, config=load(path / "config.yaml" if path.is_dir() else path).text)

@@ -6,7 +6,7 @@ ids, their counts, and the ranks for the next order.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,8 +40,10 @@ class Grams:
     adjusted: NDArray[np.int64]
 
 
-def read_ids(text: Iterable[str | Path], unit: Unit) -> tuple[NDArray[np.int32], list[str]]:
-    """Read a text as word ids.
+def read_ids(
+    text: Iterable[str | Path], unit: Unit, normalize: Callable[[str], str] | None = None
+) -> tuple[NDArray[np.int32], list[str]]:
+    """Read a text as word ids; see `asr.lm.text.sentences` for the arguments.
 
     Returns:
         (T,) int32, each sentence between `<s>` and `</s>`, and the (V,) words: `<unk>`, `<s>`, `</s>`, then in the
@@ -52,7 +54,7 @@ def read_ids(text: Iterable[str | Path], unit: Unit) -> tuple[NDArray[np.int32],
     """
     vocabulary = _Vocabulary((word, number) for number, word in enumerate(SPECIAL))
     ids = array("i")
-    for _, tokens in sentences(text, unit):
+    for _, tokens in sentences(text, unit, normalize):
         ids.append(BEGIN_ID)
         ids.extend(map(vocabulary.__getitem__, tokens))
         ids.append(END_ID)

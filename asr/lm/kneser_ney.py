@@ -25,7 +25,7 @@ The models of lmplz are the same but for two things: the logarithm of zero is -9
 (`LOG_ZERO`) and -inf there, and a threshold for unigrams can remove `</s>` there, here no special word.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -84,6 +84,7 @@ def estimate(
     *,
     unit: Unit = "word",
     prune: Sequence[int] = (0,),
+    normalize: Callable[[str], str] | None = None,
 ) -> Model:
     """Estimate a model from text.
 
@@ -91,19 +92,21 @@ def estimate(
     n-gram of all orders (before pruning) where that is more.
 
     Args:
-        text: a `Path` is a file of UTF-8 text, one sentence a line, gzip or not; a `str` is one sentence. An empty
-            line is an empty sentence and counts.
+        text: a `Path` is a file of UTF-8 text, one sentence a line, gzip or not, or a manifest (`.jsonl`); a `str` is
+            one sentence. An empty line is an empty sentence and counts.
         order: the longest n-gram, >= 1.
         unit: what a token is; see `asr.lm.text`.
         prune: for n = 1, 2, ..., drop what stands so often or less; the last one holds for all higher orders.
+        normalize: rewrites each sentence first, as `asr.text.normalize` does; None: nothing.
 
     Raises:
         TextError: the text cannot be used (the message names file and line) or is empty; order or thresholds are wrong.
+        ManifestError: a manifest cannot be used.
     """
     if order < 1:
         raise TextError(f"order={order}: a model has order 1 or more")
     thresholds = _thresholds(prune, order)
-    ids, words = read_ids(text, unit)
+    ids, words = read_ids(text, unit, normalize)
     grams = count(ids, len(words), order)
     del ids
     estimates = [estimate_discounts(n) for n in counts_of_counts(grams)]

@@ -1,10 +1,11 @@
 """How well a model predicts a text."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr.decode.lm import NGram
+from asr.errors import TextError
 from asr.lm.text import Unit, sentences
 
 
@@ -47,20 +48,32 @@ class Perplexity:
         )
 
 
-def perplexity(model: NGram, text: Iterable[str | Path], *, unit: Unit = "word") -> Perplexity:
+def agreed_unit(model: NGram, unit: Unit | None, name: str = "the model") -> Unit | None:
+    """What a token of the model is: what it states or what is said; TextError where the two are not the same."""
+    if unit is not None and model.unit not in (None, unit):
+        raise TextError(f"{name}: is a model of unit={model.unit}, wanted unit={unit}")
+    return unit or model.unit
+
+
+def perplexity(
+    model: NGram, text: Iterable[str | Path], *, unit: Unit | None = None, normalize: Callable[[str], str] | None = None
+) -> Perplexity:
     """Score each sentence between `<s>` and `</s>`.
 
     Args:
         model: what to score with.
         text: as for `estimate`: a `Path` is a file, a `str` is a sentence.
-        unit: what a token of the model is.
+        unit: what a token of the model is; None: what the model states, else a word.
+        normalize: rewrites each sentence first; None: nothing.
 
     Raises:
-        TextError: see `asr.lm.text.sentences`.
+        TextError: see `asr.lm.text.sentences`; or the model states another unit.
+        ManifestError: a manifest cannot be used.
     """
+    unit = agreed_unit(model, unit) or "word"
     lines = tokens = oovs = 0
     log10 = log10_oovs = 0.0
-    for _, words in sentences(text, unit):
+    for _, words in sentences(text, unit, normalize):
         lines += 1
         for log10_prob, _, unknown in model.full_scores(words):
             tokens += 1

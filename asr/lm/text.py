@@ -4,13 +4,15 @@
 - `token`: the same code. The text has been cut already, into BPE pieces for example, and the model file says so.
 - `char`: each character of the NFC form; words are joined by one `|`, with none at the ends.
 
-Nothing else is normalised: a model for a recogniser wants text in the form that the recogniser writes.
+A file named `.jsonl` is a manifest, whose texts are read. Nothing else is normalised, unless `normalize` does it: a
+model for a recogniser wants text in the form that the recogniser writes.
 """
 
 import gzip
+import json
 import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
@@ -36,23 +38,33 @@ def open_text(path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], unpacked)
 
 
-def sentences(text: Iterable[str | Path], unit: Unit) -> Iterator[tuple[str, list[str]]]:
+def sentences(
+    text: Iterable[str | Path], unit: Unit, normalize: Callable[[str], str] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """The sentences of a text, read as a stream.
 
     Args:
-        text: a `Path` is a file of UTF-8 text, one sentence a line, gzip or not; a `str` is one sentence.
+        text: a `Path` is a file of UTF-8 text, one sentence a line, gzip or not, or a manifest (`.jsonl`); a `str` is
+            one sentence.
         unit: what a token is; see the module.
+        normalize: rewrites each sentence first, as `asr.text.normalize` does; None: nothing.
 
     Yields:
-        Where the sentence stands (`FILE:LINE`) and its tokens; an empty line has none.
+        Where the sentence stands (`FILE:LINE`, or manifest and utterance) and its tokens; an empty line has none.
 
     Raises:
-        TextError: a file cannot be read or is not UTF-8, or a token is reserved: `<s>`, `</s>`, `<unk>`, and `|` in a
-            text of characters. The message names file and line.
+        TextError: a file cannot be read, is not UTF-8 or is a manifest of another name; a token is reserved: `<s>`,
+            `</s>`, `<unk>`, and `|` in a text of characters; or words where pieces are wanted, with unit=token and a
+            manifest or `normalize`. The message names file and line.
+        ManifestError: see `asr.manifest.read_manifest`.
     """
     if unit not in UNITS:
         raise TextError(f"unit={unit!r} is none of {', '.join(UNITS)}")
-    for where, line in _lines(text):
+    if unit == "token" and normalize is not None:
+        raise TextError("unit=token: text that is cut into pieces cannot be normalised; do it before cutting")
+    for where, line in _lines(text, unit):
+        if normalize is not None:
+            line = normalize(line)
         if unit == "char":
             if SPACE in line:
                 raise TextError(f"{where}: {SPACE!r} stands for the space in a model of characters; replace it")
@@ -68,9 +80,29 @@ def sentences(text: Iterable[str | Path], unit: Unit) -> Iterator[tuple[str, lis
 _SPECIAL_SET = frozenset([*SPECIAL, "<UNK>"])  # which some readers take for `<unk>`
 
 
-def _lines(text: Iterable[str | Path]) -> Iterator[tuple[str, str]]:
+def unnormalised(words: Iterable[str]) -> str:
+    """What shows that the words of a text were not normalised, for a message; empty where nothing does."""
+    characters = set().union(*words)
+    shown = []
+    if any(map(str.isupper, characters)) and any(map(str.islower, characters)):
+        shown.append("capitals and small letters")
+    # The apostrophe belongs to words, the bar stands for the space.
+    marks = sorted(mark for mark in characters if unicodedata.category(mark)[0] in "PS" and mark not in ("'", SPACE))
+    if marks:
+        shown.append(f"punctuation ({' '.join(marks[:8])})")
+    return " and ".join(shown)
+
+
+def _lines(text: Iterable[str | Path], unit: Unit) -> Iterator[tuple[str, str]]:
     for number, item in enumerate(text, start=1):
-        if isinstance(item, Path):
+        if isinstance(item, Path) and item.suffix == ".jsonl":
+            if unit == "token":
+                raise TextError(f"{item}: unit=token wants text that is cut into pieces, and a manifest has words")
+            from asr.manifest import read_manifest
+
+            for utterance in read_manifest(item):
+                yield f"{item}: utterance {utterance.id}", utterance.text
+        elif isinstance(item, Path):
             yield from _lines_of_file(item)
         else:
             yield f"sentence {number}", item
@@ -80,11 +112,25 @@ def _lines_of_file(path: Path) -> Iterator[tuple[str, str]]:
     number = 0
     try:
         with open_text(path) as file:
-            for number, line in enumerate(file, start=1):
-                yield f"{path}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8")
+            for number, content in enumerate(file, start=1):
+                line = content.decode("utf-8-sig" if number == 1 else "utf-8")
+                if number == 1 and _is_record(line):
+                    raise TextError(f"{path}:1: is a manifest's record; name the file .jsonl, and its texts are read")
+                yield f"{path}:{number}", line
     except UnicodeDecodeError as error:
         raise TextError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         place = f" after line {number}" if number else ""
         raise TextError(f"{path}: cannot be read{place}: {reason}") from error
+
+
+def _is_record(line: str) -> bool:
+    """Whether a line is a JSON object with a text."""
+    if not line.startswith("{"):
+        return False
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return "text" in record

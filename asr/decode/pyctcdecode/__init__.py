@@ -31,8 +31,9 @@ defaults, labels and weights mean what they mean there. What differs:
   its last label begins (there: in which it ends).
 - A word piece after "▁⁇▁" without a "▁" of its own goes on with the word. `<blank>` and `[blank]` are the blank where
   no other label is.
-- What raises ValueError there raises DecodeError; so do two labels that both mean the blank, a text in place of a list
-  of words, a `beam_prune_logp` of zero or more and a `token_min_logp` above zero. `reset_params` takes whole numbers.
+- What raises ValueError there raises DecodeError; so do two labels that both mean the blank, a label with a space
+  inside, a text in place of a list of words, a `beam_prune_logp` of zero or more and a `token_min_logp` above zero.
+  `reset_params` takes whole numbers.
 - `save_to_dir` writes the language model as `NGram.save` does; `load_from_dir` also reads folders of pyctcdecode that
   hold an ARPA file.
 - Settings that differ from those of the call before build the search anew: 20 ms with a model of 14,000 words.

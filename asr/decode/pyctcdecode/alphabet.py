@@ -19,9 +19,20 @@ _SPECIAL = re.compile(r"^[<\[].+[>\]]$")
 
 
 class Alphabet:
-    """Labels as the decoder reads them: "" is the blank; words begin after " ", or with a piece that begins in "▁"."""
+    """Labels as the decoder reads them: "" is the blank; words begin after " ", or with a piece that begins in "▁".
+
+    Raises:
+        DecodeError: a label holds a space: within a word, or in a vocabulary of word pieces.
+    """
 
     def __init__(self, labels: Sequence[str], is_bpe: bool) -> None:
+        # One that begins with a space begins a word, as "▁" does in pieces.
+        spaced = next((label for label in labels if " " in (label if is_bpe else label[1:])), None)
+        if spaced is not None:
+            raise DecodeError(
+                f"label {spaced!r} holds a space, "
+                + ("in a vocabulary of word pieces" if is_bpe else "which ends a word: wanted ' ' alone, or in front")
+            )
         self._labels = list(labels)
         self.is_bpe = is_bpe
 
@@ -38,17 +49,13 @@ class Alphabet:
         none "_" (among characters), then "<blank>" or "[blank]"; and where there is none of these, it is appended.
 
         Raises:
-            DecodeError: a label stands twice, two labels mean the blank, or a vocabulary of word pieces has a space.
+            DecodeError: a label stands twice, two labels mean the blank, or a label holds a space.
         """
         found = check_labels(labels, 0)
         is_bpe = any(label.startswith(("##", BPE_TOKEN)) for label in found)
-        if is_bpe:
-            spaced = next((label for label in found if " " in label), None)
-            if spaced is not None:
-                raise DecodeError(f"label {spaced!r} holds a space, in a vocabulary of word pieces")
-            if any(label.startswith("##") for label in found):
-                found = [_from_wordpiece(label) for label in found]
-        elif " " not in found:
+        if any(label.startswith("##") for label in found):
+            found = [_from_wordpiece(label) for label in found]
+        elif not is_bpe and " " not in found:
             found = [" " if label == "|" else label for label in found]
         blanks = [place for place, label in enumerate(found) if label == "" or _PAD.match(label)]
         if len(blanks) > 1:

@@ -60,6 +60,31 @@ class OutputBeamMPSafe(NamedTuple):
     lm_score: float
 
 
+class _Settings(NamedTuple):
+    """What every method of a decoder takes beside its input."""
+
+    beam_width: int
+    beam_prune_logp: float
+    token_min_logp: float
+    hotwords: Iterable[str] | None
+    hotword_weight: float
+
+    def words(self) -> tuple[str, ...]:
+        """The different words of the hotwords, each of which has the weight; DecodeError where they are one text."""
+        require_list("hotwords", self.hotwords)
+        return tuple(dict.fromkeys(word for phrase in self.hotwords or () for word in phrase.split()))
+
+    def check(self) -> None:
+        """DecodeError where a value is out of range."""
+        for name, wanted, fine in (
+            ("beam_width", "at least 1", self.beam_width >= 1),
+            ("beam_prune_logp", "below 0", self.beam_prune_logp < 0),
+            ("token_min_logp", "at most 0", self.token_min_logp <= 0),
+        ):
+            if not fine:
+                raise DecodeError(f"{name} must be {wanted}, found {getattr(self, name)}")
+
+
 class BeamSearchDecoderCTC:
     """CTC beam search with the methods of pyctcdecode's class; the module says what differs.
 
@@ -126,8 +151,8 @@ class BeamSearchDecoderCTC:
     ) -> str:
         """The best text: that of the first of `decode_beams`."""
         _require_no_state(lm_start_state)
-        settings = beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight
-        return self.decode_batch(None, [logits], *settings)[0]
+        settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
+        return self._texts([logits], settings)[0]
 
     def decode_batch(
         self,
@@ -140,8 +165,8 @@ class BeamSearchDecoderCTC:
         hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
     ) -> list[str]:
         """The best text of each utterance."""
-        search = self._search(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
-        return [found[0].text for found in search(self._log_probs(logits_list), n_best=1)]
+        settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
+        return self._texts(logits_list, settings)
 
     def decode_beams(
         self,
@@ -156,9 +181,9 @@ class BeamSearchDecoderCTC:
     ) -> list[OutputBeam]:
         """Different texts, best first: the whole beam but what is worse than the best by `beam_prune_logp`."""
         _require_no_state(lm_start_state)
-        settings = beam_width, beam_prune_logp, token_min_logp, prune_history, hotwords, hotword_weight
+        settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
         state = None if self._language_model is None else _NO_STATE
-        beams = self.decode_beams_batch(None, [logits], *settings)[0]
+        [beams] = self._beams([logits], settings)
         return [OutputBeam(text, state, frames, logit, total) for text, frames, logit, total in beams]
 
     def decode_beams_batch(
@@ -173,14 +198,8 @@ class BeamSearchDecoderCTC:
         hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
     ) -> list[list[OutputBeamMPSafe]]:
         """`decode_beams` of each utterance, without `last_lm_state`."""
-        search = self._search(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
-        return [
-            [
-                OutputBeamMPSafe(found.text, _text_frames(found, search), found.acoustic_score, found.score)
-                for found in _different_texts(hypotheses, beam_prune_logp)
-            ]
-            for hypotheses in search(self._log_probs(logits_list), n_best=beam_width)
-        ]
+        settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
+        return self._beams(logits_list, settings)
 
     def stream(
         self,
@@ -191,7 +210,8 @@ class BeamSearchDecoderCTC:
         hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
     ) -> Stream:
         """A search through one utterance in chunks, of log-probabilities: `accept(chunk)`, then `finish()`."""
-        return self._search(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight).stream()
+        settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
+        return self._search(settings).stream()
 
     def save_to_dir(self, filepath: str | os.PathLike[str]) -> None:
         """Write `alphabet.json`, and the language model into the folder `language_model`."""
@@ -214,38 +234,38 @@ class BeamSearchDecoderCTC:
         hub = importlib.import_module("huggingface_hub")
         return cls.load_from_dir(hub.snapshot_download(model_id, cache_dir=cache_dir, **kwargs))
 
-    def _search(
-        self,
-        beam_width: int,
-        beam_prune_logp: float,
-        token_min_logp: float,
-        hotwords: Iterable[str] | None,
-        hotword_weight: float,
-    ) -> BeamDecoder:
+    def _texts(self, logits_list: Iterable[Any], settings: "_Settings") -> list[str]:
+        """The best text of each utterance."""
+        return [found[0].text for found in self._search(settings)(self._log_probs(logits_list), n_best=1)]
+
+    def _beams(self, logits_list: Iterable[Any], settings: "_Settings") -> list[list[OutputBeamMPSafe]]:
+        """The different texts of each utterance, best first."""
+        search = self._search(settings)
+        return [
+            [
+                OutputBeamMPSafe(found.text, _text_frames(found, search), found.acoustic_score, found.score)
+                for found in _different_texts(hypotheses, settings.beam_prune_logp)
+            ]
+            for hypotheses in search(self._log_probs(logits_list), n_best=settings.beam_width)
+        ]
+
+    def _search(self, settings: "_Settings") -> BeamDecoder:
         """The decoder with these settings; the one before is kept, for most calls do not change them."""
-        require_list("hotwords", hotwords)
-        words = tuple(dict.fromkeys(word for phrase in hotwords or () for word in phrase.split()))
+        words = settings.words()
         lm = self._language_model
-        limits = beam_width, beam_prune_logp, token_min_logp
-        key = limits, words, hotword_weight, lm, lm and lm.settings
+        key = settings._replace(hotwords=words), lm, lm and lm.settings
         last = self._last_search
         if last is not None and last[0] == key:
             return last[1]
-        for name, value, wanted, fine in (
-            ("beam_width", beam_width, "at least 1", beam_width >= 1),
-            ("beam_prune_logp", beam_prune_logp, "below 0", beam_prune_logp < 0),
-            ("token_min_logp", token_min_logp, "at most 0", token_min_logp <= 0),
-        ):
-            if not fine:
-                raise DecodeError(f"{name} must be {wanted}, found {value}")
+        settings.check()
         search = BeamDecoder(
             self._labels,
             blank=self._labels.index(""),
             space=BPE_TOKEN if self._alphabet.is_bpe else " ",
-            hotwords=dict.fromkeys(words, hotword_weight),
-            beam_size=beam_width,
-            beam_threshold=beam_prune_logp,
-            token_threshold=token_min_logp,
+            hotwords=dict.fromkeys(words, settings.hotword_weight),
+            beam_size=settings.beam_width,
+            beam_threshold=settings.beam_prune_logp,
+            token_threshold=settings.token_min_logp,
             **(lm.arguments() if lm is not None else {}),
         )
         self._last_search = key, search
@@ -327,7 +347,7 @@ def _text_frames(found: Hypothesis, search: BeamDecoder) -> list[WordFrames]:
                 begin = False
             else:
                 ends[-1] = frame + 1
-    return list(zip(found.text.split(), zip(firsts, ends, strict=True), strict=True))
+    return list(zip(found.text.split(" ") if firsts else (), zip(firsts, ends, strict=True), strict=True))
 
 
 def _require_no_state(state: object) -> None:
