@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-QUICK := not slow and not gpu
+QUICK := not slow and not gpu and not processes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check clean
@@ -37,7 +37,8 @@ test: setup ## the quick tests: no network, no GPU, under a minute
 test-all: setup ## every test, the slow and the GPU ones too
 	$(BIN)/python -m pytest
 
-check: test ## what CI runs: the quick tests, then style, types and import contracts
+check: test ## what CI runs: the quick tests, those that kill and join processes, style, types and import contracts
+	$(BIN)/python -m pytest -m processes
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import asr
 from asr.commands.common import FAILED, print_error
 from asr.commands.decode import add_decode
+from asr.commands.pack import add_pack
 from asr.commands.prepare import add_prepare
 from asr.commands.recognise import add_compare, add_evaluate, add_transcribe
 from asr.commands.train import add_config, add_train
@@ -70,6 +71,7 @@ def commands() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"asr {asr.__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="command")
     add_prepare(subparsers.add_parser("prepare", help="turn a published corpus or your own recordings into manifests"))
+    add_pack(subparsers.add_parser("pack", help="write a manifest's audio into tar shards"))
     add_train(subparsers.add_parser("train", help="train a model"))
     add_evaluate(subparsers.add_parser("evaluate", help="recognise a manifest and score it"))
     add_transcribe(subparsers.add_parser("transcribe", help="turn audio files into text"))

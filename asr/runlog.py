@@ -62,8 +62,8 @@ class RunLog:
         """Write down and show a finished epoch.
 
         Args:
-            facts: epoch (from 1), step, train_loss, audio_hours_per_hour, padding_percent, elapsed_s, and after an evaluation dev_loss,
-                dev_wer_percent, dev_cer_percent and best.
+            facts: epoch (from 1), step, train_loss, audio_hours_per_hour, padding_percent, elapsed_s, and after an
+                evaluation dev_loss, dev_wer_percent, dev_cer_percent and best.
         """
         self._write({"event": "epoch", **facts})
         for name, value in facts.items():

@@ -30,6 +30,7 @@ class Position:
         loss_sum, loss_count: training loss of this epoch so far, over `loss_count` utterances.
         audio_samples, padded_samples: waveforms of this epoch so far, without and with padding.
         elapsed_s: time taken, over the whole run.
+        processes: that trained together when this was saved.
     """
 
     epoch: int = 0
@@ -43,6 +44,7 @@ class Position:
     audio_samples: int = 0
     padded_samples: int = 0
     elapsed_s: float = 0.0
+    processes: int = 1
 
 
 def fingerprint(utterances: Sequence[Utterance]) -> str:

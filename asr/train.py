@@ -23,7 +23,9 @@ from asr.learner import Learner, Outcome
 from asr.manifest import hours
 from asr.recognizer import Recognizer, parameters_of, pick_device
 from asr.runlog import METRICS_FILE, Quiet, RunLog
+from asr.shards import is_shards, read_index, require_shards
 from asr.state import STATES_FOLDER, Position, fingerprint, load_state, random_state, save_state, state_files
+from asr.streaming import ShardOrder
 from asr.text import build_tokenizer
 from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utterances, require_audio, unusable
 from asr.wer import score
@@ -83,6 +85,11 @@ class Trainer:
         damaged: list[str] = []
         if resume:
             self.position, damaged = load_state(out, self.learner, self.data, rank=self.world.rank)
+            if self.shards and self.position.batch and self.position.processes != self.world.size:
+                raise CheckpointError(
+                    f"{out}: stopped inside an epoch over shards that {self.position.processes} processes shared; "
+                    f"go on with as many, not {self.world.size}"
+                )
         elif self.world.rank:
             torch.manual_seed(config.train.seed + self.world.rank)  # for dropout, once the weights are drawn
         self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter moves later ones by one or two
@@ -96,7 +103,12 @@ class Trainer:
 
     def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
         config = self.config
-        train = read_utterances(config.data.train, "data.train")
+        self.shards = read_index(config.data.train) if is_shards(config.data.train) else None
+        if self.shards is None:
+            train = read_utterances(config.data.train, "data.train")
+        else:
+            train = self.shards.utterances
+            require_shards(self.shards)
         dev = read_utterances(config.data.dev, "data.dev")
         if resume:
             tokenizer = checkpoint.load_tokenizer(self.out, config)
@@ -107,7 +119,7 @@ class Trainer:
         reasons = unusable(labelled, config, recognizer)
         train_set = leave_out(labelled, reasons, config, self.out / UNUSABLE_FILE)
         dev_set = label(dev, tokenizer)
-        require_audio([*train_set.utterances, *dev])
+        require_audio(dev if self.shards else [*train_set.utterances, *dev])
         self.dev_infeasible = infeasible(dev_set, config, recognizer, speed=1.0)
         self.left_out = len(reasons)
         self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
@@ -125,13 +137,7 @@ class Trainer:
         config, recognizer, world = self.config, self.learner.recognizer, self.world
         on_cuda = self.device.type == "cuda"
         workers = config.train.workers if config.train.workers >= 0 else default_workers(self.device)
-        self.order = BatchOrder(
-            self.train_set.durations_s,
-            config.train.batch_s,
-            shuffle=True,
-            seed=config.train.seed,
-            share=(world.rank, world.size),
-        )
+        self.order = self._order(self.train_set, (world.rank, world.size))
         examples = Examples(
             self.train_set.utterances,
             self.train_set.labels,
@@ -151,8 +157,14 @@ class Trainer:
             labels=dev_set.labels[mine],
         )
 
+    def _order(self, train_set: LabelledSet, share: tuple[int, int]) -> BatchOrder | ShardOrder:
+        budget, seed = self.config.train.batch_s, self.config.train.seed
+        if self.shards is not None:
+            return ShardOrder(self.shards, train_set.utterances, budget, seed=seed, share=share)
+        return BatchOrder(train_set.durations_s, budget, shuffle=True, seed=seed, share=share)
+
     def _fit_normalizer(self, recognizer: Recognizer, train_set: LabelledSet) -> None:
-        order = BatchOrder(train_set.durations_s, self.config.train.batch_s, shuffle=False)
+        order = self._order(train_set, (0, 1))
         log_mel = recognizer.log_mel
         examples = Examples(train_set.utterances, train_set.labels, self.config.audio, log_mel.fft_samples)
         plain = Batches(examples, order, workers=0, pin_memory=False)
@@ -331,6 +343,7 @@ class Trainer:
 
     def _save(self) -> None:
         self.position.elapsed_s = time.perf_counter() - self.started
+        self.position.processes = self.world.size
         randoms = self.world.gather(random_state())
         if self.world.leads:
             keep = self.config.train.keep_states

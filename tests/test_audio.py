@@ -1,6 +1,7 @@
 """Files of every kind to waveforms, against the samples that were written."""
 
 import os
+import random
 import struct
 import wave
 from dataclasses import replace
@@ -305,6 +306,65 @@ def test_name_that_is_not_text(tmp_path: Path) -> None:
         pytest.skip("the file system takes UTF-8 names only")
     path.write_bytes(write(tmp_path / "a.wav", sweep()).read_bytes())
     assert len(load(path, CONFIG)) == RATE_HZ
+
+
+# --- content instead of a file ----------------------------------------------------------------------------------------
+
+CONTENTS = [
+    ("WAV", "PCM_16"),
+    ("RF64", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+    ("NIST", "PCM_16"),
+    ("AIFF", "PCM_16"),
+    ("AU", "FLOAT"),
+    ("W64", "PCM_24"),
+    ("CAF", "PCM_16"),
+]
+
+
+@pytest.mark.parametrize(("container", "subtype"), CONTENTS)
+def test_content_is_read_as_the_file_is(tmp_path: Path, container: str, subtype: str) -> None:
+    path = write(tmp_path / "a.dat", sweep(), format=container, subtype=subtype)
+    content = path.read_bytes()
+    assert torch.equal(load(content, CONFIG), load(path, CONFIG))
+    segment = load(content, CONFIG, offset_s=0.5, duration_s=0.25)
+    assert torch.equal(segment, load(path, CONFIG, offset_s=0.5, duration_s=0.25))
+    assert len(segment) == 4000
+
+
+@pytest.mark.parametrize(("container", "subtype"), CONTENTS)
+def test_content_is_refused_as_the_file_is(
+    tmp_path: Path, container: str, subtype: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "a.dat", sweep(0.2), format=container, subtype=subtype)
+    whole = path.read_bytes()
+    chance = random.Random(0)
+    outcomes: list[str | list[float]] = []
+    for _ in range(25):
+        content = bytearray(whole[: chance.choice([len(whole), chance.randrange(len(whole))])])
+        for _ in range(chance.randrange(4) if content else 0):
+            content[chance.randrange(min(len(content), 200))] = chance.randrange(256)
+        path.write_bytes(content)
+        pair: list[str | list[float]] = []
+        for source in (path, bytes(content)):
+            try:
+                pair.append(load(source, replace(CONFIG, max_duration_s=60), name="a").tolist())
+            except AudioError as error:
+                pair.append(str(error))
+        assert pair[0] == pair[1]
+        outcomes.append(pair[0])
+    assert any(isinstance(outcome, str) for outcome in outcomes)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_messages_about_content() -> None:
+    with pytest.raises(AudioError, match=r"^9 bytes of audio: cannot read audio: format not recognised$"):
+        load(b"no audio.", CONFIG)
+    with pytest.raises(AudioError, match=r"^standard input: file is empty \(0 bytes\)$"):
+        load(b"", CONFIG, name="standard input")
 
 
 # --- manifest records -------------------------------------------------------------------------------------------------

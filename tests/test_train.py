@@ -237,7 +237,7 @@ def test_a_good_step_between_bad_ones_lets_the_run_go_on(
     assert trainer.position.skipped == trainer.position.step // 2
 
 
-# --- batches that do not fit in memory ---------------------------------------------------------------------------------
+# --- batches that do not fit in memory --------------------------------------------------------------------------------
 
 
 def memory_for(utterances: int, seen: list[int]) -> Callable[..., Tensor]:

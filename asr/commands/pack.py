@@ -1,0 +1,37 @@
+"""`asr pack`."""
+
+import argparse
+from pathlib import Path
+
+from asr.errors import ConfigError
+
+
+def add_pack(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr pack`."""
+    parser.add_argument("manifest", type=Path, help="manifest of the utterances")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards and their index.jsonl")
+    parser.add_argument("--shard-mb", type=float, default=256.0, help="million bytes in a shard (%(default)s)")
+    order = parser.add_mutually_exclusive_group()
+    order.add_argument("--seed", type=int, default=0, help="shuffles the utterances (%(default)s)")
+    order.add_argument("--keep-order", action="store_true", help="leave them as the manifest has them")
+    parser.add_argument("--workers", type=int, help="threads that encode (default: one for each core)")
+    parser.set_defaults(run=_pack)
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from asr.pack import default_workers, pack
+
+    if not arguments.shard_mb > 0:
+        raise ConfigError(f"--shard-mb must be positive, found {arguments.shard_mb}")
+    workers = default_workers() if arguments.workers is None else arguments.workers
+    if workers < 1:
+        raise ConfigError(f"--workers must be at least 1, found {workers}")
+    packed = pack(
+        arguments.manifest,
+        arguments.out,
+        shard_mb=arguments.shard_mb,
+        seed=None if arguments.keep_order else arguments.seed,
+        workers=workers,
+    )
+    print(packed.render())
+    return 0

@@ -1,0 +1,247 @@
+"""A manifest to shards: many small files become few large ones, which are read from beginning to end."""
+
+import hashlib
+import io
+import json
+import os
+import random
+import tarfile
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from asr.audio import END_TOLERANCE_S, OpenAudio, opened
+from asr.errors import AudioError, CorpusError
+from asr.files import atomic_path, locked, remove_temporary, write_text_atomic
+from asr.manifest import Utterance, hours, read_manifest
+from asr.progress import Progress
+from asr.shards import INDEX_NAME, header_line, record_of, shard_lines
+
+_PLAN_NAME = "packing.json"  # while shards are written: what they are made from
+# Files of these formats hold an utterance alone as they are; they are what corpora come in.
+_COPIED = {"FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
+# Encodings of which libsndfile makes 16 bits.
+_OF_16_BITS = {"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"}
+# The most that a FLAC stream takes.
+_FLAC_CHANNELS = 8
+_FLAC_RATE_HZ = 655350
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What `pack` leaves in its folder."""
+
+    folder: Path
+    shards: int
+    utterances: int
+    hours: float
+    size_bytes: int
+
+    def render(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.shards} shards with {self.utterances} utterances, {self.hours:.2f} h, {self.size_bytes / 1e6:.1f} "
+            f"MB; train on them with: data.train={self.folder / INDEX_NAME}"
+        )
+
+
+def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None = 0, workers: int = 1) -> Packed:
+    """Write the utterances of a manifest as shards.
+
+    Packing the same manifest again gives the same bytes, with the same versions of libsndfile and its codecs. Stopped
+    and started again, it keeps the shards that are complete.
+
+    Args:
+        manifest: what to pack.
+        out: folder for the shards.
+        shard_mb: a shard is complete once it has as many million bytes.
+        seed: utterances are shuffled first, so that each shard is a sample of the corpus: batches are made of a few
+            shards at a time. None leaves them in order.
+        workers: threads that encode.
+
+    Raises:
+        ManifestError: of the manifest.
+        AudioError: an utterance cannot be read; the shards before it are kept.
+        CorpusError: the folder holds shards that were made from something else, or is being packed by another process.
+    """
+    utterances = read_manifest(manifest)
+    if seed is not None:
+        random.Random(seed).shuffle(utterances)
+    made_from = _fingerprint(utterances, shard_mb)
+    with locked(out) as alone:
+        if not alone:
+            raise CorpusError(f"{out}: another asr pack is at work in this folder")
+        if not (out / INDEX_NAME).exists():
+            _start(out, made_from)
+            names = _write_shards(utterances, out, shard_mb * 1e6, workers)
+            blocks = "".join(_block_path(out, name).read_text(encoding="utf-8") for name in names)
+            write_text_atomic(out / INDEX_NAME, header_line(made_from, len(names), len(utterances)) + blocks)
+        _require_same(out / INDEX_NAME, made_from)
+        for path in [*out.glob("*.tar.jsonl"), *out.glob(_PLAN_NAME)]:
+            path.unlink()
+        shards = sorted(out.glob("*.tar"))
+    size = sum(path.stat().st_size for path in shards)
+    return Packed(out, len(shards), len(utterances), hours(utterances), size)
+
+
+def _start(out: Path, made_from: str) -> None:
+    """Make sure that the shards in the folder, if there are any, are the first of those that are to be written."""
+    plan = out / _PLAN_NAME
+    if plan.exists():
+        _require_same(plan, made_from)
+    elif any(out.glob("*.tar")):
+        raise CorpusError(f"{out}: holds tar files that asr pack did not write; --out chooses another folder")
+    else:
+        write_text_atomic(plan, json.dumps({"made_from": made_from}) + "\n")
+    remove_temporary(out)
+
+
+def _require_same(path: Path, made_from: str) -> None:
+    with path.open(encoding="utf-8") as file:
+        found = json.loads(file.readline()).get("made_from")
+    if found != made_from:
+        raise CorpusError(
+            f"{path.parent}: holds shards of another manifest, or made with other options (--shard-mb, --seed, "
+            "--keep-order); --out chooses another folder"
+        )
+
+
+def _fingerprint(utterances: Sequence[Utterance], shard_mb: float) -> str:
+    """A digest of what decides the shards' bytes, but for the audio itself and the folder that it is in."""
+    digest = hashlib.blake2b(f"{shard_mb}\n".encode(), digest_size=16)
+    for utterance in utterances:
+        record = {"file": utterance.audio_filepath.name, "offset": utterance.offset, **record_of(utterance)}
+        digest.update(json.dumps([utterance.id, record]).encode())
+    return digest.hexdigest()
+
+
+def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float, workers: int) -> list[str]:
+    """Write the shards that are missing, each with its lines of the index beside it; returns the names of all."""
+    names: list[str] = []
+    done = 0
+    while (kept := _utterances_in(out, _name(len(names)))) is not None:
+        done += kept
+        names.append(_name(len(names)))
+    with Progress(len(utterances), "utterances", done=done) as progress:
+        if done:
+            progress.line(f"{out}: going on behind {len(names)} complete shards with {done} utterances")
+        encoded = _encode_ahead(utterances[done:], workers)
+        while done < len(utterances):
+            name = _name(len(names))
+            members = _write_shard(out / name, done, encoded, limit_bytes, progress)
+            lines = shard_lines(name, (out / name).stat().st_size, members)
+            write_text_atomic(_block_path(out, name), lines)
+            done += len(members)
+            names.append(name)
+    return names
+
+
+def _write_shard(
+    path: Path, key: int, encoded: Iterator[tuple[Utterance, str, bytes]], limit_bytes: float, progress: Progress
+) -> list[tuple[str, int, Utterance]]:
+    """Fill one shard; returns its audio members: name, CRC-32, utterance."""
+    members: list[tuple[str, int, Utterance]] = []
+    # USTAR and TarInfo's defaults: no times, no owners, nothing that differs the next time.
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (utterance, suffix, content) in zip(count(key), encoded, strict=False):
+            record = {"id": utterance.id, **record_of(utterance)}
+            _add(tar, f"{number:08d}.{suffix}", content)
+            _add(tar, f"{number:08d}.json", json.dumps(record, ensure_ascii=False).encode())
+            members.append((f"{number:08d}.{suffix}", zlib.crc32(content), utterance))
+            progress.step({"shard": path.name})
+            if tar.offset >= limit_bytes:
+                break
+    return members
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.tar"
+
+
+def _block_path(out: Path, name: str) -> Path:
+    return out / f"{name}.jsonl"
+
+
+def _utterances_in(out: Path, name: str) -> int | None:
+    """Utterances of a complete shard; None when it is missing or was not completed."""
+    block = _block_path(out, name)
+    if not block.exists() or not (out / name).exists():
+        return None
+    with block.open(encoding="utf-8") as file:
+        facts = json.loads(file.readline())
+    return int(facts["utterances"]) if facts["bytes"] == (out / name).stat().st_size else None
+
+
+def _encode_ahead(utterances: Sequence[Utterance], workers: int) -> Iterator[tuple[Utterance, str, bytes]]:
+    """Utterances with suffix and content of their audio files, in order; threads work on the next ones."""
+    waiting: deque[tuple[Utterance, Future[tuple[str, bytes]]]] = deque()
+    with ThreadPoolExecutor(workers) as threads:
+        try:
+            for utterance in utterances:
+                waiting.append((utterance, threads.submit(encode, utterance)))
+                if len(waiting) > 2 * workers:
+                    first, future = waiting.popleft()
+                    yield first, *future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, *future.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def encode(utterance: Utterance) -> tuple[str, bytes]:
+    """The utterance's segment as a file of its own, at its own rate and with all its channels: suffix and content.
+
+    A FLAC, Ogg or MP3 file that the utterance is the whole of is copied. Everything else becomes FLAC of 16 or 24 bits:
+    integers of up to 24 bits exactly, the rest (floating point, 32 bits, segments out of lossy files) rounded to 24
+    bits, an error of -144 dB. What FLAC cannot hold becomes AU, exactly: a sample beyond full scale, more than 8
+    channels, more than 655350 Hz.
+
+    Raises:
+        AudioError: it cannot be read; the message names the utterance and the file.
+    """
+    try:
+        with opened(utterance.audio_filepath) as audio:
+            return _encode(audio, utterance)
+    except AudioError as error:
+        raise AudioError(f"utterance {utterance.id}: {error}") from error
+
+
+def _encode(audio: OpenAudio, utterance: Utterance) -> tuple[str, bytes]:
+    file = audio.file
+    first, frames = audio.segment(utterance.offset, utterance.duration)
+    if file.subtype in _OF_16_BITS:
+        samples = audio.read(first, frames, "int16").numpy()
+        subtype = "PCM_16"
+    else:
+        samples = audio.read(first, frames).numpy()
+        subtype = "FLOAT"
+    whole = first == 0 and file.frames - frames <= END_TOLERANCE_S * file.samplerate
+    if whole and file.format in _COPIED:
+        return _COPIED[file.format], utterance.audio_filepath.read_bytes()
+    if subtype == "FLOAT":
+        steps = np.rint(samples * np.float32(1 << 23))
+        if steps.min() >= -(1 << 23) and steps.max() < 1 << 23:
+            samples, subtype = steps.astype(np.int32) << 8, "PCM_24"  # soundfile's integers fill all 32 bits
+    flac = subtype != "FLOAT" and file.channels <= _FLAC_CHANNELS and file.samplerate <= _FLAC_RATE_HZ
+    content = io.BytesIO()
+    soundfile.write(content, samples, file.samplerate, format="FLAC" if flac else "AU", subtype=subtype)
+    return "flac" if flac else "au", content.getvalue()
+
+
+def default_workers() -> int:
+    """A thread for each core that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,167 @@
+"""Training from shards: the plan of an epoch, and shards read ahead of their batches."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Sampler
+
+from asr.augment import utterance_generator
+from asr.batch import Item, from_short_to_long
+from asr.manifest import Utterance
+from asr.shards import ShardIndex, read_shard
+
+# Batches are made of so many utterances at a time, or of a few more: enough to find neighbours of equal length for
+# every one. In memory are two pools, as they are in the shards: about 1 GB with shards of 256 MB, utterances of 12 s.
+POOL_UTTERANCES = 2000
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """What one process reads together: numbers of shards, and the batches to make of them, as indices."""
+
+    shards: list[int]
+    batches: list[list[int]]
+
+
+class ShardOrder(Sampler[list[Item]]):
+    """Batches of utterances that come out of shards, with their audio; a pure function of (seed, epoch).
+
+    The shards are shuffled and dealt to the processes, one to each in turn; those that are left over in the end are
+    read by all, which share their utterances. Each process makes batches of a pool of its shards at a time, as
+    BatchOrder does of a whole corpus, within its part of the budget. All take the same number of steps, and in the same
+    order of lengths, so that none waits long for another; one that has fewer batches than another has empty ones too.
+
+    `epoch` and `start` (first batch to yield, for a resumed epoch) are set by the caller. Shards whose batches all come
+    before `start` are not read.
+
+    Args:
+        index: the shards.
+        utterances: those to train on, some or all of the index; batches hold indices into this list.
+        batch_s: budget of a batch of all processes together, in padded seconds.
+        seed: of the shuffling.
+        share: (rank, size): which of `size` processes this is.
+        pool: smallest number of utterances that batches are made of.
+    """
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        utterances: Sequence[Utterance],
+        batch_s: float,
+        *,
+        seed: int = 0,
+        share: tuple[int, int] = (0, 1),
+        pool: int = POOL_UTTERANCES,
+    ) -> None:
+        super().__init__()
+        wanted = {utterance.id: number for number, utterance in enumerate(utterances)}
+        self.shards = index.shards
+        # Of each shard: where an utterance stands in it -> its index.
+        self.members = [
+            {place: wanted[item.id] for place, item in enumerate(shard.utterances) if item.id in wanted}
+            for shard in index.shards
+        ]
+        self.durations_s = torch.tensor([utterance.duration for utterance in utterances], dtype=torch.float64)
+        self.batch_s = batch_s
+        self.seed = seed
+        self.rank, self.size = share
+        self.pool = pool
+        self.epoch = 0
+        self.start = 0
+        self._planned: tuple[int, list[_Pool]] = (-1, [])
+
+    def batches(self) -> list[list[int]]:
+        """This process's batches of `self.epoch`, as indices; as many as every other process has."""
+        return [batch for pool in self._plan() for batch in pool.batches]
+
+    def __len__(self) -> int:
+        return len(self.batches()) - self.start
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        """Batches with the content of their audio files.
+
+        Raises:
+            AudioError: a shard is missing or damaged; the message names it.
+        """
+        epoch, pools = self.epoch, self._ahead()
+        stopped = threading.Event()
+        with ThreadPoolExecutor(1, "shards") as thread:
+            try:
+                # Popped from a list: a future that stays in a variable keeps its exception, which keeps this frame.
+                reading = [thread.submit(self._read, pool, stopped) for pool in pools[:1]]
+                for place, pool in enumerate(pools, start=1):
+                    contents = reading.pop().result()
+                    reading += [thread.submit(self._read, ahead, stopped) for ahead in pools[place : place + 1]]
+                    for batch in pool.batches:
+                        yield [(epoch, index, contents.pop(index)) for index in batch]
+            finally:
+                stopped.set()
+
+    def _ahead(self) -> list[_Pool]:
+        """The pools that are not behind `start`, the first without the batches that are."""
+        ahead, start = [], self.start
+        for pool in self._plan():
+            rest = pool.batches[start:]
+            start = max(0, start - len(pool.batches))
+            if rest:
+                ahead.append(_Pool(pool.shards, rest))
+        return ahead
+
+    def _read(self, pool: _Pool, stopped: threading.Event) -> dict[int, bytes]:
+        """Audio of the pool's batches by index; runs in a thread."""
+        wanted = {index for batch in pool.batches for index in batch}
+        contents: dict[int, bytes] = {}
+        for number in pool.shards:
+            members = self.members[number]
+            for place, content in read_shard(self.shards[number]):
+                if stopped.is_set():
+                    return contents
+                if members.get(place) in wanted:
+                    contents[members[place]] = content
+        return contents
+
+    def _plan(self) -> list[_Pool]:
+        """This process's pools. Every process plans for all, and all come to the same plan."""
+        if self._planned[0] != self.epoch:
+            generator = utterance_generator(self.seed, self.epoch, "shard order")
+            pools = []
+            for round_ in self._deal(generator):
+                made = [self._from_short_to_long(indices, generator) for _, indices in round_]
+                steps = max(map(len, made))
+                order = torch.randperm(steps, generator=generator).tolist() if self.epoch else range(steps)
+                mine = _stretch(made[self.rank], steps)
+                pools.append(_Pool(round_[self.rank][0], [mine[step] for step in order]))
+            self._planned = self.epoch, pools
+        return self._planned[1]
+
+    def _deal(self, generator: torch.Generator) -> Iterator[list[tuple[list[int], list[int]]]]:
+        """Round by round, for each process the shards that it reads and the utterances that it takes from them."""
+        order = [n for n in torch.randperm(len(self.shards), generator=generator).tolist() if self.members[n]]
+        dealt = len(order) - len(order) % self.size
+        hands: list[list[int]] = [[] for _ in range(self.size)]
+        for first in range(0, dealt, self.size):
+            for hand, number in zip(hands, order[first : first + self.size], strict=True):
+                hand.append(number)
+            if min(sum(len(self.members[number]) for number in hand) for hand in hands) >= self.pool:
+                yield [(hand, self._indices(hand)) for hand in hands]
+                hands = [[] for _ in range(self.size)]
+        shared = order[dealt:]
+        if hands[0] or shared:
+            rest = self._indices(shared)
+            yield [(hand + shared, self._indices(hand) + rest[rank :: self.size]) for rank, hand in enumerate(hands)]
+
+    def _from_short_to_long(self, indices: list[int], jitter: torch.Generator) -> list[list[int]]:
+        batches = from_short_to_long(self.durations_s[indices], self.batch_s / self.size, jitter)
+        return [[indices[place] for place in batch] for batch in batches]
+
+    def _indices(self, shards: Sequence[int]) -> list[int]:
+        return [index for number in shards for index in self.members[number].values()]
+
+
+def _stretch(batches: list[list[int]], steps: int) -> list[list[int]]:
+    """Empty batches between these, evenly, so that there are `steps` of them."""
+    filled = {place * steps // len(batches): batch for place, batch in enumerate(batches)}
+    return [filled.get(step, []) for step in range(steps)]
