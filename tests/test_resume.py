@@ -17,14 +17,16 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from asr import checkpoint, config
+from asr import checkpoint, config, train
 from asr.batch import Batch
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config
+from asr.distributed import World
 from asr.errors import CheckpointError, ConfigError, Interrupted
 from asr.evaluate import Evaluation
 from asr.learner import Outcome
 from asr.manifest import read_manifest, write_manifest
+from asr.pack import pack
 from asr.runlog import METRICS_FILE
 from asr.state import is_finished, state_files
 from asr.train import Trainer
@@ -323,3 +325,50 @@ def test_state_of_another_model_is_refused(stopped: tuple[Config, Path]) -> None
     (out / checkpoint.CONFIG_FILE).write_text(config.to_yaml(wider), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"\.safetensors: tensor encoder\.\S+ has shape"):
         Trainer(wider, out, resume=True)
+
+
+# --- training from shards ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sharded(corpus: Path, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The settings on the same corpus in shards."""
+    folder = tmp_path_factory.mktemp("shards")
+    packed = pack(corpus, folder / "shards", shard_mb=0.01, seed=1, workers=1)
+    assert packed.shards == 2
+    index = folder / "shards" / "index.jsonl"
+    return replace(settings, data=replace(settings.data, train=str(index)))
+
+
+def test_from_shards_too(tmp_path: Path, sharded: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    Trainer(sharded, tmp_path / "whole").run()
+    step = Trainer.step
+
+    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
+        outcome = step(self, batch)
+        signal.raise_signal(signal.SIGTERM)
+        return outcome
+
+    monkeypatch.setattr(Trainer, "step", step_and_stop)
+    out = tmp_path / "run"
+    for stops in range(12):
+        with pytest.raises(Interrupted):
+            Trainer(sharded, out, resume=stops > 0).run()
+    Trainer(sharded, out, resume=True).run()
+    assert_equal(out, tmp_path / "whole")
+
+
+def test_the_rest_of_an_epoch_of_shards_needs_as_many_processes(
+    tmp_path: Path, sharded: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which utterances are left of it depends on who has read which shards."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_save_if_asked", Trainer._interrupt)
+        patched.setattr(Trainer, "stop_request", [signal.SIGTERM], raising=False)
+        with pytest.raises(Interrupted):
+            Trainer(sharded, out).run()
+    monkeypatch.setattr(train, "join", lambda: replace(World(), size=2))
+    monkeypatch.setattr(World, "spread", lambda *_: None)
+    with pytest.raises(CheckpointError, match=r"over shards that 1 processes shared; go on with as many, not 2"):
+        Trainer(sharded, out, resume=True)
