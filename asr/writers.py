@@ -1,0 +1,279 @@
+"""Transcripts as text files: plain, JSON, subtitles, and what scoring tools and Praat read.
+
+All are UTF-8 with LF line ends. Times are rounded to milliseconds, each by itself, so that what does not overlap before
+does not overlap afterwards. White space and control characters inside a word (a label may hold any) become one space;
+a path whose bytes are not UTF-8 is written with backslash escapes.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Literal, get_args
+
+from asr.errors import ConfigError
+from asr.files import write_text_atomic
+from asr.transcript import Transcript, lines_of
+
+Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[Format, str] = {name: f".{name}" for name in FORMATS} | {"textgrid": ".TextGrid"}  # as Praat spells it
+
+# Netflix' Timed Text Style Guide, General Requirements: a subtitle stands for at least 5/6 s.
+MIN_CUE_MS = 833
+_US_PER_MS = 1000
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_SRT_ARROW = re.compile(r"--+>")
+_VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+Span = tuple[int, int]  # first and last tick
+
+
+def render(transcript: Transcript, format: Format) -> str:
+    """The text of a file in a format; each is valid without a word, too.
+
+    - `txt`: the text on one line. Silence is an empty line, so that `cat *.txt` has a line for each file.
+    - `json`: `Transcript.as_json` on one line.
+    - `srt`: SubRip. It has no specification and no escapes: `-->` in a text is written `->`, and players may read
+      `<i>` or `{...}` as markup. Silence is an empty file.
+    - `vtt`: WebVTT (W3C, https://www.w3.org/TR/webvtt1/); `&`, `<` and `>` are escaped, so `-->` cannot occur.
+    - `ctm`: NIST's time marked conversation (SCTK, doc/infmts.htm), as sclite and Kaldi read it:
+      `file channel start duration word confidence`, the channel always 1. The file is the source's name without
+      folders and suffix, as sclite wants it; two sources of the same name cannot be told apart in one file. Columns are
+      separated by spaces, so a space in the name or inside a word becomes `_`. sclite reads a word `@` as no word, and
+      `(word)` as optional.
+    - `tsv`: `start end text` with a header, times in milliseconds, as Whisper's writer has it. Nothing is quoted:
+      read it with quoting off (`csv.QUOTE_NONE`).
+    - `textgrid`: Praat's text file, long form (Praat manual, "TextGrid file formats"): tiers `words` and `segments`
+      that cover the recording, empty intervals where nothing is said; `"` is doubled. Its times have microseconds, as
+      the end must be the sound's.
+
+    A subtitle is a segment on one or two lines (`asr.transcript.lines_of`). It is shown for at least `MIN_CUE_MS`, or
+    until the next one or the end of the audio.
+
+    Raises:
+        ConfigError: an unknown format.
+    """
+    written = {
+        "txt": _txt,
+        "json": _json,
+        "srt": _srt,
+        "vtt": _vtt,
+        "ctm": _ctm,
+        "tsv": _tsv,
+        "textgrid": _textgrid,
+    }.get(format)
+    if written is None:
+        raise ConfigError(f"wanted a format among {', '.join(FORMATS)}, found {format!r}")
+    # Only lone surrogates, which stand for a path's undecodable bytes, cannot be encoded. JSON spells the escape alike.
+    return written(transcript).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write_transcript(transcript: Transcript, path: Path, format: Format) -> None:
+    """Write a transcript so that `path` is never half-written; missing folders are made.
+
+    Raises:
+        ConfigError: an unknown format.
+        OSError: the file cannot be written; it names `path`.
+    """
+    write_text_atomic(path, render(transcript, format))
+
+
+def destination(source: Path, format: Format, *, out: Path | None = None, root: Path | None = None) -> Path:
+    """Where the transcript of a source is written: the source's name with the format's suffix.
+
+    Args:
+        source: the audio file.
+        format: decides the suffix.
+        out: the folder to write to; None: beside the source.
+        root: the folder that the source was found in: the folders between them are repeated below `out`.
+
+    Raises:
+        ValueError: the source is not below `root`.
+    """
+    if out is None:
+        return source.with_suffix(SUFFIXES[format])
+    below = Path(source.name) if root is None else _absolute(source).relative_to(_absolute(root))
+    return out / below.with_suffix(SUFFIXES[format])
+
+
+def destinations(
+    sources: Sequence[Path], format: Format, *, out: Path | None = None, given: Iterable[Path | str] = ()
+) -> list[Path]:
+    """Where the transcripts of many sources are written.
+
+    Args:
+        sources: the audio files.
+        format: decides the suffix.
+        out: the folder to write to; None: beside each source.
+        given: the files and folders that were searched for the sources; what lies below one of these folders keeps
+            its folders below `out`. The outermost folder counts.
+
+    Raises:
+        ConfigError: two sources have the same destination, or a destination is one of the sources. The message names
+            both.
+    """
+    roots = sorted((Path(path) for path in given if os.path.isdir(path)), key=lambda path: len(_absolute(path).parts))
+    found: list[Path] = []
+    owners: dict[Path, Path] = {}
+    originals = {_absolute(source): source for source in sources}
+    for source in sources:
+        root = next((root for root in roots if _absolute(source).is_relative_to(_absolute(root))), None)
+        path = destination(source, format, out=out, root=root)
+        where = _absolute(path)
+        if where in originals:
+            raise ConfigError(f"{source}: its transcript {path} would overwrite the recording {originals[where]}")
+        owner = owners.setdefault(where, source)
+        if _absolute(owner) != _absolute(source):
+            raise ConfigError(f"{owner} and {source} would both be written to {path}: rename one, or do them apart")
+        found.append(path)
+    return found
+
+
+def exists_already(path: Path) -> bool:
+    """Whether a transcript is there; it is whole, as it was renamed into its place (`--skip-existing`)."""
+    return path.is_file()
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # without `..`, but through links as they are: their names are what users know
+
+
+def _txt(transcript: Transcript) -> str:
+    return f"{_clean(transcript.text)}\n"
+
+
+def _json(transcript: Transcript) -> str:
+    return json.dumps(transcript.as_json(), ensure_ascii=False) + "\n"
+
+
+def _srt(transcript: Transcript) -> str:
+    cues = enumerate(_cues(transcript), 1)
+    return "\n".join(
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_SRT_ARROW.sub('->', text)}\n"
+        for number, (start, end, text) in cues
+    )
+
+
+def _vtt(transcript: Transcript) -> str:
+    cues = [
+        f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{text.translate(_VTT_ESCAPES)}\n"
+        for start, end, text in _cues(transcript)
+    ]
+    return "".join(["WEBVTT\n", *cues])
+
+
+def _ctm(transcript: Transcript) -> str:
+    # sclite takes a line that begins with ;; for a comment.
+    name = re.sub(r"^;", "_", _BLANKS.sub("_", Path(transcript.source).stem)) or "_"
+    lines = []
+    for word in transcript.words:
+        text = _clean(word.text).replace(" ", "_")
+        if not text:
+            continue  # a line without a word would shift the columns
+        start, end = _ms(word.start_s), _ms(word.end_s)
+        lines.append(f"{name} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n")
+    return "".join(lines)
+
+
+def _tsv(transcript: Transcript) -> str:
+    lines = [
+        f"{_ms(segment.start_s)}\t{_ms(segment.end_s)}\t{_clean(segment.text)}\n" for segment in transcript.segments
+    ]
+    return "".join(["start\tend\ttext\n", *lines])
+
+
+def _textgrid(transcript: Transcript) -> str:
+    end = _us(transcript.duration_s)
+    # Praat drops an interval without length when it reads the file; a millisecond can still be seen.
+    words = _spread([(_us(word.start_s), _us(word.end_s)) for word in transcript.words], _US_PER_MS, end)
+    firsts = accumulate((len(segment.words) for segment in transcript.segments), initial=0)
+    segments = [(words[first][0], words[behind - 1][1]) for first, behind in pairwise(firsts)]
+    tiers = [
+        ("words", words, [word.text for word in transcript.words]),
+        ("segments", segments, [segment.text for segment in transcript.segments]),
+    ]
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_decimal(end)}"]
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, spans, texts) in enumerate(tiers, 1):
+        intervals = list(_covering(spans, texts, end))
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {_decimal(end)}", f"        intervals: size = {len(intervals)}"]
+        for place, (start, stop, text) in enumerate(intervals, 1):
+            quoted = _clean(text).replace('"', '""')
+            lines += [f"        intervals [{place}]:", f"            xmin = {_decimal(start)}"]
+            lines += [f"            xmax = {_decimal(stop)}", f'            text = "{quoted}"']
+    return "\n".join(lines) + "\n"
+
+
+def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator[tuple[int, int, str]]:
+    """The intervals of a tier: spans with their texts, and what is between them with none."""
+    reached = 0
+    for (start, stop), text in zip(spans, texts, strict=True):
+        if start > reached:
+            yield reached, start, ""
+        yield start, stop, text
+        reached = stop
+    if reached < end:
+        yield reached, end, ""
+
+
+def _cues(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
+    """Start and end in milliseconds and the lines of each subtitle."""
+    end = _ms(transcript.duration_s)
+    shown = []
+    for segment in transcript.segments:
+        words = [text for word in segment.words if (text := _clean(word.text))]
+        if words:  # an empty line would end the subtitle before its text
+            shown.append((_ms(segment.start_s), _ms(segment.end_s), "\n".join(lines_of(words))))
+    # WebVTT wants a cue to end after it begins.
+    spans = _spread([(start, stop) for start, stop, _ in shown], 1, end)
+    nexts = [*(start for start, _ in spans), end][1:]
+    for (start, stop), free, (_, _, text) in zip(spans, nexts, shown, strict=True):
+        yield start, max(stop, min(start + MIN_CUE_MS, free)), text
+
+
+def _spread(spans: Sequence[Span], least: int, end: int) -> list[Span]:
+    """Spans of at least `least` ticks, in order and not overlapping, up to `end`; moved only where they must be.
+
+    `end` holds them all, because `Transcript.of` allows a word a millisecond.
+    """
+    found: list[Span] = []
+    reached = 0
+    for start, stop in spans:
+        start = max(start, reached)
+        reached = max(stop, start + least)
+        found.append((start, reached))
+    free = end
+    for place in range(len(found) - 1, -1, -1):
+        start, stop = found[place]
+        if stop <= free:
+            break  # nor do those before it
+        found[place] = (min(start, free - least), free)
+        free = found[place][0]
+    return found
+
+
+def _clean(text: str) -> str:
+    return _BLANKS.sub(" ", text).strip()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1_000_000)
+
+
+def _decimal(us: int) -> str:
+    """Seconds as the shortest decimal."""
+    return f"{us // 1_000_000}.{us % 1_000_000:06d}".rstrip("0").rstrip(".")
+
+
+def _clock(ms: int, point: str) -> str:
+    """HH:MM:SS.mmm; hours take more digits where they must."""
+    seconds, ms = divmod(ms, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"
