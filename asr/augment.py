@@ -4,15 +4,27 @@ What is drawn depends on (seed, epoch, utterance id) alone: not on the batch, th
 """
 
 import hashlib
+from functools import cache
+from math import ceil
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from asr import audio
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
 from asr.features import valid_mask
+
+# Synthetic noise is read from loops of this many samples (16 s at 16 kHz), in these steps of its spectral slope. Below
+# 1/65536 of the sample rate it is level, or the steep ones would be all drift.
+_LOOP_SAMPLES = 1 << 18
+_SLOPE_STEPS = 4
+_LEVEL_BELOW = 1 / 65536
+# oneDNN builds a convolution for each length that it meets, which takes longer than the resampling itself.
+_LENGTH_STEP = 4096
 
 
 def utterance_generator(seed: int, epoch: int, utterance_id: str) -> torch.Generator:
@@ -45,15 +57,14 @@ class WaveAugment:
             wave = wave[first : len(wave) - last]
         if self.config.speeds:
             choice = int(torch.randint(len(self.config.speeds), (), generator=generator))
-            # Samples taken at 110 % of a rate and resampled to 100 % of it run 1.1 times as fast.
-            wave = audio.resample(wave, round(100 * self.config.speeds[choice]), 100)
+            wave = _at_speed(wave, round(100 * self.config.speeds[choice]))
         gain_db = _uniform(-self.config.gain_db, self.config.gain_db, generator)
         wave = wave * 10 ** (gain_db / 20)
         if _uniform(0, 1, generator) < self.config.noise_probability:
             noise = self._noise(len(wave), generator)
             snr_db = _uniform(*self.config.noise_snr_db, generator)
-            power = wave.square().mean() / noise.square().mean().clamp_min(1e-20)
-            wave = wave + noise * torch.sqrt(power * 10 ** (-snr_db / 10))
+            power = torch.dot(wave, wave) / torch.dot(noise, noise).clamp_min(1e-20 * len(noise))
+            wave = torch.addcmul(wave, noise, torch.sqrt(power * 10 ** (-snr_db / 10)))
         return wave
 
     def _noise(self, samples: int, generator: torch.Generator) -> Tensor:
@@ -65,13 +76,36 @@ class WaveAugment:
         return noise[(start + torch.arange(samples)) % len(noise)]
 
 
+def _at_speed(wave: Tensor, percent: int) -> Tensor:
+    """(S,) samples taken at `percent` of a rate and resampled to 100 % of it: they run faster by that."""
+    if percent == 100:
+        return wave
+    padded = functional.pad(wave, (0, -len(wave) % _LENGTH_STEP))
+    return audio.resample(padded, percent, 100)[: ceil(100 * len(wave) / percent)]
+
+
 def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
-    """(samples,) float32 Gaussian noise whose power falls as 1 / frequency ** slope (0 white, 1 pink, 2 brown)."""
-    padded = 1 << (samples - 1).bit_length()  # the transform of a power of two is quick
-    spectrum = torch.fft.rfft(torch.randn(padded, generator=generator))
-    frequency = torch.arange(len(spectrum), dtype=torch.float32).clamp_min(1)
-    noise: Tensor = torch.fft.irfft(spectrum * torch.pow(frequency, -slope / 2))
-    return noise[:samples]
+    """(samples,) float32 Gaussian noise whose power falls as 1 / frequency ** slope (0 white, 1 pink, 2 brown).
+
+    Its mean power is 1. The slope is rounded to a quarter. What is drawn is the place where reading begins in a loop
+    that is made once.
+    """
+    loop = _noise_loop(round(_SLOPE_STEPS * slope))
+    start = int(torch.randint(len(loop), (), generator=generator))
+    if start + samples <= len(loop):
+        return loop[start : start + samples].clone()
+    return loop[(start + torch.arange(samples)) % len(loop)]
+
+
+@cache
+def _noise_loop(steps: int) -> Tensor:
+    """Noise of a slope of `steps` quarters that goes on at its beginning where it ends; the same in every process."""
+    # numpy's transform has one thread: a number of threads must move no bit.
+    spectrum = np.fft.rfft(np.random.default_rng(steps).standard_normal(_LOOP_SAMPLES))
+    spectrum[0] = 0
+    frequency = np.fft.rfftfreq(_LOOP_SAMPLES).clip(_LEVEL_BELOW)
+    noise = np.fft.irfft(spectrum * frequency ** (-steps / _SLOPE_STEPS / 2), _LOOP_SAMPLES)
+    return torch.from_numpy((noise / noise.std()).astype(np.float32))
 
 
 def draws_of(config: AugmentConfig) -> int:

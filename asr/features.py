@@ -99,7 +99,7 @@ class LogMel(nn.Module):
         squares = spectrum.square().flatten(-2)
         with torch.autocast("cuda", enabled=False):  # bfloat16 cannot hold the range of a power spectrum
             power = torch.cat([squares[..., bins] @ filters for bins, filters in self._filters()], dim=-1)
-        return zero_padding(power.clamp_min_(POWER_FLOOR).log_(), feat_lens)
+        return zero_padding_(power.clamp_min_(POWER_FLOOR).log_(), feat_lens)
 
     def _in_blocks(self, frames: Tensor, feat_lens: Tensor) -> Tensor:
         """The same on the CPU: blocks that stay in the cache, in memory that is taken once, and none for padding."""
@@ -131,8 +131,18 @@ def valid_mask(lens: Tensor, longest: int, device: torch.device) -> Tensor:
 
 
 def zero_padding(values: Tensor, lens: Tensor) -> Tensor:
-    """(B, T, F) with zeros at and after (B,) `lens`, whatever stands there (NaN too, which times zero is NaN)."""
-    return values.masked_fill(~valid_mask(lens, values.shape[1], values.device).unsqueeze(2), 0)
+    """(B, T, ...) with zeros at and after (B,) `lens`, whatever stands there (NaN too, which times zero is NaN)."""
+    return zero_padding_(values.clone(), lens)
+
+
+def zero_padding_(values: Tensor, lens: Tensor) -> Tensor:
+    """The same in place."""
+    if values.is_cuda:
+        padding = ~valid_mask(lens, values.shape[1], values.device)
+        return values.masked_fill_(padding.view(*padding.shape, *[1] * (values.ndim - 2)), 0)
+    for row, length in enumerate(lens.tolist()):  # touches padding alone, and a mask everything
+        values[row, length:] = 0
+    return values
 
 
 class Normalizer(nn.Module):
@@ -157,9 +167,9 @@ class Normalizer(nn.Module):
         if self.kind == "none":
             return feats
         if self.kind == "global":
-            return zero_padding((feats - self.mean) / self.std, feat_lens)
+            return zero_padding_((feats - self.mean) / self.std, feat_lens)
         mean, variance = _moments(feats, feat_lens)
-        return zero_padding((feats - mean) * torch.rsqrt(variance + VARIANCE_FLOOR), feat_lens)
+        return zero_padding_((feats - mean) * torch.rsqrt(variance + VARIANCE_FLOOR), feat_lens)
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Set the global mean and standard deviation from (feats, feat_lens) batches."""
@@ -182,5 +192,5 @@ def _moments(feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
     # In float64 the mean of a constant bin is that constant, in any batch: rounding would be amplified by its variance.
     total = zero_padding(feats, feat_lens).sum(1, keepdim=True, dtype=torch.float64)
     mean = (total / counts).to(feats.dtype)
-    variance = zero_padding(feats - mean, feat_lens).square().sum(1, keepdim=True) / counts
+    variance = zero_padding_(feats - mean, feat_lens).square().sum(1, keepdim=True) / counts
     return mean, variance

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from asr import audio
 from asr.augment import FeatureAugment, WaveAugment, coloured_noise, draws_of, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
@@ -111,6 +112,15 @@ def test_speed_changes_length_and_pitch(speed: float) -> None:
     assert float(middle.square().mean().sqrt()) == pytest.approx(0.3 / math.sqrt(2), rel=0.01)  # no louder, no softer
 
 
+@pytest.mark.parametrize("samples", [1, 30, 4095, 4096, 4097, 9000])
+@pytest.mark.parametrize("percent", [85, 90, 95, 105, 115])
+def test_speed_is_resampling(percent: int, samples: int) -> None:
+    """The zeros that round a length up, for oneDNN's sake, are not heard."""
+    wave = torch.randn(samples, generator=generator())
+    fast = wave_augment(speeds=(percent / 100,))(wave, generator())
+    torch.testing.assert_close(fast, audio.resample(wave, percent, 100), atol=1e-6, rtol=0)
+
+
 def test_speeds_are_drawn_equally_often() -> None:
     augment, wave = wave_augment(speeds=(0.5, 1.0, 2.0)), torch.zeros(40)
     lengths = [len(augment(wave, generator(f"u{number}"))) for number in range(600)]
@@ -186,13 +196,35 @@ def test_silence_stays_silent() -> None:
     assert not wave_augment(gain_db=6.0, noise_probability=1.0)(silence, generator()).any()
 
 
-@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("slope", [0.0, 0.5, 1.0, 2.0])
 def test_noise_falls_with_its_slope(slope: float) -> None:
     power = torch.fft.rfft(coloured_noise(1 << 16, slope, generator())).abs().square()
     octaves = torch.tensor([float(power[1 << low : 2 << low].mean()) for low in range(6, 15)]).log2()
     steps = octaves.diff()
     assert float(-steps.mean()) == pytest.approx(slope, abs=0.1)
     assert len(coloured_noise(7, slope, generator())) == 7
+
+
+def test_noise_is_gaussian_of_power_one() -> None:
+    noise = coloured_noise(1 << 18, 1.0, generator())
+    assert float(noise.square().mean()) == pytest.approx(1, abs=1e-3)
+    assert float(noise.mean()) == pytest.approx(0, abs=1e-3)
+    assert float((noise.abs() < 1).float().mean()) == pytest.approx(0.683, abs=0.03)
+
+
+def test_noise_longer_than_its_loop_goes_on_without_a_jump() -> None:
+    noise = coloured_noise(3 * (1 << 18), 2.0, generator())
+    assert torch.equal(noise[: 1 << 18], noise[1 << 18 : 2 << 18])
+    jumps = noise.diff().abs()
+    assert float(jumps.max()) < 8 * float(jumps.square().mean().sqrt())
+
+
+def test_noise_is_the_callers_own() -> None:
+    first = coloured_noise(500, 1.0, generator())
+    kept = first.clone()
+    first.zero_()
+    assert torch.equal(coloured_noise(500, 1.0, generator()), kept)
+    assert not torch.equal(coloured_noise(500, 1.0, generator("u2")), kept)
 
 
 # --- warp -------------------------------------------------------------------------------------------------------------

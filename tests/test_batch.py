@@ -1,6 +1,5 @@
 """Batches: nothing lost, nothing twice, the budget kept, and the same content for any number of workers."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,6 @@ from asr.manifest import Utterance
 
 RATE_HZ = 8000
 DURATIONS = st.lists(st.floats(0.1, 30), min_size=1, max_size=60)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in a worker: threads share out sums, and their number moves the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def flat(batches: list[list[int]]) -> list[int]:
@@ -107,7 +97,6 @@ def test_collate_without_augmentation_or_labels() -> None:
 
 # A computer of one core is warned about two workers, and Python 3.12 about forking beside other libraries' threads.
 @pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:This process:DeprecationWarning")
-@pytest.mark.usefixtures("one_thread")
 def test_batches_are_equal_for_any_number_of_workers(corpus: list[Utterance]) -> None:
     augment = AugmentConfig(noise_probability=0.5, warp=0.1)
     here, here_order = batches_of(corpus, 0, augment)

@@ -42,6 +42,11 @@ def recurrent_layer(inputs: int = 5, **changes: Any) -> RecurrentLayer:
     return layer
 
 
+def run_layer(layer: RecurrentLayer, batch: Tensor, lens: Tensor) -> Tensor:
+    """(B, T, inputs) -> (B, T, outputs); inside the encoder time comes first."""
+    return layer(batch.transpose(0, 1), lens).transpose(0, 1)
+
+
 def gates_of(layer: RecurrentLayer, direction: str) -> dict[str, oracle.Gate]:
     """The layer's own weights, by the name of their gate; direction is "" or "_reverse"."""
     kind = {nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "rnn"}[type(layer.cell)]
@@ -71,7 +76,7 @@ def test_layer_is_its_equations(
     rows = rows_of(5)
     batch, lens = rubbish_batch(rows, "noise", extra=3)
     with torch.set_grad_enabled(gradients):
-        outputs = layer(batch.to(device), lens).detach().cpu().numpy()
+        outputs = run_layer(layer, batch.to(device), lens).detach().cpu().numpy()
     assert outputs.shape == (len(rows), 43, layer.outputs)
     for row, inputs in enumerate(rows):
         steps = inputs.double().numpy()
@@ -95,7 +100,7 @@ def test_lstm_cell_state_is_its_equation_at_every_step(direction: str) -> None:
     steps = oracle.lstm(ordered.double().numpy(), gates_of(layer, direction))
     for length in range(1, len(inputs) + 1):  # the last cell state of each beginning is the cell state of one step
         beginning = ordered[:length].flip(0) if direction else ordered[:length]
-        _, (hidden, cell) = layer.cell(beginning.unsqueeze(0))
+        _, (hidden, cell) = layer.cell(beginning.unsqueeze(1))
         side = 1 if direction else 0
         np.testing.assert_allclose(cell[side, 0].detach().numpy(), steps.cell[length - 1], atol=TOLERANCE)
         np.testing.assert_allclose(hidden[side, 0].detach().numpy(), steps.hidden[length - 1], atol=TOLERANCE)
@@ -111,7 +116,7 @@ def test_each_lstm_gate_does_what_its_name_says(gate: str) -> None:
             parameter[6 * place : 6 * place + 6] = -40 if name == "bias_ih_l0" else 0
     inputs = rows_of(5)[0]
     steps = oracle.lstm(inputs.double().numpy(), gates_of(layer, ""))
-    outputs = layer(inputs.unsqueeze(0), torch.tensor([len(inputs)]))[0].detach().numpy()
+    outputs = run_layer(layer, inputs.unsqueeze(0), torch.tensor([len(inputs)]))[0].detach().numpy()
     if gate == "input":  # nothing enters, so there is nothing to put out
         expected = np.zeros_like(steps.hidden)
     elif gate == "forget":  # nothing is kept: the cell holds what has just entered
@@ -147,7 +152,11 @@ def test_directions_do_not_share_weights() -> None:
 
 
 def test_reversal_turns_each_row_inside_its_length() -> None:
-    assert reversal(torch.tensor([3, 1, 5]), 5).tolist() == [[2, 1, 0, 3, 4], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]
+    frames = torch.arange(5).unsqueeze(1).expand(5, 3)  # (T, B): each holds its time
+    reversed_frames = frames.flatten()[reversal(torch.tensor([3, 1, 5]), 5)].view(5, 3)
+    assert reversed_frames.T.tolist() == [[2, 1, 0, 3, 4], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]
+    utterances = torch.arange(3).expand(5, 3)
+    assert torch.equal(utterances.flatten()[reversal(torch.tensor([3, 1, 5]), 5)].view(5, 3), utterances)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -157,7 +166,7 @@ def test_padded_path_is_torchs_packing(cell: str) -> None:
     batch, lens = rubbish_batch(rows_of(5), "large")
     packed = nn.utils.rnn.pack_padded_sequence(batch, lens, batch_first=True, enforce_sorted=False)
     expected, _ = nn.utils.rnn.pad_packed_sequence(layer.cell(packed)[0], batch_first=True)
-    padded = layer(batch, lens)
+    padded = run_layer(layer, batch, lens)
     for row, length in enumerate(lens.tolist()):
         torch.testing.assert_close(padded[row, :length], expected[row, :length], atol=1e-5, rtol=0)
 
@@ -168,8 +177,8 @@ def test_packed_and_padded_paths_are_equal(cell: str, device: str, monkeypatch: 
     exact_matrix_products(monkeypatch)
     layer = recurrent_layer(cell=cell)
     batch, lens = rubbish_batch(rows_of(5), "large")
-    padded = layer(batch, lens)
-    packed = layer.to(device)(batch.to(device), lens).cpu()
+    padded = run_layer(layer, batch, lens)
+    packed = run_layer(layer.to(device), batch.to(device), lens).cpu()
     for row, length in enumerate(lens.tolist()):
         torch.testing.assert_close(packed[row, :length], padded[row, :length], atol=1e-5, rtol=0)
 
@@ -184,8 +193,8 @@ def test_subsampling_divides_the_frames_and_rounds_up(factor: int) -> None:
     assert subsampling.lengths(lens).tolist() == [-(-frames // factor) for frames in range(1, 50)]
     for frames in (1, 2, 8, 9, 33):
         outputs, output_lens = subsampling(torch.zeros(1, frames, MEL_BINS), torch.tensor([frames]))
-        assert outputs.shape == (1, -(-frames // factor), 6)
-        assert output_lens.tolist() == [outputs.shape[1]]
+        assert outputs.shape == (-(-frames // factor), 1, 6)
+        assert output_lens.tolist() == [len(outputs)]
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
@@ -195,7 +204,7 @@ def test_subsampled_frame_sees_only_its_neighbourhood(factor: int) -> None:
     feats = torch.randn(1, 64, MEL_BINS, requires_grad=True)
     outputs, _ = subsampling(feats, torch.tensor([64]))
     place = 32 // factor
-    outputs[0, place].square().sum().backward()
+    outputs[place, 0].square().sum().backward()
     touched = feats.grad[0].abs().sum(1).nonzero().flatten()  # type: ignore[index]
     reach, step = 0, 1
     for stride in subsampling.time_strides:
