@@ -33,6 +33,17 @@ def utterance_generator(seed: int, epoch: int, utterance_id: str) -> torch.Gener
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
+def speed_of(config: AugmentConfig, seed: int, epoch: int, utterance_id: str) -> float:
+    """How much faster one utterance runs in one epoch.
+
+    A hash, and no number of its generator: the order of batches asks for those of all utterances at once.
+    """
+    if not config.speeds:
+        return 1.0
+    digest = hashlib.blake2b(f"speed/{seed}/{epoch}/{utterance_id}".encode(), digest_size=8).digest()
+    return config.speeds[int.from_bytes(digest, "little") % len(config.speeds)]
+
+
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
@@ -50,14 +61,12 @@ class WaveAugment:
             if not self.noise_files:
                 raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
 
-    def __call__(self, wave: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, wave: Tensor, generator: torch.Generator, speed: float = 1.0) -> Tensor:
         """Return a perturbed copy of (S,) float32 samples; cropping and the speed change the length."""
         if self.config.crop_share:
             first, last = (int(_uniform(0, self.config.crop_share, generator) * len(wave)) for _ in range(2))
             wave = wave[first : len(wave) - last]
-        if self.config.speeds:
-            choice = int(torch.randint(len(self.config.speeds), (), generator=generator))
-            wave = _at_speed(wave, round(100 * self.config.speeds[choice]))
+        wave = _at_speed(wave, round(100 * speed))
         gain_db = _uniform(-self.config.gain_db, self.config.gain_db, generator)
         wave = wave * 10 ** (gain_db / 20)
         if _uniform(0, 1, generator) < self.config.noise_probability:

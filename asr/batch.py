@@ -1,7 +1,7 @@
 """Examples, batches and the order they are seen in."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr.audio import load_utterance
-from asr.augment import WaveAugment, draws_of, utterance_generator
+from asr.augment import WaveAugment, draws_of, speed_of, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
@@ -117,6 +117,12 @@ class Examples(Dataset[Example | AsrError]):
     def __len__(self) -> int:
         return len(self.utterances)
 
+    def speed(self, epoch: int, index: int) -> float:
+        """How much faster an utterance runs in an epoch."""
+        if self.wave_augment is None:
+            return 1.0
+        return speed_of(self.wave_augment.config, self.seed, epoch, self.utterances[index].id)
+
     def __getitem__(self, item: Item) -> Example | AsrError:
         try:
             return self._load(*item)
@@ -130,7 +136,7 @@ class Examples(Dataset[Example | AsrError]):
         if self.wave_augment is not None:
             generator = utterance_generator(self.seed, epoch, utterance.id)
             draws = torch.rand(self.draws, generator=generator)
-            wave = self.wave_augment(wave, generator)
+            wave = self.wave_augment(wave, generator, self.speed(epoch, index))
         if len(wave) < self.shortest_samples:
             raise AudioError(
                 f"utterance {utterance.id}: {len(wave)} samples are shorter than one frame of {self.shortest_samples}"
@@ -182,6 +188,11 @@ def from_short_to_long(durations_s: Tensor, batch_s: float, jitter: torch.Genera
     return batches
 
 
+def speeds_of(speed: Callable[[int, int], float], epoch: int, indices: Sequence[int]) -> Tensor:
+    """(N,) float64 speeds of utterances in an epoch."""
+    return torch.tensor([speed(epoch, index) for index in indices], dtype=torch.float64)
+
+
 class BatchOrder(Sampler[list[Item]]):
     """Batches of similar length within a budget of padded seconds; a pure function of (seed, epoch).
 
@@ -193,6 +204,7 @@ class BatchOrder(Sampler[list[Item]]):
         batch_s: budget of a batch in padded seconds.
         shuffle: whether batches differ from epoch to epoch.
         seed: of the shuffling.
+        speed: (epoch, index) -> how much faster the utterance will run, which decides its length in a batch.
         share: (rank, size): which of `size` processes this is; each is given every size-th utterance of every batch,
             and of a small one perhaps none.
     """
@@ -205,6 +217,7 @@ class BatchOrder(Sampler[list[Item]]):
         shuffle: bool,
         seed: int = 0,
         share: tuple[int, int] = (0, 1),
+        speed: Callable[[int, int], float] | None = None,
     ) -> None:
         super().__init__()
         self.durations_s = torch.tensor(durations_s, dtype=torch.float64)
@@ -212,13 +225,17 @@ class BatchOrder(Sampler[list[Item]]):
         self.shuffle = shuffle
         self.seed = seed
         self.rank, self.size = share
+        self.speed = speed
         self.epoch = 0
         self.start = 0
 
     def batches(self) -> list[list[int]]:
         """The batches of `self.epoch`, as indices."""
         generator = utterance_generator(self.seed, self.epoch, "batch order")
-        batches = from_short_to_long(self.durations_s, self.batch_s, generator if self.shuffle else None)
+        durations_s = self.durations_s
+        if self.speed is not None:
+            durations_s = durations_s / speeds_of(self.speed, self.epoch, range(len(durations_s)))
+        batches = from_short_to_long(durations_s, self.batch_s, generator if self.shuffle else None)
         if self.shuffle and self.epoch > 0:
             batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
         return batches

@@ -134,7 +134,7 @@ class TrainConfig:
 
     epochs: int = 60
     seed: int = 1
-    batch_s: float = 24.0  # seconds of audio in a batch, padding included, before speed perturbation
+    batch_s: float = 24.0  # seconds of audio in a batch, padding included, after speed perturbation
     max_utterance_s: float = 30.0  # longer utterances are listed and stop the run, unless skip_unusable
     skip_unusable: bool = False  # true: leave too long or CTC-infeasible training utterances out, listed by id
     loss_per: Literal["utterance", "label"] = "utterance"  # what the batch's mean CTC loss is taken over

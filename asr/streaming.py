@@ -1,7 +1,7 @@
 """Training from shards: the plan of an epoch, and shards read ahead of their batches."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from asr.augment import utterance_generator
-from asr.batch import Item, from_short_to_long
+from asr.batch import Item, from_short_to_long, speeds_of
 from asr.manifest import Utterance
 from asr.shards import ShardIndex, read_shard
 
@@ -44,6 +44,7 @@ class ShardOrder(Sampler[list[Item]]):
         seed: of the shuffling.
         share: (rank, size): which of `size` processes this is.
         pool: smallest number of utterances that batches are made of.
+        speed: as in BatchOrder.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ShardOrder(Sampler[list[Item]]):
         seed: int = 0,
         share: tuple[int, int] = (0, 1),
         pool: int = POOL_UTTERANCES,
+        speed: Callable[[int, int], float] | None = None,
     ) -> None:
         super().__init__()
         wanted = {utterance.id: number for number, utterance in enumerate(utterances)}
@@ -69,6 +71,7 @@ class ShardOrder(Sampler[list[Item]]):
         self.seed = seed
         self.rank, self.size = share
         self.pool = pool
+        self.speed = speed
         self.epoch = 0
         self.start = 0
         self._planned: tuple[int, list[_Pool]] = (-1, [])
@@ -154,7 +157,10 @@ class ShardOrder(Sampler[list[Item]]):
             yield [(hand + shared, self._indices(hand) + rest[rank :: self.size]) for rank, hand in enumerate(hands)]
 
     def _from_short_to_long(self, indices: list[int], jitter: torch.Generator) -> list[list[int]]:
-        batches = from_short_to_long(self.durations_s[indices], self.batch_s / self.size, jitter)
+        durations_s = self.durations_s[indices]
+        if self.speed is not None:
+            durations_s = durations_s / speeds_of(self.speed, self.epoch, indices)
+        batches = from_short_to_long(durations_s, self.batch_s / self.size, jitter)
         return [[indices[place] for place in batch] for batch in batches]
 
     def _indices(self, shards: Sequence[int]) -> list[int]:

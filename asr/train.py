@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,6 @@ class Trainer:
         config, recognizer, world = self.config, self.learner.recognizer, self.world
         on_cuda = self.device.type == "cuda"
         workers = config.train.workers if config.train.workers >= 0 else default_workers(self.device)
-        self.order = self._order(self.train_set, (world.rank, world.size))
         examples = Examples(
             self.train_set.utterances,
             self.train_set.labels,
@@ -146,6 +145,7 @@ class Trainer:
             config.augment,
             config.train.seed,
         )
+        self.order = self._order(self.train_set, (world.rank, world.size), examples.speed)
         self.batches = Batches(examples, self.order, workers=workers, pin_memory=on_cuda)
         self.dev_utterances = dev_set.utterances
         mine = slice(world.rank, None, world.size)
@@ -157,11 +157,13 @@ class Trainer:
             labels=dev_set.labels[mine],
         )
 
-    def _order(self, train_set: LabelledSet, share: tuple[int, int]) -> BatchOrder | ShardOrder:
+    def _order(
+        self, train_set: LabelledSet, share: tuple[int, int], speed: Callable[[int, int], float] | None = None
+    ) -> BatchOrder | ShardOrder:
         budget, seed = self.config.train.batch_s, self.config.train.seed
         if self.shards is not None:
-            return ShardOrder(self.shards, train_set.utterances, budget, seed=seed, share=share)
-        return BatchOrder(train_set.durations_s, budget, shuffle=True, seed=seed, share=share)
+            return ShardOrder(self.shards, train_set.utterances, budget, seed=seed, share=share, speed=speed)
+        return BatchOrder(train_set.durations_s, budget, shuffle=True, seed=seed, share=share, speed=speed)
 
     def _fit_normalizer(self, recognizer: Recognizer, train_set: LabelledSet) -> None:
         order = self._order(train_set, (0, 1))

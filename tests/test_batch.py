@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.augment import speed_of
 from asr.batch import SORT_JITTER, Batch, Batches, BatchOrder, Example, Examples, collate
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
@@ -51,7 +52,8 @@ def batches_of(
 ) -> tuple[Batches, BatchOrder]:
     labels = [[1 + number] * (1 + number % 3) for number in range(len(utterances))]
     examples = Examples(utterances, labels, AudioConfig(sample_rate_hz=RATE_HZ), 1, augment, seed)
-    order = BatchOrder([utterance.duration for utterance in utterances], 1.0, shuffle=True, seed=seed)
+    durations_s = [utterance.duration for utterance in utterances]
+    order = BatchOrder(durations_s, 1.0, shuffle=True, seed=seed, speed=examples.speed)
     return Batches(examples, order, workers=workers, pin_memory=False), order
 
 
@@ -227,3 +229,19 @@ def test_padding_wastes_at_most_five_percent(epoch: int) -> None:
     padded_s = sum(max(durations[index] for index in batch) * len(batch) for batch in batches)
     assert 1 - sum(durations) / padded_s < 0.05  # measured: 0.035
     assert padded_s / len(batches) > 0.85 * 24  # and the budget is made use of
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_batches_hold_what_speeds_make_of_utterances(epoch: int) -> None:
+    durations, config = speech_durations(), AugmentConfig(speeds=(0.85, 1.0, 1.15))
+
+    def speed(epoch: int, index: int) -> float:
+        return speed_of(config, 0, epoch, str(index))
+
+    order = BatchOrder(durations, 24.0, shuffle=True, speed=speed)
+    order.epoch = epoch
+    lasting = [duration / speed(epoch, index) for index, duration in enumerate(durations)]
+    padded_s = [max(lasting[index] for index in batch) * len(batch) for batch in order.batches()]
+    assert sorted(flat(order.batches())) == list(range(len(durations)))
+    assert max(padded_s) <= 24 + 1e-9
+    assert 1 - sum(lasting) / sum(padded_s) < 0.05
