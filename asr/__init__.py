@@ -7,18 +7,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asr.checkpoint import load
     from asr.config import Config
     from asr.config import load as load_config
     from asr.decode import greedy
+    from asr.transcribe import Transcriber, load
+    from asr.transcript import Transcript
 
 __version__ = "0.1.0"
-__all__ = ["Config", "__version__", "greedy", "load", "load_config"]
+__all__ = ["Config", "Transcriber", "Transcript", "__version__", "greedy", "load", "load_config"]
 
 _PUBLIC = {
     "Config": "asr.config:Config",
     "greedy": "asr.decode:greedy",
-    "load": "asr.checkpoint:load",
+    "Transcriber": "asr.transcribe:Transcriber",
+    "Transcript": "asr.transcript:Transcript",
+    "load": "asr.transcribe:load",
     "load_config": "asr.config:load",
 }
 

@@ -4,6 +4,7 @@ Formats are libsndfile's (WAV, FLAC, Ogg Vorbis and Opus, MP3, NIST SPHERE, AIFF
 is checked against limits before memory is taken, and against what was read afterwards.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import soundfile
 import torch
 import torchaudio
@@ -35,6 +37,10 @@ _UNKNOWN_FORMAT = (1, 7)
 _LOUDEST = 1e9
 # An hour of 768 kHz stereo is 22 GB as float32, and a few kilobytes as FLAC.
 _MAX_BYTES = 4_000_000_000
+# A block of `blocks` is at most this large as float32, whatever rate and channels a header declares.
+_MAX_BLOCK_BYTES = 64_000_000
+# A few kilobytes of FLAC can hold days of silence: memory stays, but time does not.
+LONGEST_S = 86_400.0
 # A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
 _MAX_KERNEL_TAPS = 50_000_000
 
@@ -66,11 +72,7 @@ def load(
     """
     with opened(source, name) as audio:
         file, name = audio.file, audio.name
-        if file.channels > 2 and config.channels == "auto":
-            raise AudioError(
-                f"{name}: {file.channels} channels; audio.channels=auto takes one or two "
-                "(first and mean take any number)"
-            )
+        _check_channels(file.channels, name, config)
         first, frames = audio.segment(offset_s, duration_s)
         if frames > config.max_duration_s * file.samplerate:
             raise AudioError(
@@ -79,9 +81,111 @@ def load(
             )
         samples = audio.read(first, frames)
         rate_hz = file.samplerate
-    mono = samples[:, 0] if config.channels == "first" or samples.shape[1] == 1 else samples.mean(dim=1)
     try:
-        return resample(mono.contiguous(), rate_hz, config.sample_rate_hz)
+        return resample(_mono(samples, config), rate_hz, config.sample_rate_hz)
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from error
+
+
+def blocks(
+    source: Path | str | bytes,
+    config: AudioConfig,
+    *,
+    name: str = "",
+    block_s: float = 30.0,
+    max_duration_s: float = LONGEST_S,
+) -> Iterator[Tensor]:
+    """Read a recording of any length in memory that does not grow; the blocks after one another are what `load` gives.
+
+    `config.max_duration_s` is not looked at: it guards the memory of what is read as a whole. What is left to guard is
+    time, for a header may declare, and a small file may hold, days of silence.
+
+    Args:
+        source: path of an audio file, or the content of one.
+        config: sample rate and channel policy, as for `load`.
+        name: what messages call the audio; default: its path.
+        block_s: seconds of audio read at once; the last block may be nearly twice as long.
+        max_duration_s: a longer recording is an error, judged by the header before anything is read.
+
+    Yields:
+        (S,) float32 samples at `config.sample_rate_hz`, S > 0; to 1e-6 those of the recording resampled as a whole.
+
+    Raises:
+        AudioError: as `load`, some of it when the block is reached; the message names the file and the sample.
+    """
+    with opened(source, name) as audio:
+        file, name = audio.file, audio.name
+        _check_channels(file.channels, name, config)
+        if file.frames > max_duration_s * file.samplerate:
+            raise AudioError(
+                f"{name}: {file.frames / file.samplerate:.1f} s of audio, more than the longest recording of "
+                f"{max_duration_s:g} s"
+            )
+        size = max(1, min(round(block_s * file.samplerate), _MAX_BLOCK_BYTES // (4 * file.channels)))
+        # A header may declare a little more than there is: the last block is a long one, so that it is never empty.
+        count = max(1, file.frames // size)
+        try:
+            resampler = StreamResampler(file.samplerate, config.sample_rate_hz)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from error
+        for number in range(count):
+            first = number * size
+            samples = audio.read(first, size if number + 1 < count else file.frames - first)
+            resampled = resampler.accept(_mono(samples, config))
+            if len(resampled):
+                yield resampled
+        resampled = resampler.finish()
+        if len(resampled):
+            yield resampled
+
+
+def _check_channels(channels: int, name: str, config: AudioConfig) -> None:
+    if channels > 2 and config.channels == "auto":
+        raise AudioError(
+            f"{name}: {channels} channels; audio.channels=auto takes one or two (first and mean take any number)"
+        )
+
+
+def _mono(samples: Tensor, config: AudioConfig) -> Tensor:
+    """(S,) of (S, channels), as `config.channels` says."""
+    single = config.channels == "first" or samples.shape[1] == 1
+    return samples[:, 0].contiguous() if single else samples.mean(dim=1)
+
+
+def from_array(samples: Any, sample_rate_hz: int | None, config: AudioConfig, *, name: str = "samples") -> Tensor:
+    """Samples in memory as one channel at `config.sample_rate_hz`.
+
+    Args:
+        samples: (S,), or (S, channels); numpy, torch or what numpy takes. Floating point is taken as it is, nominally
+            -1..1; integers of 16 and 32 bits are scaled to that.
+        sample_rate_hz: their rate.
+        config: sample rate and channel policy, as for `load`.
+        name: what messages call them.
+
+    Returns:
+        (S',) float32 samples.
+
+    Raises:
+        AudioError: no rate, another shape or type, no samples, or values that are not finite or not audio.
+    """
+    if isinstance(sample_rate_hz, bool) or not isinstance(sample_rate_hz, int) or not 1000 <= sample_rate_hz <= 768000:
+        raise AudioError(f"{name}: sample_rate_hz must be a whole number in 1000..768000, found {sample_rate_hz!r}")
+    values = np.asarray(samples)
+    if values.ndim not in (1, 2) or not (values.dtype.kind == "f" or values.dtype in (np.int16, np.int32)):
+        raise AudioError(
+            f"{name}: wanted (S,) or (S, channels) samples, floats or integers of 16 or 32 bits, found shape "
+            f"{values.shape} of {values.dtype}"
+        )
+    if values.dtype.kind == "i":
+        values = values / -float(np.iinfo(values.dtype).min)
+    table = torch.from_numpy(np.array(values, np.float32, ndmin=1))  # a copy: strides may be negative
+    table = table.unsqueeze(1) if table.ndim == 1 else table
+    if not len(table) or not table.shape[1]:
+        raise AudioError(f"{name}: holds no samples")
+    _check_channels(table.shape[1], name, config)
+    _check_values(table, 0, name)
+    try:
+        return resample(_mono(table, config), sample_rate_hz, config.sample_rate_hz)
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from error
 
@@ -189,11 +293,11 @@ def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
 
 
 def _check_values(samples: Tensor, first: int, name: str) -> None:
-    finite = torch.isfinite(samples)
-    if not finite.all():
-        bad, channel = (~finite).nonzero()[0].tolist()
+    lowest, highest = (float(value) for value in torch.aminmax(samples))
+    loudest = max(-lowest, highest)
+    if not math.isfinite(loudest):
+        bad, channel = (~torch.isfinite(samples)).nonzero()[0].tolist()
         raise AudioError(f"{name}: sample {first + bad} is not finite ({samples[bad, channel].item()})")
-    loudest = float(samples.abs().max())
     if loudest > _LOUDEST:
         raise AudioError(f"{name}: a sample of {loudest:.3g}, where full scale is 1: not audio, or wrongly encoded")
 
@@ -206,11 +310,62 @@ def resample(waveform: Tensor, source_hz: int, target_hz: int) -> Tensor:
     """
     if source_hz == target_hz:
         return waveform
-    common = gcd(source_hz, target_hz)
-    if (source_hz // common) * (target_hz // common) > _MAX_KERNEL_TAPS:
-        raise AudioError(f"cannot resample from {source_hz} Hz to {target_hz} Hz: the ratio is not usable")
-    resampled: Tensor = _resampler(source_hz // common, target_hz // common)(waveform)
+    resampled: Tensor = _resampler(*_ratio(source_hz, target_hz))(waveform)
     return resampled
+
+
+class StreamResampler:
+    """`resample` for audio that comes in pieces: what it returns, one after the other, is the same to 1e-6.
+
+    A piece comes out once the samples that its filter reads ahead are there: about 7 ms late at the usual rates.
+
+    Raises:
+        AudioError: as `resample`.
+    """
+
+    def __init__(self, source_hz: int, target_hz: int) -> None:
+        self.source, self.target = _ratio(source_hz, target_hz)
+        self._kernel = None if source_hz == target_hz else _resampler(self.source, self.target)
+        self._kept = torch.zeros(0)  # from a multiple of `source` on: the context, then what has not come out yet
+        self._done = 0  # of `kept`: samples of the context, a multiple of `source`
+
+    def accept(self, samples: Tensor) -> Tensor:
+        """Take (S,) float32 samples at the source's rate; returns (S',) at the target's, perhaps none."""
+        if self._kernel is None:
+            return samples
+        # `source` samples become `target`, from `width` before them to `width + source` behind their first.
+        self._kept = torch.cat([self._kept, samples])
+        groups = (len(self._kept) - self._done - self._kernel.width) // self.source
+        if groups < 1:
+            return samples.new_zeros(0)
+        resampled = self._resampled(self._done + groups * self.source)
+        context = -(-self._kernel.width // self.source) * self.source
+        self._done += groups * self.source
+        drop = max(0, self._done - context)
+        self._kept, self._done = self._kept[drop:].clone(), self._done - drop
+        return resampled
+
+    def finish(self) -> Tensor:
+        """What has not come out yet; zeros are behind the end, as behind the end of a whole recording."""
+        if self._kernel is None or len(self._kept) == self._done:
+            return torch.zeros(0)
+        return self._resampled(None)
+
+    def _resampled(self, end: int | None) -> Tensor:
+        """What the samples from the context's end to `end`, a multiple of `source`, become."""
+        assert self._kernel is not None
+        whole: Tensor = self._kernel(self._kept)
+        first, last = (None if at is None else at // self.source * self.target for at in (self._done, end))
+        return whole[first:last].clone()
+
+
+def _ratio(source_hz: int, target_hz: int) -> tuple[int, int]:
+    """The two rates in lowest terms; AudioError when the filter between them would be too large."""
+    common = gcd(source_hz, target_hz)
+    source, target = source_hz // common, target_hz // common
+    if source * target > _MAX_KERNEL_TAPS:
+        raise AudioError(f"cannot resample from {source_hz} Hz to {target_hz} Hz: the ratio is not usable")
+    return source, target
 
 
 @lru_cache(maxsize=32)

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 import asr
+from asr.commands.align import add_align
 from asr.commands.common import FAILED, print_error
 from asr.commands.decode import add_decode
 from asr.commands.pack import add_pack
 from asr.commands.prepare import add_prepare
-from asr.commands.recognise import add_compare, add_evaluate, add_transcribe
+from asr.commands.recognise import add_compare, add_evaluate
 from asr.commands.train import add_config, add_train
+from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
 from asr.errors import AsrError, Interrupted
 from asr.lm.commands import add_commands as add_language_model
@@ -75,6 +77,7 @@ def commands() -> argparse.ArgumentParser:
     add_train(subparsers.add_parser("train", help="train a model"))
     add_evaluate(subparsers.add_parser("evaluate", help="recognise a manifest and score it"))
     add_transcribe(subparsers.add_parser("transcribe", help="turn audio files into text"))
+    add_align(subparsers.add_parser("align", help="find when each word of a given transcript was said"))
     add_compare(subparsers.add_parser("compare", help="test the difference between two systems"))
     add_language_model(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
     add_tune(subparsers.add_parser("tune", help="find a language model's weights on dev, for a model to use"))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.config import DecodeConfig
-from asr.decode import Hypothesis, greedy
+from asr.decode import Hypothesis, Word, greedy
+from asr.decode.greedy_stream import GreedyStream
 from asr.decode.hypothesis import Reading
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
 
 if TYPE_CHECKING:
-    from asr.decode import BeamDecoder, NGram
+    from asr.decode import BeamDecoder, NGram, Stream
 
 DEFAULT_HOTWORD_WEIGHT = 5.0  # natural log: a phrase becomes e^5 = 150 times as likely
 
@@ -107,6 +108,21 @@ class Decoder:
             return list(self._decode(log_probs, lengths, n_best))
         except DecodeError:
             return list(self._one_by_one(log_probs, lengths, names, n_best))
+
+    def stream(self, where: str = "stream") -> "Stream | GreedyStream":
+        """Decode one utterance whose frames come as they come; `where` is what messages call it."""
+        vocabulary = self.vocabulary
+        if self.config.decoder == "beam":
+            from asr.decode import Stream
+
+            return Stream(self._beam, where=where)
+        return GreedyStream(
+            vocabulary.labels,
+            blank=vocabulary.blank,
+            space=vocabulary.space,
+            frame_s=vocabulary.frame_s,
+            where=where,
+        )
 
     def _one_by_one(
         self, log_probs: Any, lengths: Any, names: Sequence[str], n_best: int
@@ -248,19 +264,24 @@ def facts_of(found: Sequence[Hypothesis], n_best: int) -> dict[str, Any]:
     best = found[0]
     facts: dict[str, Any] = {
         **_summary(best),
-        "words": [
-            {
-                "text": word.text,
-                "start_s": round(word.start_s, 3),
-                "end_s": round(word.end_s, 3),
-                "confidence": round(word.confidence, 4),
-            }
-            for word in best.words
-        ],
+        "words": words_of(best.words),
     }
     if n_best > 1:
         facts["n_best"] = [_summary(hypothesis) for hypothesis in found]
     return facts
+
+
+def words_of(words: Sequence[Word]) -> list[dict[str, Any]]:
+    """What JSON output says of words."""
+    return [
+        {
+            "text": word.text,
+            "start_s": round(word.start_s, 3),
+            "end_s": round(word.end_s, 3),
+            "confidence": round(word.confidence, 4),
+        }
+        for word in words
+    ]
 
 
 def _summary(hypothesis: Hypothesis) -> Mapping[str, Any]:

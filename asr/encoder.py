@@ -10,6 +10,8 @@ from asr.config import EncoderConfig
 from asr.features import zero_padding, zero_padding_
 from asr.lengths import strided
 
+# Of a recurrent layer in one direction: (1, B, width) hidden values, and an LSTM's cell.
+State = tuple[Tensor, ...]
 # Time strides of the convolutions; the frequency axis is halved by each.
 _TIME_STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2), 8: (2, 2, 2)}
 
@@ -112,13 +114,20 @@ class RecurrentLayer(nn.Module):
 
     def _run(self, inputs: Tensor, *, reverse: bool) -> Tensor:
         """One direction over (T, B, inputs) in the order given, with that direction's weights."""
+        return self.advance(inputs, None, reverse=reverse)[0]
+
+    def advance(self, inputs: Tensor, state: State | None, *, reverse: bool = False) -> tuple[Tensor, State]:
+        """The same from a state on (None: zeros): the outputs, and the state behind the last of (T, B, inputs)."""
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [getattr(self.cell, name + "_reverse" if reverse else name) for name in names]
-        initial = inputs.new_zeros(1, inputs.shape[1], self.cell.hidden_size)
         settings = (weights, True, 1, 0.0, self.training, False, False)
+        initial = inputs.new_zeros(1, inputs.shape[1], self.cell.hidden_size)
         if isinstance(self.cell, nn.LSTM):
-            return torch.lstm(inputs, (initial, initial), *settings)[0]
-        return (torch.gru if isinstance(self.cell, nn.GRU) else torch.rnn_tanh)(inputs, initial, *settings)[0]
+            outputs, *after = torch.lstm(inputs, state or (initial, initial), *settings)
+        else:
+            run = torch.gru if isinstance(self.cell, nn.GRU) else torch.rnn_tanh
+            outputs, *after = run(inputs, state[0] if state else initial, *settings)
+        return outputs, tuple(after)
 
 
 def reversal(lens: Tensor, longest: int) -> Tensor:

@@ -41,8 +41,8 @@ class Utterance:
     speaker: str | None = None
 
 
-def read_manifest(path: Path | str) -> list[Utterance]:
-    """Read and validate a manifest.
+def read_manifest(path: Path | str, *, with_texts: bool = True) -> list[Utterance]:
+    """Read and validate a manifest; without `with_texts` records need no text.
 
     Raises:
         ManifestError: the file is missing or empty, a line is not JSON, a key is missing, misspelled or of the wrong
@@ -60,7 +60,7 @@ def read_manifest(path: Path | str) -> list[Utterance]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        utterance = parse_line(line, where=f"{path}:{number}", folder=path.parent)
+        utterance = parse_line(line, where=f"{path}:{number}", folder=path.parent, with_texts=with_texts)
         if utterance.id in line_of_id:
             first = line_of_id[utterance.id]
             raise ManifestError(f"{path}:{number}: id {utterance.id!r} was already used on line {first}")
@@ -96,8 +96,11 @@ def hours(utterances: Sequence[Utterance]) -> float:
     return sum(utterance.duration for utterance in utterances) / 3600
 
 
-def parse_line(line: str, *, where: str, folder: Path) -> Utterance:
-    """Read one record; a ManifestError begins with `where`, and relative audio paths resolve against `folder`."""
+def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) -> Utterance:
+    """Read one record; a ManifestError begins with `where`, and relative audio paths resolve against `folder`.
+
+    Without `with_texts` a record need not have a text.
+    """
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, deep nesting the other
@@ -111,7 +114,7 @@ def parse_line(line: str, *, where: str, folder: Path) -> Utterance:
     audio = _string(record, "audio_filepath", where)
     if "\0" in audio:
         raise ManifestError(f"{where}: audio_filepath holds a null character: {audio!r}")
-    text = _string(record, "text", where)
+    text = _string(record, "text", where) if with_texts else str(record.get("text", ""))
     duration = _seconds(record, "duration", where)
     if duration <= 0:
         raise ManifestError(f"{where}: duration must be positive, found {duration}")

@@ -1,147 +1,265 @@
-"""Audio files to transcripts; an unusable file becomes a failure and never stops the others."""
+"""Recordings of any length to transcripts; one that cannot be used becomes a failure and never stops the others."""
 
-import os
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from asr import audio
-from asr.decode import Hypothesis
+from asr import audio, checkpoint
+from asr.decode import Hypothesis, Word
 from asr.errors import AsrError, AudioError, DecodeError
-from asr.recognizer import Recognizer, pad_waves
+from asr.recognizer import Recognizer, pad_waves, pick_device
+from asr.sources import Recording
+from asr.transcript import Transcript
+from asr.windows import Cutting, Segment, encode, segments
 
-# Files are read, sorted by length and decoded in windows of this much audio, then come back in the order given.
-WINDOW_S = 1800.0
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What was recognised in one file.
-
-    Attributes:
-        path: the file, as given.
-        hypotheses: at least one, best first.
-        duration: seconds of audio.
-    """
-
-    path: Path
-    hypotheses: list[Hypothesis]
-    duration: float
-
-    @property
-    def text(self) -> str:
-        """Recognised text, perhaps empty."""
-        return self.hypotheses[0].text
+# Up to here a recording is encoded as a whole, as utterances are in training and evaluation; beyond, by windows.
+WHOLE_S = 30.0
+# Recordings are sorted by length and decoded in groups of this much audio, then come back in the order given.
+GROUP_S = 600.0
+# Files that are read ahead, each at most WHOLE_S long.
+_READ_AHEAD = 64
+_READERS = 2
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be transcribed, and why, on one line that names it."""
+    """A recording that could not be transcribed, and why, on one line that names it."""
 
-    path: Path
+    name: str
     error: AsrError
 
 
-def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
-    """The files named, and for a folder every audio file below it, sorted; then the folders' other files.
+@dataclass(frozen=True)
+class Joined:
+    """The best hypotheses of the parts of a recording, after one another: what `Transcript.of` takes."""
 
-    Raises:
-        AudioError: a folder holds no audio file, or one below it cannot be read. (A missing file is left to
-            `transcribe`, so that others go on.)
-    """
-    found: list[Path] = []
-    others: list[Path] = []
-    for path in map(Path, paths):
-        if not os.path.isdir(path):  # unlike Path.is_dir no error where the path cannot be looked up
-            found.append(path)
-            continue
-        inside = sorted(Path(folder, name) for folder, _, names in os.walk(path, onerror=_unreadable) for name in names)
-        by_name = [child for child in inside if child.suffix.lower() in audio.SUFFIXES]
-        if not by_name:
-            raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(audio.SUFFIXES)})")
-        found += by_name
-        others += [child for child in inside if child.suffix.lower() not in audio.SUFFIXES]
-    return found, others
+    parts: Sequence[Segment]
+
+    @cached_property
+    def words(self) -> list[Word]:
+        """All words, timed from the beginning of the recording."""
+        return [word for part in self.parts for word in part.words]
+
+    @property
+    def text(self) -> str:
+        """All words, one space between two."""
+        return " ".join(part.text for part in self.parts)
+
+    @property
+    def score(self) -> float:
+        """Sum over the parts."""
+        return sum(part.hypotheses[0].score for part in self.parts)
+
+    @property
+    def acoustic_score(self) -> float:
+        """Sum over the parts."""
+        return sum(part.hypotheses[0].acoustic_score for part in self.parts)
+
+    @property
+    def lm_score(self) -> float:
+        """Sum over the parts."""
+        return sum(part.hypotheses[0].lm_score for part in self.parts)
+
+    @property
+    def confidence(self) -> float:
+        """Of the words, as a geometric mean; 1 where nothing was said."""
+        logs = [np.log(max(word.confidence, 1e-30)) for word in self.words]
+        return float(np.exp(np.mean(logs))) if logs else 1.0
 
 
-def _unreadable(error: OSError) -> None:
-    raise AudioError(f"{error.filename}: cannot read folder: {error.strerror}") from error
-
-
-def transcribe(
-    recognizer: Recognizer, paths: Sequence[Path], *, batch_s: float = 120.0, n_best: int = 1
-) -> Iterator[Transcript | Failure]:
-    """Transcribe files with the recogniser's decoder.
+class Transcriber:
+    """A model ready to transcribe; calls from several threads take turns.
 
     Args:
-        recognizer: a loaded model, on the device to compute on.
-        paths: audio files.
-        batch_s: padded seconds of audio in a batch; one longer file is a batch of its own.
-        n_best: hypotheses for each file; greedy decoding has one.
-
-    Yields:
-        A Transcript or a Failure for each path, in the order given.
+        recognizer: a loaded model, on the device to compute on; its decoder decides.
+        batch_s: padded seconds of audio in a batch.
+        cutting: where recordings longer than `WHOLE_S` are cut.
     """
-    window: list[Path] = []
-    waves: dict[int, Tensor] = {}
-    failures: dict[int, AsrError] = {}
-    rate_hz = recognizer.config.audio.sample_rate_hz
-    for path in paths:
-        try:
-            waves[len(window)] = _load(path, recognizer)
-        except AsrError as error:
-            failures[len(window)] = error
-        window.append(path)
-        if sum(map(len, waves.values())) > WINDOW_S * rate_hz:
-            yield from _decode(recognizer, window, waves, failures, batch_s, n_best)
-            window, waves, failures = [], {}, {}
-    yield from _decode(recognizer, window, waves, failures, batch_s, n_best)
 
+    def __init__(self, recognizer: Recognizer, *, batch_s: float = 120.0, cutting: Cutting | None = None) -> None:
+        self.recognizer = recognizer
+        self.batch_s = batch_s
+        self.cutting = cutting or Cutting()
+        self._turn = threading.Lock()
 
-def _load(path: Path, recognizer: Recognizer) -> Tensor:
-    wave = audio.load(path, recognizer.config.audio)
-    shortest = recognizer.log_mel.fft_samples
-    if len(wave) < shortest:
-        raise AudioError(f"{path}: {len(wave)} samples of audio are shorter than one frame of {shortest}")
-    return wave
+    def transcribe(
+        self,
+        source: Path | str | bytes | NDArray[Any] | Tensor,
+        *,
+        sample_rate_hz: int | None = None,
+        n_best: int = 1,
+        name: str = "",
+    ) -> Transcript:
+        """Transcribe one recording.
 
+        Args:
+            source: path of an audio file, the content of one, or samples: (S,), or (S, channels) as soundfile gives
+                them, float in -1..1 or integers of 16 or 32 bits.
+            sample_rate_hz: of samples; files say it themselves.
+            n_best: hypotheses; greedy decoding, and a recording longer than `WHOLE_S`, have one.
+            name: what messages call it.
 
-def _decode(
-    recognizer: Recognizer,
-    window: Sequence[Path],
-    waves: dict[int, Tensor],
-    failures: dict[int, AsrError],
-    batch_s: float,
-    n_best: int,
-) -> Iterator[Transcript | Failure]:
-    rate_hz = recognizer.config.audio.sample_rate_hz
-    done: dict[int, list[Hypothesis] | DecodeError] = {}
-    batch: list[int] = []
-    for place in sorted(waves, key=lambda place: -len(waves[place])):
-        # Longest first, so the first of a batch sets its padded length.
-        if batch and len(waves[batch[0]]) * (len(batch) + 1) > batch_s * rate_hz:
-            done.update(_transcribe_batch(recognizer, window, waves, batch, n_best))
-            batch = []
-        batch.append(place)
-    if batch:
-        done.update(_transcribe_batch(recognizer, window, waves, batch, n_best))
-    for place, path in enumerate(window):
-        found = failures[place] if place in failures else done[place]
-        if isinstance(found, AsrError):
-            yield Failure(path, found)
+        Raises:
+            AudioError: the audio cannot be used; the message names it.
+            DecodeError: it cannot be decoded.
+        """
+        if isinstance(source, Path | str | bytes):
+            if sample_rate_hz is not None:
+                raise AudioError("sample_rate_hz goes with samples; a file says its own rate")
+            path = source if isinstance(source, bytes) else Path(source)
+            recording = Recording(name or (f"{len(path)} bytes" if isinstance(path, bytes) else str(path)), path)
+            (found,) = self.transcribe_all([recording], n_best=n_best)
         else:
-            yield Transcript(path, found, len(waves[place]) / rate_hz)
+            wave = audio.from_array(source, sample_rate_hz, self.recognizer.config.audio, name=name or "samples")
+            found = next(self._in_turn([(Recording(name or "samples", b""), wave)], n_best))
+        if isinstance(found, Failure):
+            raise found.error
+        return found
+
+    def transcribe_all(self, recordings: Iterable[Recording], *, n_best: int = 1) -> Iterator[Transcript | Failure]:
+        """Transcribe many recordings; yields a Transcript or a Failure for each, in the order given."""
+        group: list[tuple[Recording, Tensor | AsrError | None]] = []
+        held = 0
+        for recording, read in self._read_ahead(recordings):
+            group.append((recording, read))
+            held += len(read) if isinstance(read, Tensor) else 0
+            if read is None or held > GROUP_S * self.recognizer.config.audio.sample_rate_hz:
+                yield from self._in_turn(group, n_best)
+                group, held = [], 0
+        yield from self._in_turn(group, n_best)
+
+    def _read_ahead(self, recordings: Iterable[Recording]) -> Iterator[tuple[Recording, Tensor | AsrError | None]]:
+        waiting: deque[tuple[Recording, Future[Tensor | AsrError | None]]] = deque()
+        with ThreadPoolExecutor(_READERS) as readers:
+            for recording in recordings:
+                waiting.append((recording, readers.submit(self._read, recording)))
+                if len(waiting) > _READ_AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+
+    def _read(self, recording: Recording) -> Tensor | AsrError | None:
+        """(S,) samples, or why there are none; None: too long to be held."""
+        config = self.recognizer.config.audio
+        try:
+            if not recording.is_segment:
+                with audio.opened(recording.audio, recording.name) as opened:
+                    if opened.file.frames > WHOLE_S * opened.file.samplerate:
+                        return None
+            return audio.load(
+                recording.audio,
+                config,
+                name=recording.name,
+                offset_s=recording.offset_s,
+                duration_s=recording.duration_s,
+            )
+        except AsrError as error:
+            return error
+
+    def _in_turn(
+        self, group: Sequence[tuple[Recording, Tensor | AsrError | None]], n_best: int
+    ) -> Iterator[Transcript | Failure]:
+        with self._turn, torch.inference_mode():
+            found = list(self._group(group, n_best))
+        yield from found
+
+    def _group(
+        self, group: Sequence[tuple[Recording, Tensor | AsrError | None]], n_best: int
+    ) -> Iterator[Transcript | Failure]:
+        rate_hz = self.recognizer.config.audio.sample_rate_hz
+        whole = {
+            place: read
+            for place, (_, read) in enumerate(group)
+            if isinstance(read, Tensor) and self._shortest <= len(read) <= WHOLE_S * rate_hz
+        }
+        done = self._batches(whole, [recording.name for recording, _ in group], n_best)
+        for place, (recording, read) in enumerate(group):
+            try:
+                if place in done:
+                    hypotheses = done[place]
+                    if isinstance(hypotheses, AsrError):
+                        raise hypotheses
+                    yield Transcript.of(hypotheses, len(whole[place]) / rate_hz, recording.name)
+                elif isinstance(read, AsrError):
+                    raise read
+                elif read is not None and len(read) < self._shortest:
+                    raise AudioError(
+                        f"{recording.name}: {len(read)} samples of audio are shorter than one frame of {self._shortest}"
+                    )
+                else:
+                    yield self._long(recording, read)
+            except AsrError as error:
+                yield Failure(recording.name, error)
+
+    @property
+    def _shortest(self) -> int:
+        return self.recognizer.log_mel.fft_samples
+
+    def _batches(
+        self, waves: dict[int, Tensor], names: Sequence[str], n_best: int
+    ) -> dict[int, list[Hypothesis] | DecodeError]:
+        budget = self.batch_s * self.recognizer.config.audio.sample_rate_hz
+        done: dict[int, list[Hypothesis] | DecodeError] = {}
+        batch: list[int] = []
+        for place in sorted(waves, key=lambda place: -len(waves[place])):
+            # Longest first, so the first of a batch sets its padded length.
+            if batch and len(waves[batch[0]]) * (len(batch) + 1) > budget:
+                done.update(self._batch(waves, batch, names, n_best))
+                batch = []
+            batch.append(place)
+        if batch:
+            done.update(self._batch(waves, batch, names, n_best))
+        return done
+
+    def _batch(
+        self, waves: dict[int, Tensor], batch: Sequence[int], names: Sequence[str], n_best: int
+    ) -> dict[int, list[Hypothesis] | DecodeError]:
+        padded, lens = pad_waves([waves[place] for place in batch])
+        log_probs, frames = self.recognizer(padded.to(self.recognizer.device), lens)
+        named = [names[place] for place in batch]
+        found = self.recognizer.decoder.attempt(log_probs.cpu().numpy(), frames, names=named, n_best=n_best)
+        return dict(zip(batch, found, strict=True))
+
+    def _long(self, recording: Recording, wave: Tensor | None) -> Transcript:
+        """Block by block, in memory that does not grow with the recording."""
+        config, counted = self.recognizer.config.audio, 0
+
+        def blocks() -> Iterator[Tensor]:
+            nonlocal counted
+            pieces = [wave] if wave is not None else audio.blocks(recording.audio, config, name=recording.name)
+            for piece in pieces:
+                counted += len(piece)
+                yield piece
+
+        chunks = encode(self.recognizer, blocks(), self.cutting, batch_s=self.batch_s)
+        parts = list(segments(self.recognizer, chunks, name=recording.name))
+        return Transcript.of([Joined(parts)], counted / config.sample_rate_hz, recording.name)
 
 
-@torch.inference_mode()
-def _transcribe_batch(
-    recognizer: Recognizer, window: Sequence[Path], waves: dict[int, Tensor], batch: Sequence[int], n_best: int
-) -> dict[int, list[Hypothesis] | DecodeError]:
-    padded, lens = pad_waves([waves[place] for place in batch])
-    log_probs, frames = recognizer(padded.to(recognizer.device), lens)
-    names = [str(window[place]) for place in batch]
-    found = recognizer.decoder.attempt(log_probs.cpu().numpy(), frames, names=names, n_best=n_best)
-    return dict(zip(batch, found, strict=True))
+def load(run: Path | str, device: str = "auto", **decode: Any) -> Transcriber:
+    """Load a trained model to transcribe with.
+
+    Args:
+        run: run folder.
+        device: auto, cpu or cuda.
+        decode: values of `DecodeConfig` to use in place of the run's own, as decoder="beam", lm="words.arpa".
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+        DecodeError: the decoder's files cannot be used.
+    """
+    recognizer = checkpoint.load(run, pick_device(device), decode=decode)
+    _ = recognizer.decoder  # what is wrong with its files is found out now
+    return Transcriber(recognizer)

@@ -1,21 +1,16 @@
-"""`asr evaluate`, `asr transcribe` and `asr compare`."""
+"""`asr evaluate` and `asr compare`."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands.common import (
-    FAILED,
-    PARTLY_FAILED,
     add_audio,
     add_compute,
     add_decoder,
-    add_n_best,
     batch_seconds,
     load_model,
-    print_error,
 )
 from asr.errors import ScoringError
 
@@ -68,50 +63,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(write_results(out, results, made).split("\n", 1)[0])
     print(f"{out}: hypotheses.jsonl, report.txt, evaluation.json", file=sys.stderr)
     return 0
-
-
-def add_transcribe(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `asr transcribe`."""
-    parser.add_argument("audio", nargs="+", help="audio files, and folders to search for audio files")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
-    parser.add_argument(
-        "--format",
-        choices=("txt", "json"),
-        default="txt",
-        help="a line a file: path TAB text, or JSON with words, times and confidences (%(default)s)",
-    )
-    add_n_best(parser)
-    add_compute(parser)
-    add_audio(parser)
-    add_decoder(parser)
-    parser.set_defaults(run=_transcribe)
-
-
-def _transcribe(arguments: argparse.Namespace) -> int:
-    from asr.decoding import facts_of
-    from asr.transcribe import Failure, find_audio, transcribe
-
-    recognizer = load_model(arguments)
-    paths, others = find_audio(arguments.audio)
-    if others:
-        print(
-            f"note: {len(others)} files are not audio by their names and were left out: {others[0]} ...",
-            file=sys.stderr,
-        )
-    failed = 0
-    for result in transcribe(recognizer, paths, batch_s=batch_seconds(arguments), n_best=arguments.n_best):
-        if isinstance(result, Failure):
-            failed += 1
-            print_error(result.error)
-        elif arguments.format == "json":
-            facts = {"audio_filepath": str(result.path), "duration": round(result.duration, 3)}
-            facts |= facts_of(result.hypotheses, arguments.n_best)
-            print(json.dumps(facts, ensure_ascii=False), flush=True)
-        else:
-            print(f"{result.path}\t{result.text}", flush=True)
-    if failed == len(paths):
-        return FAILED
-    return PARTLY_FAILED if failed else 0
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:

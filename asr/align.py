@@ -1,0 +1,205 @@
+"""A given transcript and log-probabilities to word times (forced alignment).
+
+Words are normalised as the model's training transcripts were, one by one, and come back as they were written. They are
+dated as a decoder dates them: a word starts with the first frame of its first label, and ends when its last label has
+been emitted, one frame after the first of that label. CTC emits a label in a few frames of its sound, so a word ends
+too early here where it does in recognition. See `asr.decode.alignment` for the search, which is exact.
+
+No word is lost in silence. One with a symbol that the model does not know (a number, for a model of letters) is aligned
+as any sound: it is given the time that the words around it do not explain. One that normalisation leaves nothing of (a
+dash) has no time and is left out. Both are named, and so are words that the audio speaks against.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode import Word
+from asr.decode.alignment import ANY, Alignment, align
+from asr.decode.hypothesis import Reading
+from asr.decode.inputs import as_array
+from asr.emissions import Vocabulary
+from asr.errors import TextError
+from asr.lengths import ctc_frames_needed
+from asr.text import Tokenizer
+
+# A confidence below it: benchmarks/word_times.py has 3 % of the words of AN4's dev set there, with a model that
+# recognises 91 % of them, and 98 % of words that are put in their places.
+DOUBTFUL = 0.05
+
+
+@dataclass(frozen=True)
+class Written:
+    """A word of a transcript as it stands there.
+
+    Attributes:
+        text: what stands between white space.
+        line: its line, from 1.
+        place: its place in the line, from 1.
+        unknown: its symbols without a label, after normalisation, each once.
+    """
+
+    text: str
+    line: int
+    place: int
+    unknown: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"line {self.line}, word {self.place} {self.text!r}"
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedText:
+    """A transcript with times; it reads like a decoder's hypothesis.
+
+    Attributes:
+        words: as written, with times in seconds. Their confidence is the geometric mean of the posteriors of their
+            labels over the frames in which those are emitted, and 0 for a word that was aligned as any sound.
+        written: where each of them stands.
+        silent: what has no time, because normalisation leaves nothing of it.
+        score: natural log of the probability of the alignment (`asr.decode.alignment.Alignment.score`).
+    """
+
+    words: tuple[Word, ...]
+    written: tuple[Written, ...]
+    silent: tuple[Written, ...]
+    score: float
+
+    @property
+    def text(self) -> str:
+        """The words, one space between two."""
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def acoustic_score(self) -> float:
+        """All of the score."""
+        return self.score
+
+    @property
+    def lm_score(self) -> float:
+        """No language model has a say here."""
+        return 0.0
+
+    @property
+    def confidence(self) -> float:
+        """Mean of the words'."""
+        return sum(word.confidence for word in self.words) / len(self.words)
+
+    @property
+    def doubtful(self) -> list[Word]:
+        """Words that were hardly said where they stand: those with a confidence below `DOUBTFUL`."""
+        return [word for word in self.words if word.confidence < DOUBTFUL]
+
+    def remarks(self) -> Iterator[str]:
+        """A line for each word that could not be aligned well, and why."""
+        for place in self.silent:
+            yield f"{place}: left out, normalisation leaves nothing of it"
+        for word, place in zip(self.words, self.written, strict=True):
+            times = f"{word.start_s:.2f} to {word.end_s:.2f} s"
+            if place.unknown:
+                symbols = ", ".join(map(repr, place.unknown))
+                yield f"{place}: {times}, aligned as any sound: the vocabulary lacks {symbols}"
+            elif word.confidence < DOUBTFUL:
+                yield f"{place}: {times}, doubtful: confidence {word.confidence:.2f}"
+
+
+def align_text(
+    log_probs: Any, text: str, tokenizer: Tokenizer, vocabulary: Vocabulary, *, where: str = "transcript"
+) -> AlignedText:
+    """Date the words of a transcript.
+
+    Args:
+        log_probs: (T, V) natural-log probabilities of a whole recording, on the CPU.
+        text: the transcript as written, on any number of lines.
+        tokenizer: gives the words their labels.
+        vocabulary: what the columns of `log_probs` mean.
+        where: what messages begin with.
+
+    Raises:
+        TextError: the transcript holds no word that can be aligned, several words for a model that knows no space, or
+            more than the frames can emit.
+        DecodeError: it has probability zero, or `log_probs` are no log-probabilities.
+    """
+    written, silent = _read(text, tokenizer)
+    if not written:
+        raise TextError(f"{where}: wanted a transcript with a word in it, found {_shortened(text)}")
+    known = [word for word in written if not word.unknown]
+    if not known:
+        raise TextError(
+            f"{where}: no word can be aligned: {written[0]}: the vocabulary lacks {written[0].unknown[0]!r}"
+        )
+    labels, spans = _labels(written, tokenizer, vocabulary, where)
+    rows = as_array(log_probs)
+    needed, audio_s = ctc_frames_needed(labels), len(rows) * vocabulary.frame_s
+    if needed > len(rows):
+        raise TextError(
+            f"{where}: the transcript needs {needed} frames, and {audio_s:.2f} s of audio have {len(rows)}: is it of "
+            "this recording?"
+        )
+    found = align(rows, labels, blank=vocabulary.blank, where=where)
+    confidences = _confidences(rows, np.asarray(labels), found, spans)
+    words = []
+    for word, (first, last), confidence in zip(written, spans, confidences, strict=True):
+        confidence = 0.0 if word.unknown else confidence
+        # A word's end as in `Reading.words`; any sound is not one label, and ends with its last frame.
+        end = found.ends[last] if word.unknown else found.starts[last] + 1
+        frame_s = vocabulary.frame_s
+        words.append(Word(word.text, float(found.starts[first] * frame_s), float(end * frame_s), confidence))
+    return AlignedText(tuple(words), tuple(written), tuple(silent), found.score)
+
+
+def _read(text: str, tokenizer: Tokenizer) -> tuple[list[Written], list[Written]]:
+    """The words that are spoken, and those that normalisation leaves nothing of."""
+    written: list[Written] = []
+    silent: list[Written] = []
+    for line, content in enumerate(text.split("\n"), 1):
+        for place, word in enumerate(content.split(), 1):
+            unknown = tuple(dict.fromkeys(tokenizer.out_of_vocabulary(word)))
+            kept = written if tokenizer.normalize(word) else silent
+            kept.append(Written(word, line, place, unknown))
+    return written, silent
+
+
+def _labels(
+    written: Sequence[Written], tokenizer: Tokenizer, vocabulary: Vocabulary, where: str
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Labels of a transcript, and where each word has its first and its last label with text."""
+    reading = Reading.of(vocabulary.labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s)
+    separator: list[int] = []
+    if tokenizer.config.unit == "char" and len(written) > 1:
+        if vocabulary.space not in vocabulary.labels:
+            raise TextError(f"{where}: {len(written)} words, but the vocabulary has no space: wanted one word")
+        separator = [vocabulary.labels.index(vocabulary.space)]
+    labels: list[int] = []
+    spans = []
+    for word in written:
+        own = [ANY] if word.unknown else tokenizer.encode(word.text, where=where)
+        if labels:
+            labels += separator
+        groups = [(0, 0)] if word.unknown else reading.groups(own)
+        spans.append((len(labels) + groups[0][0], len(labels) + groups[-1][1]))
+        labels += own
+    return labels, spans
+
+
+def _confidences(
+    log_probs: NDArray[Any], labels: NDArray[np.int64], found: Alignment, spans: Sequence[tuple[int, int]]
+) -> list[float]:
+    """Geometric mean of the posteriors of each word's labels over their frames; of no meaning for any sound."""
+    counts = found.ends - found.starts
+    label_of = np.repeat(np.arange(len(labels)), counts)
+    frames = np.arange(len(label_of)) - np.repeat(np.cumsum(counts) - counts - found.starts, counts)
+    tokens = labels[label_of]
+    values = np.where(tokens == ANY, 0.0, log_probs[frames, tokens])
+    sums = np.append(0.0, np.cumsum(values, dtype=np.float64))
+    begins = np.append(0, np.cumsum(counts))
+    firsts, behind = begins[[first for first, _ in spans]], begins[[last + 1 for _, last in spans]]
+    means = np.exp((sums[behind] - sums[firsts]) / (behind - firsts))
+    return [min(1.0, mean) for mean in means.tolist()]
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 60 else f"{text[:57]!r}..."

@@ -1,0 +1,235 @@
+"""`asr align`: when each word of a given transcript was said, in one recording or in each of a manifest."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from asr.commands.common import (
+    FAILED,
+    PARTLY_FAILED,
+    add_audio,
+    add_compute,
+    batch_seconds,
+    load_model,
+    print_error,
+)
+from asr.errors import AsrError, AudioError, ConfigError, TextError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from asr.align import AlignedText
+    from asr.manifest import Utterance
+    from asr.recognizer import Recognizer
+
+FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid")  # asr.writers has them too, and brings numpy
+_MANIFEST = ".jsonl"
+_HOPELESS = 0.5  # share of doubtful words beyond which the transcript itself is in doubt
+_REMARKS = 20  # that are shown of such a transcript
+
+
+class _Encoded(NamedTuple):
+    """(T, V) float32 natural-log probabilities of a recording, and its seconds of audio."""
+
+    log_probs: "NDArray[np.float32]"
+    duration_s: float
+
+
+def add_align(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr align`."""
+    parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
+    parser.add_argument(
+        "transcript", type=Path, nargs="?", metavar="TEXT", help="file with what is said; a manifest has its own"
+    )
+    parser.add_argument("--text", metavar="WORDS", help="what is said, in place of a file")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="json",
+        help="words and segments with times and confidences (json), subtitles (srt, vtt), NIST's CTM, tables, Praat's "
+        "TextGrid, or plain text (%(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="file to write (standard output); for a manifest, the folder of a file for each utterance, named by its "
+        "id; times are from the utterance's beginning",
+    )
+    add_compute(parser)
+    add_audio(parser)
+    # The decoder that a run names is not wanted, nor the reading of its language model.
+    parser.set_defaults(run=_align, decoder="greedy")
+
+
+def _align(arguments: argparse.Namespace) -> int:
+    if arguments.source.suffix == _MANIFEST:
+        return _align_manifest(arguments)
+    return _align_recording(arguments)
+
+
+def _align_recording(arguments: argparse.Namespace) -> int:
+    from asr.transcript import Transcript
+    from asr.writers import render, write_transcript
+
+    if (arguments.transcript is None) == (arguments.text is None):
+        found = "neither" if arguments.text is None else "both"
+        raise ConfigError(f"{arguments.source}: wanted a file TEXT or --text WORDS with what is said, found {found}")
+    where, text = "--text", arguments.text
+    if text is None:
+        where, text = str(arguments.transcript), _read_text(arguments.transcript)
+    recognizer = load_model(arguments)
+    log_probs, duration_s = _encode_recording(
+        arguments.source, recognizer, batch_seconds(arguments), arguments.max_duration_s
+    )
+    aligned = _aligned(log_probs, text, recognizer, where)
+    transcript = Transcript.of([aligned], duration_s, arguments.source)
+    if arguments.out is None:
+        print(render(transcript, arguments.format), end="")
+    else:
+        write_transcript(transcript, arguments.out, arguments.format)
+    return 0
+
+
+def _align_manifest(arguments: argparse.Namespace) -> int:
+    from asr.manifest import read_manifest
+    from asr.transcript import Transcript
+    from asr.writers import SUFFIXES, write_transcript
+
+    if arguments.transcript is not None or arguments.text is not None:
+        found = "--text" if arguments.transcript is None else arguments.transcript
+        raise ConfigError(f"{arguments.source}: a manifest has transcripts of its own, found {found} as well")
+    if arguments.out is None:
+        raise ConfigError(f"{arguments.source}: --out must name the folder for what is aligned")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ConfigError(f"{arguments.out}: is a file, wanted a folder for what is aligned")
+    recognizer = load_model(arguments)
+    utterances = read_manifest(arguments.source)
+    failed = 0
+    for utterance, found in _encode_utterances(utterances, recognizer, batch_seconds(arguments)):
+        try:
+            if isinstance(found, AsrError):
+                raise found
+            aligned = _aligned(found.log_probs, utterance.text, recognizer, f"utterance {utterance.id}")
+            path = arguments.out / f"{_file_name(utterance.id)}{SUFFIXES[arguments.format]}"
+            # A CTM names recordings by their file's stem: here that of the result, which is the utterance's id.
+            source = path if arguments.format == "ctm" else utterance.audio_filepath
+            transcript = Transcript.of([aligned], found.duration_s, source)
+            write_transcript(transcript, path, arguments.format)
+        except AsrError as error:
+            failed += 1
+            print_error(error)
+    print(f"{arguments.out}: {len(utterances) - failed} of {len(utterances)} utterances aligned", file=sys.stderr)
+    if failed == len(utterances):
+        return FAILED
+    return PARTLY_FAILED if failed else 0
+
+
+def _aligned(log_probs: "NDArray[np.float32]", text: str, recognizer: "Recognizer", where: str) -> "AlignedText":
+    """Align a transcript, and say on standard error which words it did not go well with."""
+    from asr.align import align_text
+
+    aligned = align_text(log_probs, text, recognizer.tokenizer, recognizer.vocabulary, where=where)
+    doubtful, words = len(aligned.doubtful), len(aligned.words)
+    hopeless = doubtful > _HOPELESS * words
+    for remark in islice(aligned.remarks(), _REMARKS if hopeless else None):
+        print(f"note: {where}: {remark}", file=sys.stderr)
+    if hopeless:
+        print(f"note: {where}: {doubtful} of {words} words are doubtful: is it of this recording?", file=sys.stderr)
+    return aligned
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TextError(f"{path}: cannot read transcript: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: transcript is not UTF-8 text (byte {error.start})") from error
+
+
+def _file_name(name: str) -> str:
+    """An utterance's id as the name of a file: what no name can hold is written as in addresses."""
+    return name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+
+
+def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, longest_s: float | None) -> _Encoded:
+    """A recording of any length: cut in its pauses and encoded in parts."""
+    import numpy as np
+
+    from asr import audio, windows
+
+    samples = 0
+
+    def counted() -> Iterator["Tensor"]:
+        nonlocal samples
+        for block in audio.blocks(path, recognizer.config.audio, max_duration_s=longest_s or audio.LONGEST_S):
+            samples += len(block)
+            yield block
+        _require_frame(samples, str(path), recognizer)
+
+    rows = [chunk.log_probs for chunk in windows.encode(recognizer, counted(), batch_s=batch_s)]
+    return _Encoded(np.concatenate(rows), samples / recognizer.config.audio.sample_rate_hz)
+
+
+def _encode_utterances(
+    utterances: Sequence["Utterance"], recognizer: "Recognizer", batch_s: float
+) -> Iterator[tuple["Utterance", _Encoded | AsrError]]:
+    """Each utterance, encoded as a whole, or with what is wrong with its audio, in order."""
+    batch: list[tuple[Utterance, Tensor | AudioError]] = []
+    longest_s = 0.0
+    for utterance in utterances:
+        longest_s = max(longest_s, utterance.duration)
+        if longest_s * (len(batch) + 1) > batch_s:
+            yield from _encode_batch(batch, recognizer)
+            batch, longest_s = [], utterance.duration
+        batch.append((utterance, _load(utterance, recognizer)))
+    yield from _encode_batch(batch, recognizer)
+
+
+def _load(utterance: "Utterance", recognizer: "Recognizer") -> "Tensor | AudioError":
+    from asr import audio
+
+    try:
+        wave = audio.load_utterance(utterance, recognizer.config.audio)
+        _require_frame(len(wave), f"utterance {utterance.id}: {utterance.audio_filepath}", recognizer)
+    except AudioError as error:
+        return error
+    return wave
+
+
+def _require_frame(samples: int, where: str, recognizer: "Recognizer") -> None:
+    shortest = recognizer.log_mel.fft_samples
+    if samples < shortest:
+        raise AudioError(f"{where}: {samples} samples of audio are shorter than one frame of {shortest}")
+
+
+def _encode_batch(
+    batch: Sequence[tuple["Utterance", "Tensor | AudioError"]], recognizer: "Recognizer"
+) -> Iterator[tuple["Utterance", _Encoded | AsrError]]:
+    encoded = iter(_encode([wave for _, wave in batch if not isinstance(wave, AudioError)], recognizer))
+    for utterance, wave in batch:
+        yield utterance, wave if isinstance(wave, AudioError) else next(encoded)
+
+
+def _encode(waves: Sequence["Tensor"], recognizer: "Recognizer") -> list[_Encoded]:
+    import torch
+
+    from asr.recognizer import pad_waves
+
+    if not waves:
+        return []
+    padded, lens = pad_waves(waves)
+    with torch.inference_mode():
+        log_probs, frames = recognizer(padded.to(recognizer.device), lens)
+    rows = log_probs.cpu().numpy()
+    rate_hz = recognizer.config.audio.sample_rate_hz
+    return [
+        _Encoded(row[:count], len(wave) / rate_hz)
+        for row, count, wave in zip(rows, frames.tolist(), waves, strict=True)
+    ]

@@ -1,0 +1,152 @@
+"""`asr transcribe --stream`: raw samples on standard input, partial results at once and final ones after each pause."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
+
+from asr.commands.common import load_model
+from asr.errors import AudioError, ConfigError
+
+if TYPE_CHECKING:
+    from asr.online import OnlineRecognizer, Update
+
+_READ_BYTES = 65536
+_WIDTH_BYTES = 2  # s16le
+
+
+def add_stream(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `run_stream` reads besides those of `asr transcribe`."""
+    group = parser.add_argument_group("streaming", "with --stream")
+    group.add_argument(
+        "--sample-rate", type=int, metavar="HZ", help="of the raw samples: one channel, 16 bits, little endian"
+    )
+    group.add_argument(
+        "--look-ahead-s",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="what a model in both directions hears before it decides; less is quicker and worse (%(default)s)",
+    )
+    group.add_argument(
+        "--chunk-s", type=float, default=0.32, metavar="X", help="audio that is taken at once (%(default)s)"
+    )
+    group.add_argument("--pause-s", type=float, default=0.8, metavar="X", help="pause that ends a result (%(default)s)")
+
+
+def run_stream(arguments: argparse.Namespace) -> int:
+    """Recognise raw s16le samples from standard input until it ends.
+
+    As text, partial results are overwritten on a terminal and are lines `partial TAB text` elsewhere; final ones are
+    `final TAB start TAB end TAB latency TAB text`, in seconds. As JSON lines each has "type", "text", "start_s" and
+    "audio_s", how much audio had come in; a final one "end_s", "words" and two latencies: "latency_s" from the end of
+    its last word to the audio that it was final with, and "compute_s", the time that this audio then took.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        AudioError: the input ends inside a sample.
+    """
+    from asr.online import OnlineRecognizer
+    from asr.windows import Cutting
+
+    rate_hz = arguments.sample_rate
+    if rate_hz is None or not 1000 <= rate_hz <= 768000:
+        found = "none" if rate_hz is None else rate_hz
+        raise ConfigError(
+            f"--stream needs --sample-rate HZ, the rate of the raw samples, in 1000..768000, found {found}"
+        )
+    pauses = Cutting(pause_s=arguments.pause_s, margin_s=min(Cutting.margin_s, 0.375 * arguments.pause_s))
+    recognizer = load_model(arguments)
+    online = OnlineRecognizer(
+        recognizer,
+        sample_rate_hz=rate_hz,
+        chunk_s=arguments.chunk_s,
+        look_ahead_s=arguments.look_ahead_s,
+        pauses=pauses,
+    )
+    print(f"listening: partial results are at most {online.latency_s:.2f} s late, final ones ", end="", file=sys.stderr)
+    print(f"{arguments.pause_s + arguments.chunk_s:.2f} s, and the time of computing", file=sys.stderr)
+    show = _show_json if arguments.format == "json" else _Text(sys.stdout)
+    partial = ""
+    for update, compute_s in _updates(online):
+        show(online, update, compute_s, update.partial != partial)
+        partial = update.partial
+    return 0
+
+
+def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
+    """Each update and the seconds that it took to compute."""
+    import numpy as np
+    import torch
+
+    rest = b""
+    descriptor = sys.stdin.fileno()
+    while True:
+        data = os.read(descriptor, _READ_BYTES)  # as much as there is: a microphone's next samples are not waited for
+        if not data:
+            break
+        data = rest + data
+        whole = len(data) // _WIDTH_BYTES * _WIDTH_BYTES
+        rest = data[whole:]
+        started = time.perf_counter()
+        samples = torch.from_numpy(np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768)
+        update = online.accept(samples)
+        yield update, time.perf_counter() - started
+    if rest:
+        raise AudioError("standard input ends inside a sample: wanted 16-bit samples, an even number of bytes")
+    started = time.perf_counter()
+    update = online.finish()
+    yield update, time.perf_counter() - started
+
+
+def _show_json(online: "OnlineRecognizer", update: "Update", compute_s: float, changed: bool) -> None:
+    from asr.decoding import words_of
+
+    for segment in update.segments:
+        words = segment.words
+        facts = {
+            "type": "final",
+            "text": segment.text,
+            "start_s": round(words[0].start_s, 3),
+            "end_s": round(words[-1].end_s, 3),
+            "audio_s": round(online.audio_s, 3),
+            "latency_s": round(online.audio_s - words[-1].end_s, 3),
+            "compute_s": round(compute_s, 3),
+            "words": words_of(words),
+        }
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
+    if changed and update.partial:
+        facts = {
+            "type": "partial",
+            "text": update.partial,
+            "start_s": round(update.partial_from_s, 3),
+            "audio_s": round(online.audio_s, 3),
+            "compute_s": round(compute_s, 3),
+        }
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
+
+
+class _Text:
+    """Results as lines; on a terminal the partial one is overwritten."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.terminal = out.isatty()
+
+    def __call__(self, online: "OnlineRecognizer", update: "Update", compute_s: float, changed: bool) -> None:
+        if self.terminal and (changed or update.segments):
+            self.out.write("\r\x1b[K")
+        for segment in update.segments:
+            words = segment.words
+            latency_s = online.audio_s - words[-1].end_s
+            self.out.write(f"final\t{words[0].start_s:.2f}\t{words[-1].end_s:.2f}\t{latency_s:.2f}\t{segment.text}\n")
+        if self.terminal:
+            width = os.get_terminal_size(self.out.fileno()).columns
+            if changed or update.segments:
+                self.out.write(update.partial[-(width - 1) :])
+        elif changed and update.partial:
+            self.out.write(f"partial\t{update.partial}\n")
+        self.out.flush()

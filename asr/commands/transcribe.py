@@ -1,0 +1,204 @@
+"""`asr transcribe`."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.commands.common import (
+    FAILED,
+    PARTLY_FAILED,
+    add_audio,
+    add_compute,
+    add_decoder,
+    add_n_best,
+    batch_seconds,
+    load_model,
+    print_error,
+)
+from asr.commands.stream import add_stream, run_stream
+from asr.errors import ConfigError
+from asr.writers import FORMATS
+
+if TYPE_CHECKING:
+    from asr.distributed import World
+    from asr.sources import Recording
+    from asr.transcribe import Transcriber
+    from asr.transcript import Transcript
+
+_TRANSCRIBE = """Turns audio into text. PATH is an audio file, a folder (searched for audio), a pattern in quotes,
+a manifest (.jsonl), or - for standard input: audio, or a list of these, one a line. Without --out or --beside results
+go to standard output. Under torchrun the recordings are shared out; started again, it goes on where it was."""
+_JOINABLE = ("txt", "json", "ctm")  # several recordings may stand in one file
+
+
+def add_transcribe(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr transcribe`."""
+    parser.description = _TRANSCRIBE
+    parser.add_argument("audio", nargs="*", metavar="PATH", help="what to transcribe")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="txt",
+        help="txt: a line a recording; json: the same with words, times, confidences (%(default)s)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, metavar="DIR", help="a file for each recording, in this folder")
+    where.add_argument("--beside", action="store_true", help="a file for each recording, beside it")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--skip-existing", action="store_true", help="leave recordings that have a transcript")
+    existing.add_argument("--overwrite", action="store_true", help="replace transcripts that are there")
+    parser.add_argument(
+        "--merged", type=Path, metavar="FILE", help="with --out or --beside: all in one file too"
+    )
+    parser.add_argument("--stream", action="store_true", help="raw samples on standard input, results as they come")
+    add_n_best(parser)
+    add_compute(parser)
+    add_audio(parser)
+    add_decoder(parser)
+    add_stream(parser)
+    parser.set_defaults(run=_transcribe)
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    if arguments.stream:
+        if arguments.audio not in ([], ["-"]):
+            raise ConfigError("--stream reads standard input; leave PATH away")
+        return run_stream(arguments)
+    if not arguments.audio:
+        raise ConfigError("give PATH: audio files, folders, manifests, or - for standard input")
+    from asr.distributed import join, leave
+    from asr.sources import find_recordings
+
+    recordings, others = find_recordings(arguments.audio, sys.stdin.buffer)
+    world = join()
+    if others and world.leads:
+        print(
+            f"note: {len(others)} files are not audio by their names and were left out: {others[0]} ...",
+            file=sys.stderr,
+        )
+    to_files = arguments.out is not None or arguments.beside
+    if world.size > 1 and not to_files:
+        raise ConfigError("several processes need --out DIR or --beside: each recording becomes a file of its own")
+    failed = _to_files(arguments, recordings, world) if to_files else _to_output(arguments, recordings)
+    leave()
+    if failed == len(recordings):
+        return FAILED
+    return PARTLY_FAILED if failed else 0
+
+
+def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]") -> int:
+    """Print results as they come; returns how many recordings failed."""
+    if arguments.merged is not None or arguments.skip_existing or arguments.overwrite:
+        raise ConfigError("--merged, --skip-existing and --overwrite go with --out DIR or --beside")
+    if len(recordings) > 1 and arguments.format not in _JOINABLE:
+        raise ConfigError(
+            f"{len(recordings)} recordings in one stream of {arguments.format} could not be told apart: --out DIR or "
+            "--beside writes a file for each"
+        )
+    failed = 0
+    transcriber = _transcriber(arguments)
+    for result in _results(transcriber, recordings, arguments.n_best):
+        if result is None:
+            failed += 1
+        else:
+            print(_line(result, arguments.format), end="", flush=True)
+    return failed
+
+
+def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", world: "World") -> int:
+    """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
+    from asr.writers import destinations, exists_already, write_transcript
+
+    if arguments.merged is not None and arguments.format not in _JOINABLE:
+        raise ConfigError(f"--merged joins {', '.join(_JOINABLE)}, found --format {arguments.format}")
+    if arguments.beside and any(isinstance(recording.audio, bytes) for recording in recordings):
+        raise ConfigError("--beside has no place for what came on standard input; --out DIR has")
+    names = [_place(recording) for recording in recordings]
+    targets = destinations(names, arguments.format, out=arguments.out, given=arguments.audio)
+    there = [exists_already(target) for target in targets]
+    if any(there) and not arguments.overwrite and not arguments.skip_existing and world.size == 1:
+        raise ConfigError(
+            f"{sum(there)} of {len(targets)} transcripts are there already, as {targets[there.index(True)]}: "
+            "--skip-existing leaves them, --overwrite replaces them"
+        )
+    # Several processes go on where they were when one of them died and torchrun started them again.
+    skipped = [False] * len(there) if arguments.overwrite else there
+    mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
+    failed = 0
+    if mine:
+        transcriber = _transcriber(arguments)
+        chosen = [recordings[place] for place in mine]
+        for place, result in zip(mine, _results(transcriber, chosen, arguments.n_best), strict=True):
+            if result is None:
+                failed += 1
+            else:
+                write_transcript(result, targets[place], arguments.format)
+    (failures,) = world.total(failed)
+    world.wait()
+    if arguments.merged is not None and world.leads:
+        _merge(arguments, recordings, targets)
+    return int(failures)
+
+
+def _place(recording: "Recording") -> Path:
+    """What the name of a recording's transcript is made from: its file, or its id in a manifest."""
+    if isinstance(recording.audio, Path) and not recording.is_segment:
+        return recording.audio
+    folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
+    return folder / recording.name.replace("/", "_").replace(" ", "-")
+
+
+def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
+    from asr.files import atomic_path
+
+    with atomic_path(arguments.merged) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for recording, target in zip(recordings, targets, strict=True):
+            if target.exists():  # the others have failed, and were named
+                text = target.read_text(encoding="utf-8")
+                if arguments.format == "txt":
+                    text = f"{recording.name}\t{' '.join(text.split())}\n"
+                elif arguments.format == "json":
+                    text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
+                file.write(text)
+
+
+def _transcriber(arguments: argparse.Namespace) -> "Transcriber":
+    from asr.transcribe import Transcriber
+
+    return Transcriber(load_model(arguments), batch_s=batch_seconds(arguments))
+
+
+def _results(
+    transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int
+) -> "Iterator[Transcript | None]":
+    """A transcript for each recording, or None where it failed and was named; with a bar on a terminal."""
+    from asr.progress import Progress
+    from asr.transcribe import Failure
+
+    started, audio_s = time.perf_counter(), 0.0
+    with Progress(len(recordings) if len(recordings) > 1 else 0, "file") as progress:
+        for result in transcriber.transcribe_all(recordings, n_best=n_best):
+            if isinstance(result, Failure):
+                print_error(result.error)
+                yield None
+            else:
+                audio_s += result.duration_s
+                yield result
+            speed = audio_s / (time.perf_counter() - started)
+            progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
+
+
+def _line(transcript: "Transcript", format: str) -> str:
+    """A transcript for standard output, where many may follow one another."""
+    from asr.writers import render
+
+    if format == "txt":
+        return f"{transcript.source}\t{transcript.text}\n"
+    if format == "json":
+        return json.dumps(transcript.as_json(), ensure_ascii=False) + "\n"
+    return render(transcript, format)  # type: ignore[arg-type]

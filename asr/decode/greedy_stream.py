@@ -1,0 +1,101 @@
+"""Greedy (best path) decoding of frames that come as they come; any chunks give what `greedy` gives."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode.hypothesis import Hypothesis, Labels, Reading
+from asr.decode.inputs import as_array, check_labels, check_shape, probabilities
+from asr.errors import DecodeError
+
+
+class GreedyStream:
+    """One utterance on its way through `greedy`; memory grows with the labels of the result alone.
+
+    Args:
+        labels, blank, space, frame_s: as for `greedy`.
+        where: what messages call the utterance.
+    """
+
+    def __init__(
+        self, labels: Sequence[str], *, blank: int = 0, space: str = " ", frame_s: float = 1.0, where: str = "stream"
+    ) -> None:
+        self.labels = check_labels(labels, blank)
+        self.blank = blank
+        self.reading = Reading.of(self.labels, blank, space, frame_s)
+        self.where = where
+        self.frames = 0
+        self._finished = False
+        self._last = -1  # best label of the frame before
+        self._score = 0.0
+        self._tokens: list[NDArray[np.int64]] = []
+        self._starts: list[NDArray[np.int64]] = []
+        self._peaks: list[NDArray[np.float64]] = []  # natural log
+
+    def accept(self, log_probs: Any) -> Hypothesis:
+        """Take the next (T, V) natural-log probabilities; returns the best path so far.
+
+        Its labels stay; its last word may still grow.
+
+        Raises:
+            DecodeError: as `greedy`, or the stream was finished.
+        """
+        rows = as_array(log_probs)
+        check_shape(rows, self.where, len(self.labels))
+        self.take(rows)
+        return self._hypothesis()
+
+    def take(self, rows: NDArray[Any]) -> None:
+        """As `accept`, for (T, V) rows of which the shape was checked, without a result."""
+        self._require_open()
+        probabilities(rows, self.where, self.frames)
+        if not len(rows):
+            return
+        path = rows.argmax(axis=1)
+        starts = np.flatnonzero(np.diff(path, prepend=self._last))
+        starts = starts[path[starts] != self.blank]
+        self._tokens.append(path[starts])
+        self._starts.append(starts + self.frames)
+        self._peaks.append(rows[starts, path[starts]].astype(np.float64))
+        self._score += float(rows.max(axis=1).sum(dtype=np.float64))
+        self._last = int(path[-1])
+        self.frames += len(rows)
+
+    def finish(self, n_best: int = 1) -> list[Hypothesis]:
+        """End the utterance; returns its one hypothesis, whatever `n_best` is.
+
+        Raises:
+            DecodeError: the stream was finished before.
+        """
+        self._require_open()
+        self._finished = True
+        return [self._hypothesis()]
+
+    def _require_open(self) -> None:
+        if self._finished:
+            raise DecodeError(f"{self.where}: was finished; make a new stream")
+
+    def _hypothesis(self) -> Hypothesis:
+        tokens, starts = (np.concatenate([np.zeros(0, np.int64), *parts]) for parts in (self._tokens, self._starts))
+        peaks = np.concatenate([np.zeros(0), *self._peaks])
+        # The mean of the word that ends at a label, from its beginning on, which a boundary or a separator sets.
+        boundary, empty = (np.array(kind)[tokens] for kind in (self.reading.boundary, self._empty()))
+        begins = boundary.copy()
+        begins[1:] |= empty[:-1]
+        begins[:1] = True
+        places = np.arange(len(tokens))
+        first = np.maximum.accumulate(np.where(begins, places, 0))
+        sums = np.concatenate([[0.0], np.cumsum(peaks)])
+        confidences = np.exp((sums[places + 1] - sums[first]) / (places + 1 - first))
+        return Hypothesis.of(
+            Labels(tokens, starts, np.full(len(tokens), -1), confidences),
+            self.reading,
+            score=self._score,
+            lm_score=0.0,
+            confidence=float(np.exp(peaks.mean())) if len(peaks) else 1.0,
+        )
+
+    def _empty(self) -> list[bool]:
+        return [not text for text in self.reading.texts]

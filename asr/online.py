@@ -1,0 +1,392 @@
+"""Recognition while audio comes in: partial results at once, final ones after each pause.
+
+An encoder in one direction carries its state from chunk to chunk and gives what it gives offline, to 1e-5. One in both
+directions needs to hear what comes next: it is run over a chunk and a look-ahead behind it, the forward states carried
+on, the backward ones begun anew at the look-ahead's end (latency-controlled BLSTM: Zhang et al. 2016).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asr.audio import StreamResampler
+from asr.encoder import Encoder, RecurrentLayer, State
+from asr.errors import AudioError, ConfigError
+from asr.features import VARIANCE_FLOOR
+from asr.recognizer import Recognizer
+from asr.windows import JUDGED_S, LOUD_S, SMOOTHED, Cutting, FrameStream, Segment, quiet_below
+
+# With normalization=utterance the first frames wait until so much audio has been heard.
+_PRIMED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is known after some more audio.
+
+    Attributes:
+        segments: what became final, each when the pause behind it had been heard.
+        partial: text of what is being said; its last words may still change.
+        partial_from_s: where the audio of `partial` begins.
+    """
+
+    segments: list[Segment]
+    partial: str
+    partial_from_s: float
+
+
+class OnlineRecognizer:
+    """One stream of audio on its way through a recogniser; the cuts at which audio comes in change nothing.
+
+    Args:
+        recognizer: a loaded model, in evaluation mode; its decoder decides, greedy or beam.
+        sample_rate_hz: of the audio that comes in; None: the model's.
+        chunk_s: audio is taken in chunks of so much.
+        look_ahead_s: what a model in both directions hears before it decides on a chunk; another hears nothing ahead.
+        pauses: where what was said becomes final; None: at the end alone. Only `pause_s` and `margin_s` are looked at.
+
+    Raises:
+        ConfigError: a duration is out of range.
+        AudioError: audio of this rate cannot be resampled.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        *,
+        sample_rate_hz: int | None = None,
+        chunk_s: float = 0.32,
+        look_ahead_s: float = 1.0,
+        pauses: Cutting | None = Cutting(),  # noqa: B008 (frozen)
+    ) -> None:
+        if not 0 < chunk_s <= 30 or not 0 <= look_ahead_s <= 30:
+            raise ConfigError(
+                f"chunks of {chunk_s:g} s with a look-ahead of {look_ahead_s:g} s: wanted 0 to 30 s, and chunks above 0"
+            )
+        config = recognizer.config
+        self.recognizer = recognizer
+        self._rate_hz = sample_rate_hz or config.audio.sample_rate_hz
+        self._resampler = StreamResampler(self._rate_hz, config.audio.sample_rate_hz)
+        self._stream = FrameStream(recognizer.log_mel)
+        self._feature_s = recognizer.log_mel.hop_samples / config.audio.sample_rate_hz
+        self._chunk = max(1, round(chunk_s / recognizer.frame_s))  # frames of log-probabilities
+        self._look_ahead = round(look_ahead_s / recognizer.frame_s) if config.encoder.bidirectional else 0
+        subsampling = config.encoder.subsampling
+        self._step = self._chunk * subsampling
+        self._endpoints = None if pauses is None else _Endpoints(pauses, self._feature_s, subsampling)
+        self._waiting = torch.zeros(0, 0)
+        self._normalizer = _RunningNormalizer(recognizer, round(_PRIMED_S / self._feature_s))
+        self._utterance: _Utterance | None = None
+        self._taken = 0  # samples
+        self._finished = False
+
+    @property
+    def latency_s(self) -> float:
+        """From a sound to the partial result that has heard it, at most, without the time of computing."""
+        ahead = 0  # frames of features that the convolutions look ahead
+        for stride in reversed(self.recognizer.encoder.subsampling.time_strides):
+            ahead = ahead * stride + 1
+        log_mel, config = self.recognizer.log_mel, self.recognizer.config
+        window_s = log_mel.fft_samples / config.audio.sample_rate_hz
+        # What waits in the second half of a chunk waits for the next one.
+        chunks = 1 + (1 if config.encoder.bidirectional else 0)
+        return window_s + ahead * self._feature_s + (chunks * self._chunk + self._look_ahead) * self.recognizer.frame_s
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that came in."""
+        return self._taken / self._rate_hz
+
+    @torch.inference_mode()
+    def accept(self, samples: Tensor) -> Update:
+        """Take the next (S,) float32 samples, nominally in -1..1.
+
+        Raises:
+            AudioError: a sample is not finite, or the stream was finished.
+        """
+        self._require_open()
+        finite = torch.isfinite(samples)
+        if not finite.all():
+            bad = int((~finite).nonzero()[0])
+            raise AudioError(f"stream: sample {self._taken + bad} is not finite ({samples[bad].item()})")
+        self._taken += len(samples)
+        segments = self._take(self._resampler.accept(samples))
+        return Update(segments, *self._partial())
+
+    @torch.inference_mode()
+    def finish(self) -> Update:
+        """End the stream; what was said last becomes final."""
+        self._require_open()
+        self._finished = True
+        segments = self._take(self._resampler.finish())
+        if len(self._waiting):
+            segments += self._chunk_of(self._waiting)
+        if self._endpoints is not None:
+            for piece in self._endpoints.finish():
+                segments += self._feed(piece)
+        if self._utterance is not None:
+            segments += self._end()
+        return Update(segments, "", self.audio_s)
+
+    def _require_open(self) -> None:
+        if self._finished:
+            raise AudioError("stream: was finished; make a new one")
+
+    def _take(self, samples: Tensor) -> list[Segment]:
+        feats = self._stream.accept(samples)
+        self._waiting = torch.cat([self._waiting, feats]) if len(self._waiting) else feats
+        segments = []
+        while len(self._waiting) >= self._step:
+            segments += self._chunk_of(self._waiting[: self._step])
+            self._waiting = self._waiting[self._step :].clone()
+        return segments
+
+    def _chunk_of(self, feats: Tensor) -> list[Segment]:
+        if self._endpoints is None:
+            return self._feed(_Piece(feats, 0, ends=False))
+        return [segment for piece in self._endpoints.accept(feats) for segment in self._feed(piece)]
+
+    def _feed(self, piece: "_Piece") -> list[Segment]:
+        if self._utterance is None:
+            self._utterance = _Utterance(self.recognizer, self._chunk, self._look_ahead, piece.first)
+        self._utterance.take(self._normalizer.accept(piece.feats))
+        return self._end() if piece.ends else []
+
+    def _end(self) -> list[Segment]:
+        utterance, self._utterance = self._utterance, None
+        assert utterance is not None
+        utterance.take(self._normalizer.rest())
+        segment = utterance.finish(utterance.first * self._feature_s)
+        return [segment] if segment.hypotheses[0].tokens else []
+
+    def _partial(self) -> tuple[str, float]:
+        if self._utterance is None:
+            return "", self.audio_s
+        return self._utterance.text(), self._utterance.first * self._feature_s
+
+
+class _Utterance:
+    """What is being said: its encoder's state and its decoder's."""
+
+    def __init__(self, recognizer: Recognizer, chunk: int, look_ahead: int, first: int) -> None:
+        self.first = first  # frame of features
+        self._encoder = EncoderStream(recognizer.encoder, chunk=chunk, look_ahead=look_ahead)
+        self._decoder = recognizer.decoder.stream()
+        self._nothing = np.zeros((0, len(recognizer.tokenizer)), np.float32)
+
+    def take(self, feats: Tensor) -> None:
+        self._decoder.take(self._encoder.accept(feats).cpu().numpy())
+
+    def text(self) -> str:
+        return self._decoder.accept(self._nothing).text
+
+    def finish(self, offset_s: float) -> Segment:
+        self._decoder.take(self._encoder.finish().cpu().numpy())
+        return Segment(offset_s, self._decoder.finish(1))
+
+
+class EncoderStream:
+    """One utterance on its way through an encoder: (T, F) normalised features in any pieces -> log-probabilities.
+
+    Args:
+        encoder: in evaluation mode.
+        chunk: frames of log-probabilities that an encoder in both directions is run over at once; one in a single
+            direction takes what it gets.
+        look_ahead: frames behind the chunk that it hears first.
+    """
+
+    def __init__(self, encoder: Encoder, *, chunk: int = 1, look_ahead: int = 0) -> None:
+        self.encoder = encoder
+        self.chunk = chunk
+        self.look_ahead = look_ahead
+        self._layers = [layer for layer in encoder.layers if isinstance(layer, RecurrentLayer)]
+        self._both = self._layers[0].cell.bidirectional
+        self._convolutions = [_ConvolutionStream(convolution) for convolution in encoder.subsampling.convolutions]
+        self._waiting = encoder.output.weight.new_zeros(0, 1, encoder.subsampling.linear.out_features)
+        self._states: list[State | None] = [None] * len(self._layers)
+
+    @torch.inference_mode()
+    def accept(self, feats: Tensor) -> Tensor:
+        """Take (T, F) frames; returns the (T', V) natural-log probabilities that they decide, perhaps none."""
+        return self._advance(self._subsampled(feats, at_end=False), at_end=False)
+
+    @torch.inference_mode()
+    def finish(self) -> Tensor:
+        """The (T', V) natural-log probabilities of what waited for more; afterwards all of them were given."""
+        return self._advance(self._subsampled(None, at_end=True), at_end=True)
+
+    def _subsampled(self, feats: Tensor | None, *, at_end: bool) -> Tensor:
+        """(T', 1, width) hidden frames."""
+        maps = None if feats is None else feats.unsqueeze(0).unsqueeze(0)
+        for convolution in self._convolutions:
+            maps = convolution.accept(maps, at_end=at_end)
+        if maps is None:
+            return self._waiting[:0]
+        hidden: Tensor = self.encoder.subsampling.linear(maps.permute(2, 0, 1, 3).flatten(2))
+        return hidden
+
+    def _advance(self, hidden: Tensor, *, at_end: bool) -> Tensor:
+        self._waiting = torch.cat([self._waiting, hidden])
+        given = []
+        while self._both and len(self._waiting) >= self.chunk + self.look_ahead:
+            given.append(self._run(self._waiting[: self.chunk + self.look_ahead], self.chunk))
+            self._waiting = self._waiting[self.chunk :].clone()
+        if len(self._waiting) and (at_end or not self._both):
+            given.append(self._run(self._waiting, len(self._waiting)))
+            self._waiting = self._waiting[:0]
+        return torch.cat(given) if given else hidden.new_zeros(0, self.encoder.output.out_features)
+
+    def _run(self, hidden: Tensor, count: int) -> Tensor:
+        """Log-probabilities of the first `count` frames; states go on behind those."""
+        encoder = self.encoder
+        for place, (layer, projection, norm) in enumerate(
+            zip(self._layers, encoder.projections, encoder.norms, strict=True)
+        ):
+            outputs, self._states[place] = layer.advance(hidden[:count], self._states[place])
+            if self._both:
+                if count < len(hidden):
+                    outputs = torch.cat([outputs, layer.advance(hidden[count:], self._states[place])[0]])
+                backward = layer.advance(hidden.flip(0), None, reverse=True)[0].flip(0)
+                outputs = torch.cat([outputs, backward], dim=2)
+            hidden = norm(projection(outputs))
+        return torch.log_softmax(encoder.output(hidden[:count, 0]).float(), dim=1)
+
+
+class _ConvolutionStream:
+    """A convolution and its ReLU over time that comes in pieces; zeros stand before and behind it all, as offline."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        assert isinstance(convolution, nn.Conv2d)
+        self.convolution = convolution
+        self._kept: Tensor | None = None  # frames from the first that the next output reads
+
+    def accept(self, maps: Tensor | None, *, at_end: bool) -> Tensor | None:
+        """(1, C, T, F) maps -> (1, C', T', F'), None for none."""
+        parts = [part for part in (self._kept, maps) if part is not None]
+        if not parts:
+            return None
+        edge = parts[0].new_zeros(*parts[0].shape[:2], 1, parts[0].shape[3])
+        if self._kept is None:
+            parts.insert(0, edge)
+        if at_end:
+            parts.append(edge)
+        inputs = torch.cat(parts, dim=2)
+        convolution, stride = self.convolution, int(self.convolution.stride[0])
+        count = max(0, (inputs.shape[2] - 3) // stride + 1)
+        self._kept = inputs[:, :, count * stride :].clone()
+        if not count:
+            return None
+        read = inputs[:, :, : (count - 1) * stride + 3]
+        return functional.conv2d(
+            read, convolution.weight, convolution.bias, stride=convolution.stride, padding=(0, 1)
+        ).relu_()
+
+
+class _RunningNormalizer:
+    """The recogniser's normalisation; with `utterance` by the mean and variance of all that was heard so far."""
+
+    def __init__(self, recognizer: Recognizer, primed: int) -> None:
+        self.normalizer = recognizer.normalizer
+        self.primed = primed
+        self._held: list[Tensor] = []
+        self._count = 0
+        self._sum = torch.zeros(recognizer.config.features.mel_bins, dtype=torch.float64)
+        self._squares = torch.zeros_like(self._sum)
+
+    def accept(self, feats: Tensor) -> Tensor:
+        """(T, F) frames -> the (T, F) that can be normalised by now."""
+        if self.normalizer.kind != "utterance":
+            normalised: Tensor = self.normalizer(feats.unsqueeze(0), torch.tensor([len(feats)]))[0]
+            return normalised
+        values = feats.double().cpu()
+        self._count += len(values)
+        self._sum += values.sum(0)
+        self._squares += values.square().sum(0)
+        self._held.append(feats)
+        return self.rest() if self._count >= self.primed else feats[:0]
+
+    def rest(self) -> Tensor:
+        """The frames that wait for more."""
+        held, self._held = self._held, []
+        if not held:
+            return self._sum.float()[None][:0]
+        feats = torch.cat(held)
+        mean = self._sum / self._count
+        variance = (self._squares / self._count - mean.square()).clamp_min(0)
+        return (feats - mean.to(feats)) * torch.rsqrt(variance.to(feats) + VARIANCE_FLOOR)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """(T, F) frames of speech from frame `first` on; `ends` where a pause follows."""
+
+    feats: Tensor
+    first: int
+    ends: bool
+
+
+class _Endpoints:
+    """Speech among frames that come a chunk at a time, and where it ends.
+
+    A frame is judged when its chunk is there, by the last 30 s. Of a pause in speech the margin goes on to the encoder;
+    the rest is held back until the pause is long enough to be dropped, or speech goes on.
+    """
+
+    def __init__(self, pauses: Cutting, feature_s: float, subsampling: int) -> None:
+        self.subsampling = subsampling
+        self.margin = round(pauses.margin_s / feature_s)
+        self.pause = max(round(pauses.pause_s / feature_s), self.margin + subsampling)
+        self._judged, self._loud = round(JUDGED_S / feature_s), round(LOUD_S / feature_s)
+        self._levels = np.zeros(0)
+        self._held = torch.zeros(0, 0)  # frames that were not passed on
+        self._first = 0  # number of the first of them
+        self._speech = False
+        self._quiet = 0  # frames since the last loud one
+
+    def accept(self, feats: Tensor) -> Iterator[_Piece]:
+        """Take a chunk of (T, F) frames; yields what of the speech can be passed on."""
+        heard = self._first + len(self._held)
+        self._held = torch.cat([self._held, feats]) if len(self._held) else feats
+        levels = np.concatenate([self._levels, feats.mean(dim=1).double().cpu().numpy()])
+        threshold = quiet_below(levels[-self._judged :], self._loud)
+        recent = levels[-(len(feats) + SMOOTHED - 1) :]
+        recent = np.pad(recent, (len(feats) + SMOOTHED - 1 - len(recent), 0), mode="edge")
+        quiet = np.convolve(recent, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid") < threshold
+        self._levels = levels[-self._judged :]
+        for frame, is_quiet in enumerate(quiet.tolist(), heard):
+            self._quiet = self._quiet + 1 if is_quiet else 0
+            if not self._speech and not is_quiet:
+                self._speech = True
+                self._drop(self._aligned(frame - self.margin))
+            elif self._speech and self._quiet == self.pause:
+                self._speech = False
+                yield self._piece(self._aligned(frame + 1 - self.pause + self.margin), ends=True)
+        end = heard + len(feats)
+        if not self._speech:
+            self._drop(self._aligned(end - self.margin))
+            return
+        piece = self._piece(self._aligned(end - max(0, self._quiet - self.margin)), ends=False)
+        if len(piece.feats):
+            yield piece
+
+    def finish(self) -> Iterator[_Piece]:
+        """What is left of the speech at the stream's end."""
+        if self._speech:
+            yield self._piece(self._first + len(self._held), ends=True)
+
+    def _aligned(self, frame: int) -> int:
+        """A place at or before `frame` where log-probabilities begin, among the frames that are held."""
+        return max(self._first, frame // self.subsampling * self.subsampling)
+
+    def _drop(self, end: int) -> None:
+        self._held = self._held[end - self._first :].clone()
+        self._first = end
+
+    def _piece(self, end: int, *, ends: bool) -> _Piece:
+        piece = _Piece(self._held[: end - self._first], self._first, ends)
+        self._drop(end)
+        return piece

@@ -1,0 +1,117 @@
+"""What a command is asked to transcribe: files, folders, patterns, manifests, lists and standard input, one by one."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from asr.audio import SUFFIXES
+from asr.errors import AudioError
+from asr.manifest import read_manifest
+
+# How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
+_AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"NIST_1A", b"FORM", b".snd")
+_MAX_BYTES = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Something to transcribe.
+
+    Attributes:
+        name: what messages and results call it; for a file its path as given.
+        audio: path of the audio file, or the content of one.
+        offset_s, duration_s: the segment of it that is meant; None: to the end.
+    """
+
+    name: str
+    audio: Path | bytes
+    offset_s: float = 0.0
+    duration_s: float | None = None
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether a part of the file is meant."""
+        return self.offset_s > 0 or self.duration_s is not None
+
+
+def find_recordings(arguments: Sequence[str], stdin: BinaryIO) -> tuple[list[Recording], list[Path]]:
+    """What the arguments of a command name, in order; then files that were left out by their names.
+
+    An argument is a file, a folder (every audio file below it, sorted), a pattern as `calls/**/*.wav` (where no file
+    has that name), a manifest (`.jsonl`: its utterances), or `-`: audio on standard input, or a list of all these
+    there, one a line.
+
+    Raises:
+        AudioError: a folder or pattern gives no audio file, or a folder cannot be read. (A missing file is found out
+            when its turn comes, so that the others are done.)
+        ManifestError: as `read_manifest`.
+    """
+    found: list[Recording] = []
+    others: list[Path] = []
+    for argument in arguments:
+        if argument == "-":
+            start = stdin.read(8)
+            if start.startswith(_AUDIO_STARTS):
+                content = start + stdin.read(_MAX_BYTES)
+                if len(content) > _MAX_BYTES:
+                    raise AudioError(f"standard input: more than {_MAX_BYTES} bytes of audio")
+                found.append(Recording("standard input", content))
+                continue
+            lines = (start + stdin.read()).decode(errors="surrogateescape").split("\n")
+            listed = [line.removesuffix("\r") for line in lines if line.strip()]
+            if not listed:
+                raise AudioError("standard input: neither audio nor a list of paths")
+            if "-" in listed:
+                raise AudioError("standard input: the list names standard input itself")
+            inside, left = find_recordings(listed, stdin)
+        elif argument.endswith(".jsonl"):
+            inside, left = list(_of_manifest(Path(argument))), []
+        else:
+            paths, left = find_audio(_matches(argument))
+            inside = [Recording(str(path), path) for path in paths]
+        found += inside
+        others += left
+    return found, others
+
+
+def _of_manifest(path: Path) -> Iterator[Recording]:
+    for utterance in read_manifest(path, with_texts=False):
+        yield Recording(utterance.id, utterance.audio_filepath, utterance.offset, utterance.duration)
+
+
+def _matches(argument: str) -> list[str]:
+    if not glob.has_magic(argument) or os.path.lexists(argument):
+        return [argument]
+    found = sorted(glob.glob(argument, recursive=True))
+    if not found:
+        raise AudioError(f"{argument}: no file matches this pattern")
+    return found
+
+
+def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
+    """The files named, and for a folder every audio file below it, sorted; then the folders' other files.
+
+    Raises:
+        AudioError: a folder holds no audio file, or one below it cannot be read. (A missing file is left to
+            `transcribe`, so that others go on.)
+    """
+    found: list[Path] = []
+    others: list[Path] = []
+    for path in map(Path, paths):
+        if not os.path.isdir(path):  # unlike Path.is_dir no error where the path cannot be looked up
+            found.append(path)
+            continue
+        inside = sorted(Path(folder, name) for folder, _, names in os.walk(path, onerror=_unreadable) for name in names)
+        by_name = [child for child in inside if child.suffix.lower() in SUFFIXES]
+        if not by_name:
+            raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(SUFFIXES)})")
+        found += by_name
+        others += [child for child in inside if child.suffix.lower() not in SUFFIXES]
+    return found, others
+
+
+def _unreadable(error: OSError) -> None:
+    raise AudioError(f"{error.filename}: cannot read folder: {error.strerror}") from error
