@@ -23,14 +23,18 @@ from asr.features import POWER_FLOOR, LogMel
 from asr.lengths import frames_in, strided
 from asr.recognizer import Recognizer
 
-# Loud and quiet are judged over this much audio and the window that follows.
+# What a recording's loud level is, is judged over this much audio and the window that follows.
 JUDGED_S = 30.0
 # The loud level is what this much of it exceeds: a word is enough, and a click is not.
 LOUD_S = 0.3
-# The quiet level is at most this far below the loud one (52 dB): digital silence is no measure of what is quiet.
-_DEEPEST = 12.0
-# Audio with less than this (9 dB) from quiet to loud is taken for speech all through.
-_FLATTEST = 2.0
+# Speakers and rooms change: for each second the levels are those of this much audio at either side of it, but the loud
+# one is never taken to be lower than the recording's by more than this (20 dB).
+_AROUND_S = 4.0
+_SOFTER = 4.6
+# The quiet level is at most this far below the loud one (39 dB): digital silence is no measure of what is quiet.
+_DEEPEST = 9.0
+# Audio with less than this (4 dB) from quiet to loud is taken for speech all through.
+_FLATTEST = 1.0
 # Digital silence is POWER_FLOOR in every bin; dither is not much more.
 _DIGITAL_SILENCE = math.log(10 * POWER_FLOOR)
 # Quiet is what lies below this part of the way from the quiet level to the loud one.
@@ -159,8 +163,9 @@ class Cutter:
     """Cuts the feature frames of a recording into stretches; any pieces give the same ones.
 
     Where it cuts is decided over one window at a time: in the first pause of it, or at its end. A frame is quiet when
-    its level, the mean over mel bins of natural-log energy, is near to the quiet level: the 10th percentile of the
-    window and the audio before it, where the loud level is what `LOUD_S` of it exceeds.
+    its level, the mean over mel bins of natural-log energy, is in the lowest quarter between the quiet and the loud
+    level of the seconds around it: their 10th percentile, and what `LOUD_S` of them exceeds. What is quiet for longer
+    than a pause is taken for silence and not recognised: a voice 30 dB below another one right beside it, say.
 
     Args:
         cutting: what is wanted.
@@ -180,6 +185,7 @@ class Cutter:
         self.window = max(frames(cutting.window_s), 2 * self.overlap, 2 * self.pause)
         self._judged = round(JUDGED_S / frame_s)
         self._loud = round(LOUD_S / frame_s)
+        self._second, self._around = round(1 / frame_s), round(_AROUND_S / frame_s)
         self._waiting = torch.zeros(0, 0)  # frames that are not dealt with
         self._first = 0  # number of the first of them
         self._speech = False  # whether that begins a stretch
@@ -244,24 +250,41 @@ class Cutter:
 
     def _quiet(self, levels: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which frames of a window with these levels are quiet."""
-        threshold = quiet_below(np.concatenate([self._before, levels]), self._loud)
+        judged, place = np.concatenate([self._before, levels]), len(self._before)
+        loudest = _largest(judged, self._loud) - _SOFTER
+        thresholds = np.empty(len(levels))
+        for start in range(0, len(levels), self._second):
+            first, behind = place + start - self._around, place + start + self._second + self._around
+            near = judged[max(0, first) : behind]
+            thresholds[start : start + self._second] = quiet_below(near, self._loud, loudest)
         half = SMOOTHED // 2
         before = self._before[-half:]
         padded = np.pad(np.concatenate([before, levels]), (half - len(before), half), mode="edge")
         smooth = np.convolve(padded, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
-        return np.asarray(smooth < threshold)
+        return np.asarray(smooth < thresholds)
 
 
-def quiet_below(levels: NDArray[np.float64], loud_frames: int) -> float:
-    """The level below which a frame among these is quiet; infinite where all are, minus infinite where none is."""
-    loudest = min(loud_frames, len(levels))
-    loud, quiet = float(np.partition(levels, -loudest)[-loudest]), float(np.percentile(levels, 10))
+def quiet_below(levels: NDArray[np.float64], loud_frames: int, at_least: float = -math.inf) -> float:
+    """The level below which a frame among these is quiet; infinite where all are, minus infinite where none is.
+
+    Args:
+        levels: (T,) of frames.
+        loud_frames: how many frames must be as loud as the loud level.
+        at_least: the loud level is no lower than this.
+    """
+    loud, quiet = max(_largest(levels, loud_frames), at_least), float(np.percentile(levels, 10))
     if loud <= _DIGITAL_SILENCE:
         return math.inf
     if loud - quiet < _FLATTEST:
         return -math.inf
     quiet = max(quiet, loud - _DEEPEST)
     return quiet + _QUIET_SHARE * (loud - quiet)
+
+
+def _largest(values: NDArray[np.float64], count: int) -> float:
+    """The `count`-th largest, or the smallest of fewer."""
+    place = min(count, len(values))
+    return float(np.partition(values, -place)[-place])
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -1,0 +1,240 @@
+"""Recognition while audio comes in: equal to offline where that can be, and the same however audio is cut."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from asr import config
+from asr.audio import resample
+from asr.config import EncoderConfig
+from asr.encoder import Encoder
+from asr.errors import AudioError, ConfigError
+from asr.online import EncoderStream, OnlineRecognizer, Update
+from asr.recognizer import Recognizer
+from asr.text import BLANK_NAME, Tokenizer
+from asr.windows import Cutting
+
+MEL_BINS, VOCABULARY = 11, 7
+RATE_HZ = 16000
+
+
+def encoder_of(**changes: Any) -> Encoder:
+    torch.manual_seed(4)
+    settings = EncoderConfig(**{"conv_channels": 3, "layers": 2, "width": 6, "bidirectional": False, **changes})
+    encoder = Encoder(settings, MEL_BINS, VOCABULARY).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():  # weights that matter, biases too
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    return encoder
+
+
+def offline(encoder: Encoder, feats: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return encoder(feats.unsqueeze(0), torch.tensor([len(feats)]))[0][0]
+
+
+def frames(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, MEL_BINS, generator=torch.Generator().manual_seed(seed))
+
+
+def streamed(stream: EncoderStream, feats: Tensor, cuts: list[int]) -> Tensor:
+    pieces = [stream.accept(piece) for piece in torch.tensor_split(feats, sorted(cuts))]
+    return torch.cat([*pieces, stream.finish()])
+
+
+@settings(max_examples=60)
+@given(
+    cell=st.sampled_from(["lstm", "gru", "rnn"]),
+    subsampling=st.sampled_from([1, 2, 4, 8]),
+    layer_norm=st.booleans(),
+    projection=st.sampled_from([0, 5]),
+    count=st.integers(1, 90),
+    cuts=st.lists(st.integers(0, 90), max_size=12),
+)
+def test_one_direction_is_as_offline_in_any_pieces(
+    cell: str, subsampling: int, layer_norm: bool, projection: int, count: int, cuts: list[int]
+) -> None:
+    encoder = encoder_of(cell=cell, subsampling=subsampling, layer_norm=layer_norm, projection=projection)
+    feats = frames(count)
+    found = streamed(EncoderStream(encoder), feats, cuts)
+    torch.testing.assert_close(found, offline(encoder, feats), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("subsampling", [1, 2, 4, 8])
+def test_one_direction_frame_by_frame(cell: str, subsampling: int) -> None:
+    """What came out before more was heard stays, and comes as soon as the convolutions can have heard it."""
+    encoder, feats = encoder_of(cell=cell, subsampling=subsampling), frames(60)
+    stream = EncoderStream(encoder)
+    found = [stream.accept(feats[at : at + 1]) for at in range(len(feats))]
+    ahead = {1: 2, 2: 3, 4: 3, 8: 7}[subsampling]
+    assert sum(map(len, found)) == (len(feats) - 1 - ahead) // subsampling + 1
+    torch.testing.assert_close(torch.cat([*found, stream.finish()]), offline(encoder, feats), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@settings(max_examples=10)
+@given(count=st.integers(1, 90), cuts=st.lists(st.integers(0, 90), max_size=8), chunk=st.integers(1, 9))
+def test_both_directions_with_all_ahead_are_as_offline(cell: str, count: int, cuts: list[int], chunk: int) -> None:
+    encoder, feats = encoder_of(cell=cell, bidirectional=True), frames(count)
+    found = streamed(EncoderStream(encoder, chunk=chunk, look_ahead=90), feats, cuts)
+    torch.testing.assert_close(found, offline(encoder, feats), rtol=0, atol=1e-5)
+
+
+def test_both_directions_hear_the_chunk_and_what_is_ahead_and_no_more() -> None:
+    """What is told to a frame by the future ends with the look-ahead behind its chunk; the past is all there."""
+    encoder, feats = encoder_of(bidirectional=True, subsampling=1, cell="gru"), frames(60)
+    chunk, look_ahead = 10, 5
+    before = streamed(EncoderStream(encoder, chunk=chunk, look_ahead=look_ahead), feats, [])
+    later = feats.clone()
+    later[27:] += 1.0  # the convolutions look two frames ahead, and chunk 1 with its look-ahead ends before frame 25
+    after = streamed(EncoderStream(encoder, chunk=chunk, look_ahead=look_ahead), later, [])
+    torch.testing.assert_close(before[:20], after[:20], rtol=0, atol=1e-6)
+    assert (before[20:25] - after[20:25]).abs().amax() > 1e-3
+    earlier = feats.clone()
+    earlier[:3] += 1.0
+    after = streamed(EncoderStream(encoder, chunk=chunk, look_ahead=look_ahead), earlier, [])
+    assert (before[10:] - after[10:]).abs().amax(1)[:5].min() > 0
+
+
+def test_memory_of_the_encoder_stays() -> None:
+    stream = EncoderStream(encoder_of(bidirectional=True), chunk=4, look_ahead=4)
+    for seed in range(20):
+        stream.accept(frames(50, seed))
+        assert len(stream._waiting) < 8
+
+
+# --- the recogniser ---------------------------------------------------------------------------------------------------
+
+
+def recognizer_of(*overrides: str) -> Recognizer:
+    settings = config.load(
+        None,
+        ["features.mel_bins=16", "encoder.conv_channels=4", "encoder.layers=2", "encoder.width=8", *overrides],
+    )
+    torch.manual_seed(3)
+    recognizer = Recognizer(settings, Tokenizer([BLANK_NAME, " ", *"abcdefgh"], settings.text)).eval()
+    with torch.no_grad():  # as drawn, one symbol would win everywhere
+        recognizer.encoder.output.weight.mul_(100)
+    return recognizer
+
+
+def speech(*bursts_s: tuple[float, float], duration_s: float) -> Tensor:
+    """Noise that is loud in these spans and quiet elsewhere."""
+    wave = torch.randn(round(duration_s * RATE_HZ), generator=torch.Generator().manual_seed(1))
+    level = torch.full_like(wave, 1e-4)
+    for first_s, end_s in bursts_s:
+        level[round(first_s * RATE_HZ) : round(end_s * RATE_HZ)] = 0.1
+    return wave * level
+
+
+def listen(online: OnlineRecognizer, wave: Tensor, samples: int) -> Iterator[Update]:
+    for piece in wave.split(samples):
+        yield online.accept(piece)
+    yield online.finish()
+
+
+ONE_WAY = "encoder.bidirectional=false"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (ONE_WAY,),
+        (ONE_WAY, "features.normalization=none", "augment.freq_masks=0", "augment.time_masks=0"),
+        (ONE_WAY, "decode.decoder=beam"),
+    ],
+)
+def test_one_direction_without_pauses_is_as_offline(overrides: tuple[str, ...]) -> None:
+    recognizer, wave = recognizer_of(*overrides), speech((0.0, 2.9), duration_s=2.9)
+    [expected] = recognizer.transcribe_waves(wave.unsqueeze(0), torch.tensor([len(wave)]))
+    updates = list(listen(OnlineRecognizer(recognizer, pauses=None), wave, 777))
+    [segment] = updates[-1].segments
+    assert segment.text == expected.text
+    assert segment.hypotheses[0].token_frames == expected.token_frames
+    assert [update.segments for update in updates[:-1]] == [[]] * (len(updates) - 1)
+    assert len({update.partial for update in updates}) > 2
+
+
+@pytest.mark.parametrize(
+    "overrides", [(ONE_WAY,), (), ("features.normalization=utterance",), (ONE_WAY, "decode.decoder=beam")]
+)
+def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
+    recognizer = recognizer_of(*overrides)
+    wave = speech((0.5, 1.5), (2.9, 4.0), (6.0, 6.4), duration_s=7.0)
+    found = []
+    for samples in (333, 16000, 10**6):
+        online = OnlineRecognizer(recognizer, chunk_s=0.2, look_ahead_s=0.4)
+        segments = [segment for update in listen(online, wave, samples) for segment in update.segments]
+        found.append([(segment.offset_s, segment.words) for segment in segments])
+    assert len(found[0]) == 3
+    assert found[0] == found[1] == found[2]
+
+
+def test_pauses_make_results_final_at_their_time() -> None:
+    recognizer = recognizer_of(ONE_WAY)
+    wave = speech((0.5, 1.5), (3.5, 4.5), duration_s=6.5)
+    pauses = Cutting(pause_s=0.8, margin_s=0.3)
+    online = OnlineRecognizer(recognizer, chunk_s=0.1, pauses=pauses)
+    times = []
+    for update in listen(online, wave, RATE_HZ // 20):
+        times += [(segment.offset_s, online.audio_s, segment.words[-1].end_s) for segment in update.segments]
+    (first_s, heard_s, _), (second_s, heard_again_s, last_s) = times
+    assert first_s == 0.0  # what is quiet is known when something louder has been heard
+    assert 3.1 <= second_s <= 3.5
+    assert 1.5 + pauses.pause_s <= heard_s <= 1.5 + pauses.pause_s + online.latency_s + 0.15
+    assert 4.5 + pauses.pause_s <= heard_again_s <= 4.5 + pauses.pause_s + online.latency_s + 0.15
+    assert 3.5 < last_s < 5.0
+
+
+def test_another_sample_rate() -> None:
+    recognizer = recognizer_of(ONE_WAY)
+    wave = speech((0.0, 2.0), duration_s=2.0)[::2].contiguous()
+    found = []
+    for samples in (99, 10**6):
+        online = OnlineRecognizer(recognizer, sample_rate_hz=8000, pauses=None)
+        found.append(list(listen(online, wave, samples))[-1].segments[0].words)
+        assert online.audio_s == 2.0
+    assert found[0] == found[1]
+    whole = resample(wave, 8000, RATE_HZ)
+    [expected] = recognizer.transcribe_waves(whole.unsqueeze(0), torch.tensor([len(whole)]))
+    assert " ".join(word.text for word in found[0]) == expected.text
+
+
+def test_latency_is_stated() -> None:
+    recognizer = recognizer_of()
+    online = OnlineRecognizer(recognizer, chunk_s=0.2, look_ahead_s=0.4)
+    assert online.latency_s == pytest.approx(0.032 + 0.03 + 2 * 0.2 + 0.4)
+    online = OnlineRecognizer(recognizer_of(ONE_WAY), chunk_s=0.2, look_ahead_s=0.4)
+    assert online.latency_s == pytest.approx(0.032 + 0.03 + 0.2)
+
+
+def test_silence_has_no_result() -> None:
+    for wave in (torch.zeros(3 * RATE_HZ), torch.zeros(0), torch.zeros(100)):
+        updates = listen(OnlineRecognizer(recognizer_of()), wave, 4000)
+        assert all(not update.segments and not update.partial for update in updates)
+
+
+def test_what_is_refused() -> None:
+    recognizer = recognizer_of(ONE_WAY)
+    online = OnlineRecognizer(recognizer)
+    online.accept(torch.zeros(100))
+    bad = torch.zeros(50)
+    bad[7] = torch.nan
+    with pytest.raises(AudioError, match=r"stream: sample 107 is not finite \(nan\)"):
+        online.accept(bad)
+    online.finish()
+    with pytest.raises(AudioError, match="stream: was finished"):
+        online.accept(torch.zeros(100))
+    with pytest.raises(ConfigError, match="chunks of 0 s with a look-ahead of 1 s"):
+        OnlineRecognizer(recognizer, chunk_s=0)
+    with pytest.raises(ConfigError, match="look-ahead of 31 s"):
+        OnlineRecognizer(recognizer, look_ahead_s=31)
+    with pytest.raises(ConfigError, match="margins"):
+        replace(Cutting(), margin_s=0.5)
