@@ -10,6 +10,7 @@ import asr
 from asr.commands.align import add_align
 from asr.commands.common import FAILED, print_error
 from asr.commands.decode import add_decode
+from asr.commands.export import add_export
 from asr.commands.pack import add_pack
 from asr.commands.prepare import add_prepare
 from asr.commands.recognise import add_compare, add_evaluate
@@ -79,6 +80,7 @@ def commands() -> argparse.ArgumentParser:
     add_transcribe(subparsers.add_parser("transcribe", help="turn audio files into text"))
     add_align(subparsers.add_parser("align", help="find when each word of a given transcript was said"))
     add_compare(subparsers.add_parser("compare", help="test the difference between two systems"))
+    add_export(subparsers.add_parser("export", help="write a model as one ONNX file for other runtimes"))
     add_language_model(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
     add_tune(subparsers.add_parser("tune", help="find a language model's weights on dev, for a model to use"))
     add_decode(subparsers.add_parser("decode", help="turn log-probabilities of any CTC model into text"))

@@ -12,7 +12,8 @@ from asr.errors import AudioError
 from asr.manifest import read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
-_AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"NIST_1A", b"FORM", b".snd")
+_AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
+_MP3_STARTS = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2")  # no UTF-8
 _MAX_BYTES = 4_000_000_000
 
 
@@ -37,7 +38,7 @@ class Recording:
         return self.offset_s > 0 or self.duration_s is not None
 
 
-def find_recordings(arguments: Sequence[str], stdin: BinaryIO) -> tuple[list[Recording], list[Path]]:
+def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[list[Recording], list[Path]]:
     """What the arguments of a command name, in order; then files that were left out by their names.
 
     An argument is a file, a folder (every audio file below it, sorted), a pattern as `calls/**/*.wav` (where no file
@@ -53,14 +54,22 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO) -> tuple[list[Rec
     others: list[Path] = []
     for argument in arguments:
         if argument == "-":
+            if stdin is None:
+                raise AudioError("standard input: is closed")
             start = stdin.read(8)
-            if start.startswith(_AUDIO_STARTS):
+            if start.startswith((*_AUDIO_STARTS, *_MP3_STARTS)):
                 content = start + stdin.read(_MAX_BYTES)
                 if len(content) > _MAX_BYTES:
                     raise AudioError(f"standard input: more than {_MAX_BYTES} bytes of audio")
                 found.append(Recording("standard input", content))
                 continue
-            lines = (start + stdin.read()).decode(errors="surrogateescape").split("\n")
+            text = start + stdin.read()
+            if b"\0" in text:  # no name holds one; `find -print0` separates with it
+                raise AudioError(
+                    f"standard input: byte {text.index(0)} is null: neither audio in a known container nor a list of "
+                    "paths, one a line"
+                )
+            lines = os.fsdecode(text).split("\n")
             listed = [line.removesuffix("\r") for line in lines if line.strip()]
             if not listed:
                 raise AudioError("standard input: neither audio nor a list of paths")
@@ -71,6 +80,8 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO) -> tuple[list[Rec
             inside, left = list(_of_manifest(Path(argument))), []
         else:
             paths, left = find_audio(_matches(argument))
+            if glob.has_magic(argument):  # `**` gives a folder, what is below it, and that again by itself
+                paths, left = list(dict.fromkeys(paths)), [path for path in dict.fromkeys(left) if path not in {*paths}]
             inside = [Recording(str(path), path) for path in paths]
         found += inside
         others += left
@@ -89,6 +100,14 @@ def _matches(argument: str) -> list[str]:
     if not found:
         raise AudioError(f"{argument}: no file matches this pattern")
     return found
+
+
+def searched(argument: str) -> Path:
+    """The folder that an argument's files are found in: itself, or what stands before the first sign of a pattern."""
+    if not glob.has_magic(argument) or os.path.lexists(argument):
+        return Path(argument)
+    parts = Path(argument).parts
+    return Path(*parts[: next(place for place, part in enumerate(parts) if glob.has_magic(part))])
 
 
 def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:

@@ -1,10 +1,11 @@
 """Recordings of any length to transcripts; one that cannot be used becomes a failure and never stops the others."""
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr import audio, checkpoint
+from asr.backends import Precision, make_backend
 from asr.decode import Hypothesis, Word
 from asr.errors import AsrError, AudioError, DecodeError
+from asr.lengths import s_to_samples
 from asr.recognizer import Recognizer, pad_waves, pick_device
 from asr.sources import Recording
 from asr.transcript import Transcript
@@ -24,6 +27,8 @@ from asr.windows import Cutting, Segment, encode, segments
 
 # Up to here a recording is encoded as a whole, as utterances are in training and evaluation; beyond, by windows.
 WHOLE_S = 30.0
+# A longer segment of a file is read in pieces too, from the beginning of the file.
+SOUGHT_S = 600.0
 # Recordings are sorted by length and decoded in groups of this much audio, then come back in the order given.
 GROUP_S = 600.0
 # Files that are read ahead, each at most WHOLE_S long.
@@ -84,12 +89,26 @@ class Transcriber:
         recognizer: a loaded model, on the device to compute on; its decoder decides.
         batch_s: padded seconds of audio in a batch.
         cutting: where recordings longer than `WHOLE_S` are cut.
+        longest_s: longest recording to take; what `audio.max_duration_s` guards in training, memory, needs no limit
+            here.
+        precision: what runs the encoder; see `asr.backends.make_backend`.
     """
 
-    def __init__(self, recognizer: Recognizer, *, batch_s: float = 120.0, cutting: Cutting | None = None) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        *,
+        batch_s: float = 120.0,
+        cutting: Cutting | None = None,
+        longest_s: float = audio.LONGEST_S,
+        precision: Precision = "float32",
+    ) -> None:
         self.recognizer = recognizer
+        self.backend = make_backend(recognizer, precision)
         self.batch_s = batch_s
         self.cutting = cutting or Cutting()
+        self.longest_s = longest_s
+        self._config = replace(recognizer.config.audio, max_duration_s=max(longest_s, WHOLE_S))
         self._turn = threading.Lock()
 
     def transcribe(
@@ -120,7 +139,10 @@ class Transcriber:
             recording = Recording(name or (f"{len(path)} bytes" if isinstance(path, bytes) else str(path)), path)
             (found,) = self.transcribe_all([recording], n_best=n_best)
         else:
-            wave = audio.from_array(source, sample_rate_hz, self.recognizer.config.audio, name=name or "samples")
+            if isinstance(source, Tensor):  # numpy takes none on a GPU, with a gradient or of bfloat16
+                source = source.detach().cpu()
+                source = source.float() if source.is_floating_point() else source
+            wave = audio.from_array(source, sample_rate_hz, self._config, name=name or "samples")
             found = next(self._in_turn([(Recording(name or "samples", b""), wave)], n_best))
         if isinstance(found, Failure):
             raise found.error
@@ -152,21 +174,27 @@ class Transcriber:
 
     def _read(self, recording: Recording) -> Tensor | AsrError | None:
         """(S,) samples, or why there are none; None: too long to be held."""
-        config = self.recognizer.config.audio
         try:
-            if not recording.is_segment:
-                with audio.opened(recording.audio, recording.name) as opened:
-                    if opened.file.frames > WHOLE_S * opened.file.samplerate:
-                        return None
-            return audio.load(
-                recording.audio,
-                config,
-                name=recording.name,
-                offset_s=recording.offset_s,
-                duration_s=recording.duration_s,
-            )
+            with audio.opened(recording.audio, recording.name) as opened:
+                _, frames = opened.segment(recording.offset_s, recording.duration_s)
+                seconds = frames / opened.file.samplerate
+            if seconds > self.longest_s:
+                raise AudioError(
+                    f"{recording.name}: {seconds:.1f} s of audio, more than the longest recording of "
+                    f"{self.longest_s:g} s"
+                )
+            return None if seconds > WHOLE_S else self._loaded(recording)
         except AsrError as error:
             return error
+
+    def _loaded(self, recording: Recording) -> Tensor:
+        return audio.load(
+            recording.audio,
+            self._config,
+            name=recording.name,
+            offset_s=recording.offset_s,
+            duration_s=recording.duration_s,
+        )
 
     def _in_turn(
         self, group: Sequence[tuple[Recording, Tensor | AsrError | None]], n_best: int
@@ -227,25 +255,42 @@ class Transcriber:
         self, waves: dict[int, Tensor], batch: Sequence[int], names: Sequence[str], n_best: int
     ) -> dict[int, list[Hypothesis] | DecodeError]:
         padded, lens = pad_waves([waves[place] for place in batch])
-        log_probs, frames = self.recognizer(padded.to(self.recognizer.device), lens)
+        log_probs, frames = self.backend(padded.to(self.recognizer.device), lens)
         named = [names[place] for place in batch]
         found = self.recognizer.decoder.attempt(log_probs.cpu().numpy(), frames, names=named, n_best=n_best)
         return dict(zip(batch, found, strict=True))
 
     def _long(self, recording: Recording, wave: Tensor | None) -> Transcript:
         """Block by block, in memory that does not grow with the recording."""
-        config, counted = self.recognizer.config.audio, 0
+        counted = 0
 
         def blocks() -> Iterator[Tensor]:
             nonlocal counted
-            pieces = [wave] if wave is not None else audio.blocks(recording.audio, config, name=recording.name)
-            for piece in pieces:
+            for piece in [wave] if wave is not None else self._pieces(recording):
                 counted += len(piece)
                 yield piece
 
-        chunks = encode(self.recognizer, blocks(), self.cutting, batch_s=self.batch_s)
+        chunks = encode(self.recognizer, blocks(), self.cutting, batch_s=self.batch_s, encoder=self.backend.encode)
         parts = list(segments(self.recognizer, chunks, name=recording.name))
-        return Transcript.of([Joined(parts)], counted / config.sample_rate_hz, recording.name)
+        return Transcript.of([Joined(parts)], counted / self._config.sample_rate_hz, recording.name)
+
+    def _pieces(self, recording: Recording) -> Iterator[Tensor]:
+        """(S,) samples of a recording that is too long to be held."""
+        if recording.duration_s is not None and recording.duration_s <= SOUGHT_S:
+            yield self._loaded(recording)  # many segments of a long file need not read all that is before them
+            return
+        rate_hz = self._config.sample_rate_hz
+        first = s_to_samples(recording.offset_s, rate_hz)
+        end = None if recording.duration_s is None else first + s_to_samples(recording.duration_s, rate_hz)
+        begun = 0
+        # Blocks have no limit of their own: what counts is the length of the segment, and that is known.
+        for block in audio.blocks(recording.audio, self._config, name=recording.name, max_duration_s=math.inf):
+            piece = block[max(0, first - begun) : None if end is None else max(0, end - begun)]
+            begun += len(block)
+            if len(piece):
+                yield piece
+            if end is not None and begun >= end:
+                return
 
 
 def load(run: Path | str, device: str = "auto", **decode: Any) -> Transcriber:

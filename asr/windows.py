@@ -8,7 +8,7 @@ recording is given once.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,10 @@ _GATHERED = 4
 _NEVER = -100.0
 # In a pause the separator of words has all but this of one frame: what ends in one already needs no second.
 _NO_SEPARATOR = 1e-3
+
+
+# (B, T, F) normalised features and (B,) lengths to (B, T', V) log-probabilities and (B,) lengths.
+Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -295,7 +299,12 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 @torch.inference_mode()
 def encode(
-    recognizer: Recognizer, blocks: Iterable[Tensor], cutting: Cutting | None = None, *, batch_s: float = 120.0
+    recognizer: Recognizer,
+    blocks: Iterable[Tensor],
+    cutting: Cutting | None = None,
+    *,
+    batch_s: float = 120.0,
+    encoder: Encode | None = None,
 ) -> Iterator[Chunk]:
     """The log-probabilities of a recording, in chunks of a stretch each, in order and without a gap.
 
@@ -307,6 +316,7 @@ def encode(
         blocks: (S,) float32 samples at the model's rate, as from `asr.audio.blocks`.
         cutting: where to cut.
         batch_s: padded seconds of audio in a batch; a longer window is a batch of its own.
+        encoder: in place of the recogniser's own, a faster one of `asr.backends`.
 
     Yields:
         Chunks; the last ends at frame `recognizer.output_lengths` of the number of samples.
@@ -315,7 +325,7 @@ def encode(
         AudioError: the recording is shorter than one frame; or what `blocks` raises.
     """
     stream = FrameStream(recognizer.log_mel)
-    batches = _Batches(recognizer, batch_s)
+    batches = _Batches(recognizer, batch_s, encoder or recognizer.encoder)
     hop_s = recognizer.log_mel.hop_samples / recognizer.config.audio.sample_rate_hz
     cutter = Cutter(cutting or Cutting(), hop_s, recognizer.config.encoder.subsampling)
     for block in blocks:
@@ -331,8 +341,9 @@ def encode(
 class _Batches:
     """Stretches to chunks, several stretches at once."""
 
-    def __init__(self, recognizer: Recognizer, batch_s: float) -> None:
+    def __init__(self, recognizer: Recognizer, batch_s: float, encoder: Encode) -> None:
         self.recognizer = recognizer
+        self.encoder = encoder
         self.subsampling = recognizer.config.encoder.subsampling
         self.budget = batch_s * recognizer.config.audio.sample_rate_hz / recognizer.log_mel.hop_samples  # frames
         self._held: list[Stretch] = []
@@ -357,7 +368,7 @@ class _Batches:
         for batch in from_short_to_long(lengths.double(), self.budget, None) if held else []:
             feats = torch.nn.utils.rnn.pad_sequence([held[place].feats for place in batch], batch_first=True)
             normalised = self.recognizer.normalizer(feats, lengths[batch])
-            log_probs = self.recognizer.encoder(normalised, lengths[batch])[0]
+            log_probs = self.encoder(normalised, lengths[batch])[0]
             for place, row in zip(batch, log_probs, strict=True):
                 first, behind = (strided(at - held[place].first, self.subsampling) for at in held[place].keep)
                 rows[place] = row[first:behind].cpu().numpy().copy()  # a view would hold the batch

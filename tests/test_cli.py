@@ -14,7 +14,7 @@ from asr.cli import main, run_command
 from asr.errors import Interrupted
 
 Capture = pytest.CaptureFixture[str]
-COMMANDS = ("prepare", "train", "evaluate", "transcribe", "compare", "lm", "tune", "decode", "config")
+COMMANDS = ("prepare", "pack", "train", "evaluate", "transcribe", "align", "compare", "lm", "tune", "decode", "config")
 ASR = (sys.executable, "-m", "asr")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,8 +35,13 @@ def test_help_lists_the_commands(capsys: Capture) -> None:
         ("evaluate", ["manifest", "--model RUN", "--out", "--device", "--batch-s", "--emissions", "--lm", "--lexicon"]),
         (
             "transcribe",
-            ["audio", "--model RUN", "--format {txt,json}", "--device", "--n-best", "--alpha", "--hotwords"],
+            [
+                *("PATH", "--model RUN", "--format {txt,json,srt,vtt,ctm,tsv,textgrid}", "--device", "--n-best"),
+                *("--out DIR", "--beside", "--skip-existing", "--overwrite", "--merged FILE"),
+                *("--alpha", "--hotwords", "--stream", "--sample-rate HZ"),
+            ],
         ),
+        ("align", ["AUDIO", "TEXT", "--text WORDS", "--model RUN", "--format {txt,json,srt", "--out"]),
         ("compare", ["hypotheses.jsonl"]),
         ("lm", ["train", "perplexity", "info", "compile"]),
         ("tune", ["RUN", "--manifest", "--emissions", "--alpha LOW HIGH", "--beta LOW HIGH", "--lm"]),
@@ -69,6 +74,11 @@ def test_version(capsys: Capture) -> None:
         (["config", "--epochs", "3"], "unrecognized arguments: --epochs"),
         (["transcribe", "a.wav"], "the following arguments are required: --model"),
         (["transcribe", "--model", "m", "a.wav", "--format", "xml"], "invalid choice: 'xml'"),
+        (["transcribe", "--model", "m", "a", "--out", "o", "--beside"], "not allowed with argument --out"),
+        (
+            ["transcribe", "--model", "m", "a", "--overwrite", "--skip-existing"],
+            "not allowed with argument --overwrite",
+        ),
         (["evaluate", "m.jsonl", "--model", "m", "x=1"], "unrecognized arguments: x=1"),
     ],
 )

@@ -1,16 +1,20 @@
 """Files to text with a model of random weights: the text means nothing, but it belongs to the file and to it alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from torch import Tensor
 
 from asr import audio, checkpoint
 from asr.errors import AudioError, DecodeError
 from asr.recognizer import Recognizer, pad_waves
-from asr.transcribe import Failure, Transcript, find_audio, transcribe
+from asr.sources import Recording
+from asr.transcribe import Failure, Joined, Transcriber
+from asr.transcript import Transcript
+from asr.windows import encode, segments
 from tiny_run import FRAME_SAMPLES, RATE_HZ, save_run
 
 
@@ -37,10 +41,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write(folder / f"{number}.wav", duration, number) for number, duration in enumerate(durations)]
 
 
+def recordings(paths: Sequence[Path]) -> list[Recording]:
+    return [Recording(str(path), path) for path in paths]
+
+
+def results(recognizer: Recognizer, paths: Sequence[Path], **how: float) -> list[Transcript | Failure]:
+    return list(Transcriber(recognizer, **how).transcribe_all(recordings(paths)))
+
+
 def texts(recognizer: Recognizer, paths: Sequence[Path], **how: float) -> list[str]:
-    results = list(transcribe(recognizer, paths, **how))
-    assert [result.path for result in results] == list(paths)
-    return [result.text for result in results if isinstance(result, Transcript)]
+    found = results(recognizer, paths, **how)
+    assert [result.source for result in found if isinstance(result, Transcript)] == list(map(str, paths))
+    return [result.text for result in found if isinstance(result, Transcript)]
 
 
 def alone(recognizer: Recognizer, path: Path) -> str:
@@ -62,22 +74,31 @@ def test_text_depends_on_neither_batch_size_nor_order(
     assert texts(recognizer, [files[3], files[0], files[3]], batch_s=batch_s) == [wanted[3], wanted[0], wanted[3]]
 
 
-def test_windows_keep_the_order(recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_keep_the_order(recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = texts(recognizer, files)
-    for window_s in (0.01, 1.0, 3.0):
-        monkeypatch.setattr("asr.transcribe.WINDOW_S", window_s)
+    for group_s in (0.01, 1.0, 3.0):
+        monkeypatch.setattr("asr.transcribe.GROUP_S", group_s)
         assert texts(recognizer, files) == wanted
 
 
-def test_results_come_before_everything_is_read(
+def test_results_come_before_everything_is_named(
     recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[Path] = []
-    load = audio.load
-    monkeypatch.setattr("asr.audio.load", lambda path, config: (read.append(path), load(path, config))[1])
-    monkeypatch.setattr("asr.transcribe.WINDOW_S", 1.0)
-    assert next(transcribe(recognizer, files)).path == files[0]
-    assert read == files[:2]  # 0.7 s and 2 s
+    named: list[Path] = []
+
+    def one_by_one() -> Iterator[Recording]:
+        for recording, path in zip(recordings(files), files, strict=True):
+            named.append(path)
+            yield recording
+
+    monkeypatch.setattr("asr.transcribe.GROUP_S", 1.0)
+    monkeypatch.setattr("asr.transcribe._READ_AHEAD", 1)
+    found = Transcriber(recognizer).transcribe_all(one_by_one())
+    first = next(found)
+    assert isinstance(first, Transcript)
+    assert first.source == str(files[0])
+    assert named == files[:3]  # 0.7 s and 2 s are more than a group, and one is read ahead
+    assert len(list(found)) == 6
 
 
 def test_batches_keep_to_their_budget(
@@ -102,13 +123,87 @@ def test_batches_keep_to_their_budget(
 
 def test_duration_is_that_of_the_file(recognizer: Recognizer, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", 0.5, 1, rate_hz=44100)
-    [result] = transcribe(recognizer, [path])
+    [result] = results(recognizer, [path])
     assert isinstance(result, Transcript)
-    assert result.duration == pytest.approx(0.5, abs=1e-3)
+    assert result.duration_s == pytest.approx(0.5, abs=1e-3)
 
 
 def test_no_file(recognizer: Recognizer) -> None:
-    assert list(transcribe(recognizer, [])) == []
+    assert results(recognizer, []) == []
+
+
+# --- long recordings and segments -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty seconds: longer than what is encoded as a whole."""
+    return write(tmp_path_factory.mktemp("long") / "long.wav", 40.0, 9)
+
+
+def by_hand(recognizer: Recognizer, wave: Tensor) -> str:
+    return Joined(list(segments(recognizer, encode(recognizer, [wave])))).text
+
+
+def test_a_long_recording_goes_through_windows_among_short_ones(
+    recognizer: Recognizer, files: list[Path], long_file: Path
+) -> None:
+    found = results(recognizer, [files[0], long_file, files[1]])
+    assert [type(result) for result in found] == [Transcript] * 3
+    wave = audio.load(long_file, recognizer.config.audio)
+    wanted = [alone(recognizer, files[0]), by_hand(recognizer, wave), alone(recognizer, files[1])]
+    assert [result.text for result in found if isinstance(result, Transcript)] == wanted
+    long = found[1]
+    assert isinstance(long, Transcript)
+    assert long.duration_s == 40
+    assert long.words[-1].end_s > 30
+    assert len(long.alternatives) == 1
+    assert long.alternatives[0].score < 0
+    assert 0 < long.confidence <= 1
+
+
+def test_a_segment_of_a_file(recognizer: Recognizer, long_file: Path) -> None:
+    whole = audio.load(long_file, recognizer.config.audio)
+    parts = [(3.0, 2.0), (38.0, 2.0), (0.0, 2.0), (39.0, 2.0)]
+    found = list(
+        Transcriber(recognizer).transcribe_all(
+            [Recording(f"from {first:g}", long_file, first, seconds) for first, seconds in parts]
+        )
+    )
+    for (first, seconds), result in zip(parts[:3], found[:3], strict=True):
+        assert isinstance(result, Transcript)
+        wave = whole[round(first * RATE_HZ) : round((first + seconds) * RATE_HZ)]
+        assert result.text == recognizer.transcribe_waves(*pad_waves([wave]))[0].text
+        assert (result.source, result.duration_s) == (f"from {first:g}", seconds)
+    assert isinstance(found[3], Failure)
+    assert str(found[3].error) == "from 39: segment 39..41 s is not inside the audio, which is 40.000 s long"
+
+
+@pytest.mark.parametrize("sought_s", [600.0, 1.0])  # the file is read from the segment on, or from its beginning
+@pytest.mark.parametrize(("offset_s", "duration_s"), [(2.0, 35.0), (0.0, 33.0), (4.0, None), (0.0, 40.0)])
+def test_a_long_segment(
+    recognizer: Recognizer,
+    long_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    offset_s: float,
+    duration_s: float | None,
+    sought_s: float,
+) -> None:
+    monkeypatch.setattr("asr.transcribe.SOUGHT_S", sought_s)
+    monkeypatch.setattr("asr.audio._MAX_BLOCK_BYTES", 4 * 3 * RATE_HZ)  # blocks of three seconds
+    [result] = Transcriber(recognizer).transcribe_all([Recording("part", long_file, offset_s, duration_s)])
+    assert isinstance(result, Transcript)
+    wave = audio.load(long_file, recognizer.config.audio, offset_s=offset_s, duration_s=duration_s)
+    assert result.text == by_hand(recognizer, wave)
+    assert result.duration_s == len(wave) / RATE_HZ
+
+
+def test_the_longest_recording_to_take(recognizer: Recognizer, files: list[Path], long_file: Path) -> None:
+    found = list(Transcriber(recognizer, longest_s=1.5).transcribe_all(recordings([files[0], files[1], long_file])))
+    assert [type(result) for result in found] == [Transcript, Failure, Failure]
+    for result, seconds, path in zip(found[1:], (2.0, 40.0), (files[1], long_file), strict=True):
+        assert isinstance(result, Failure)
+        assert str(result.error) == f"{path}: {seconds} s of audio, more than the longest recording of 1.5 s"
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -117,20 +212,20 @@ def test_no_file(recognizer: Recognizer) -> None:
 def test_a_failure_stands_in_its_place(recognizer: Recognizer, files: list[Path], tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     paths = [tmp_path / "none.wav", files[0], tmp_path / "empty.wav", files[1], tmp_path]
-    results = list(transcribe(recognizer, paths))
-    assert [type(result) for result in results] == [Failure, Transcript, Failure, Transcript, Failure]
-    assert [result.path for result in results] == paths
-    for result in results:
+    found = results(recognizer, paths)
+    assert [type(result) for result in found] == [Failure, Transcript, Failure, Transcript, Failure]
+    for result, path in zip(found, paths, strict=True):
         if isinstance(result, Failure):
+            assert result.name == str(path)
             assert isinstance(result.error, AudioError)
-            assert str(result.path) in str(result.error)
+            assert str(path) in str(result.error)
 
 
 @pytest.mark.parametrize(("samples", "usable"), [(1, False), (FRAME_SAMPLES - 1, False), (FRAME_SAMPLES, True)])
 def test_shorter_than_a_frame(recognizer: Recognizer, tmp_path: Path, samples: int, usable: bool) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(samples), RATE_HZ)
-    [result] = transcribe(recognizer, [path])
+    [result] = results(recognizer, [path])
     assert isinstance(result, Transcript) == usable
     if isinstance(result, Failure):
         wanted = f"{path}: {samples} samples of audio are shorter than one frame of {FRAME_SAMPLES}"
@@ -149,39 +244,18 @@ def test_what_cannot_be_decoded_is_a_failure_of_its_file_alone(
         return decode(log_probs, lens, n_best)
 
     monkeypatch.setattr(recognizer.decoder, "_decode", refuse)
-    results = list(transcribe(recognizer, files))
-    failed = {result.path: str(result.error) for result in results if isinstance(result, Failure)}
-    assert failed == {path: f"utterance {path}: no hypothesis may end" for path in (files[1], files[6])}  # 2 s, 1.6 s
+    found = results(recognizer, files)
+    failed = {result.name: str(result.error) for result in found if isinstance(result, Failure)}
+    assert failed == {  # 2 s, 1.6 s
+        str(path): f"utterance {path}: no hypothesis may end" for path in (files[1], files[6])
+    }
     monkeypatch.undo()
     wanted = texts(recognizer, files)
-    assert [result.text for result in results if isinstance(result, Transcript)] == [*wanted[:1], *wanted[2:6]]
+    assert [result.text for result in found if isinstance(result, Transcript)] == [*wanted[:1], *wanted[2:6]]
 
 
-# --- finding files ----------------------------------------------------------------------------------------------------
-
-
-def test_find_audio(tmp_path: Path) -> None:
-    for name in ("b.wav", "a/z.FLAC", "a/b/c.mp3", "a.txt", "a/notes.wav.txt", "ü ñ.ogg", "a.sph"):
-        path = tmp_path / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    named = tmp_path / "in" / "a.txt"  # a file that is named counts, whatever its suffix
-    missing = tmp_path / "none.wav"
-    found, others = find_audio([missing, str(tmp_path / "in"), named])
-    inside = [path.relative_to(tmp_path / "in").as_posix() for path in found[1:-1]]
-    assert inside == ["a/b/c.mp3", "a/z.FLAC", "a.sph", "b.wav", "ü ñ.ogg"]
-    assert (found[0], found[-1]) == (missing, named)
-    assert [path.name for path in others] == ["notes.wav.txt", "a.txt"]
-
-
-def test_folder_without_audio(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").touch()
-    with pytest.raises(AudioError, match=rf"{tmp_path}: no audio file in this folder \(looked for .wav, .flac"):
-        find_audio([tmp_path])
-
-
-def test_a_name_that_no_file_can_have_is_left_to_transcribe(recognizer: Recognizer, files: list[Path]) -> None:
-    results = list(transcribe(recognizer, find_audio(["x" * 300, files[0]])[0]))
-    assert isinstance(results[0], Failure)
-    assert "File name too long" in str(results[0].error)
-    assert isinstance(results[1], Transcript)
+def test_a_name_that_no_file_can_have(recognizer: Recognizer, files: list[Path]) -> None:
+    found = results(recognizer, [Path("x" * 300), files[0]])
+    assert isinstance(found[0], Failure)
+    assert "File name too long" in str(found[0].error)
+    assert isinstance(found[1], Transcript)

@@ -35,13 +35,17 @@ def test_transcribe_txt_and_json(capsys: Capture, run: Path, tmp_path: Path) -> 
     ]
     assert "b ü 音.wav" in out  # readable, not escaped
     for record in records:
-        assert [word["text"] for word in record["words"]] == record["text"].split()
-        times = [time_s for word in record["words"] for time_s in (word["start_s"], word["end_s"])]
+        words = [word for segment in record["segments"] for word in segment["words"]]
+        assert [word["word"] for word in words] == record["text"].split()
+        times = [time_s for word in words for time_s in (word["start"], word["end"])]
         assert times == sorted(times)
-        assert times[-1] <= record["duration"] + 0.1
-        assert all(0 <= word["confidence"] <= 1 for word in (record, *record["words"]))
-        assert record["score"] < 0
-        assert "n_best" not in record
+        assert times[-1] <= record["duration"]
+        assert all(0 <= word["probability"] <= 1 for word in words)
+        assert all(0 <= part["confidence"] <= 1 for part in (record, *record["segments"]))
+        assert [segment["id"] for segment in record["segments"]] == list(range(len(record["segments"])))
+        [only] = record["alternatives"]
+        assert only["text"] == record["text"]
+        assert only["score"] < 0
 
 
 def test_transcribe_a_name_that_is_not_text(capsys: Capture, run: Path, tmp_path: Path) -> None:
@@ -82,10 +86,10 @@ def test_a_flag_of_the_beam_takes_the_beam(capsys: Capture, run: Path, tmp_path:
     out, err = succeed(capsys, *command)
     assert err == "decoder: beam of 100\n"
     record = json.loads(out)
-    scores = [item["score"] for item in record["n_best"]]
+    scores = [item["score"] for item in record["alternatives"]]
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)
-    assert record["n_best"][0]["text"] == record["text"]
+    assert record["alternatives"][0]["text"] == record["text"]
 
 
 def test_a_run_folder_that_names_its_decoder(capsys: Capture, tmp_path: Path) -> None:

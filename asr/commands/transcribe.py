@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.align import FORMATS
 from asr.commands.common import (
     FAILED,
     PARTLY_FAILED,
@@ -21,7 +22,6 @@ from asr.commands.common import (
 )
 from asr.commands.stream import add_stream, run_stream
 from asr.errors import ConfigError
-from asr.writers import FORMATS
 
 if TYPE_CHECKING:
     from asr.distributed import World
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _TRANSCRIBE = """Turns audio into text. PATH is an audio file, a folder (searched for audio), a pattern in quotes,
 a manifest (.jsonl), or - for standard input: audio, or a list of these, one a line. Without --out or --beside results
 go to standard output. Under torchrun the recordings are shared out; started again, it goes on where it was."""
+_OF_FILES = ("out", "beside", "skip_existing", "overwrite", "merged")
 _JOINABLE = ("txt", "json", "ctm")  # several recordings may stand in one file
 
 
@@ -52,10 +53,15 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--skip-existing", action="store_true", help="leave recordings that have a transcript")
     existing.add_argument("--overwrite", action="store_true", help="replace transcripts that are there")
-    parser.add_argument(
-        "--merged", type=Path, metavar="FILE", help="with --out or --beside: all in one file too"
-    )
+    parser.add_argument("--merged", type=Path, metavar="FILE", help="with --out or --beside: all in one file too")
     parser.add_argument("--stream", action="store_true", help="raw samples on standard input, results as they come")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "int8"),
+        default="auto",
+        help="of the encoder: bfloat16 is the fastest on a CPU with AMX, which auto looks for, and int8 on others "
+        "(needs onnx and onnxruntime); differences are some hundredths of a nat (%(default)s)",
+    )
     add_n_best(parser)
     add_compute(parser)
     add_audio(parser)
@@ -68,14 +74,23 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     if arguments.stream:
         if arguments.audio not in ([], ["-"]):
             raise ConfigError("--stream reads standard input; leave PATH away")
+        idle = [name for name in _OF_FILES if getattr(arguments, name)]
+        if idle:
+            raise ConfigError(f"--{idle[0].replace('_', '-')} goes with files, not with --stream")
+        if arguments.format not in ("txt", "json"):
+            raise ConfigError(f"--stream writes txt or json, found --format {arguments.format}")
         return run_stream(arguments)
+    if arguments.sample_rate is not None:
+        raise ConfigError("--sample-rate goes with --stream; a file says its own rate")
     if not arguments.audio:
         raise ConfigError("give PATH: audio files, folders, manifests, or - for standard input")
     from asr.distributed import join, leave
     from asr.sources import find_recordings
 
-    recordings, others = find_recordings(arguments.audio, sys.stdin.buffer)
     world = join()
+    if world.size > 1 and "-" in arguments.audio:
+        raise ConfigError("several processes cannot share standard input: name files, folders, patterns or a manifest")
+    recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
     if others and world.leads:
         print(
             f"note: {len(others)} files are not audio by their names and were left out: {others[0]} ...",
@@ -112,6 +127,8 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
 
 def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", world: "World") -> int:
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
+    from asr.distributed import restarted
+    from asr.sources import searched
     from asr.writers import destinations, exists_already, write_transcript
 
     if arguments.merged is not None and arguments.format not in _JOINABLE:
@@ -119,13 +136,17 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     if arguments.beside and any(isinstance(recording.audio, bytes) for recording in recordings):
         raise ConfigError("--beside has no place for what came on standard input; --out DIR has")
     names = [_place(recording) for recording in recordings]
-    targets = destinations(names, arguments.format, out=arguments.out, given=arguments.audio)
-    there = [exists_already(target) for target in targets]
-    if any(there) and not arguments.overwrite and not arguments.skip_existing and world.size == 1:
+    targets = destinations(names, arguments.format, out=arguments.out, given=map(searched, arguments.audio))
+    # As the first process sees it, before any of them has written: otherwise shares could overlap.
+    there = world.gather([exists_already(target) for target in targets])[0]
+    goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or restarted()
+    if any(there) and not goes_on:
         raise ConfigError(
             f"{sum(there)} of {len(targets)} transcripts are there already, as {targets[there.index(True)]}: "
             "--skip-existing leaves them, --overwrite replaces them"
         )
+    if arguments.merged is not None:
+        _require_place(arguments.merged, recordings, targets, replace=goes_on)
     # Several processes go on where they were when one of them died and torchrun started them again.
     skipped = [False] * len(there) if arguments.overwrite else there
     mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
@@ -145,18 +166,34 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     return int(failures)
 
 
+def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Sequence[Path], *, replace: bool) -> None:
+    """ConfigError, before hours of work, where the file of all transcripts cannot be written or would replace more."""
+    where = merged.resolve()
+    if merged.is_dir():
+        raise ConfigError(f"--merged {merged}: is a folder, wanted a file")
+    if any(isinstance(recording.audio, Path) and recording.audio.resolve() == where for recording in recordings):
+        raise ConfigError(f"--merged {merged}: is a recording")
+    if any(target.resolve() == where for target in targets):
+        raise ConfigError(f"--merged {merged}: is the place of a transcript")
+    if merged.exists() and not replace:
+        raise ConfigError(f"--merged {merged}: is there already; with --skip-existing or --overwrite it is made anew")
+
+
 def _place(recording: "Recording") -> Path:
     """What the name of a recording's transcript is made from: its file, or its id in a manifest."""
     if isinstance(recording.audio, Path) and not recording.is_segment:
         return recording.audio
     folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
-    return folder / recording.name.replace("/", "_").replace(" ", "-")
+    return folder / f"{recording.name.replace('/', '_').replace(' ', '-')}.segment"  # to be replaced by the format's
 
 
 def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
     from asr.files import atomic_path
 
-    with atomic_path(arguments.merged) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with (
+        atomic_path(arguments.merged) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         for recording, target in zip(recordings, targets, strict=True):
             if target.exists():  # the others have failed, and were named
                 text = target.read_text(encoding="utf-8")
@@ -168,9 +205,12 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
 
 
 def _transcriber(arguments: argparse.Namespace) -> "Transcriber":
+    from asr.audio import LONGEST_S
     from asr.transcribe import Transcriber
 
-    return Transcriber(load_model(arguments), batch_s=batch_seconds(arguments))
+    recognizer = load_model(arguments)
+    longest_s = LONGEST_S if arguments.max_duration_s is None else arguments.max_duration_s
+    return Transcriber(recognizer, batch_s=batch_seconds(arguments), longest_s=longest_s, precision=arguments.precision)
 
 
 def _results(

@@ -1,0 +1,117 @@
+"""What runs a recogniser's encoder: torch in float32 or bfloat16, or onnxruntime on eight-bit weights.
+
+docs/decisions/0006-cpu-inference.md has what each was measured to be worth, and what was left out.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from asr.errors import ConfigError
+from asr.export import onnx_model, quantized, required
+from asr.recognizer import Recognizer
+
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+
+
+class Backend(Protocol):
+    """Waveforms to log-probabilities, as `Recognizer.forward`."""
+
+    name: str
+
+    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S) float32 samples, (B,) int64 lengths -> (B, T', V) float32 log-probabilities, (B,) int64 lengths."""
+        ...
+
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from (B, T, F) normalised features, zero in the padding, as `Encoder.forward`."""
+        ...
+
+
+def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
+    """The backend of this name for a recogniser in evaluation mode.
+
+    float32 is the recogniser itself. bfloat16 encodes on weights and states of eight bits of mantissa: three times as
+    fast on a CPU with AMX tiles, slower than float32 on others. int8 multiplies eight-bit integers in recurrent and
+    linear layers, on the CPU through onnxruntime: twice as fast as float32 on any. auto takes bfloat16 for
+    an LSTM on a CPU with AMX, where it has cost no word error, and float32 elsewhere. Log-probabilities in bfloat16 and
+    int8 differ from float32's by some hundredths, and so may those of an utterance in two batches.
+
+    Raises:
+        ConfigError: int8 on another device or for another cell than the LSTM, or its packages are missing.
+    """
+    if name == "auto":
+        name = "bfloat16" if has_amx(recognizer) else "float32"
+    if name == "float32":
+        return _Float32(recognizer)
+    return _BFloat16(recognizer) if name == "bfloat16" else _Int8(recognizer)
+
+
+def has_amx(recognizer: Recognizer) -> bool:
+    """Whether the recogniser is an LSTM on a CPU that multiplies tiles of bfloat16, for which oneDNN has kernels."""
+    of_lstm = recognizer.config.encoder.cell == "lstm" and recognizer.device.type == "cpu"
+    return of_lstm and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+class _Float32:
+    name = "float32"
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+
+    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        encoded: tuple[Tensor, Tensor] = self.recognizer(waves, wave_lens)
+        return encoded
+
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        encoded: tuple[Tensor, Tensor] = self.recognizer.encoder(feats, feat_lens)
+        return encoded
+
+
+class _FromFeatures:
+    """A backend that has the recogniser's features, in float32, and an encoder of its own."""
+
+    name: str
+    encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+
+    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        feats, feat_lens = self.recognizer.log_mel(waves, wave_lens)
+        return self.encode(self.recognizer.normalizer(feats, feat_lens), feat_lens)
+
+
+class _BFloat16(_FromFeatures):
+    name = "bfloat16"
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        super().__init__(recognizer)
+        self.encoder = copy.deepcopy(recognizer.encoder).bfloat16()
+
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        encoded: tuple[Tensor, Tensor] = self.encoder(feats.bfloat16(), feat_lens)  # log-softmax is float32 again
+        return encoded
+
+
+class _Int8(_FromFeatures):
+    name = "int8"
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        super().__init__(recognizer)
+        if recognizer.device.type != "cpu":
+            raise ConfigError(f"int8 runs on the CPU, found a recogniser on {recognizer.device.type}")
+        runtime = required("onnxruntime")
+        model = quantized(onnx_model(recognizer, from_features=True), recognizer)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1  # the callers are the threads: a batch each
+        self.session: Any = runtime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs, lens = self.session.run(None, {"feats": feats.numpy(), "feat_lens": feat_lens.numpy()})
+        return torch.from_numpy(log_probs), torch.from_numpy(lens)

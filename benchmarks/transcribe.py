@@ -1,0 +1,244 @@
+"""How fast files become text: each backend, one and two threads, and how much of the time is spent outside the encoder.
+
+    python benchmarks/transcribe.py RUN MANIFEST [--hours 1] [--threads 1 2] [--batch-s 60] [--suffix .flac]
+                                    [--rounds 3] [--peers] [--json FILE]
+
+The whole of `asr transcribe` runs: audio is read, resampled, turned into features, encoded and decoded greedily. The
+manifest's files are taken over and over until there are so many hours, `--suffix` after writing each of them anew in
+that format into a temporary folder. Backends take turns, and with them on one thread the bare kernels of float32 and
+bfloat16: convolutions with their ReLU and recurrent layers, of the same shapes, on random inputs that lie ready. The
+ratio to these is of processor time.
+
+`--peers` adds what was tried and left out: torch's eight-bit layers, and onnxruntime in float32.
+"""
+
+import argparse
+import copy
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr` does, before torch is imported
+
+import soundfile
+import torch
+from timing import alternate, ratio, report
+from torch import Tensor, nn
+
+from asr import audio, checkpoint
+from asr.backends import Backend, make_backend
+from asr.encoder import RecurrentLayer, reversal
+from asr.errors import ConfigError
+from asr.export import onnx_model, required
+from asr.manifest import Utterance, read_manifest
+from asr.recognizer import Recognizer
+from asr.report import summary_line
+from asr.transcribe import Transcript, transcribe
+from asr.wer import Result, score
+
+
+class OnnxFloat32:
+    """The exported graph as it is, from waveforms."""
+
+    name = "onnx float32"
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        runtime = required("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        content = onnx_model(recognizer).SerializeToString()
+        self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs, lens = self.session.run(None, {"waves": waves.numpy(), "wave_lens": wave_lens.numpy()})
+        return torch.from_numpy(log_probs), torch.from_numpy(lens)
+
+
+class _Directions(nn.Module):
+    """A `RecurrentLayer` as modules that torch can quantise."""
+
+    def __init__(self, layer: RecurrentLayer) -> None:
+        super().__init__()
+        self.sides = nn.ModuleList()
+        for side in ("", "_reverse") if layer.cell.bidirectional else ("",):
+            cell = type(layer.cell)(layer.cell.input_size, layer.cell.hidden_size)
+            cell.load_state_dict({name: getattr(layer.cell, name + side).detach() for name in cell.state_dict()})
+            self.sides.append(cell)
+
+    def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        outputs = [self.sides[0](inputs)[0]]
+        if len(self.sides) == 2:
+            rows = reversal(lens, len(inputs))
+            turned = inputs.flatten(0, 1).index_select(0, rows).view(inputs.shape)
+            back = self.sides[1](turned)[0]
+            outputs.append(back.flatten(0, 1).index_select(0, rows).view(back.shape))
+        return torch.cat(outputs, dim=2)
+
+
+class TorchInt8:
+    """torch's dynamic quantisation of recurrent and linear layers."""
+
+    name = "torch int8"
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        encoder = copy.deepcopy(recognizer.encoder)
+        encoder.layers = nn.ModuleList(_Directions(layer) for layer in encoder.layers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.encoder = torch.ao.quantization.quantize_dynamic(encoder, {nn.LSTM, nn.GRU, nn.Linear})
+
+    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        feats, feat_lens = self.recognizer.log_mel(waves, wave_lens)
+        return self.encoder(self.recognizer.normalizer(feats, feat_lens), feat_lens)
+
+
+def copies(utterances: Sequence[Utterance], recognizer: Recognizer, suffix: str, folder: Path) -> list[Path]:
+    """Each utterance as a file of its own: what the manifest names, or written anew where it is a segment."""
+    paths = []
+    for number, utterance in enumerate(utterances):
+        whole = utterance.offset == 0 and not suffix
+        paths.append(utterance.audio_filepath if whole else folder / f"{number}{suffix or '.wav'}")
+        if not whole:
+            wave = audio.load_utterance(utterance, recognizer.config.audio)
+            soundfile.write(paths[-1], wave.numpy(), recognizer.config.audio.sample_rate_hz, subtype="PCM_16")
+    return paths
+
+
+class Recorder:
+    """A backend that remembers the shapes of its batches."""
+
+    name = "recorder"
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        self.lens: list[Tensor] = []
+
+    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        self.lens.append(self.recognizer.log_mel.lengths(wave_lens))
+        encoded: tuple[Tensor, Tensor] = self.recognizer(waves, wave_lens)
+        return encoded
+
+
+@torch.inference_mode()
+def bare(recognizer: Recognizer, dtype: torch.dtype, batches: Sequence[Tensor]) -> Callable[[], None]:
+    """Convolutions and recurrent layers over batches of so many feature frames, each on the same random inputs."""
+    encoder = copy.deepcopy(recognizer.encoder).to(dtype)
+    parts: list[Callable[[], object]] = []
+    for feat_lens in batches:
+        lens, maps = feat_lens, (len(feat_lens), 1, int(feat_lens.max()), recognizer.log_mel.mel_bins)
+        for convolution, stride in zip(encoder.subsampling.convolutions, encoder.subsampling.time_strides, strict=True):
+            inputs = torch.randn(maps).to(dtype).contiguous(memory_format=torch.channels_last)
+            parts.append(partial(_convolved, convolution, inputs))
+            maps = (maps[0], convolution.out_channels, -(-maps[2] // stride), -(-maps[3] // 2))
+        lens = encoder.output_lengths(feat_lens)
+        for layer in encoder.layers:
+            inputs = torch.randn(maps[2], maps[0], layer.cell.input_size).to(dtype)
+            parts.append(partial(layer, inputs, lens))
+
+    @torch.inference_mode()
+    def run() -> None:
+        for part in parts:
+            part()
+
+    return run
+
+
+def _convolved(convolution: nn.Module, inputs: Tensor) -> Tensor:
+    return torch.relu_(convolution(inputs))
+
+
+def _on_cpu(seconds: list[float], task: Callable[[], object]) -> None:
+    """Run a task and note the time that its threads computed: what other programs take of the machine is not in it."""
+    started = time.process_time()
+    task()
+    seconds.append(time.process_time() - started)
+
+
+def texts_of(recognizer: Recognizer, paths: Sequence[Path], **how: Any) -> list[Transcript]:
+    """Transcripts in the order of `paths`; an unusable file ends the benchmark."""
+    found = []
+    for result in transcribe(recognizer, paths, **how):
+        if not isinstance(result, Transcript):
+            raise result.error
+        found.append(result)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch-s", type=float, default=60.0)
+    parser.add_argument("--suffix", choices=(".wav", ".flac"), default="")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    recognizer = checkpoint.load(arguments.run, decode={"decoder": "greedy"})
+    utterances = read_manifest(arguments.manifest)
+    backends: list[Backend] = [make_backend(recognizer, name) for name in ("float32", "bfloat16")]
+    try:
+        backends.append(make_backend(recognizer, "int8"))
+    except ConfigError as error:
+        print(f"without int8: {error}")
+    if arguments.peers:
+        backends += [TorchInt8(recognizer), OnnxFloat32(recognizer)]
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        paths = copies(utterances, recognizer, arguments.suffix, Path(name))
+        facts: dict[str, Any] = {"wer": {}, "audio_s": 0.0, "times_real_time": {}, "full_per_bare": {}}
+        for backend in backends:
+            found = texts_of(recognizer, paths, backend=backend, batch_s=arguments.batch_s)
+            results = [
+                Result(item.id, item.speaker, recognizer.tokenizer.normalize(item.text), one.text, one.duration)
+                for item, one in zip(utterances, found, strict=True)
+            ]
+            facts["wer"][backend.name] = summary_line(score(results))
+            facts["audio_s"] = sum(one.duration for one in found)
+            print(f"{backend.name}: {facts['wer'][backend.name]}", flush=True)
+        times = max(1, round(3600 * arguments.hours / facts["audio_s"]))
+        facts["audio_s"] *= times
+        recorder = Recorder(recognizer)
+        texts_of(recognizer, paths * times, backend=recorder, batch_s=arguments.batch_s)
+        tasks: dict[str, Callable[[], object]] = {}
+        for threads in arguments.threads:
+            how: dict[str, Any] = {"workers": threads, "batch_s": arguments.batch_s}
+            for backend in backends:
+                tasks[f"{backend.name}, {threads} thread{'s' * (threads > 1)}"] = partial(
+                    texts_of, recognizer, paths * times, backend=backend, **how
+                )
+        for dtype in (torch.float32, torch.bfloat16):
+            tasks[f"bare {str(dtype).removeprefix('torch.')}"] = bare(recognizer, dtype, recorder.lens)
+        cpu: dict[str, list[float]] = {task: [] for task in tasks}
+        wall = alternate({task: partial(_on_cpu, cpu[task], run) for task, run in tasks.items()}, arguments.rounds)
+    cpu = {task: taken[1:] for task, taken in cpu.items()}  # the first was to warm up
+    for task, taken in wall.items():
+        row = {"wall": facts["audio_s"] / statistics.median(taken), "best": facts["audio_s"] / min(taken)}
+        row["core"] = facts["audio_s"] / statistics.median(cpu[task])
+        facts["times_real_time"][task] = row
+        print(
+            f"{task}: {row['wall']:.0f} times real time (best round {row['best']:.0f}), "
+            f"{row['core']:.0f} a second of one core"
+        )
+    for dtype in ("float32", "bfloat16"):
+        if f"{dtype}, 1 thread" in cpu:
+            low, middle, high = ratio(cpu[f"{dtype}, 1 thread"], cpu[f"bare {dtype}"])
+            facts["full_per_bare"][dtype] = middle
+            print(f"{dtype}: whole / bare kernels {middle:.2f} ({low:.2f} to {high:.2f})")
+    facts["wall_s"], facts["cpu_s"] = wall, cpu
+    report(facts, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
