@@ -36,7 +36,7 @@ def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
 
     float32 is the recogniser itself. bfloat16 encodes on weights and states of eight bits of mantissa: three times as
     fast on a CPU with AMX tiles, slower than float32 on others. int8 multiplies eight-bit integers in recurrent and
-    linear layers, on the CPU through onnxruntime: twice as fast as float32 on any. auto takes bfloat16 for
+    linear layers, on the CPU through onnxruntime: half as fast again as float32 or better. auto takes bfloat16 for
     an LSTM on a CPU with AMX, where it has cost no word error, and float32 elsewhere. Log-probabilities in bfloat16 and
     int8 differ from float32's by some hundredths, and so may those of an utterance in two batches.
 

@@ -39,24 +39,43 @@ from asr.export import onnx_model, required
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.report import summary_line
-from asr.transcribe import Transcript, transcribe
+from asr.sources import Recording
+from asr.transcribe import Failure, Transcriber
+from asr.transcript import Transcript
 from asr.wer import Result, score
 
 
-class OnnxFloat32:
-    """The exported graph as it is, from waveforms."""
+class _Peer:
+    """A backend that has the recogniser's features and an encoder of its own."""
+
+    name: str
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+
+    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
+        feats, feat_lens = self.recognizer.log_mel(waves, wave_lens)
+        return self.encode(self.recognizer.normalizer(feats, feat_lens), feat_lens)
+
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.recognizer.encoder(feats, feat_lens)
+
+
+class OnnxFloat32(_Peer):
+    """The exported graph as it is."""
 
     name = "onnx float32"
 
     def __init__(self, recognizer: Recognizer) -> None:
+        super().__init__(recognizer)
         runtime = required("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
-        content = onnx_model(recognizer).SerializeToString()
+        content = onnx_model(recognizer, from_features=True).SerializeToString()
         self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        log_probs, lens = self.session.run(None, {"waves": waves.numpy(), "wave_lens": wave_lens.numpy()})
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs, lens = self.session.run(None, {"feats": feats.numpy(), "feat_lens": feat_lens.numpy()})
         return torch.from_numpy(log_probs), torch.from_numpy(lens)
 
 
@@ -81,22 +100,21 @@ class _Directions(nn.Module):
         return torch.cat(outputs, dim=2)
 
 
-class TorchInt8:
+class TorchInt8(_Peer):
     """torch's dynamic quantisation of recurrent and linear layers."""
 
     name = "torch int8"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer
+        super().__init__(recognizer)
         encoder = copy.deepcopy(recognizer.encoder)
         encoder.layers = nn.ModuleList(_Directions(layer) for layer in encoder.layers)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             self.encoder = torch.ao.quantization.quantize_dynamic(encoder, {nn.LSTM, nn.GRU, nn.Linear})
 
-    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        feats, feat_lens = self.recognizer.log_mel(waves, wave_lens)
-        return self.encoder(self.recognizer.normalizer(feats, feat_lens), feat_lens)
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encoder(feats, feat_lens)
 
 
 def copies(utterances: Sequence[Utterance], recognizer: Recognizer, suffix: str, folder: Path) -> list[Path]:
@@ -111,19 +129,18 @@ def copies(utterances: Sequence[Utterance], recognizer: Recognizer, suffix: str,
     return paths
 
 
-class Recorder:
+class Recorder(_Peer):
     """A backend that remembers the shapes of its batches."""
 
     name = "recorder"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer
+        super().__init__(recognizer)
         self.lens: list[Tensor] = []
 
-    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        self.lens.append(self.recognizer.log_mel.lengths(wave_lens))
-        encoded: tuple[Tensor, Tensor] = self.recognizer(waves, wave_lens)
-        return encoded
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        self.lens.append(feat_lens)
+        return super().encode(feats, feat_lens)
 
 
 @torch.inference_mode()
@@ -144,6 +161,7 @@ def bare(recognizer: Recognizer, dtype: torch.dtype, batches: Sequence[Tensor]) 
 
     @torch.inference_mode()
     def run() -> None:
+        torch.set_num_threads(1)
         for part in parts:
             part()
 
@@ -161,11 +179,16 @@ def _on_cpu(seconds: list[float], task: Callable[[], object]) -> None:
     seconds.append(time.process_time() - started)
 
 
-def texts_of(recognizer: Recognizer, paths: Sequence[Path], **how: Any) -> list[Transcript]:
+def transcribed(
+    recognizer: Recognizer, paths: Sequence[Path], backend: Backend, *, threads: int, batch_s: float
+) -> list[Transcript]:
     """Transcripts in the order of `paths`; an unusable file ends the benchmark."""
+    torch.set_num_threads(threads)
+    transcriber = Transcriber(recognizer, batch_s=batch_s)
+    transcriber.backend = backend
     found = []
-    for result in transcribe(recognizer, paths, **how):
-        if not isinstance(result, Transcript):
+    for result in transcriber.transcribe_all(Recording(str(path), path) for path in paths):
+        if isinstance(result, Failure):
             raise result.error
         found.append(result)
     return found
@@ -199,24 +222,23 @@ def main() -> None:
         paths = copies(utterances, recognizer, arguments.suffix, Path(name))
         facts: dict[str, Any] = {"wer": {}, "audio_s": 0.0, "times_real_time": {}, "full_per_bare": {}}
         for backend in backends:
-            found = texts_of(recognizer, paths, backend=backend, batch_s=arguments.batch_s)
+            found = transcribed(recognizer, paths, backend, threads=1, batch_s=arguments.batch_s)
             results = [
-                Result(item.id, item.speaker, recognizer.tokenizer.normalize(item.text), one.text, one.duration)
+                Result(item.id, item.speaker, recognizer.tokenizer.normalize(item.text), one.text, one.duration_s)
                 for item, one in zip(utterances, found, strict=True)
             ]
             facts["wer"][backend.name] = summary_line(score(results))
-            facts["audio_s"] = sum(one.duration for one in found)
+            facts["audio_s"] = sum(one.duration_s for one in found)
             print(f"{backend.name}: {facts['wer'][backend.name]}", flush=True)
         times = max(1, round(3600 * arguments.hours / facts["audio_s"]))
         facts["audio_s"] *= times
         recorder = Recorder(recognizer)
-        texts_of(recognizer, paths * times, backend=recorder, batch_s=arguments.batch_s)
+        transcribed(recognizer, paths * times, recorder, threads=1, batch_s=arguments.batch_s)
         tasks: dict[str, Callable[[], object]] = {}
         for threads in arguments.threads:
-            how: dict[str, Any] = {"workers": threads, "batch_s": arguments.batch_s}
             for backend in backends:
                 tasks[f"{backend.name}, {threads} thread{'s' * (threads > 1)}"] = partial(
-                    texts_of, recognizer, paths * times, backend=backend, **how
+                    transcribed, recognizer, paths * times, backend, threads=threads, batch_s=arguments.batch_s
                 )
         for dtype in (torch.float32, torch.bfloat16):
             tasks[f"bare {str(dtype).removeprefix('torch.')}"] = bare(recognizer, dtype, recorder.lens)

@@ -222,6 +222,24 @@ def test_unknown_words_are_scored_and_never_lost(tmp_path: Path) -> None:
     assert found.lm_score == pytest.approx(0.5 * (math.log(10) * lm.score(["bb", "ab"]) - 5.0 - 0.25 * 2) + 1.5 * 2)
 
 
+def test_a_large_alphabet_of_words() -> None:
+    # More symbols than the 64 that a node of the trie can tell apart at a glance.
+    characters = [chr(0x4E00 + number) for number in range(200)]
+    rng = np.random.default_rng(9)
+    words = ["".join(rng.choice(characters, int(rng.integers(1, 4)))) for _ in range(500)]
+    labels = ["_", " ", *characters]
+    decoder = BeamDecoder(labels, lexicon=words)
+    for _ in range(20):
+        said = " ".join(rng.choice(words, 3))
+        probs = np.full((2 * len(said), len(labels)), 1e-5)
+        probs[np.arange(0, len(probs), 2), [labels.index(character) for character in said]] = 1
+        probs[np.arange(1, len(probs), 2), 0] = 1
+        other = rng.integers(2, len(labels), len(probs))
+        probs[np.arange(len(probs)), other] += 0.3
+        [[found]] = decoder([np.log(probs / probs.sum(1, keepdims=True))])
+        assert found.text == said
+
+
 def test_a_forced_prefix() -> None:
     rng = np.random.default_rng(5)
     for _ in range(20):
@@ -232,6 +250,20 @@ def test_a_forced_prefix() -> None:
         BeamDecoder(LABELS)([random_log_probs(rng, 1, 4)], prefix="ab")
     with pytest.raises(DecodeError, match=r"prefix 'ax' cannot be spelled with the labels, from 'x' on"):
         BeamDecoder(LABELS)([random_log_probs(rng, 3, 4)], prefix="ax")
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 5])
+def test_a_forced_prefix_survives_in_a_small_beam(beam_size: int) -> None:
+    rng = np.random.default_rng(10)
+    prefix = "abba ab ba"
+    sure = np.full((60, 4), 1e-4)
+    sure[:, 0] = 1 - 3e-4  # silence, which says nothing of the prefix
+    for log_probs in (np.log(sure), random_log_probs(rng, 60, 4)):
+        decoder = BeamDecoder(LABELS, beam_size=beam_size)
+        [[found]] = decoder([log_probs], prefix=prefix)
+        assert found.text.startswith(prefix)
+        [[best]] = BeamDecoder(LABELS, beam_size=100)([log_probs], prefix=prefix)
+        assert found.score <= best.score + 1e-9
 
 
 # --- words, times, confidence -----------------------------------------------------------------------------------------
@@ -306,11 +338,26 @@ class OnlyDlpack:
         return self.values.__dlpack_device__()
 
 
-def test_threads_change_nothing() -> None:
+@pytest.mark.parametrize("n_best", [1, 3])
+def test_threads_and_company_change_nothing(n_best: int) -> None:
     rng = np.random.default_rng(6)
-    batch = [random_log_probs(rng, int(frames), 4) for frames in rng.integers(1, 60, 40)]
-    one, four = BeamDecoder(LABELS, threads=1, n_best=3), BeamDecoder(LABELS, threads=4, n_best=3)
-    assert one(batch) == four(batch) == four(batch)
+    batch = [random_log_probs(rng, int(frames), 4) for frames in rng.integers(0, 60, 40)]
+    batch[7] = random_log_probs(rng, 3000, 4)  # more than a workspace takes at once
+    one, four = BeamDecoder(LABELS, threads=1, n_best=n_best), BeamDecoder(LABELS, threads=4, n_best=n_best)
+    found = one(batch)
+    assert found == four(batch) == four(batch) == [one([rows])[0] for rows in batch]
+    assert [[found.words for found in hypotheses] for hypotheses in four(batch)] == [
+        [hypothesis.words for hypothesis in hypotheses] for hypotheses in found
+    ]
+
+
+def test_one_hypothesis_is_the_first_of_many() -> None:
+    rng = np.random.default_rng(8)
+    batch = [random_log_probs(rng, int(frames), 4) for frames in rng.integers(0, 300, 20)]
+    decoder = BeamDecoder(LABELS, beam_size=10, lexicon=["a", "ab", "bb"])
+    for [first], many in zip(decoder(batch), decoder(batch, n_best=5), strict=True):
+        assert first == many[0]
+        assert first.words == many[0].words
 
 
 def test_no_frames_and_no_utterances() -> None:
@@ -341,6 +388,10 @@ def changed(value: float) -> Any:
         (ROWS, {"lengths": [3, -1]}, r"utterance 1: length -1 is outside 0\.\.3"),
         (ROWS, {"lengths": [1.0, 0.5]}, "lengths must be whole frames"),
         (ROWS, {"lengths": [3]}, "1 lengths for 2 utterances"),
+        (ROWS, {"lengths": ["a", "b"]}, "lengths must be whole frames"),
+        (ROWS, {"n_best": "x"}, "n_best must be at least 1, found 'x'"),
+        (ROWS, {"prefix": None}, "prefix must be a string, found None"),
+        ("abc", {}, r"utterance 1: expected log-probabilities of shape \(T, 4\), found \(\)"),
     ],
 )
 def test_wrong_input_is_named(log_probs: Any, options: dict[str, Any], message: str) -> None:
@@ -363,6 +414,22 @@ def test_wrong_input_is_named(log_probs: Any, options: dict[str, Any], message: 
         ({"lexicon": {"ab": [["a", "x"]]}}, r"lexicon: word 'ab' is spelled with \['x'\]"),
         ({"hotwords": {" ": 1.0}}, "hotwords: phrase ' ' is empty"),
         ({"hotwords": {"a": math.inf}}, "hotwords: weight of 'a' is inf"),
+        ({"labels": 5}, "labels must be a list of strings, found 5"),
+        ({"labels": ["_", 1]}, "labels must be a list of strings, found 1 at 1"),
+        ({"blank": "_"}, "blank=_ is outside the vocabulary of 4 labels"),
+        ({"space": None}, "space must be a string, found None"),
+        ({"beam_size": "x"}, "beam_size must be at least 1, found 'x'"),
+        ({"beam_size": 2.5}, "beam_size must be at least 1, found 2.5"),
+        ({"n_best": "1"}, "n_best must be at least 1, found '1'"),
+        ({"alpha": None}, "alpha must be in 0..10, found None"),
+        ({"threads": "two"}, "threads must be at least 1, found 'two'"),
+        ({"lm": "words.arpa"}, "lm must be an NGram"),
+        ({"lm_unit": "letter"}, "lm_unit must be one of auto, word, token, found 'letter'"),
+        ({"lexicon": "ab"}, "lexicon must be a list of words, or a mapping of words to spellings, found 'ab'"),
+        ({"lexicon": [1]}, "lexicon: word must be a string, found 1"),
+        ({"lexicon": {"ab": 5}}, "lexicon: spellings of 'ab' must be a list of lists of labels, found 5"),
+        ({"hotwords": ["a"]}, "hotwords must be a mapping of phrases to weights"),
+        ({"hotwords": {"a": "x"}}, "hotwords: weight of 'a' must be a number, found 'x'"),
     ],
 )
 def test_wrong_settings_are_named(options: dict[str, Any], message: str) -> None:

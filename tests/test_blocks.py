@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.audio import StreamResampler, blocks, load, resample
@@ -30,6 +30,7 @@ def write(path: Path, samples: torch.Tensor, rate_hz: int = RATE_HZ, **how: str)
 @pytest.mark.parametrize(
     ("source_hz", "target_hz"), [(8000, 16000), (44100, 16000), (48000, 16000), (16000, 8000), (11025, 16000)]
 )
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 9000), max_size=8), samples=st.integers(0, 9000), seed=st.integers(0, 9))
 def test_resampling_in_pieces_is_that_of_the_whole(
     source_hz: int, target_hz: int, cuts: list[int], samples: int, seed: int
@@ -128,6 +129,7 @@ def test_a_header_that_declares_a_little_more(tmp_path: Path, declared: float, m
                 list(reading)
 
 
+@pytest.mark.slow
 def test_memory_stays(tmp_path: Path) -> None:
     """Ten minutes of silence at 44.1 kHz, a small file, in blocks of five seconds."""
     path = write(tmp_path / "a.flac", torch.zeros(600 * 44100), 44100)

@@ -52,6 +52,29 @@ def test_any_chunks_give_the_same_to_the_bit(
     assert everything(stream.finish()) == everything(decoders[which]([rows])[0])
 
 
+@settings(deadline=None, max_examples=10)
+@given(cuts=st.lists(st.integers(0, 3000), max_size=8), seed=st.integers(0, 50))
+def test_any_chunks_give_what_a_batch_gives(decoders: list[BeamDecoder], cuts: list[int], seed: int) -> None:
+    rows = speech_like(seed, 3000)
+    for decoder in decoders:
+        stream = decoder.stream()
+        for chunk in np.split(rows, sorted(cuts)):
+            stream.accept(chunk)
+        wanted = [everything(found) for found in decoder([rows[:300], rows, rows[:150]], n_best=1)]
+        assert everything(stream.finish(1)) == wanted[1]
+
+
+def test_what_is_settled_is_not_read_again(decoders: list[BeamDecoder]) -> None:
+    stream = decoders[0].stream()
+    partial = [stream.accept(speech_like(seed, 500)) for seed in range(20)]
+    before, after = partial[-2:]
+    settled = before._parts[:-1]
+    assert len(settled) > 5
+    assert all(part is same for part, same in zip(settled, after._parts, strict=False))
+    assert len(after._parts[-1].tokens) < 1000  # of 10,000 frames
+    assert after.text.split() == [word.text for word in after.words]
+
+
 def test_frame_by_frame(decoders: list[BeamDecoder]) -> None:
     rows = speech_like(1, 500)
     for decoder in decoders:
@@ -72,10 +95,10 @@ def test_a_used_decoder_decodes_as_a_new_one(decoders: list[BeamDecoder]) -> Non
 def test_memory_stays_for_long_audio(decoders: list[BeamDecoder]) -> None:
     stream = decoders[0].stream()
     stream.accept(speech_like(4, 2000))
-    before = len(stream._tree.integers)
+    before = len(stream._workspace.tree.prefixes)
     for seed in range(10):
         stream.accept(speech_like(seed, 2000))
-    assert len(stream._tree.integers) == before
+    assert len(stream._workspace.tree.prefixes) == before
     [found, *_] = stream.finish()
     assert len(found.tokens) > 5000
     assert found.token_frames == tuple(sorted(found.token_frames))

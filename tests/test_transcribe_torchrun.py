@@ -58,7 +58,13 @@ def torchrun(*arguments: object, restarts: int = 0, slow: bool = False) -> subpr
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *options, *script, *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT)},
+        # The last: torch 2.11 keeps one store over restarts, where a process may still find the address of a dead one.
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONPATH": str(ROOT),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

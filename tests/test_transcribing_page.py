@@ -101,7 +101,7 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
 def test_commands(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, section: str, code: str
 ) -> None:
-    for line in code.splitlines():
+    for line in code.replace("\\\n", " ").splitlines():
         status, out = run_line(line, monkeypatch)
         err = capsys.readouterr().err
         assert status == (1 if "||" in line else 0), err

@@ -70,6 +70,7 @@ def in_order(chunks: list[Chunk], frames: int) -> None:
 LOG_MEL = LogMel(FeatureConfig(mel_bins=16), RATE_HZ)
 
 
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 9000), max_size=10), samples=st.integers(0, 9000))
 def test_frames_are_those_of_the_whole(cuts: list[int], samples: int) -> None:
     log_mel = LOG_MEL

@@ -2,19 +2,23 @@
 
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decode.batch import blocks_of, decode_block
 from asr.decode.compose import Lexicon, Unit, compose
 from asr.decode.hypothesis import Hypothesis, Reading
-from asr.decode.inputs import check_labels, read_batch
-from asr.decode.layout import Beam, Tree, beginning
+from asr.decode.inputs import check_kind, check_labels, check_number, read_batch
+from asr.decode.layout import CAPACITY, Workspace, new_workspace
 from asr.decode.lm import NGram
 from asr.decode.stream import Stream
 from asr.errors import DecodeError
@@ -86,37 +90,37 @@ class BeamDecoder:
         threads: int | None = None,
     ) -> None:
         self.labels = check_labels(labels, blank)
-        for name, value, wanted, fine in (
-            ("beam_size", beam_size, "at least 1", beam_size >= 1),
-            ("n_best", n_best, "at least 1", n_best >= 1),
-            ("token_threshold", token_threshold, "below 0", token_threshold <= 0),
-            ("beam_threshold", beam_threshold, "below 0", beam_threshold < 0),
-            ("alpha", alpha, "in 0..10", 0 <= alpha <= 10),
-            ("beta", beta, "in -100..100", -100 <= beta <= 100),
-            ("unknown_offset", unknown_offset, "in -1000..10", -1000 <= unknown_offset <= 10),
-            ("unknown_per_character", unknown_per_character, "in -20..0", -20 <= unknown_per_character <= 0),
-            ("frame_s", frame_s, "positive", 0 < frame_s < math.inf),
-            (
-                "confidence_scale",
-                confidence_scale,
-                "in (0, 10]",
-                confidence_scale is None or 0 < confidence_scale <= 10,
-            ),
-            ("threads", threads, "at least 1", threads is None or threads >= 1),
-        ):
-            if not fine:
-                raise DecodeError(f"{name} must be {wanted}, found {value}")
-        self.blank = blank
+        tiny = math.ulp(0.0)  # for what must be above or below zero
+        check_number("beam_size", beam_size, "at least 1", 1, whole=True)
+        check_number("n_best", n_best, "at least 1", 1, whole=True)
+        check_number("token_threshold", token_threshold, "below 0", -math.inf, 0)
+        check_number("beam_threshold", beam_threshold, "below 0", -math.inf, -tiny)
+        check_number("alpha", alpha, "in 0..10", 0, 10)
+        check_number("beta", beta, "in -100..100", -100, 100)
+        check_number("unknown_offset", unknown_offset, "in -1000..10", -1000, 10)
+        check_number("unknown_per_character", unknown_per_character, "in -20..0", -20, 0)
+        check_number("frame_s", frame_s, "positive", tiny, sys.float_info.max)
+        if confidence_scale is not None:
+            check_number("confidence_scale", confidence_scale, "in (0, 10]", tiny, 10)
+        if threads is not None:
+            check_number("threads", threads, "at least 1", 1, whole=True)
+        check_kind("space", space, str, "a string")
+        check_kind("lm", lm, (NGram, NoneType), "an NGram (NGram.load reads one)")
+        if lm_unit not in get_args(Unit):
+            raise DecodeError(f"lm_unit must be one of {', '.join(get_args(Unit))}, found {lm_unit!r}")
+        self.blank = int(blank)
         self.space = space
         reading = Reading.of(self.labels, blank, space, frame_s)
-        self.beam_size = beam_size
-        self.n_best = n_best
+        self.beam_size = int(beam_size)
+        self.n_best = int(n_best)
         self.token_floor = np.float32(math.exp(token_threshold))
         self.beam_floor = math.exp(beam_threshold)
         calibrated = _SCALE_ALONE if lm is None else _SCALE_WITH_LM
-        self.confidence_scale = calibrated if confidence_scale is None else confidence_scale
+        self.confidence_scale = calibrated if confidence_scale is None else float(confidence_scale)
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.workspaces: deque[tuple[Beam, Tree]] = deque()  # of finished utterances, to be used again
+        self.ones = np.ones(len(self.labels), np.float32)
+        self.capacity = max(1024, 256 * beam_size)  # what 256 frames can make; it is tidied every 128 frames
+        self._workspaces: deque[Workspace] = deque()  # of finished utterances, to be used again
         self.composition = compose(
             self.labels,
             reading,
@@ -130,14 +134,11 @@ class BeamDecoder:
             unknown_offset=unknown_offset,
             unknown_per_character=unknown_per_character,
         )
-        capacity = max(1024, 256 * beam_size)  # what 256 frames can make; it is tidied every 128 frames
-        composed = self.composition
-        self.beginning = beginning(beam_size, capacity, blank, composed.first_lm, composed.first_hot)
         self.reading = replace(reading, lexicon=tuple(self.composition.words))
 
     def __getstate__(self) -> dict[str, Any]:
         # Arrays of a workspace share memory, which copies would not.
-        return {**self.__dict__, "workspaces": deque()}
+        return {**self.__dict__, "_workspaces": deque()}
 
     def __call__(
         self, log_probs: Any, lengths: Any = None, n_best: int | None = None, *, prefix: str = ""
@@ -159,28 +160,56 @@ class BeamDecoder:
                 number of labels, a length is beyond T or no whole number, the prefix cannot be spelled or does not fit
                 in the frames. The message names utterance, frame and value; input is never guessed to be another.
         """
+        check_kind("prefix", prefix, str, "a string")
         rows = read_batch(log_probs, lengths, len(self.labels))
-        if n_best is not None and n_best < 1:
-            raise DecodeError(f"n_best must be at least 1, found {n_best}")
+        n_best = self.hypotheses_wanted(n_best)
 
-        def one(number: int) -> list[Hypothesis]:
-            stream = Stream(self, prefix=prefix, where=f"utterance {number}")
-            stream.take(rows[number])
-            return stream.finish(n_best)
+        blocks = blocks_of(rows, self.threads)
 
-        if min(self.threads, len(rows)) <= 1:
-            return [one(number) for number in range(len(rows))]
-        with ThreadPoolExecutor(min(self.threads, len(rows))) as pool:
-            return list(pool.map(one, range(len(rows))))
+        def decode(block: slice) -> list[list[Hypothesis]]:
+            if n_best == 1 and not prefix:
+                return decode_block(self, rows[block], block.start)
+            return [
+                Stream(self, prefix=prefix, where=f"utterance {number}").decode(rows[number], n_best)
+                for number in range(block.start, block.stop)
+            ]
+
+        if min(self.threads, len(blocks)) <= 1:
+            return [found for block in blocks for found in decode(block)]
+        with ThreadPoolExecutor(min(self.threads, len(blocks))) as pool:
+            return [found for part in pool.map(decode, blocks) for found in part]
 
     def stream(self, *, prefix: str = "") -> Stream:
         """A search that takes the frames of one utterance as they come; any chunks give what one call gives."""
+        check_kind("prefix", prefix, str, "a string")
         return Stream(self, prefix=prefix)
+
+    def hypotheses_wanted(self, n_best: int | None) -> int:
+        """How many hypotheses a call asks for."""
+        if n_best is None:
+            return self.n_best
+        check_number("n_best", n_best, "at least 1", 1, whole=True)
+        return n_best
+
+    def workspace(self, beam_size: int) -> Workspace:
+        """Memory for a search that has not begun."""
+        found = None
+        if beam_size == self.beam_size:
+            with suppress(IndexError):
+                found = self._workspaces.pop()
+        if found is None:
+            found = new_workspace(beam_size, len(self.labels), self.capacity)
+        found.counters.fill(0)
+        found.counters[CAPACITY] = self.capacity
+        return found
+
+    def give_back(self, workspace: Workspace) -> None:
+        """Let a later search use this memory."""
+        if workspace.beam_size == self.beam_size:
+            self._workspaces.append(workspace)
 
     def labels_of(self, text: str) -> NDArray[np.int32]:
         """The labels that spell a text, longest label first; DecodeError where none fits."""
-        if not text:
-            return np.empty(0, np.int32)
         written = {label: place for place, label in enumerate(self.labels) if place != self.blank and label}
         rest = self.space.join(text.split())
         if rest and any(len(label) > 1 and label.startswith(self.space) for label in self.labels):

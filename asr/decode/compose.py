@@ -3,24 +3,26 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import NoneType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.hotwords import OTHER, build_hotwords
 from asr.decode.hypothesis import Reading
+from asr.decode.inputs import check_kind
 from asr.decode.lexicon import (
     Spellings,
     Trie,
     build_trie,
-    look_ahead,
     spell_by_characters,
     spell_by_labels,
     warn_of_unspelled,
 )
 from asr.decode.lm import NGram, NGramArrays
-from asr.decode.scoring import NO_LM, TOKEN_LM, WORD_LM, Scorer
+from asr.decode.nodes import build_nodes
+from asr.decode.scoring import LABEL, NO_LM, RULES, TOKEN_LM, WORD_LM, Scorer
 from asr.errors import DecodeError
 
 LN_10 = math.log(10.0)
@@ -48,13 +50,10 @@ class Composition:
     Attributes:
         scorer: for the kernels.
         words: what lexicon word ids mean; empty where words are read from their labels.
-        first_lm, first_hot: states in which an utterance begins.
     """
 
     scorer: Scorer
     words: list[str]
-    first_lm: int
-    first_hot: int
 
 
 def compose(
@@ -72,6 +71,8 @@ def compose(
     unknown_per_character: float,
 ) -> Composition:
     """Build the Scorer; see `BeamDecoder` for the arguments and errors."""
+    check_kind("hotwords", hotwords, (Mapping, NoneType), "a mapping of phrases to weights")
+    lexicon = _checked(lexicon)
     if hotwords and isinstance(lexicon, Mapping):
         raise DecodeError("hotwords: are told by characters, which a lexicon with spellings in labels does not have")
     kind = NO_LM
@@ -79,57 +80,66 @@ def compose(
         kind = _kind_of(lm, labels, reading, blank, lm_unit)
     tracks_words = kind == WORD_LM or lexicon is not None or bool(hotwords)
     words, trie, symbols_of = _words(labels, reading, lm if kind == WORD_LM else None, lexicon)
-    weights = np.array([0.0, 0.0, 0.0, 1.0, 1.0])
+    rules = np.zeros(1, RULES)
+    rules["kind"], rules["tracks_words"] = kind, tracks_words
+    rules["lexicon"], rules["hotwords"] = lexicon is not None, bool(hotwords)
+    rules["first_lm"], rules["eos"] = (-1, -1) if lm is None else (lm.begin_state, lm.eos_id)
     if lm is not None:
-        weights[:3] = alpha * LN_10, beta, alpha * unknown_offset
+        rules["alpha"], rules["beta"], rules["unknown"] = alpha * LN_10, beta, alpha * unknown_offset
+    word_lm = np.zeros(len(words), np.int32)
+    scores, unknown, character = np.zeros(len(words)), 0.0, 1.0
     if kind == WORD_LM:
         assert lm is not None
-        weights[4] = math.exp(alpha * unknown_per_character)
+        character = math.exp(alpha * unknown_per_character)
         word_lm = np.array([lm.word_id(word) for word in words], np.int32)
         unigrams = lm.arrays.prob[word_lm].astype(np.float64)
-        scores = weights[0] * unigrams + weights[1] + np.where(word_lm == 0, weights[2], 0.0)
-        unknown = weights[0] * float(lm.arrays.prob[0]) + weights[1] + weights[2]
-    else:
-        word_lm = np.zeros(len(words), np.int32)
-        scores, unknown = np.zeros(len(words)), 0.0
-    depth = _depths(trie)
-    ahead, enter, leave = _look_ahead(trie, scores, unknown + (depth + 1) * math.log(weights[4]), unknown)
-    weights[3] = max(leave[0], enter[1:][trie.parent[1:] == 0].max(initial=0.0))
+        scores = rules["alpha"] * unigrams + beta + np.where(word_lm == 0, rules["unknown"], 0.0)
+        unknown = float((rules["alpha"] * lm.arrays.prob[0] + beta + rules["unknown"])[0])
+    nodes, ends, word_numbers = build_nodes(trie, scores, unknown, math.log(character))
+    first_labels = nodes["enter"][1 : nodes["child"][1]]  # of the root's children
+    rules["most_first"] = max(nodes["leave"][0], first_labels.max(initial=0.0))
+    rules["unknown_character"] = character
+    if lexicon is not None:
+        nodes["leave"] = 0.0
     hot = build_hotwords(hotwords or {})
-    spell_start, spell = _flat(symbols_of)
-    hot_start, hot_spell = _flat([[hot.alphabet.get(c, OTHER) for c in text] for text in reading.texts])
+    rules["first_hot"] = hot.first
+    signs = np.zeros(len(labels) + 1, LABEL)
+    signs["boundary"][:-1], signs["has_text"][:-1] = reading.boundary, [bool(text) for text in reading.texts]
+    if lm is not None and kind == TOKEN_LM:
+        signs["token_lm"][:-1] = _token_ids(lm, labels, reading)
+    signs["spell"], spell = _flat(symbols_of)
+    signs["hot_spell"], hot_spell = _flat([[hot.alphabet.get(c, OTHER) for c in text] for text in reading.texts])
     scorer = Scorer(
-        flags=np.array([kind, tracks_words, lexicon is not None, bool(hotwords)], np.int64),
-        weights=weights,
-        boundary=np.array(reading.boundary, np.uint8),
-        has_text=np.array([bool(text) for text in reading.texts], np.uint8),
-        spell_start=spell_start,
+        rules=rules,
+        labels=signs,
         spell=spell,
-        trie_keys=trie.keys,
-        trie_values=trie.values,
-        ahead=ahead,
-        enter=enter,
-        leave=leave,
-        depth=depth,
-        word_start=trie.word_start,
-        words=trie.words,
-        word_lm=word_lm,
-        token_lm=_token_ids(lm, labels, reading) if lm is not None and kind == TOKEN_LM else np.zeros(1, np.int32),
-        hot_start=hot_start,
         hot_spell=hot_spell,
-        hot_next=hot.next,
-        hot_gain=hot.gain,
-        hot_owed=hot.owed,
-        **_model_arrays(lm),
+        nodes=nodes,
+        ends=ends,
+        words=word_numbers,
+        word_lm=word_lm,
+        hot_states=hot.states,
+        ngram=_NO_MODEL if lm is None else lm.arrays,
     )
-    first_lm = lm.begin_state if lm is not None else -1
-    return Composition(scorer, words if isinstance(lexicon, Mapping) else [], first_lm, hot.first)
+    return Composition(scorer, words if isinstance(lexicon, Mapping) else [])
 
 
-def _model_arrays(lm: NGram | None) -> dict[str, Any]:
-    if lm is None:
-        return {"ngram": _NO_MODEL, "eos": -1}
-    return {"ngram": lm.arrays, "eos": lm.eos_id}
+def _checked(lexicon: Lexicon | None) -> Lexicon | None:
+    """The lexicon, in which every word is a string and every spelling can be gone through."""
+    if lexicon is None:
+        return None
+    if isinstance(lexicon, str) or not isinstance(lexicon, Iterable):
+        raise DecodeError(f"lexicon must be a list of words, or a mapping of words to spellings, found {lexicon!r}")
+    if not isinstance(lexicon, Mapping):
+        lexicon = list(lexicon)
+    for word in lexicon:
+        check_kind("lexicon: word", word, str, "a string")
+    if isinstance(lexicon, Mapping):
+        for word, spellings in lexicon.items():
+            check_kind(f"lexicon: spellings of {word!r}", spellings, Sequence, "a list of lists of labels")
+            for spelling in spellings:
+                check_kind(f"lexicon: a spelling of {word!r}", spelling, Sequence, "a list of labels")
+    return lexicon
 
 
 def _flat(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -171,36 +181,6 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
         )
     if not by_user:
         warn_of_unspelled(wanted, found, alphabet)
-
-
-def _look_ahead(
-    trie: Trie, scores: NDArray[np.float64], leaving: NDArray[np.float64], unknown: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """What nodes are given ahead (the last element: words outside the trie), and factors for entering and leaving."""
-    nodes = len(trie.parent)
-    ahead = np.full(nodes, -np.inf)
-    look_ahead(trie.parent, trie.node_of, scores[_owner_of_spelling(trie)], ahead)
-    ahead[0] = 0.0  # nothing is given ahead to a word that has not begun
-    enter = np.exp(ahead - ahead[trie.parent])
-    leave = np.exp(leaving - ahead)
-    return np.append(ahead, unknown), enter, np.append(leave, 1.0)
-
-
-def _depths(trie: Trie) -> NDArray[np.int32]:
-    """(nodes,) symbols from the root."""
-    depth = np.zeros(len(trie.parent), np.int32)
-    above = np.arange(len(depth), dtype=np.int32)
-    while above.any():  # once for each level
-        depth += above > 0
-        above = trie.parent[above]
-    return depth
-
-
-def _owner_of_spelling(trie: Trie) -> NDArray[np.int32]:
-    by_node = np.argsort(trie.node_of, kind="stable")
-    owners = np.empty_like(trie.words)
-    owners[by_node] = trie.words
-    return owners
 
 
 def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: Unit) -> int:

@@ -1,12 +1,14 @@
 """Phrases that are given a bonus, as one automaton over characters (Aho & Corasick 1975)."""
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asr.decode.inputs import check_kind
+from asr.decode.layout import Records
+from asr.decode.scoring import HOT_STATE
 from asr.errors import DecodeError
 
 LARGEST_WEIGHT = 100.0  # natural log
@@ -19,16 +21,12 @@ class Hotwords:
 
     Attributes:
         alphabet: character -> symbol, from 2.
-        next: (states, symbols) int32.
-        gain: (states, symbols) float64, natural-log bonus of a transition.
-        owed: (states,) float64, what was given ahead in this state for a phrase that is not complete.
+        states: as `Scorer.hot_states`.
         first: the state in which an utterance begins.
     """
 
     alphabet: dict[str, int]
-    next: NDArray[np.int32]
-    gain: NDArray[np.float64]
-    owed: NDArray[np.float64]
+    states: Records
     first: int
 
 
@@ -42,13 +40,15 @@ def build_hotwords(phrases: Mapping[str, float]) -> Hotwords:
         phrases: phrase -> natural-log weight of one occurrence; negative weights hold a phrase back.
 
     Raises:
-        DecodeError: a phrase is empty or a weight is not finite.
+        DecodeError: a phrase is empty, or weights are not finite or beyond what a search can hold.
     """
     alphabet: dict[str, int] = {}
     children: list[dict[int, int]] = [{}]
     best: list[float] = [0.0]  # given ahead, of the phrase through this state that gives most
     complete: list[float] = [0.0]
     for phrase, weight in phrases.items():
+        check_kind("hotwords: phrase", phrase, str, "a string")
+        check_kind(f"hotwords: weight of {phrase!r}", weight, Real, "a number")
         words = phrase.split()
         if not words:
             raise DecodeError(f"hotwords: phrase {phrase!r} is empty")
@@ -78,31 +78,43 @@ def build_hotwords(phrases: Mapping[str, float]) -> Hotwords:
 def _with_failures(
     alphabet: dict[str, int], children: list[dict[int, int]], best: list[float], complete: list[float]
 ) -> Hotwords:
-    states, symbols = len(children), len(alphabet) + 2
-    follow = np.zeros((states, symbols), np.int32)
-    failure = [0] * states
-    queue: deque[int] = deque()
-    for symbol, child in children[0].items():
-        follow[0, symbol] = child
-        queue.append(child)
-    while queue:
-        state = queue.popleft()
-        # A shorter phrase may end, or have begun, inside a longer one.
-        complete[state] += complete[failure[state]]
-        best[state] = max(best[state], best[failure[state]], key=abs)
-        for symbol in range(symbols):
-            if symbol not in children[state]:
-                follow[state, symbol] = follow[failure[state], symbol]
-            else:
-                child = children[state][symbol]
-                follow[state, symbol] = child
-                failure[child] = int(follow[failure[state], symbol])
-                queue.append(child)
-    owed = np.array(best)
-    gain = np.array(complete)[follow] + owed[follow] - owed[:, None]
-    if abs(gain).max() > 3 * LARGEST_WEIGHT:
+    """Put the states in breadth-first order, and find of each the longest proper suffix that is a state too."""
+    order, failure = [0], [0] * len(children)
+    states = np.zeros(len(children) + 1, HOT_STATE)
+    highest, lowest = [0.0] * len(children), [0.0] * len(children)  # what a step from a state may come to
+    for place in range(len(children)):
+        state = order[place]  # shorter ones are finished
+        states["child"][place] = len(order)
+        shorter = failure[state]
+        if state:
+            # A shorter phrase may end, or have begun, inside a longer one.
+            complete[state] += complete[shorter]
+            best[state] = max(best[state], best[shorter], key=abs)
+        for symbol, child in sorted(children[state].items()):
+            states["symbol"][len(order)] = symbol
+            order.append(child)
+            if state:
+                failure[child] = _step(children, failure, shorter, symbol)
+    states["child"][-1] = len(order)
+    for state in order:
+        reached = [complete[child] + best[child] for child in children[state].values()]
+        highest[state] = max([*reached, highest[failure[state]]])
+        lowest[state] = min([*reached, lowest[failure[state]]])
+    heaviest = max(max(highest[state] - best[state], best[state] - lowest[state]) for state in order)
+    if heaviest > 3 * LARGEST_WEIGHT:
         raise DecodeError(
-            f"hotwords: phrases that end in the same place weigh {abs(gain).max():g} together, more than "
+            f"hotwords: phrases that end in the same place weigh {heaviest:g} together, more than "
             f"{3 * LARGEST_WEIGHT:g}"
         )
-    return Hotwords(alphabet, follow, gain, owed, int(follow[0, WORD_END]))
+    place_of = np.argsort(order)
+    states["failure"][:-1] = place_of[[failure[state] for state in order]]
+    states["complete"][:-1], states["owed"][:-1] = np.array(complete)[order], np.array(best)[order]
+    first = children[0].get(WORD_END, 0)
+    return Hotwords(alphabet, states, int(place_of[first]))
+
+
+def _step(children: list[dict[int, int]], failure: list[int], state: int, symbol: int) -> int:
+    """The state after a symbol."""
+    while state and symbol not in children[state]:
+        state = failure[state]
+    return children[state].get(symbol, 0)

@@ -1,11 +1,14 @@
 """What a decoder returns, and how labels are read as words."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+_UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,35 @@ class Reading:
         return cls(tuple(texts), tuple(boundary), frame_s)
 
     @cached_property
-    def _written(self) -> tuple[str, ...]:
+    def written(self) -> tuple[str, ...]:
+        """For each label what it adds to a text, a space where it ends the word before it."""
         return tuple(" " + text if starts else text for text, starts in zip(self.texts, self.boundary, strict=True))
 
-    def text(self, labels: "Labels") -> str:
-        """The words, one space between two."""
-        if self.lexicon:
-            return " ".join(word.text for word in self.words(labels))
-        written = "".join([self._written[token] for token in labels.tokens.tolist()])
-        return " ".join([word for word in written.split(" ") if word])
+    @cached_property
+    def characters(self) -> NDArray[np.uint32] | None:
+        """The code point that each label writes, 0 for nothing; None where one writes several."""
+        if any(len(written) > 1 or written == "\0" for written in self.written):
+            return None
+        return np.array([ord(written or "\0") for written in self.written], np.uint32)
+
+    def write(self, tokens: NDArray[np.integer]) -> str:
+        """What labels write, with spaces wherever a word ends."""
+        if self.characters is None:
+            return "".join([self.written[token] for token in tokens.tolist()])
+        written: str = self.characters[tokens].tobytes().decode(_UTF_32, "surrogatepass")
+        return written.replace("\0", "")
 
     def words(self, labels: "Labels") -> list[Word]:
         """The words with times and confidences."""
-        tokens = labels.tokens.tolist()
+        tokens, frames, chosen = labels.tokens.tolist(), labels.frames.tolist(), labels.words.tolist()
         found: list[Word] = []
         for first, last in self.groups(tokens):
-            chosen = int(labels.words[last])
-            spelled = "".join(self.texts[token] for token in tokens[first : last + 1])
+            spelled = "".join([self.texts[token] for token in tokens[first : last + 1]])
             found.append(
                 Word(
-                    text=self.lexicon[chosen] if self.lexicon and chosen >= 0 else spelled,
-                    start_s=float(labels.frames[first] * self.frame_s),
-                    end_s=float((labels.frames[last] + 1) * self.frame_s),
+                    text=self.lexicon[chosen[last]] if self.lexicon and chosen[last] >= 0 else spelled,
+                    start_s=frames[first] * self.frame_s,
+                    end_s=(frames[last] + 1) * self.frame_s,
                     confidence=min(1.0, float(labels.confidences[last])),
                 )
             )
@@ -103,7 +113,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels of a hypothesis, in order.
+    """The labels of a hypothesis in their order, or some of them.
 
     Attributes:
         tokens: (U,) label indices.
@@ -117,55 +127,100 @@ class Labels:
     words: NDArray[np.integer]
     confidences: NDArray[np.floating]
 
+    @classmethod
+    def of(cls, steps: NDArray[np.void]) -> "Labels":
+        """The columns of (U,) `layout.STEP`."""
+        return cls(steps["label"], steps["frame"], steps["word"], steps["confidence"])
 
-@dataclass(frozen=True)
+    def written(self, reading: Reading) -> str:
+        """What they write; kept, for labels of a stream stand in many hypotheses, and labels have one reading."""
+        written: str | None = self.__dict__.get("_written")
+        if written is None:
+            written = self.__dict__["_written"] = reading.write(self.tokens)
+        return written
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Hypothesis:
-    """One transcript of one utterance.
+    """One transcript of one utterance. Text, tokens and words are read when they are first asked for.
 
     Attributes:
-        text: the words, one space between two.
-        tokens: label indices, without blanks.
-        token_frames: for each token the frame in which it is first emitted on the best alignment.
         score: natural log of what the decoder maximised: `acoustic_score + lm_score`.
-        acoustic_score: the part of the acoustic model.
         lm_score: the part of language model, word bonus and hotwords, weighted.
         confidence: 0 to 1; the decoder says what it measures.
     """
 
-    text: str
-    tokens: tuple[int, ...]
-    token_frames: tuple[int, ...]
     score: float
-    acoustic_score: float
     lm_score: float
     confidence: float
-    _labels: Labels = field(repr=False, compare=False)
-    _reading: Reading = field(repr=False, compare=False)
+    _parts: tuple[Labels, ...]
+    _reading: Reading
 
     @classmethod
-    def of(cls, labels: Labels, reading: Reading, *, score: float, lm_score: float, confidence: float) -> "Hypothesis":
-        """Read labels as a transcript."""
-        return cls(
-            text=reading.text(labels),
-            tokens=tuple(labels.tokens.tolist()),
-            token_frames=tuple(labels.frames.tolist()),
-            score=score,
-            acoustic_score=score - lm_score,
-            lm_score=lm_score,
-            confidence=confidence,
-            _labels=labels,
-            _reading=reading,
-        )
+    def of(
+        cls,
+        labels: Labels,
+        reading: Reading,
+        *,
+        score: float,
+        lm_score: float,
+        confidence: float,
+        settled: Sequence[Labels] = (),
+    ) -> "Hypothesis":
+        """Read labels as a transcript, those of `settled` before the others."""
+        return cls(score, lm_score, confidence, (*settled, labels), reading)
 
-    def without_last_word(self) -> "Hypothesis":
-        """The same hypothesis, scores as they are, up to where its last word begins."""
-        groups = self._reading.groups(self.tokens)
-        keep = groups[-1][0] if groups else 0
-        labels = self._labels
-        part = Labels(labels.tokens[:keep], labels.frames[:keep], labels.words[:keep], labels.confidences[:keep])
-        return Hypothesis.of(part, self._reading, score=self.score, lm_score=self.lm_score, confidence=self.confidence)
+    @property
+    def acoustic_score(self) -> float:
+        """The part of the acoustic model in the score."""
+        return self.score - self.lm_score
+
+    @cached_property
+    def text(self) -> str:
+        """The words, one space between two."""
+        if self._reading.lexicon:
+            return " ".join([word.text for word in self.words])
+        written = "".join([part.written(self._reading) for part in self._parts]).strip(" ")
+        return " ".join([word for word in written.split(" ") if word]) if "  " in written else written
+
+    @cached_property
+    def tokens(self) -> tuple[int, ...]:
+        """Label indices, without blanks."""
+        return tuple(self._labels.tokens.tolist())
+
+    @cached_property
+    def token_frames(self) -> tuple[int, ...]:
+        """For each token the frame in which it is first emitted on the best alignment."""
+        return tuple(self._labels.frames.tolist())
 
     @cached_property
     def words(self) -> tuple[Word, ...]:
-        """The words with times and confidences; read when they are first asked for."""
+        """The words with times and confidences."""
         return tuple(self._reading.words(self._labels))
+
+    @cached_property
+    def _labels(self) -> Labels:
+        if len(self._parts) == 1:
+            return self._parts[0]
+        columns = ([getattr(part, field.name) for part in self._parts] for field in fields(Labels))
+        return Labels(*map(np.concatenate, columns))
+
+    def without_last_word(self) -> "Hypothesis":
+        """The same hypothesis, scores as they are, up to where its last word begins."""
+        groups, labels = self._reading.groups(self.tokens), self._labels
+        keep = groups[-1][0] if groups else 0
+        part = Labels(labels.tokens[:keep], labels.frames[:keep], labels.words[:keep], labels.confidences[:keep])
+        return replace(self, _parts=(part,))
+
+    def _compared(self) -> tuple[object, ...]:
+        return self.text, self.tokens, self.token_frames, self.score, self.lm_score, self.confidence
+
+    def __eq__(self, other: object) -> bool:
+        return self._compared() == other._compared() if isinstance(other, Hypothesis) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def __repr__(self) -> str:
+        shown = ("text", "tokens", "token_frames", "score", "acoustic_score", "lm_score", "confidence")
+        return f"Hypothesis({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"

@@ -1,7 +1,9 @@
 """Log-probabilities from anywhere, checked and never guessed."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from asr.errors import DecodeError
 
 # The probabilities of a frame must sum to one this closely; float16 input reaches about 5e-3.
 SUM_TOLERANCE = 0.02
+LEAST_SUM, LARGEST_SUM = np.float32(1 - SUM_TOLERANCE), np.float32(1 + SUM_TOLERANCE)
 
 
 def read_batch(log_probs: Any, lengths: Any, vocabulary: int) -> list[NDArray[Any]]:
@@ -65,20 +68,28 @@ def probabilities(rows: NDArray[Any], where: str, first_frame: int = 0) -> NDArr
         DecodeError: a value is NaN or +inf, or a frame's probabilities do not sum to one within 0.02. The message names
             utterance, frame and value.
     """
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        probs = np.exp(np.ascontiguousarray(rows, np.float32))
-        sums = probs @ np.ones(probs.shape[1], np.float32)  # quicker than sum(axis=1)
-    if len(sums) and not (sums.min() >= 1 - SUM_TOLERANCE and sums.max() <= 1 + SUM_TOLERANCE):  # nor with NaN
-        wrong = ~(np.abs(sums - 1) <= SUM_TOLERANCE)
-        frame = int(wrong.argmax())
-        unusable = rows[frame][~(rows[frame] < np.inf)]
-        if len(unusable):
-            raise DecodeError(f"{where}, frame {first_frame + frame}: log-probability is {unusable[0]}")
-        raise DecodeError(
-            f"{where}, frame {first_frame + frame}: probabilities sum to {sums[frame]:.4g}, not 1: "
-            "these are not log-probabilities"
-        )
+    probs = to_probabilities(rows, np.empty(rows.shape, np.float32))
+    sums = probs @ np.ones(probs.shape[1], np.float32)  # quicker than sum(axis=1)
+    if len(sums) and not (sums.min() >= LEAST_SUM and sums.max() <= LARGEST_SUM):  # nor with NaN
+        frame = int((~((sums >= LEAST_SUM) & (sums <= LARGEST_SUM))).argmax())
+        refuse_frame(rows[frame], sums[frame], where, first_frame + frame)
     return probs
+
+
+def to_probabilities(rows: NDArray[Any], probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fill (T, V) contiguous `probs` from natural-log probabilities of any type; whatever the layout, the same bits."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return np.exp(np.ascontiguousarray(rows, np.float32), out=probs)
+
+
+def refuse_frame(row: NDArray[Any], total: np.floating, where: str, frame: int) -> NoReturn:
+    """The DecodeError of a frame whose probabilities do not sum to one."""
+    unusable = row[~(row < np.inf)]
+    if len(unusable):
+        raise DecodeError(f"{where}, frame {frame}: log-probability is {unusable[0]}")
+    raise DecodeError(
+        f"{where}, frame {frame}: probabilities sum to {total:.4g}, not 1: these are not log-probabilities"
+    )
 
 
 def _frame_counts(lengths: Any) -> list[int]:
@@ -89,13 +100,36 @@ def _frame_counts(lengths: Any) -> list[int]:
 
 
 def check_labels(labels: Sequence[str], blank: int) -> list[str]:
-    """The labels as a list; DecodeError when the blank is not among them or a label stands twice."""
-    labels = list(labels)
-    if not 0 <= blank < len(labels):
+    """The labels as a list; DecodeError when one is no string or stands twice, or the blank is not among them."""
+    try:
+        labels = list(labels)
+    except TypeError as error:
+        raise DecodeError(f"labels must be a list of strings, found {labels!r}") from error
+    if not _is_number(blank, whole=True) or not 0 <= blank < len(labels):
         raise DecodeError(f"blank={blank} is outside the vocabulary of {len(labels)} labels")
     seen: dict[str, int] = {}
     for place, label in enumerate(labels):
+        if not isinstance(label, str):
+            raise DecodeError(f"labels must be a list of strings, found {label!r} at {place}")
         if label in seen:
             raise DecodeError(f"label {label!r} stands twice in the vocabulary, at {seen[label]} and {place}")
         seen[label] = place
     return labels
+
+
+def check_number(
+    name: str, value: Any, wanted: str, low: float, high: float = math.inf, *, whole: bool = False
+) -> None:
+    """DecodeError unless `value` is a number in low..high; `wanted` says in words what it must be."""
+    if not _is_number(value, whole=whole) or not low <= value <= high:
+        raise DecodeError(f"{name} must be {wanted}, found {value if _is_number(value) else repr(value)}")
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], wanted: str) -> None:
+    """DecodeError unless `value` is of a type; `wanted` says in words of which."""
+    if not isinstance(value, kind):
+        raise DecodeError(f"{name} must be {wanted}, found {value!r:.100}")
+
+
+def _is_number(value: Any, *, whole: bool = False) -> bool:
+    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)

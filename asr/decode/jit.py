@@ -3,6 +3,9 @@
 `_nrt=False` leaves reference counts of arrays alone. A count is an atomic operation; numba takes several for each array
 that a function is given, which was half the time of the search. Every array that a kernel reads is held by its caller,
 and kernels make none.
+
+numba compiles a function once more for each literal that it is given, also where it finds out later that the variable
+takes other values too: a zero that is passed on is written `np.int64(0)`.
 """
 
 import hashlib

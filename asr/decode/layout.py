@@ -1,161 +1,188 @@
-"""The arrays of a search: the beam's entries, the tree of prefixes, and what their rows and columns mean."""
+"""The arrays of a search: the beam's entries, the tree of prefixes, and what stands in their records."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Integer columns of a prefix.
-PARENT, LABEL, BORN, TRIE, LM, HOT, END_LM, END_WORD, DEPTH, CHILD, SIBLING = range(11)
-INTEGERS = 11
-# Floating-point columns: ln of the product of the factors of all its labels, the factor that completing the current
-# word would bring (NaN: not asked yet), and the confidence of the word that ends here (NaN: not known yet).
-GAIN, END_FACTOR, CONFIDENCE = range(3)
-FLOATS = 3
 
-# Counters of a search; SIDE is the half of the beam's arrays that holds this frame.
-ENTRIES, PREFIXES, TRACES, EXPONENT, FRAME, CAPACITY, WEIGHED, SIDE, SETTLED = range(9)
-COUNTERS = 9
+def record(int32: str = "", float32: str = "", int64: str = "", float64: str = "") -> np.dtype[np.void]:
+    """A record of fields by their names."""
+    kinds = ((np.int32, int32), (np.float32, float32), (np.int64, int64), (np.float64, float64))
+    return np.dtype([(name, kind) for kind, names in kinds for name in names.split()], align=True)
 
-# Rows of an entry's numbers: the four sums, and the factor from the parent.
-BLANK, IN_LABEL, BEST_BLANK, BEST_LABEL, FACTOR = range(5)
-# Rows of its integers; the traces are of the best alignments, -1: none.
-PREFIX, LAST, ABOVE, TRACE_BLANK, TRACE_LABEL = range(5)
+
+# An entry of the beam in one frame: its sums, and the traces of the best alignments (-1: none).
+SUMS = record("trace_blank trace_label", float64="blank in_label best_blank best_label")
+# What an entry is: its prefix, the last label and the parent of that; the factor which that label brought. Which
+# symbols may follow inside a word (bit n: those that leave n when divided by 64), the most that a label which begins
+# with one of them can bring, and the most of any other.
+FACTS = record("prefix last above", int64="follow", float64="factor most leave")
+# A new prefix: the entry that it comes from, its last label with what that brings, and the states after it.
+FOUND = record("entry label trie lm hot", float64="factor")
+# What is known of an entry at the end, in natural log; its share in the beam, which is also scratch.
+RESULT = record(float64="score lm_score share")
+# A prefix: where it stands in the tree, its last label with the factor that it brought, the frame of its birth, and the
+# states after it. What completing the current word would bring: its factor (NaN: not asked yet), LM state and word.
+# The confidence of the word that ends here (NaN: not known yet).
+PREFIX = record(
+    "parent label child sibling depth born trie lm hot end_lm end_word", "confidence", float64="factor end_factor"
+)
+# The frame in which a label begins, and the trace of the label before it.
+TRACE = record("before frame")
+# A label of a path, its frame, the word that it ends (-1: not known) and the confidence of that.
+STEP = record("label frame word", "confidence")
+# Of a prefix: the share of all that begins with it, and of what ends its word with it; marks.
+NOTE = record("seen only", float64="share complete")
+
+# Counters of a search. SIDE is the half of `sums` that holds this frame; SETTLED counts labels in `path` that no later
+# frame can change; BEST is the best entry at the end (-1: none), and LENGTH counts the labels of its path.
+ENTRIES, PREFIXES, TRACES, EXPONENT, FRAME, CAPACITY, WEIGHED, SIDE, SETTLED, BEST, LENGTH = range(11)
+COUNTERS = 11
 
 NOWHERE, ROOT_PREFIX = 0, 1  # rows of the tree: what stands above the empty prefix, and the empty prefix
 
 BUCKETS = 256  # of `selection`
+_LINE_BYTES = 64
+
+Records = NDArray[np.void]
 
 
 class Beam(NamedTuple):
     """The entries of the beam and where the prefixes of the next frame are gathered.
 
     Attributes:
-        sums: (2, 5, N + 1) float64, this frame and the next; the last entry is zero.
-        facts: (2, 5, N + 1) int32.
-        merged: ((N + 1) * (V + 1),) uint8, which (entry, candidate label) is an entry already.
-        found: (M, 2) float64: mass and factor of new prefixes.
-        found_facts: (M, 5) int32: parent entry, label, trie node, LM state, hotword state.
-        scratch: (N + M,) float64; scratch_bits: the same memory as int64.
-        buckets: (256,) int32.
-        candidates: (V,) int32, the labels tried in this frame.
+        sums: (2, N + 1) SUMS, this frame and the next; the last entry is zero.
+        facts: (N + 1,) FACTS: an entry keeps its place as long as it is in the beam.
+        before: (N + 1, 2) int32, prefix and last label in the frame before.
+        merged: ((V + 1) * (N + 1),) uint8, which (candidate label, entry) is an entry already.
+        mass: (N + M + 1,) float64: of the entries, and behind them of new prefixes; bits: the same memory as int64.
+        found: (M + 1,) FOUND.
+        undecided: (N + M + 1,) float64 scratch of `selection`.
+        counts: (256 + N + M + 2,) int32, of `selection`; behind them the places that became free, and the new prefixes
+            that were chosen.
+        candidates: (V + 1,) int32, the labels tried in this frame.
         order: (V,) int32, the place of a label among them, or -1.
-        weights: (N,) float64 scratch.
+        results: (N,) RESULT.
     """
 
-    sums: NDArray[np.float64]
-    facts: NDArray[np.int32]
+    sums: Records
+    facts: Records
+    before: NDArray[np.int32]
     merged: NDArray[np.uint8]
-    found: NDArray[np.float64]
-    found_facts: NDArray[np.int32]
-    scratch: NDArray[np.float64]
-    scratch_bits: NDArray[np.int64]
-    buckets: NDArray[np.int32]
+    mass: NDArray[np.float64]
+    bits: NDArray[np.int64]
+    found: Records
+    undecided: NDArray[np.float64]
+    counts: NDArray[np.int32]
     candidates: NDArray[np.int32]
     order: NDArray[np.int32]
-    weights: NDArray[np.float64]
+    results: Records
 
 
 class Tree(NamedTuple):
     """The prefixes that are or were in the beam.
 
     Attributes:
-        integers, floats: (P, columns), a row each; parents stand before their children.
+        prefixes: (P,) PREFIX, each in a cache line of its own; parents stand before their children.
         slots: (P,) int32, the entry of each prefix, N where it has none.
-        traces: (2 P, 2) int32: previous trace, frame in which the label begins.
-        settled: (2 P, 3) int32, labels that no later frame can change, with frame and word; settled_confidence: (2 P,).
-        mass, complete: (P,) float64 scratch; marks, only: (P,) int32; trace_marks: (2 P,) int32.
+        traces: (2 P,) TRACE.
+        path: (2 P,) STEP: labels that are taken out.
+        notes: (P,) NOTE scratch; `seen` is zero between uses.
+        live: (P,) int32 scratch; moved: (2 P,) int32.
     """
 
-    integers: NDArray[np.int32]
-    floats: NDArray[np.float64]
+    prefixes: Records
     slots: NDArray[np.int32]
-    traces: NDArray[np.int32]
-    settled: NDArray[np.int32]
-    settled_confidence: NDArray[np.float64]
-    mass: NDArray[np.float64]
-    complete: NDArray[np.float64]
-    marks: NDArray[np.int32]
-    only: NDArray[np.int32]
-    trace_marks: NDArray[np.int32]
+    traces: Records
+    path: Records
+    notes: Records
+    live: NDArray[np.int32]
+    moved: NDArray[np.int32]
 
 
-def new_beam(beam_size: int, vocabulary: int) -> Beam:
-    """Room for `beam_size` entries and what they may become in one frame."""
-    found = 4 * beam_size + vocabulary
-    scratch = np.zeros(beam_size + found + 1)
-    facts = np.zeros((2, 5, beam_size + 1), np.int32)
-    facts[:, LAST, beam_size] = -1  # the last label of nothing is none
+class Batch(NamedTuple):
+    """Frames on their way through the kernel, and what becomes of whole utterances.
+
+    Attributes:
+        probs: (F, V) float32 probabilities of all utterances.
+        totals: (F,) their sums, which are to be looked at; empty where they were.
+        starts: (B + 1,) int64 where each utterance begins.
+        steps: (F,) STEP: the path of the best hypothesis, from where the utterance begins; lengths: (B,) int64.
+        results: (B,) RESULT.
+    """
+
+    probs: NDArray[np.float32]
+    totals: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    steps: Records
+    lengths: NDArray[np.int64]
+    results: Records
+
+
+class Workspace(NamedTuple):
+    """The memory of one search, used again for the next one.
+
+    Attributes:
+        beam_size: N.
+    """
+
+    beam_size: int
+    beam: Beam
+    tree: Tree
+    counters: NDArray[np.int64]
+
+
+def new_workspace(beam_size: int, vocabulary: int, capacity: int) -> Workspace:
+    """Room for `beam_size` entries and `capacity` prefixes."""
+    return Workspace(beam_size, _new_beam(beam_size, vocabulary), _new_tree(capacity), np.zeros(COUNTERS, np.int64))
+
+
+def _new_beam(beam_size: int, vocabulary: int) -> Beam:
+    found = 4 * beam_size
+    mass = np.zeros(beam_size + found + 1)
+    facts = np.zeros(beam_size + 1, FACTS)
+    new = np.zeros(found + 1, FOUND)
+    new["factor"] = 1.0  # and stays so where acoustics alone count
+    facts["last"][beam_size] = -1  # the last label of nothing is none
     return Beam(
-        sums=np.zeros((2, 5, beam_size + 1)),
+        sums=np.zeros((2, beam_size + 1), SUMS),
         facts=facts,
-        merged=np.zeros((beam_size + 1) * (vocabulary + 1), np.uint8),
-        found=np.zeros((found + 1, 2)),
-        found_facts=np.zeros((found + 1, 5), np.int32),
-        scratch=scratch,
-        scratch_bits=scratch.view(np.int64),
-        buckets=np.zeros(BUCKETS, np.int32),
-        candidates=np.zeros(vocabulary, np.int32),
+        before=np.zeros((beam_size + 1, 2), np.int32),
+        merged=np.zeros((vocabulary + 1) * (beam_size + 1), np.uint8),
+        mass=mass,
+        bits=mass.view(np.int64),
+        found=new,
+        undecided=np.zeros(beam_size + found + 1),
+        counts=np.zeros(BUCKETS + beam_size + found + 2, np.int32),
+        candidates=np.zeros(vocabulary + 1, np.int32),
         order=np.full(vocabulary, -1, np.int32),
-        weights=np.zeros(beam_size),
+        results=np.zeros(beam_size, RESULT),
     )
 
 
-def new_tree(prefixes: int) -> Tree:
-    """Room for this many prefixes and twice as many traces."""
+def _new_tree(prefixes: int) -> Tree:
     return Tree(
-        integers=np.zeros((prefixes, INTEGERS), np.int32),
-        floats=np.zeros((prefixes, FLOATS)),
+        prefixes=in_lines(prefixes, PREFIX),
         slots=np.zeros(prefixes, np.int32),
-        traces=np.zeros((2 * prefixes, 2), np.int32),
-        settled=np.zeros((2 * prefixes, 3), np.int32),
-        settled_confidence=np.zeros(2 * prefixes),
-        mass=np.zeros(prefixes),
-        complete=np.zeros(prefixes),
-        marks=np.zeros(prefixes, np.int32),
-        only=np.zeros(prefixes, np.int32),
-        trace_marks=np.zeros(2 * prefixes, np.int32),
+        traces=np.zeros(2 * prefixes, TRACE),
+        path=np.zeros(2 * prefixes, STEP),
+        notes=np.zeros(prefixes, NOTE),
+        live=np.zeros(prefixes, np.int32),
+        moved=np.zeros(2 * prefixes, np.int32),
     )
 
 
 def grown(tree: Tree) -> Tree:
     """The same tree with twice the room."""
-    return Tree(*(np.concatenate([part, np.zeros_like(part)]) for part in tree))
+    larger = _new_tree(2 * len(tree.prefixes))
+    for old, new in zip(tree, larger, strict=True):
+        new[: len(old)] = old
+    return larger
 
 
-class Beginning(NamedTuple):
-    """The rows of a search that holds nothing but the empty prefix, to be copied over those of an earlier search."""
-
-    integers: NDArray[np.int32]
-    floats: NDArray[np.float64]
-    slots: NDArray[np.int32]
-    sums: NDArray[np.float64]
-    facts: NDArray[np.int32]
-    counters: NDArray[np.int64]
-
-
-def beginning(beam_size: int, capacity: int, blank: int, lm: int, hot: int) -> Beginning:
-    """How a search begins that uses `capacity` rows of the tree; `lm` and `hot` are states."""
-    integers = np.zeros((2, INTEGERS), np.int32)
-    integers[:, [CHILD, SIBLING]] = -1
-    integers[ROOT_PREFIX, [LABEL, LM, HOT, END_WORD]] = blank, lm, hot, -1
-    counters = np.zeros(COUNTERS, np.int64)
-    counters[[ENTRIES, PREFIXES, CAPACITY]] = 1, 2, capacity
-    return Beginning(
-        integers=integers,
-        floats=np.array([[0.0, np.nan, np.nan]] * 2),
-        slots=np.array([beam_size, 0], np.int32),
-        sums=np.array([1.0, 0.0, 1.0, 0.0, 1.0]),
-        facts=np.array([ROOT_PREFIX, blank, NOWHERE, -1, -1], np.int32),
-        counters=counters,
-    )
-
-
-def start(beam: Beam, tree: Tree, first: Beginning) -> NDArray[np.int64]:
-    """Make the empty prefix the only entry; returns the counters of the new search."""
-    tree.integers[:2] = first.integers
-    tree.floats[:2] = first.floats
-    tree.slots[:2] = first.slots
-    beam.sums[0, :, 0] = first.sums
-    beam.facts[0, :, 0] = first.facts
-    return np.array(first.counters)
+def in_lines(count: int, kind: np.dtype[np.void]) -> Records:
+    """Zeros that begin at a line of the processor's cache."""
+    memory = np.zeros(count * kind.itemsize + _LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % _LINE_BYTES
+    return memory[start : start + count * kind.itemsize].view(kind)

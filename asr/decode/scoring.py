@@ -12,175 +12,188 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.automaton import NGramArrays, advance
-from asr.decode.hashing import find
 from asr.decode.jit import inlined, inner
-from asr.decode.layout import END_FACTOR, END_LM, END_WORD, HOT, LM, TRIE
+from asr.decode.layout import Records, record
 
 NO_LM, WORD_LM, TOKEN_LM = 0, 1, 2
 ROOT = 0  # trie node of the empty word
-UNKNOWN = -1  # trie node of a word that has left the trie
+
+RULES = record(
+    "kind tracks_words lexicon hotwords first_lm first_hot eos",
+    float64="alpha beta unknown most_first unknown_character",
+)
+LABEL = record("boundary has_text spell hot_spell token_lm")
+NODE = record("child symbol", int64="follow", float64="enter leave")  # half a line of the processor's cache
+END = record("word", float64="ahead characters")
+HOT_STATE = record("child symbol failure", float64="complete owed")
 
 
 class Scorer(NamedTuple):
     """Flat arrays of everything that scores prefixes; V labels.
 
     Attributes:
-        flags: (4,) int64: kind of language model; words are tracked; only words of the trie are allowed; hotwords.
-        weights: (5,) float64: alpha * ln 10, beta, alpha times the offset of unknown words, all natural log; the
-            largest factor that the first label of a word may bring; the factor of each character of an unknown word.
-        boundary: (V,) uint8, 1 where the label ends the word before it.
-        has_text: (V,) uint8, 1 where the label is more than a separator.
-        spell_start, spell: the trie symbols of label v are spell[spell_start[v] : spell_start[v + 1]].
-        trie_keys, trie_values: hash table (node, symbol) -> node.
-        ahead: (nodes,) float64, natural-log score given ahead to a word that has come to this node; the last element is
-            for words that have left the trie.
-        enter: (nodes,) float64, factor for coming to a node from its parent.
-        leave: (nodes + 1,) float64, factor for leaving the trie there; the last element is for words that have left.
-        depth: (nodes,) int32, symbols from the root.
-        word_start, words: the words spelled by node n are words[word_start[n] : word_start[n + 1]].
-        word_lm: (words,) int32, each word's id in the language model.
-        token_lm: (V,) int32, each label's id in a token language model.
-        hot_start, hot_spell: the hotword symbols of each label, as spell_start and spell.
-        hot_next: (states, symbols) int32 transitions of the hotword automaton; symbol 0 is any other character, 1 the
-            end of a word.
-        hot_gain: (states, symbols) float64, natural-log bonus of a transition.
-        hot_owed: (states,) float64, bonus given ahead for a phrase that is not complete.
+        rules: (1,) RULES: kind of language model; whether words are tracked, only words of the trie are allowed, there
+            are hotwords; states in which an utterance begins; id of the sentence's end in the language model, -1 where
+            it has none. alpha * ln 10, beta, alpha times the offset of unknown words, all natural log; the largest
+            factor that the first label of a word may bring; the factor of each character of an unknown word.
+        labels: (V + 1,) LABEL: 1 where the label ends the word before it; 1 where it is more than a separator; the
+            trie symbols of label v are spell[labels[v].spell : labels[v + 1].spell], its hotword symbols likewise; its
+            id in a language model of labels.
+        spell, hot_spell: symbols. Hotword symbol 0 is any other character, 1 the end of a word.
+        nodes: (nodes + 2,) NODE: the children of node n are nodes[n].child up to nodes[n + 1].child, in the order of
+            the symbols by which they follow. Which symbols those are, as in `layout.FACTS`; factors for coming to the
+            node from its parent and for leaving the trie there. Behind the nodes stands what words have that left it.
+        ends: (nodes + 2,) END: the words that node n spells are words[ends[n].word : ends[n + 1].word]; natural-log
+            scores: what was given ahead to a word that has come to it, and the price of its characters where it is no
+            word.
+        words: word numbers; word_lm: (words,) int32, each word's id in the language model.
+        hot_states: (states + 1,) HOT_STATE, the hotword automaton: children as in `nodes`, and the state to look from
+            where there is none; natural-log bonus of the phrases that end there, and what was given ahead for a phrase
+            that is not complete.
         ngram: the language model.
-        eos: id of the sentence's end in the language model, -1 where it has none.
     """
 
-    flags: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    boundary: NDArray[np.uint8]
-    has_text: NDArray[np.uint8]
-    spell_start: NDArray[np.int32]
+    rules: Records
+    labels: Records
     spell: NDArray[np.int32]
-    trie_keys: NDArray[np.uint64]
-    trie_values: NDArray[np.int32]
-    ahead: NDArray[np.float64]
-    enter: NDArray[np.float64]
-    leave: NDArray[np.float64]
-    depth: NDArray[np.int32]
-    word_start: NDArray[np.int32]
+    hot_spell: NDArray[np.int32]
+    nodes: Records
+    ends: Records
     words: NDArray[np.int32]
     word_lm: NDArray[np.int32]
-    token_lm: NDArray[np.int32]
-    hot_start: NDArray[np.int32]
-    hot_spell: NDArray[np.int32]
-    hot_next: NDArray[np.int32]
-    hot_gain: NDArray[np.float64]
-    hot_owed: NDArray[np.float64]
+    hot_states: Records
     ngram: NGramArrays
-    eos: int
 
 
 @inlined
-def complete_word(scorer, integers, floats, node):  # type: ignore[no-untyped-def]
-    """Fill END_FACTOR, END_LM and END_WORD of a prefix that stands inside a word; the factor is 0 where it may not end.
+def _child(nodes, node, symbol):  # type: ignore[no-untyped-def]
+    """The node that follows on `node` by a symbol, or -1 (a binary search without branches)."""
+    place = np.uint32(nodes[np.uint32(node)].child)
+    count = np.uint32(nodes[np.uint32(node) + np.uint32(1)].child) - place
+    if count == 0:
+        return np.int32(-1)
+    while count > 1:
+        half = np.uint32(count >> np.uint32(1))
+        place = place + half if nodes[place + half].symbol <= symbol else place
+        count = count - half
+    return np.int32(place) if nodes[place].symbol == symbol else np.int32(-1)
+
+
+@inlined
+def _hot_step(scorer, state, symbol):  # type: ignore[no-untyped-def]
+    """The hotword state after a symbol, and the natural-log bonus of the step."""
+    states = scorer.hot_states
+    owed = states[np.uint32(state)].owed
+    after = _child(states, state, symbol)
+    while after < 0 and state > 0:
+        state = states[np.uint32(state)].failure
+        after = _child(states, state, symbol)
+    after = np.int32(0) if after < 0 else after
+    reached = states[np.uint32(after)]
+    return after, reached.complete + reached.owed - owed
+
+
+@inlined
+def complete_word(scorer, prefix):  # type: ignore[no-untyped-def]
+    """Fill `end_factor`, `end_lm` and `end_word` of a prefix that stands inside a word; 0 where it may not end.
 
     Of several words with this spelling the one that the language model likes best is taken.
     """
-    trie = integers[node, TRIE]
-    state = integers[node, LM]
-    first, last = 0, 0
-    if trie > ROOT:
-        first, last = scorer.word_start[trie], scorer.word_start[trie + 1]
-    best, word, next_state = -np.inf, -1, state
-    if scorer.flags[0] != WORD_LM:
-        if first < last or scorer.flags[2] == 0:
+    rules, end = scorer.rules[0], scorer.ends[np.uint32(prefix.trie)]
+    first, last = end.word, scorer.ends[np.uint32(prefix.trie) + np.uint32(1)].word
+    best, word, state = -np.inf, np.int32(-1), prefix.lm
+    if rules.kind != WORD_LM:
+        if first < last or rules.lexicon == 0:
             best = 0.0
-            word = scorer.words[first] if first < last else -1
+            word = scorer.words[first] if first < last else np.int32(-1)
     elif first < last:
         for place in range(first, last):
             candidate = scorer.words[place]
             lm_word = scorer.word_lm[candidate]
-            log10_prob, after = advance(scorer.ngram, state, lm_word)
-            gain = scorer.weights[0] * log10_prob + scorer.weights[1]
+            log10_prob, after = advance(scorer.ngram, prefix.lm, lm_word)
+            gain = rules.alpha * log10_prob + rules.beta
             if lm_word == 0:
-                gain += scorer.weights[2]
+                gain += rules.unknown
             if gain > best:
-                best, word, next_state = gain, candidate, after
-    elif scorer.flags[2] == 0:
-        log10_prob, next_state = advance(scorer.ngram, state, 0)
-        best = scorer.weights[0] * log10_prob + scorer.weights[1] + scorer.weights[2]
-        if trie > ROOT:
-            best += scorer.depth[trie] * math.log(scorer.weights[4])
-    floats[node, END_FACTOR] = math.exp(best - scorer.ahead[trie])  # UNKNOWN is -1: the last element
-    integers[node, END_LM] = next_state
-    integers[node, END_WORD] = word
+                best, word, state = gain, candidate, after
+    elif rules.lexicon == 0:
+        log10_prob, state = advance(scorer.ngram, prefix.lm, np.int32(0))
+        best = rules.alpha * log10_prob + rules.beta + rules.unknown + end.characters
+    prefix.end_factor = math.exp(best - end.ahead)
+    prefix.end_lm = state
+    prefix.end_word = word
 
 
 @inlined
-def extend(scorer, integers, floats, node, label):  # type: ignore[no-untyped-def]
+def extend(scorer, prefix, label):  # type: ignore[no-untyped-def]
     """The factor that `label` brings to a prefix (0: not allowed), and trie node, LM and hotword state after it."""
-    trie = integers[node, TRIE]
-    state = integers[node, LM]
-    hot = integers[node, HOT]
+    rules, sign, after_it = scorer.rules[0], scorer.labels[label], scorer.labels[label + np.uint32(1)]
+    trie, state, hot = prefix.trie, prefix.lm, prefix.hot
     factor = 1.0
-    if scorer.flags[0] == TOKEN_LM:
-        log10_prob, state = advance(scorer.ngram, state, scorer.token_lm[label])
-        gain = scorer.weights[0] * log10_prob + scorer.weights[1]
-        if scorer.token_lm[label] == 0:
-            gain += scorer.weights[2]
+    if rules.kind == TOKEN_LM:
+        log10_prob, state = advance(scorer.ngram, state, sign.token_lm)
+        gain = rules.alpha * log10_prob + rules.beta
+        if sign.token_lm == 0:
+            gain += rules.unknown
         factor = math.exp(gain)
-    if scorer.flags[1] == 0:
+    if rules.tracks_words == 0:
         return factor, trie, state, hot
-    ends = scorer.boundary[label] == 1 and trie != ROOT
+    ends = sign.boundary == 1 and trie != ROOT
     if ends:
-        if math.isnan(floats[node, END_FACTOR]):
-            complete_word(scorer, integers, floats, node)
-        factor *= floats[node, END_FACTOR]
-        if scorer.flags[0] == WORD_LM:
-            state = integers[node, END_LM]
-        trie = ROOT
-    for place in range(scorer.spell_start[label], scorer.spell_start[label + 1]):
-        if trie == UNKNOWN:
-            factor *= scorer.weights[4]
+        if math.isnan(prefix.end_factor):
+            complete_word(scorer, prefix)
+        factor *= prefix.end_factor
+        if rules.kind == WORD_LM:
+            state = prefix.end_lm
+        trie = np.int32(ROOT)
+    outside = np.int32(len(scorer.nodes) - 2)
+    for place in range(sign.spell, after_it.spell):
+        if trie == outside:
+            factor *= rules.unknown_character
             continue
-        after = find(scorer.trie_keys, scorer.trie_values, trie, scorer.spell[place])
+        after = _child(scorer.nodes, trie, scorer.spell[place])
         if after < 0:
-            if scorer.flags[2] == 1:
+            if rules.lexicon == 1:
                 return 0.0, trie, state, hot
-            factor *= scorer.leave[trie]
-            trie = UNKNOWN
+            factor *= scorer.nodes[np.uint32(trie)].leave
+            trie = outside
         else:
-            factor *= scorer.enter[after]
+            factor *= scorer.nodes[np.uint32(after)].enter
             trie = after
-    if scorer.flags[3] == 1:
+    if rules.hotwords == 1:
         gain = 0.0
         if ends:
-            gain += scorer.hot_gain[hot, 1]
-            hot = scorer.hot_next[hot, 1]
-        for place in range(scorer.hot_start[label], scorer.hot_start[label + 1]):
-            symbol = scorer.hot_spell[place]
-            gain += scorer.hot_gain[hot, symbol]
-            hot = scorer.hot_next[hot, symbol]
+            hot, bonus = _hot_step(scorer, hot, np.int32(1))
+            gain += bonus
+        for place in range(sign.hot_spell, after_it.hot_spell):
+            hot, bonus = _hot_step(scorer, hot, scorer.hot_spell[place])
+            gain += bonus
         if gain != 0.0:
             factor *= math.exp(gain)
     return factor, trie, state, hot
 
 
 @inner
-def final_gain(scorer, integers, floats, node):  # type: ignore[no-untyped-def]
+def final_gain(scorer, prefix):  # type: ignore[no-untyped-def]
     """Natural-log score that the end of the utterance adds to a prefix; -inf where it may not end here."""
+    rules = scorer.rules[0]
     gain = 0.0
-    state = integers[node, LM]
-    hot = integers[node, HOT]
-    if scorer.flags[1] == 1:
-        if integers[node, TRIE] != ROOT:
-            if math.isnan(floats[node, END_FACTOR]):
-                complete_word(scorer, integers, floats, node)
-            if floats[node, END_FACTOR] == 0.0:
+    state, hot = prefix.lm, prefix.hot
+    if rules.tracks_words == 1:
+        if prefix.trie != ROOT:
+            if math.isnan(prefix.end_factor):
+                complete_word(scorer, prefix)
+            if prefix.end_factor == 0.0:
                 return -np.inf
-            gain += math.log(floats[node, END_FACTOR])
-            if scorer.flags[0] == WORD_LM:
-                state = integers[node, END_LM]
-            if scorer.flags[3] == 1:
-                gain += scorer.hot_gain[hot, 1]
-                hot = scorer.hot_next[hot, 1]
-        if scorer.flags[3] == 1:
-            gain -= scorer.hot_owed[hot]
-    if scorer.flags[0] != NO_LM and scorer.eos >= 0:
-        log10_prob, _ = advance(scorer.ngram, state, scorer.eos)
-        gain += scorer.weights[0] * log10_prob
+            gain += math.log(prefix.end_factor)
+            if rules.kind == WORD_LM:
+                state = prefix.end_lm
+            if rules.hotwords == 1:
+                hot, bonus = _hot_step(scorer, hot, np.int32(1))
+                gain += bonus
+        if rules.hotwords == 1:
+            gain -= scorer.hot_states[hot].owed
+    if rules.kind != NO_LM and rules.eos >= 0:
+        log10_prob, _ = advance(scorer.ngram, state, rules.eos)
+        gain += rules.alpha * log10_prob
     return gain

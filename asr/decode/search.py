@@ -1,403 +1,351 @@
 """The prefix beam search (Graves 2012, section 7.5; Hannun et al. 2014) as numba kernels.
 
-Each beam entry is one prefix, with the summed probability of all its alignments that end in a blank (`BLANK`) and in
-its last label (`IN_LABEL`), the scores of language model and hotwords multiplied in. They are kept in the linear
+Each beam entry is one prefix, with the summed probability of all its alignments that end in a blank (`blank`) and in
+its last label (`in_label`), the scores of language model and hotwords multiplied in. They are kept in the linear
 domain and scaled by powers of two, which is exact: no logarithm is taken in the loop. Beside the sums runs the best
-alignment (`BEST_BLANK`, `BEST_LABEL`) with a trace of the frames in which its labels begin.
+alignment (`best_blank`, `best_label`) with a trace of the frames in which its labels begin.
 
-Prefixes are rows of a tree (`layout` names the columns). `slots` holds the place of a prefix in the beam, so that an
-extension which is in the beam already is found through its parent and merged, without a look-up. Loops over entries
+Prefixes are rows of a tree (`layout` names the fields). `slots` holds the place of a prefix in the beam, so that an
+extension which is in the beam already is found through its parent and merged, without a look-up. An entry keeps its
+place, and new ones take the places of those that left, so that only sums are written in every frame. Loops over entries
 avoid branches that a processor cannot predict: they would take most of the time. A prefix that is not in the beam has
 the slot N, an entry of zeros that is read like the others.
-"""
 
-import math
+Indices that are never negative are made unsigned, which saves numba's look at the sign.
+"""
 
 import numpy as np
 
+from asr.decode.entries import LARGE, SMALL, blank_frame, find_candidates, scaled, stay
+from asr.decode.inputs import LARGEST_SUM, LEAST_SUM
 from asr.decode.jit import inlined, inner, kernel
 from asr.decode.layout import (
-    ABOVE,
-    BEST_BLANK,
-    BEST_LABEL,
-    BLANK,
-    BORN,
+    BEST,
+    BUCKETS,
     CAPACITY,
-    CHILD,
-    CONFIDENCE,
-    DEPTH,
-    END_FACTOR,
-    END_WORD,
     ENTRIES,
     EXPONENT,
-    FACTOR,
     FRAME,
-    GAIN,
-    HOT,
-    IN_LABEL,
-    LABEL,
-    LAST,
-    LM,
-    PARENT,
-    PREFIX,
+    LENGTH,
+    NOWHERE,
     PREFIXES,
+    ROOT_PREFIX,
     SETTLED,
-    SIBLING,
     SIDE,
-    TRACE_BLANK,
-    TRACE_LABEL,
     TRACES,
-    TRIE,
 )
-from asr.decode.scoring import ROOT, TOKEN_LM, extend
-from asr.decode.selection import nth_mass, shrink
-from asr.decode.tree import tidy
+from asr.decode.scoring import NO_LM, ROOT, TOKEN_LM, extend
+from asr.decode.selection import drop_ties, nth_mass, shrink
+from asr.decode.tree import finish, move, tidy
 
-_SCALE_BITS = 256
-_LARGE, _SMALL = 2.0**_SCALE_BITS, 2.0**-_SCALE_BITS
 _SCALE_EVERY = 8  # frames between looks at the scale of the best alignments, and in blanks
 _TIDY_EVERY = 128  # frames
 
-
-@inner
-def _blank_frame(sums, facts, entries, row, blank):  # type: ignore[no-untyped-def]
-    """A frame in which no label is likely enough to be tried: entries stay what they are."""
-    silent = np.float64(row[blank])
-    for j in range(entries):
-        stay = np.float64(row[facts[LAST, j]])
-        in_label = sums[IN_LABEL, j]
-        sums[BLANK, j] = (sums[BLANK, j] + in_label) * silent
-        sums[IN_LABEL, j] = in_label * stay
-        best_blank, best_label = sums[BEST_BLANK, j], sums[BEST_LABEL, j]
-        facts[TRACE_BLANK, j] = facts[TRACE_LABEL, j] if best_label > best_blank else facts[TRACE_BLANK, j]
-        sums[BEST_BLANK, j] = max(best_blank, best_label) * silent
-        sums[BEST_LABEL, j] = best_label * stay
+# What `search` does when all frames are taken.
+GOING_ON, PARTIAL, AT_END = range(3)
 
 
 @inner
-def _candidates(row, blank, token_threshold, forced, candidates, order):  # type: ignore[no-untyped-def]
-    """Fill the labels to try in this frame, and each one's place among them; returns their number."""
-    tried = 0
-    for v in range(len(row)):
-        if row[v] >= token_threshold and v != blank:
-            candidates[tried] = v
-            order[v] = tried
-            tried += 1
-    if tried == 0 and row[blank] < token_threshold and len(row) > 1:  # a flat row: the likeliest label alone
-        top = 1 if blank == 0 else 0
-        for v in range(len(row)):
-            if v != blank and row[v] > row[top]:
-                top = v
-        candidates[0] = top
-        order[top] = 0
-        tried = 1
-    for label in forced:
-        if order[label] < 0:
-            candidates[tried] = label
-            order[label] = tried
-            tried += 1
-    return tried
-
-
-@inner
-def _scaled(sums, first, entries):  # type: ignore[no-untyped-def]
-    """Bring a pair of rows (in a blank, in the last label) back into range; returns the power of two taken out."""
-    bits = 0
-    while True:
-        largest = 0.0
-        for j in range(entries):
-            largest = max(largest, sums[first, j] + sums[first + 1, j])
-        if _SMALL < largest < _LARGE or largest == 0.0:
-            return bits
-        factor, step = (_LARGE, -_SCALE_BITS) if largest <= _SMALL else (_SMALL, _SCALE_BITS)
-        bits += step
-        for kind in range(first, first + 2):
-            for j in range(entries):
-                sums[kind, j] *= factor
-
-
-@inner
-def _stay(sums, facts, after, facts_after, slots, merged, order, tried, entries, row, blank, traces, counters):  # type: ignore[no-untyped-def]
-    """Every entry as it goes on, with what flows in from its parent; returns largest and smallest of the masses."""
-    silent = np.float64(row[blank])
-    largest, smallest = 0.0, np.inf
-    used = counters[TRACES]
-    frame = counters[FRAME]
-    for j in range(entries):
-        last = facts[LAST, j]
-        prob = np.float64(row[last])
-        in_label = sums[IN_LABEL, j]
-        in_blank = (sums[BLANK, j] + in_label) * silent
-        best_blank, best_label = sums[BEST_BLANK, j], sums[BEST_LABEL, j]
-        trace_label = facts[TRACE_LABEL, j]
-        facts_after[TRACE_BLANK, j] = trace_label if best_label > best_blank else facts[TRACE_BLANK, j]
-        after[BEST_BLANK, j] = max(best_blank, best_label) * silent
-        i = slots[facts[ABOVE, j]]
-        differs = facts[LAST, i] != last
-        inflow = sums[BLANK, i] + (sums[IN_LABEL, i] if differs else 0.0)
-        above_label = sums[BEST_LABEL, i] if differs else 0.0
-        above_blank = sums[BEST_BLANK, i]
-        arriving = prob * sums[FACTOR, j]
-        in_label = in_label * prob + inflow * arriving
-        best_inflow = max(above_blank, above_label) * arriving
-        best_label *= prob
-        arrives = best_inflow > best_label
-        traces[used, 0] = facts[TRACE_LABEL, i] if above_label > above_blank else facts[TRACE_BLANK, i]
-        traces[used, 1] = frame
-        facts_after[TRACE_LABEL, j] = used if arrives else trace_label
-        used += 1 if arrives else 0
-        after[BEST_LABEL, j] = max(best_inflow, best_label)
-        after[BLANK, j] = in_blank
-        after[IN_LABEL, j] = in_label
-        at = order[last]
-        merged[i * (tried + 1) + (at if at >= 0 else tried)] = 1
-        total = in_blank + in_label
-        largest = max(largest, total)
-        smallest = min(smallest, total)
-    counters[TRACES] = used
-    return largest, smallest
+def _begin(blank, scorer, beam, tree, counters, beam_size):  # type: ignore[no-untyped-def]
+    """Make the empty prefix the only entry, whatever an earlier search has left."""
+    rules = scorer.rules[0]
+    for place in range(2):
+        row = tree.prefixes[place]
+        row.parent, row.label, row.child, row.sibling, row.depth, row.born = 0, blank, -1, -1, 0, 0
+        row.trie, row.lm, row.hot, row.end_lm, row.end_word = ROOT, rules.first_lm, rules.first_hot, 0, -1
+        row.factor, row.end_factor, row.confidence = 1.0, np.nan, np.nan
+    tree.prefixes[NOWHERE].factor = 0.0  # of all that is settled, in natural log
+    tree.slots[NOWHERE], tree.slots[ROOT_PREFIX] = beam_size, 0
+    sums, fact = beam.sums[0][0], beam.facts[0]
+    sums.blank, sums.in_label, sums.best_blank, sums.best_label = 1.0, 0.0, 1.0, 0.0
+    sums.trace_blank, sums.trace_label = -1, -1
+    fact.prefix, fact.last, fact.above = ROOT_PREFIX, blank, NOWHERE
+    fact.factor, fact.most = 1.0, rules.most_first
+    fact.leave, fact.follow = scorer.nodes[ROOT].leave, scorer.nodes[ROOT].follow
+    counters[ENTRIES], counters[PREFIXES] = 1, 2
 
 
 @inlined
-def _extend_plain(beam, sums, facts, after, tried, entries, row, cut, beam_size, largest):  # type: ignore[no-untyped-def]
+def _extend_plain(beam, now, tried, entries, row, cut, beam_size, heaviest, largest):  # type: ignore[no-untyped-def]
     """Gather new prefixes heavier than `cut` where acoustics alone count; returns their number and the largest mass."""
-    merged, found, found_facts, candidates = beam.merged, beam.found, beam.found_facts, beam.candidates
-    count = 0
-    for i in range(entries):
-        if count + tried >= len(found):
-            count, bound = shrink(beam, after, entries, count, beam_size, largest)
+    facts, merged, mass, found, candidates = beam.facts, beam.merged, beam.mass, beam.found, beam.candidates
+    width = np.uint32(entries) + np.uint32(1)
+    count = np.uint32(0)
+    for k in range(tried):
+        label = candidates[k]
+        prob = np.float64(row[np.uint32(label)])
+        if heaviest * prob <= cut:
+            continue
+        if count + entries >= len(found):
+            kept, bound = shrink(beam, entries, np.int64(count), beam_size, largest)
+            count = np.uint32(kept)
             cut = max(cut, bound)
-        in_blank = sums[BLANK, i]
-        both = in_blank + sums[IN_LABEL, i]
-        last = facts[LAST, i]
-        for k in range(tried):
-            label = candidates[k]
-            mass = (in_blank if label == last else both) * np.float64(row[label])
-            mass = 0.0 if merged[i * (tried + 1) + k] == 1 else mass
-            found[count, 0], found[count, 1] = mass, 1.0
-            found_facts[count, 0], found_facts[count, 1] = i, label
-            largest = max(largest, mass)
-            count += 1 if mass > cut else 0
-    return count, largest
+        for i in range(entries):
+            in_blank = now[i].blank
+            heavy = (in_blank if label == facts[i].last else in_blank + now[i].in_label) * prob
+            heavy = 0.0 if merged[(np.uint32(k) + np.uint32(1)) * width + np.uint32(i)] else heavy
+            mass[np.uint32(entries) + count] = heavy
+            new = found[count]
+            new.entry, new.label = i, label
+            largest = heavy if heavy > largest else largest
+            count += np.uint32(heavy > cut)
+    return np.int64(count), largest
 
 
 @inlined
-def _extend_scored(  # type: ignore[no-untyped-def]
-    beam, tree, scorer, sums, facts, after, tried, entries, row, cut, beam_size, largest, forced
-):
+def _extend_scored(beam, tree, scorer, now, tried, entries, row, cut, beam_size, largest, forced):  # type: ignore[no-untyped-def]
     """The same with language model, lexicon, hotwords and a forced beginning."""
-    merged, found, found_facts, candidates = beam.merged, beam.found, beam.found_facts, beam.candidates
-    integers, floats = tree.integers, tree.floats
-    bounded = scorer.flags[0] != TOKEN_LM and scorer.flags[3] == 0
-    count = 0
-    for i in range(entries):
-        if count + tried >= len(found):
-            count, bound = shrink(beam, after, entries, count, beam_size, largest)
+    facts, merged, mass, found, candidates = beam.facts, beam.merged, beam.mass, beam.found, beam.candidates
+    prefixes, counts, new_mass = tree.prefixes, beam.counts, beam.undecided
+    rules = scorer.rules[0]
+    bounded = rules.kind != TOKEN_LM and rules.hotwords == 0
+    width = np.uint32(entries) + np.uint32(1)
+    count = np.int64(0)
+    for k in range(tried):
+        label = np.uint32(candidates[k])
+        prob = np.float64(row[label])
+        first = scorer.labels[label].spell
+        inside = bounded and scorer.labels[label].boundary == 0 and first < scorer.labels[label + np.uint32(1)].spell
+        unbounded = not inside or len(forced) > 0
+        follows = np.int64(1) << np.int64(scorer.spell[first] & 63) if inside else np.int64(0)
+        if count + entries >= len(found):
+            count, bound = shrink(beam, entries, count, beam_size, largest)
             cut = max(cut, bound)
-        prefix = facts[PREFIX, i]
-        in_blank = sums[BLANK, i]
-        both = in_blank + sums[IN_LABEL, i]
-        last = facts[LAST, i]
-        depth = integers[prefix, DEPTH]
-        is_forced = depth < len(forced)
-        # The most that a label inside a word can bring: what is given ahead falls, or unknown words are likely.
-        trie = integers[prefix, TRIE]
-        most = scorer.weights[3] if trie == ROOT else max(1.0, scorer.leave[trie])
-        for k in range(tried):
-            label = candidates[k]
-            if merged[i * (tried + 1) + k] == 1 or (is_forced and label != forced[depth]):
-                continue
-            mass = (in_blank if label == last else both) * np.float64(row[label])
-            if bounded and scorer.boundary[label] == 0 and mass * most <= cut and not is_forced:
-                continue  # whatever it will be given
-            factor, trie, state, hot = extend(scorer, integers, floats, prefix, label)
-            mass *= factor
-            if mass > cut or (is_forced and mass > 0.0):
-                found[count, 0], found[count, 1] = mass, factor
-                found_facts[count, 0], found_facts[count, 1] = i, label
-                found_facts[count, 2], found_facts[count, 3], found_facts[count, 4] = trie, state, hot
-                largest = max(largest, mass)
+        promising = np.uint32(BUCKETS)  # entries that can come to more than `cut`, whatever they will be given
+        for i in range(entries):
+            fact = facts[i]
+            in_blank = now[i].blank
+            heavy = (in_blank if candidates[k] == fact.last else in_blank + now[i].in_label) * prob
+            new_mass[i] = heavy
+            limit = heavy * (fact.most if fact.follow & follows else fact.leave)
+            is_new = merged[(np.uint32(k) + np.uint32(1)) * width + np.uint32(i)] == 0
+            counts[promising] = i
+            promising += np.uint32(is_new & (unbounded | (limit > cut)))
+        for p in range(BUCKETS, promising):
+            i = np.uint32(counts[p])
+            prefix, heavy = prefixes[np.uint32(facts[i].prefix)], new_mass[i]
+            is_forced = False
+            if len(forced) > 0 and prefix.depth < len(forced):
+                is_forced = True
+                if candidates[k] != forced[prefix.depth]:
+                    continue
+            factor, trie, state, hot = extend(scorer, prefix, label)
+            heavy *= factor
+            if heavy > cut or (is_forced and heavy > 0.0):
+                mass[entries + count] = heavy
+                new = found[count]
+                new.entry, new.label, new.factor = i, candidates[k], factor
+                new.trie, new.lm, new.hot = trie, state, hot
+                largest = heavy if heavy > largest else largest
                 count += 1
     return count, largest
 
 
 @inlined
-def _prefix_of(integers, floats, parent, label, trie, state, hot, factor, counters):  # type: ignore[no-untyped-def]
+def _prefix_of(prefixes, above, new, plain, counters):  # type: ignore[no-untyped-def]
     """The row of a prefix that comes into the beam: one that was there before and left, or a new one."""
-    prefix = integers[parent, CHILD]
-    while prefix >= 0 and integers[prefix, LABEL] != label:
-        prefix = integers[prefix, SIBLING]
-    if prefix < 0:
-        prefix = np.int32(counters[PREFIXES])
+    parent = prefixes[np.uint32(above)]
+    first, label = parent.child, new.label
+    place = first
+    while place >= 0 and prefixes[np.uint32(place)].label != label:
+        place = prefixes[np.uint32(place)].sibling
+    if place < 0:
+        place = np.int32(counters[PREFIXES])
         counters[PREFIXES] += 1
-        integers[prefix, CHILD] = -1
-        integers[prefix, SIBLING] = integers[parent, CHILD]
-        integers[parent, CHILD] = prefix
-        integers[prefix, PARENT] = parent
-        integers[prefix, LABEL] = label
-        integers[prefix, TRIE] = trie
-        integers[prefix, LM] = state
-        integers[prefix, HOT] = hot
-        integers[prefix, END_WORD] = -1
-        integers[prefix, DEPTH] = integers[parent, DEPTH] + 1
-        floats[prefix, GAIN] = floats[parent, GAIN] + (math.log(factor) if factor != 1.0 else 0.0)
-        floats[prefix, END_FACTOR] = np.nan
-    return prefix
+        parent.child = place
+        row = prefixes[np.uint32(place)]
+        row.parent, row.label, row.child, row.sibling, row.depth = above, label, -1, first, parent.depth + 1
+        row.factor, row.end_word = new.factor, -1
+        if not plain:
+            row.trie, row.lm, row.hot, row.end_factor = new.trie, new.lm, new.hot, np.nan
+    return place
 
 
 @inlined
-def _select(beam, tree, sums, facts, after, facts_after, entries, count, row, bound, beam_size, largest, counters):  # type: ignore[no-untyped-def]
+def _select(  # type: ignore[no-untyped-def]
+    beam, tree, scorer, plain, now, after, entries, count, row, bound, beam_size, largest, counters
+):
     """The best of entries and new prefixes become the beam of the next frame; returns their number."""
-    found, found_facts, slots, integers, floats = beam.found, beam.found_facts, tree.slots, tree.integers, tree.floats
-    traces = tree.traces
-    nowhere = sums.shape[1] - 1
-    ties = beam_size
+    facts, before, mass, found, counts = beam.facts, beam.before, beam.mass, beam.found, beam.counts
+    slots, prefixes, traces = tree.slots, tree.prefixes, tree.traces
+    nodes, most_first = scorer.nodes, scorer.rules[0].most_first
+    nowhere = len(facts) - 1
     if entries + count > beam_size:
-        nth, room = nth_mass(
-            after, found, beam.scratch, beam.scratch_bits, beam.buckets, entries, count, beam_size, largest
-        )
+        nth, ties = nth_mass(mass, beam.bits, counts, beam.undecided, entries + count, beam_size, largest, bound)
         if nth >= bound:
-            bound, ties = nth, room
-    kept = 0
+            bound = nth
+            if ties > 0:  # as rows of equal probabilities have them
+                drop_ties(mass, entries + count, bound, ties)
+    if bound > 0.0:  # what equals it stays
+        mass[entries + count] = bound
+        beam.bits[entries + count] -= 1
+        bound = mass[entries + count]
+    free = np.uint32(BUCKETS)
     for j in range(entries):
-        in_blank, in_label = after[BLANK, j], after[IN_LABEL, j]
-        total = in_blank + in_label
-        stays = total > bound
-        if total == bound and ties > 0 and total > 0.0:
-            stays = True
-            ties -= 1
-        prefix = facts[PREFIX, j]
-        slots[prefix] = kept if stays else nowhere
-        after[BLANK, kept], after[IN_LABEL, kept] = in_blank, in_label
-        after[BEST_BLANK, kept], after[BEST_LABEL, kept] = after[BEST_BLANK, j], after[BEST_LABEL, j]
-        after[FACTOR, kept] = sums[FACTOR, j]
-        facts_after[PREFIX, kept], facts_after[LAST, kept], facts_after[ABOVE, kept] = (
-            prefix,
-            facts[LAST, j],
-            facts[ABOVE, j],
-        )
-        facts_after[TRACE_BLANK, kept] = facts_after[TRACE_BLANK, j]
-        facts_after[TRACE_LABEL, kept] = facts_after[TRACE_LABEL, j]
-        kept += 1 if stays else 0
-    frame = counters[FRAME]
-    trace = counters[TRACES]
+        before[j, 0], before[j, 1] = facts[j].prefix, facts[j].last
+        counts[free] = j
+        free += np.uint32(mass[j] <= bound)
+    frees = np.int64(free) - BUCKETS
+    for k in range(frees):
+        slots[np.uint32(facts[np.uint32(counts[BUCKETS + k])].prefix)] = nowhere
+    chosen = np.uint32(free)
     for k in range(count):
-        mass = found[k, 0]
-        if mass <= bound:
-            if mass < bound or ties == 0:
-                continue
-            ties -= 1
-        if kept == beam_size:  # never, but beyond stands other memory
-            break
-        i, label, factor = found_facts[k, 0], found_facts[k, 1], found[k, 1]
-        parent = facts[PREFIX, i]
-        prefix = _prefix_of(
-            integers, floats, parent, label, found_facts[k, 2], found_facts[k, 3], found_facts[k, 4], factor, counters
-        )
-        slots[prefix] = kept
-        integers[prefix, BORN] = frame
-        floats[prefix, CONFIDENCE] = np.nan
-        best, before = sums[BEST_BLANK, i], facts[TRACE_BLANK, i]
-        if facts[LAST, i] != label and sums[BEST_LABEL, i] > best:
-            best, before = sums[BEST_LABEL, i], facts[TRACE_LABEL, i]
-        traces[trace, 0], traces[trace, 1] = before, frame
-        facts_after[PREFIX, kept], facts_after[LAST, kept], facts_after[ABOVE, kept] = prefix, label, parent
-        facts_after[TRACE_BLANK, kept], facts_after[TRACE_LABEL, kept] = -1, trace
-        after[BLANK, kept], after[IN_LABEL, kept] = 0.0, mass
-        after[BEST_BLANK, kept], after[BEST_LABEL, kept] = 0.0, best * np.float64(row[label]) * factor
-        after[FACTOR, kept] = factor
-        trace += 1
-        kept += 1
-    counters[TRACES] = trace
+        counts[chosen] = k
+        chosen += np.uint32(mass[entries + k] > bound)
+    comers = min(np.int64(chosen - free), beam_size - entries + frees)  # no more ever, but beyond stands other memory
+    frame, used = np.int32(counters[FRAME]), np.uint32(counters[TRACES])
+    for c in range(comers):
+        k = np.uint32(counts[free + np.uint32(c)])
+        to = np.uint32(counts[BUCKETS + c] if c < frees else entries + c - frees)
+        heavy = mass[np.uint32(entries) + k]
+        new = found[k]
+        i = np.uint32(new.entry)
+        above = before[i, 0]
+        place = _prefix_of(prefixes, above, new, plain, counters)
+        prefix = prefixes[np.uint32(place)]
+        slots[np.uint32(place)] = to
+        prefix.born = frame
+        prefix.confidence = np.nan
+        parent = now[i]
+        label_is_better = before[i, 1] != new.label and parent.best_label > parent.best_blank
+        trace = traces[used]
+        trace.before = parent.trace_label if label_is_better else parent.trace_blank
+        trace.frame = frame
+        best = parent.best_label if label_is_better else parent.best_blank
+        fact = facts[to]
+        fact.prefix, fact.last, fact.above, fact.factor = place, new.label, above, new.factor
+        if not plain:
+            node = nodes[np.uint32(new.trie)]
+            fact.most = most_first if new.trie == ROOT else max(1.0, node.leave)
+            fact.leave, fact.follow = node.leave, node.follow
+        sums = after[to]
+        sums.blank, sums.in_label, sums.best_blank = 0.0, heavy, 0.0
+        sums.best_label = best * np.float64(row[np.uint32(new.label)]) * new.factor
+        sums.trace_blank, sums.trace_label = -1, used
+        used += np.uint32(1)
+    counters[TRACES] = np.int64(used)
+    kept = entries + max(comers - frees, 0)
+    for k in range(frees - 1, comers - 1, -1):  # more left than came: the last ones take their places
+        hole = np.int64(counts[BUCKETS + k])
+        kept -= 1
+        if hole < kept:
+            move(after, facts, kept, hole)
+            slots[facts[hole].prefix] = hole
     return kept
 
 
+@inlined
+def _take_out(steps, first, path, count):  # type: ignore[no-untyped-def]
+    """Copy labels of a path to their place in a batch; returns the place behind them."""
+    for k in range(count):
+        steps[first + k] = path[k]
+    return first + count
+
+
 @kernel
-def search_frames(  # type: ignore[no-untyped-def]
-    probs, blank, beam_size, token_threshold, beam_threshold, scale, forced, scorer, beam, tree, counters
+def search(  # type: ignore[no-untyped-def]
+    batch,
+    first,
+    ending,
+    blank,
+    beam_size,
+    token_threshold,
+    beam_threshold,
+    scale,
+    forced,
+    capacity,
+    scorer,
+    beam,
+    tree,
+    counters,
 ):
-    """Search on through (T, V) float32 probabilities; returns how many frames were taken before there was no room.
+    """Search through the utterances of a batch from `first` on, each from its beginning to its end.
+
+    Where `results` is empty the search goes on through the next frames of one utterance. A search begins where counters
+    are zero.
 
     Args:
+        batch: layout.Batch.
+        ending: GOING_ON, or what `finish` is to do once all frames are taken and nothing is settled.
         token_threshold, beam_threshold: linear; the first absolute, the second relative to the best entry.
-        scale: exponent of the masses in word confidences.
+        scale: exponent of the masses in confidences.
         forced: (P,) int32 labels that every prefix begins with.
+        capacity: rows of the tree that may be used by utterances from their beginning.
+
+    Returns:
+        The first utterance that was not brought to its end, or their number; and how many of its frames were taken
+        before there was no room. Where the sum of frame t is wrong, none is, and this number is -1 - t.
     """
-    side = counters[SIDE]
-    sums, after = beam.sums[side], beam.sums[1 - side]
-    facts, facts_after = beam.facts[side], beam.facts[1 - side]
-    merged, candidates, order = beam.merged, beam.candidates, beam.order
-    plain = scorer.flags[0] == 0 and scorer.flags[1] == 0 and len(forced) == 0
-    capacity = counters[CAPACITY]
-    taken = 0
-    while taken < len(probs):
-        entries = counters[ENTRIES]
-        # One frame makes at most N prefixes and 2 N traces.
-        if counters[PREFIXES] + beam_size > capacity or counters[TRACES] + 2 * beam_size >= 2 * capacity:
-            break
-        if counters[SETTLED] > capacity:
-            break
-        row = probs[taken]
-        taken += 1
-        tried = _candidates(row, blank, token_threshold, forced, candidates, order)
-        largest = 1.0
-        if tried == 0:
-            _blank_frame(sums, facts, entries, row, blank)
-        else:
-            for k in range((entries + 1) * (tried + 1)):
-                merged[k] = 0
-            largest, smallest = _stay(
-                sums,
-                facts,
-                after,
-                facts_after,
-                tree.slots,
-                merged,
-                order,
-                tried,
-                entries,
-                row,
-                blank,
-                tree.traces,
-                counters,
-            )
-            cut = largest * beam_threshold
-            if entries == beam_size:
-                cut = max(cut, smallest)
-            if plain:
-                count, largest = _extend_plain(beam, sums, facts, after, tried, entries, row, cut, beam_size, largest)
+    whole = len(batch.results) > 0
+    rules = scorer.rules[0]
+    plain = rules.kind == NO_LM and rules.tracks_words == 0 and len(forced) == 0
+    for number in range(first, len(batch.starts) - 1):
+        start, end = batch.starts[number], batch.starts[number + 1]
+        for frame in range(start, min(end, len(batch.totals))):
+            if not LEAST_SUM <= batch.totals[frame] <= LARGEST_SUM:
+                return number, start - 1 - frame
+        if whole:
+            for k in range(len(counters)):
+                counters[k] = 0
+            counters[CAPACITY] = capacity
+        if counters[PREFIXES] == 0:
+            _begin(blank, scorer, beam, tree, counters, beam_size)
+        room = counters[CAPACITY]
+        now, after = beam.sums[counters[SIDE]], beam.sums[1 - counters[SIDE]]
+        frame, length = start, np.int64(0)
+        while frame < end:
+            entries = counters[ENTRIES]
+            # One frame makes at most N prefixes and 2 N traces.
+            if counters[PREFIXES] + beam_size > room or counters[TRACES] + 2 * beam_size >= 2 * room:
+                break
+            if counters[SETTLED] > room:
+                if not whole:
+                    break
+                length = _take_out(batch.steps, start + length, tree.path, counters[SETTLED]) - start
+                counters[SETTLED] = 0
+            row = batch.probs[frame]
+            frame += 1
+            tried = find_candidates(row, blank, token_threshold, forced, beam.candidates, beam.order)
+            largest = 1.0
+            if tried == 0:
+                blank_frame(now, beam.facts, entries, row, blank)
             else:
-                count, largest = _extend_scored(
-                    beam, tree, scorer, sums, facts, after, tried, entries, row, cut, beam_size, largest, forced
+                heaviest, largest, smallest = stay(beam, now, after, tree, tried, entries, row, blank, counters)
+                cut = largest * beam_threshold
+                if entries == beam_size:
+                    cut = max(cut, smallest)
+                if plain:
+                    count, largest = _extend_plain(beam, now, tried, entries, row, cut, beam_size, heaviest, largest)
+                else:
+                    count, largest = _extend_scored(
+                        beam, tree, scorer, now, tried, entries, row, cut, beam_size, largest, forced
+                    )
+                for k in range(tried):
+                    beam.order[np.uint32(beam.candidates[k])] = -1
+                bound = largest * beam_threshold
+                counters[ENTRIES] = _select(
+                    beam, tree, scorer, plain, now, after, entries, count, row, bound, beam_size, largest, counters
                 )
-            for k in range(tried):
-                order[candidates[k]] = -1
-            entries = _select(
-                beam,
-                tree,
-                sums,
-                facts,
-                after,
-                facts_after,
-                entries,
-                count,
-                row,
-                largest * beam_threshold,
-                beam_size,
-                largest,
-                counters,
-            )
-            counters[ENTRIES] = entries
-            sums, after = after, sums
-            facts, facts_after = facts_after, facts
-            side = 1 - side
-        counters[FRAME] += 1
-        if counters[FRAME] % _SCALE_EVERY == 0 or not _SMALL < largest < _LARGE:
-            counters[EXPONENT] += _scaled(sums, BLANK, counters[ENTRIES])
-            # The best alignment's share of all alignments falls with the length: it has a scale of its own, which
-            # nobody asks for.
-            _scaled(sums, BEST_BLANK, counters[ENTRIES])
-        if counters[FRAME] % _TIDY_EVERY == 0:
-            tidy(scorer, beam.weights, sums, facts, tree, counters, scale)
-    counters[SIDE] = side
-    return taken
+                now, after = after, now
+                counters[SIDE] = 1 - counters[SIDE]
+            counters[FRAME] += 1
+            if counters[FRAME] % _SCALE_EVERY == 0 or not SMALL < largest < LARGE:
+                for best in range(2):
+                    # The best alignment's share of all alignments falls with the length: it has a scale of its own,
+                    # which nobody asks for.
+                    bits = scaled(now, counters[ENTRIES], best == 1)
+                    counters[EXPONENT] += bits if best == 0 else 0
+            if counters[FRAME] % _TIDY_EVERY == 0:
+                tidy(scorer, now, beam, tree, counters, scale)
+        if whole:
+            length = _take_out(batch.steps, start + length, tree.path, counters[SETTLED]) - start
+            counters[SETTLED] = 0
+        if frame < end or counters[SETTLED] > 0:
+            return number, frame - start
+        if ending != GOING_ON:
+            finish(scorer, beam, tree, counters, forced, ending == AT_END, scale)
+        if not whole or counters[BEST] < 0:
+            return number, frame - start
+        batch.results[number] = beam.results[counters[BEST]]
+        batch.lengths[number] = _take_out(batch.steps, start + length, tree.path, counters[LENGTH]) - start
+    return len(batch.starts) - 1, 0

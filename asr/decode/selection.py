@@ -1,7 +1,9 @@
 """Which of entries and new prefixes stay in the beam (numba kernels)."""
 
-from asr.decode.jit import inner
-from asr.decode.layout import BLANK, BUCKETS, IN_LABEL
+import numpy as np
+
+from asr.decode.jit import inlined, inner
+from asr.decode.layout import BUCKETS
 
 # Masses are counted by their exponent and the first three bits of their fraction, down from the largest.
 _BUCKET_SHIFT = 49
@@ -32,52 +34,57 @@ def nth_largest(values, count, n):  # type: ignore[no-untyped-def]
     return values[target]
 
 
-@inner
-def nth_mass(after, found, scratch, bits, buckets, entries, count, beam_size, largest):  # type: ignore[no-untyped-def]
-    """The `beam_size`-th largest mass of entries and new prefixes, and how many equal to it there is room for."""
-    total = entries + count
-    for j in range(entries):
-        scratch[j] = after[BLANK, j] + after[IN_LABEL, j]
-    for k in range(count):
-        scratch[entries + k] = found[k, 0]
-    scratch[total] = largest
+@inlined
+def nth_mass(mass, bits, counts, undecided, total, n, largest, least):  # type: ignore[no-untyped-def]
+    """The n-th largest of mass[:total], 0 where it is below `least`; and how many there are to it beyond the n.
+
+    Args:
+        largest: of all masses.
+    """
+    mass[total] = largest
     top = bits[total] >> _BUCKET_SHIFT
-    for b in range(BUCKETS):
-        buckets[b] = 0
+    mass[total] = least
+    last = min(top - (bits[total] >> _BUCKET_SHIFT) + 1, BUCKETS - 1)
+    for b in range(last + 1):
+        counts[b] = 0
     for k in range(total):
-        buckets[min(top - (bits[k] >> _BUCKET_SHIFT), BUCKETS - 1)] += 1
-    above, bucket = 0, 0
-    while above + buckets[bucket] < beam_size:
-        above += buckets[bucket]
+        counts[np.uint32(min(top - (bits[k] >> _BUCKET_SHIFT), last))] += 1
+    above, bucket, inside = np.int64(0), 0, np.int64(0)
+    while above + counts[bucket] < n:
+        above += counts[bucket]
         bucket += 1
-    inside = 0  # the few in the bucket where the bound lies are told apart exactly
-    for k in range(total):
-        value = scratch[k]
-        here = min(top - (bits[k] >> _BUCKET_SHIFT), BUCKETS - 1) == bucket
-        scratch[inside] = value
-        inside += 1 if here else 0
-    bound = nth_largest(scratch, inside, beam_size - above)
-    ties = beam_size - above
-    for k in range(beam_size - above):  # the larger ones stand in front now
-        ties -= 1 if scratch[k] > bound else 0
+    if bucket == last and last < BUCKETS - 1:
+        return 0.0, 0
+    for k in range(total):  # the few in the bucket where the bound lies are told apart exactly
+        undecided[inside] = mass[k]
+        inside += 1 if min(top - (bits[k] >> _BUCKET_SHIFT), last) == bucket else 0
+    bound = nth_largest(undecided, inside, n - above)
+    ties = 0
+    for k in range(n - above, inside):  # the larger ones stand in front now
+        ties += 1 if undecided[k] == bound else 0
     return bound, ties
 
 
 @inner
-def shrink(beam, after, entries, count, beam_size, largest):  # type: ignore[no-untyped-def]
-    """Keep the found prefixes that can still be among the `beam_size` best; returns their number and the bound."""
-    found, found_facts = beam.found, beam.found_facts
-    bound, ties = nth_mass(
-        after, found, beam.scratch, beam.scratch_bits, beam.buckets, entries, count, beam_size, largest
-    )
+def drop_ties(mass, total, bound, ties):  # type: ignore[no-untyped-def]
+    """Make the last `ties` that equal the bound zero."""
+    for k in range(total - 1, -1, -1):
+        if ties > 0 and mass[k] == bound:
+            mass[k] = 0.0
+            ties -= 1
+
+
+@inner
+def shrink(beam, entries, count, n, largest):  # type: ignore[no-untyped-def]
+    """Keep the found prefixes that can still be among the `n` best; returns their number and the bound."""
+    mass, found = beam.mass, beam.found
+    bound, ties = nth_mass(mass, beam.bits, beam.counts, beam.undecided, entries + count, n, largest, 0.0)
+    if ties > 0:
+        drop_ties(mass, entries + count, bound, ties)
     kept = 0
     for k in range(count):
-        mass = found[k, 0]
-        if mass == bound:
-            ties -= 1
-        if mass > bound or (mass == bound and ties >= 0):
-            found[kept, 0], found[kept, 1] = found[k, 0], found[k, 1]
-            for column in range(5):
-                found_facts[kept, column] = found_facts[k, column]
+        if mass[entries + k] >= bound:
+            mass[entries + kept] = mass[entries + k]
+            found[kept] = found[k]
             kept += 1
     return kept, bound

@@ -7,15 +7,47 @@ from numpy.typing import NDArray
 
 from asr.decode import layout
 from asr.decode.hypothesis import Hypothesis, Labels
-from asr.decode.inputs import as_array, check_shape, probabilities
-from asr.decode.search import search_frames
-from asr.decode.tree import finish, path_of
+from asr.decode.inputs import as_array, check_shape, probabilities, refuse_frame, to_probabilities
+from asr.decode.search import AT_END, GOING_ON, PARTIAL, search
+from asr.decode.tree import path_of
 from asr.errors import DecodeError
 
 if TYPE_CHECKING:
     from asr.decode.beam import BeamDecoder
 
-_BLOCK_FRAMES = 1024  # probabilities are made from log-probabilities in blocks that stay in the cache
+BLOCK = 1 << 18  # probabilities that are made from log-probabilities at once: they stay in the cache
+
+NOTHING = np.empty(0, np.int32)
+_NO_SUMS = np.empty(0, np.float32)
+_NO_STEPS, _NO_LENGTHS, _NO_RESULTS = np.empty(0, layout.STEP), np.empty(0, np.int64), np.empty(0, layout.RESULT)
+
+
+def run(
+    decoder: "BeamDecoder",
+    workspace: layout.Workspace,
+    batch: layout.Batch,
+    first: int,
+    ending: int,
+    forced: NDArray[np.int32],
+) -> tuple[int, int]:
+    """Call the kernel; what it returns."""
+    found: tuple[int, int] = search(
+        batch,
+        first,
+        ending,
+        decoder.blank,
+        workspace.beam_size,
+        decoder.token_floor,
+        0.0 if len(forced) else decoder.beam_floor,  # a forced prefix may be unlikely
+        decoder.confidence_scale,
+        forced,
+        decoder.capacity,
+        decoder.composition.scorer,
+        workspace.beam,
+        workspace.tree,
+        workspace.counters,
+    )
+    return found
 
 
 class Stream:
@@ -28,16 +60,12 @@ class Stream:
     def __init__(self, decoder: "BeamDecoder", *, prefix: str = "", where: str = "stream") -> None:
         self.decoder = decoder
         self.where = where
-        self.forced = decoder.labels_of(prefix)
+        self.forced = NOTHING if prefix == "" else decoder.labels_of(prefix)
         self.frames = 0
         self._finished = False
-        self._settled: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
-        try:
-            self._beam, self._tree = decoder.workspaces.pop()
-        except IndexError:
-            self._beam = layout.new_beam(decoder.beam_size, len(decoder.labels))
-            self._tree = layout.new_tree(int(decoder.beginning.counters[layout.CAPACITY]))
-        self._counters = layout.start(self._beam, self._tree, decoder.beginning)
+        self._settled: list[Labels] = []
+        # Every beginning of the forced labels has its place in the beam beside those that go on after them.
+        self._workspace = decoder.workspace(decoder.beam_size + len(self.forced))
 
     def accept(self, log_probs: Any) -> Hypothesis:
         """Take the next (T, V) natural-log probabilities; returns the best hypothesis so far.
@@ -52,9 +80,9 @@ class Stream:
         rows = as_array(log_probs)
         check_shape(rows, self.where, len(self.decoder.labels))
         probs = probabilities(rows, self.where, self.frames)  # all of the chunk, so that a wrong one is not half taken
-        self._search(probs)
+        self._search(probs, _NO_SUMS, PARTIAL)
         self.frames += len(probs)
-        return self._hypotheses(1, at_end=False)[0]
+        return self._hypotheses(1)[0] if self._best >= 0 else self._refuse()
 
     def finish(self, n_best: int | None = None) -> list[Hypothesis]:
         """End the utterance; returns the `n_best` hypotheses, best first.
@@ -64,107 +92,91 @@ class Stream:
                 was finished before.
         """
         self._require_open()
-        n_best = self.decoder.n_best if n_best is None else n_best
-        if n_best < 1:
-            raise DecodeError(f"n_best must be at least 1, found {n_best}")
+        n_best = self.decoder.hypotheses_wanted(n_best)
+        return self.decode(np.empty((0, len(self.decoder.labels)), np.float32), n_best)
+
+    def take(self, rows: NDArray[Any], ending: int = GOING_ON) -> None:
+        """As `accept`, for (T, V) rows of which the shape was checked, without a result."""
+        self._require_open()
+        room = max(1, BLOCK // len(self.decoder.labels))
+        for start in range(0, max(len(rows), 1), room):
+            part = rows[start : start + room]
+            probs = to_probabilities(part, np.empty(part.shape, np.float32))
+            totals = probs @ self.decoder.ones
+            wrong = self._search(probs, totals, ending if start + room >= len(rows) else GOING_ON)
+            if wrong >= 0:
+                refuse_frame(part[wrong], totals[wrong], self.where, self.frames + wrong)
+            self.frames += len(part)
+
+    def decode(self, rows: NDArray[Any], n_best: int) -> list[Hypothesis]:
+        """Take the last (T, V) rows, of which the shape was checked, and end the utterance."""
+        self.take(rows, AT_END)
         self._finished = True
-        found = self._hypotheses(n_best, at_end=True)
-        self.decoder.workspaces.append((self._beam, self._tree))
+        found = self._hypotheses(n_best) if self._best >= 0 else [self._without_the_word_that_was_cut_off()]
+        self.decoder.give_back(self._workspace)
         return found
 
-    def take(self, rows: NDArray[Any]) -> None:
-        """Search on through (T, V) rows of which the shape was checked."""
-        for start in range(0, len(rows), _BLOCK_FRAMES):
-            probs = probabilities(rows[start : start + _BLOCK_FRAMES], self.where, self.frames)
-            self._search(probs)
-            self.frames += len(probs)
+    @property
+    def _best(self) -> int:
+        """Place of the best entry that may end, -1 where there is none."""
+        return int(self._workspace.counters[layout.BEST])
 
     def _require_open(self) -> None:
         if self._finished:
             raise DecodeError(f"{self.where}: was finished; make a new stream")
 
-    def _search(self, probs: NDArray[np.float32]) -> None:
-        decoder, counters = self.decoder, self._counters
-        beam_floor = 0.0 if len(self.forced) else decoder.beam_floor  # the prefix may be unlikely
+    def _search(self, probs: NDArray[np.float32], totals: NDArray[np.float32], ending: int) -> int:
+        """Search on; returns the first frame whose sum in `totals` is not one, before any is taken, or -1."""
         while True:
-            done = search_frames(
-                probs,
-                decoder.blank,
-                decoder.beam_size,
-                decoder.token_floor,
-                beam_floor,
-                decoder.confidence_scale,
-                self.forced,
-                decoder.composition.scorer,
-                self._beam,
-                self._tree,
-                counters,
-            )
+            workspace = self._workspace
+            counters, starts = workspace.counters, np.array([0, len(probs)])
+            batch = layout.Batch(probs, totals, starts, _NO_STEPS, _NO_LENGTHS, _NO_RESULTS)
+            _, done = run(self.decoder, workspace, batch, 0, ending, self.forced)
+            if done < 0:
+                return -1 - done
             settled = int(counters[layout.SETTLED])
             if settled:
-                tree = self._tree
-                self._settled.append((tree.settled[:settled].copy(), tree.settled_confidence[:settled].copy()))
+                self._settled.append(self._labels(settled))
                 counters[layout.SETTLED] = 0
-            if done == len(probs):
-                return
-            probs = probs[done:]
-            if not settled:
+            elif done == len(probs):
+                return -1
+            else:
                 counters[layout.CAPACITY] *= 2
-                if len(self._tree.integers) < counters[layout.CAPACITY]:  # a used workspace may have grown before
-                    self._tree = layout.grown(self._tree)
+                tree = workspace.tree
+                if len(tree.prefixes) < counters[layout.CAPACITY]:  # a used workspace may have grown before
+                    self._workspace = workspace._replace(tree=layout.grown(tree))
+            probs, totals = probs[done:], _NO_SUMS
 
-    def _hypotheses(self, n_best: int, *, at_end: bool) -> list[Hypothesis]:
-        found = self._ranked(n_best, at_end=at_end)
-        if found:
-            return found
-        # A lexicon, and no entry at the end of a word: the word that was cut off is left out of the best entry.
-        found = [] if len(self.forced) else self._ranked(1, at_end=False)
-        if not found:
-            raise DecodeError(f"{self.where}: no hypothesis fits in {self.frames} frames (lexicon or forced prefix)")
-        return [found[0].without_last_word()]
+    def _labels(self, count: int) -> Labels:
+        """A copy of the path that the kernel has taken out."""
+        return Labels.of(self._workspace.tree.path[:count].copy())
 
-    def _ranked(self, n_best: int, *, at_end: bool) -> list[Hypothesis]:
-        """The best entries that may end, best first; perhaps none."""
-        entries, side = int(self._counters[layout.ENTRIES]), int(self._counters[layout.SIDE])
-        if not entries:  # every prefix had probability zero
-            return []
-        sums, facts = self._beam.sums[side], self._beam.facts[side]
-        scores, gains = np.empty(entries), np.empty(entries)
-        finish(
-            self.decoder.composition.scorer,
-            self._beam.weights,
-            sums,
-            facts,
-            self._tree,
-            self._counters,
-            self.forced,
-            at_end,
-            self.decoder.confidence_scale,
-            scores,
-            gains,
-        )
-        return [
-            Hypothesis.of(
-                self._labels(j, sums, facts),
-                self.decoder.reading,
-                score=float(scores[j]),
-                lm_score=float(gains[j]),
-                confidence=float(self._beam.weights[j]),
-            )
-            for j in ([int(scores.argmax())] if n_best == 1 else np.argsort(-scores, kind="stable")[:n_best])
-            if scores[j] > -np.inf
-        ]
+    def _hypotheses(self, n_best: int) -> list[Hypothesis]:
+        """The best entries that may end, best first; the kernel has taken out the path of the very best."""
+        _, beam, tree, counters = self._workspace
+        best = self._best
+        found = [self._hypothesis(best)]
+        if n_best > 1:
+            scores = beam.results["score"][: counters[layout.ENTRIES]]
+            for entry in np.argsort(-scores, kind="stable")[1:n_best].tolist():  # the best one stands in front
+                if scores[entry] == -np.inf:
+                    break
+                path_of(entry, beam, tree, counters)
+                found.append(self._hypothesis(entry))
+        return found
 
-    def _labels(self, entry: int, sums: NDArray[np.float64], facts: NDArray[np.int32]) -> Labels:
-        """The labels of an entry, those that are settled before those that are not."""
-        prefix, integers = facts[layout.PREFIX, entry], self._tree.integers
-        count = int(integers[prefix, layout.DEPTH] - integers[layout.ROOT_PREFIX, layout.DEPTH])
-        in_label = sums[layout.BEST_LABEL, entry] > sums[layout.BEST_BLANK, entry]
-        trace = facts[layout.TRACE_LABEL if in_label else layout.TRACE_BLANK, entry]
-        labels, confidences = np.empty((count, 3), np.int32), np.empty(count)
-        path_of(prefix, trace, self._tree, 0, labels, confidences)
-        confidences[np.isnan(confidences)] = self._beam.weights[entry]  # of a partial result: not known yet
-        if self._settled:
-            labels = np.concatenate([*(part for part, _ in self._settled), labels])
-            confidences = np.concatenate([*(part for _, part in self._settled), confidences])
-        return Labels(labels[:, 0], labels[:, 1], labels[:, 2], confidences)
+    def _hypothesis(self, entry: int) -> Hypothesis:
+        score, lm_score, share = self._workspace.beam.results[entry].tolist()
+        last = self._labels(int(self._workspace.counters[layout.LENGTH]))
+        return Hypothesis(score, lm_score, share, (*self._settled, last), self.decoder.reading)
+
+    def _without_the_word_that_was_cut_off(self) -> Hypothesis:
+        """With a lexicon and no entry at the end of a word: the best entry as far as its words are whole."""
+        if not len(self.forced):
+            self._search(np.empty((0, len(self.decoder.labels)), np.float32), _NO_SUMS, PARTIAL)
+            if self._best >= 0:
+                return self._hypotheses(1)[0].without_last_word()
+        return self._refuse()
+
+    def _refuse(self) -> Hypothesis:
+        raise DecodeError(f"{self.where}: no hypothesis fits in {self.frames} frames (lexicon or forced prefix)")

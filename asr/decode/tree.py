@@ -5,33 +5,19 @@ import math
 
 import numpy as np
 
-from asr.decode.jit import inner, kernel
+from asr.decode.jit import inlined, inner, kernel
 from asr.decode.layout import (
-    ABOVE,
-    BEST_BLANK,
-    BEST_LABEL,
-    BLANK,
-    BORN,
+    BEST,
     CAPACITY,
-    CHILD,
-    CONFIDENCE,
-    DEPTH,
-    END_WORD,
     ENTRIES,
     EXPONENT,
     FRAME,
-    GAIN,
-    IN_LABEL,
-    LABEL,
+    LENGTH,
     NOWHERE,
-    PARENT,
-    PREFIX,
     PREFIXES,
     ROOT_PREFIX,
     SETTLED,
-    SIBLING,
-    TRACE_BLANK,
-    TRACE_LABEL,
+    SIDE,
     TRACES,
     WEIGHED,
 )
@@ -42,264 +28,301 @@ _OLDEST = 1024  # frames
 _DELAY = 32  # frames that a word must have ended ago before its confidence is taken
 
 
-@kernel
-def finish(scorer, weights, sums, facts, tree, counters, forced, at_end, scale, scores, gains):  # type: ignore[no-untyped-def]
-    """Fill the natural-log score of each entry, the part of it that is not acoustic, and its share in the beam.
+@inner
+def finish(scorer, beam, tree, counters, forced, at_end, scale):  # type: ignore[no-untyped-def]
+    """Score the entries and take out the path of the best one; BEST is -1 where no entry may end here.
+
+    `results` gets the natural-log score of each entry, the part of it that comes with the end, and its share in the
+    beam; entries that may not end score -inf.
 
     Args:
-        weights: (N,) float64, filled with the shares.
-        sums, facts: of this frame.
-        forced: labels that a hypothesis must begin with; shorter entries score -inf.
+        forced: labels that a hypothesis must begin with.
         at_end: false leaves out what only the end of the utterance decides (for a partial result).
         scale: exponent of the masses.
     """
+    now, facts, results = beam.sums[counters[SIDE]], beam.facts, beam.results
     shift = counters[EXPONENT] * math.log(2.0)
-    heaviest, best = 0, -np.inf
+    heaviest, best = np.int64(-1), -np.inf
     for j in range(counters[ENTRIES]):
-        prefix = facts[PREFIX, j]
-        mass = sums[BLANK, j] + sums[IN_LABEL, j]
-        scores[j], gains[j] = -np.inf, tree.floats[prefix, GAIN]
-        if mass == 0.0 or (at_end and tree.integers[prefix, DEPTH] < len(forced)):
+        prefix = tree.prefixes[facts[j].prefix]
+        mass = now[j].blank + now[j].in_label
+        results[j].score, results[j].lm_score = -np.inf, 0.0
+        if mass == 0.0 or (at_end and prefix.depth < len(forced)):
             continue
-        scores[j] = math.log(mass) + shift
+        score = math.log(mass) + shift
         if at_end:
-            gain = final_gain(scorer, tree.integers, tree.floats, prefix)
-            scores[j] += gain
-            gains[j] += gain
-        if scores[j] > best:
-            heaviest, best = j, scores[j]
-    if best > -np.inf:
-        total = 0.0
-        for j in range(counters[ENTRIES]):
-            weights[j] = math.exp((scores[j] - best) * scale)
-            total += weights[j]
-        for j in range(counters[ENTRIES]):
-            weights[j] /= total
-        if at_end:
-            _date(heaviest, sums, facts, tree, counters)
-            weigh_words(scorer, facts, tree, counters, weights, 0)
+            gain = final_gain(scorer, prefix)
+            score += gain
+            results[j].lm_score = gain
+        results[j].score = score
+        if score > best:
+            heaviest, best = j, score
+    counters[BEST] = heaviest
+    if heaviest < 0:
+        return
+    total = 0.0
+    for j in range(counters[ENTRIES]):
+        results[j].share = math.exp((results[j].score - best) * scale)
+        total += results[j].share
+    for j in range(counters[ENTRIES]):
+        results[j].share /= total
+    if at_end:
+        count = _needed(heaviest, now, facts, tree, counters)
+        _weigh_words(scorer, facts, results, tree, counters, count, counters[FRAME])
+    path_of(heaviest, beam, tree, counters)
 
 
 @inner
-def tidy(scorer, weights, sums, facts, tree, counters, scale):  # type: ignore[no-untyped-def]
+def tidy(scorer, now, beam, tree, counters, scale):  # type: ignore[no-untyped-def]
     """Take word confidences; where the tree is half full, give up what no entry needs, and settle what all share.
 
     Entries that differ from the best one in what is older than `_OLDEST` frames are given up too: no frame to come
     tells such prefixes apart, and they would fill the beam of a long recording.
     """
-    best, largest = 0, 0.0
+    facts, results = beam.facts, beam.results
+    best, largest = np.int64(0), 0.0
     for j in range(counters[ENTRIES]):
-        mass = sums[BLANK, j] + sums[IN_LABEL, j]
-        weights[j] = mass
+        mass = now[j].blank + now[j].in_label
+        results[j].share = mass
         if mass > largest:
             best, largest = j, mass
     if scale != 1.0:
         for j in range(counters[ENTRIES]):
-            weights[j] = (weights[j] / largest) ** scale
-    full = 2 * max(counters[PREFIXES], counters[TRACES] // 2) > counters[CAPACITY]
-    if full:
-        _collect(facts, tree, counters, ROOT_PREFIX)
-    _date(best, sums, facts, tree, counters)
-    weigh_words(scorer, facts, tree, counters, weights, _DELAY)
-    best = _decide_the_oldest(best, sums, facts, tree, counters)
-    if not full:
+            results[j].share = (results[j].share / largest) ** scale
+    count = _needed(best, now, facts, tree, counters)
+    _weigh_words(scorer, facts, results, tree, counters, count, counters[FRAME] - _DELAY)
+    best = _decide_the_oldest(best, now, facts, tree, counters)
+    if 2 * max(counters[PREFIXES], counters[TRACES] // 2) <= counters[CAPACITY]:
         return
+    _collect(now, facts, tree, counters, np.int64(ROOT_PREFIX))
     root = _shared_by_all(scorer, facts, tree, counters)
-    if tree.integers[root, DEPTH] - tree.integers[ROOT_PREFIX, DEPTH] >= _SETTLE_AT_ONCE:
-        in_label = sums[BEST_LABEL, best] > sums[BEST_BLANK, best]
-        trace = facts[TRACE_LABEL if in_label else TRACE_BLANK, best]
-        for _ in range(tree.integers[facts[PREFIX, best], DEPTH] - tree.integers[root, DEPTH]):
-            trace = tree.traces[trace, 0]
+    settled = tree.prefixes[root].depth - tree.prefixes[ROOT_PREFIX].depth
+    if settled >= _SETTLE_AT_ONCE:
+        trace = _trace_of(now[best])
+        for _ in range(tree.prefixes[facts[best].prefix].depth - tree.prefixes[root].depth):
+            trace = tree.traces[trace].before
         first = counters[SETTLED]
-        path_of(root, trace, tree, first, tree.settled, tree.settled_confidence)
-        counters[SETTLED] = first + tree.integers[root, DEPTH] - tree.integers[ROOT_PREFIX, DEPTH]
-        _collect(facts, tree, counters, root)
+        tree.prefixes[NOWHERE].factor += _write_path(root, trace, tree, first, np.nan)
+        counters[SETTLED] = first + settled
+        _collect(now, facts, tree, counters, root)
+
+
+@inlined
+def _trace_of(sums):  # type: ignore[no-untyped-def]
+    """The trace of the best alignment of an entry."""
+    return sums.trace_label if sums.best_label > sums.best_blank else sums.trace_blank
 
 
 @inner
-def _date(best, sums, facts, tree, counters):  # type: ignore[no-untyped-def]
-    """Let prefixes be born when their best alignment emits them; a later birth makes the confidence unknown again.
+def _needed(best, now, facts, tree, counters):  # type: ignore[no-untyped-def]
+    """List the prefixes that entries begin with, parents before children; returns their number.
 
-    A prefix may come into the beam, unlikely, long before its label is heard.
+    On the way prefixes are born when their best alignment emits them: one may come into the beam, unlikely, long before
+    its label is heard. A later birth makes the confidence unknown again. The best entry goes first, and dates what it
+    shares with others.
     """
-    integers, traces, seen = tree.integers, tree.traces, tree.only
-    for prefix in range(counters[PREFIXES]):
-        seen[prefix] = 0
+    prefixes, traces, notes, live = tree.prefixes, tree.traces, tree.notes, tree.live
+    count = 0
     for turn in range(-1, counters[ENTRIES]):
-        j = best if turn < 0 else turn  # the best entry dates what it shares with others
-        prefix = facts[PREFIX, j]
-        trace = facts[TRACE_LABEL if sums[BEST_LABEL, j] > sums[BEST_BLANK, j] else TRACE_BLANK, j]
-        while prefix > ROOT_PREFIX and trace >= 0 and seen[prefix] == 0:
-            seen[prefix] = 1
-            if traces[trace, 1] > integers[prefix, BORN]:
-                integers[prefix, BORN] = traces[trace, 1]
-                tree.floats[prefix, CONFIDENCE] = np.nan
-            prefix = integers[prefix, PARENT]
-            trace = traces[trace, 0]
+        j = best if turn < 0 else turn
+        place, trace = facts[j].prefix, _trace_of(now[j])
+        first = count
+        while place > NOWHERE and notes[np.uint32(place)].seen == 0:
+            note = notes[np.uint32(place)]
+            note.seen, note.share, note.complete = 1, 0.0, 0.0
+            live[count] = place
+            count += 1
+            prefix = prefixes[np.uint32(place)]
+            if trace >= 0 and place > ROOT_PREFIX:
+                step = traces[np.uint32(trace)]
+                if step.frame > prefix.born:
+                    prefix.born = step.frame
+                    prefix.confidence = np.nan
+                trace = step.before
+            place = prefix.parent
+        last = count - 1
+        while first < last:
+            live[first], live[last] = live[last], live[first]
+            first += 1
+            last -= 1
+    return count
 
 
 @inner
-def weigh_words(scorer, facts, tree, counters, weights, delay):  # type: ignore[no-untyped-def]
-    """Set the confidence of words that ended at least `delay` frames ago and have none yet.
+def _weigh_words(scorer, facts, results, tree, counters, count, latest):  # type: ignore[no-untyped-def]
+    """Set the confidence of words that ended in frame `latest` or before and have none yet.
 
     The confidence of a word is the share that the prefixes which end in it or go on after it have in all prefixes that
     share what stands before it: its posterior within the beam, given its history.
 
     Args:
-        weights: (N,) float64 weight of each entry.
+        results: with the weight of each entry as its share.
+        count: of the prefixes that `_needed` listed.
     """
-    integers, floats, mass, complete = tree.integers, tree.floats, tree.mass, tree.complete
-    count = counters[PREFIXES]
-    for prefix in range(count):
-        mass[prefix] = complete[prefix] = 0.0
+    prefixes, notes, live, labels = tree.prefixes, tree.notes, tree.live, scorer.labels
     for j in range(counters[ENTRIES]):
-        mass[facts[PREFIX, j]] += weights[j]
-        complete[facts[PREFIX, j]] += weights[j]
-    for prefix in range(count - 1, ROOT_PREFIX, -1):  # children stand behind their parents
-        parent = integers[prefix, PARENT]
-        mass[parent] += mass[prefix]
-        if scorer.boundary[integers[prefix, LABEL]] == 1:
-            complete[parent] += mass[prefix]
-    latest = counters[FRAME] - delay
-    for prefix in range(ROOT_PREFIX, count):
-        if complete[prefix] == 0.0 or integers[prefix, BORN] > latest or not math.isnan(floats[prefix, CONFIDENCE]):
-            continue
-        if scorer.has_text[integers[prefix, LABEL]] == 0 or integers[prefix, DEPTH] == 0:
-            continue  # no word ends here
-        first = prefix
+        note = notes[np.uint32(facts[j].prefix)]
+        note.share += results[j].share
+        note.complete += results[j].share
+    waiting = 0  # in the part of the list that was gone through
+    for k in range(count - 1, -1, -1):
+        place = np.uint32(live[k])
+        prefix, note = prefixes[place], notes[place]
+        note.seen = 0
+        above, label = notes[np.uint32(prefix.parent)], labels[np.uint32(prefix.label)]
+        above.share += note.share
+        above.complete += note.share if label.boundary == 1 else 0.0
+        ends_word = label.has_text == 1 and prefix.depth > 0 and note.complete > 0.0
+        if ends_word and prefix.born <= latest and math.isnan(prefix.confidence):
+            waiting += 1
+            live[count - waiting] = place
+    for k in range(count - waiting, count):
+        first = np.uint32(live[k])
+        prefix, complete = prefixes[first], notes[first].complete
         while first > ROOT_PREFIX:
-            starts = scorer.boundary[integers[first, LABEL]] == 1
-            first = integers[first, PARENT]
-            if starts or scorer.has_text[integers[first, LABEL]] == 0:
+            starts = labels[np.uint32(prefixes[first].label)].boundary == 1
+            first = np.uint32(prefixes[first].parent)
+            if starts or labels[np.uint32(prefixes[first].label)].has_text == 0:
                 break
-        floats[prefix, CONFIDENCE] = complete[prefix] / mass[first]
+        prefix.confidence = complete / notes[first].share
     counters[WEIGHED] = counters[FRAME]
 
 
 @kernel
-def path_of(prefix, trace, tree, first, labels, confidences):  # type: ignore[no-untyped-def]
-    """Write a prefix below the root: (place, 3) labels, frames and words, and confidences, from place `first` on."""
-    place = first + tree.integers[prefix, DEPTH] - tree.integers[ROOT_PREFIX, DEPTH]
-    while place > first:
-        place -= 1
-        labels[place, 0] = tree.integers[prefix, LABEL]
-        labels[place, 1] = tree.traces[trace, 1]
-        labels[place, 2] = tree.integers[prefix, END_WORD]
-        confidences[place] = tree.floats[prefix, CONFIDENCE]
-        trace = tree.traces[trace, 0]
-        prefix = tree.integers[prefix, PARENT]
+def path_of(entry, beam, tree, counters):  # type: ignore[no-untyped-def]
+    """Take out the path of an entry that `finish` has scored: LENGTH labels, and the whole of its `lm_score`.
+
+    A word without a confidence (a partial result has them) gets that of the entry.
+    """
+    result, place = beam.results[entry], beam.facts[entry].prefix
+    trace = _trace_of(beam.sums[counters[SIDE]][entry])
+    gain = _write_path(np.int64(place), trace, tree, np.int64(0), result.share)
+    result.lm_score += tree.prefixes[NOWHERE].factor + gain
+    counters[LENGTH] = tree.prefixes[place].depth - tree.prefixes[ROOT_PREFIX].depth
 
 
 @inner
-def _decide_the_oldest(best, sums, facts, tree, counters):  # type: ignore[no-untyped-def]
+def _write_path(place, trace, tree, first, unknown):  # type: ignore[no-untyped-def]
+    """Write a prefix below the root from place `first` on; returns the natural log of what its labels brought."""
+    gain = 0.0
+    for k in range(first + tree.prefixes[place].depth - tree.prefixes[ROOT_PREFIX].depth - 1, first - 1, -1):
+        prefix, step = tree.prefixes[place], tree.path[k]
+        step.label, step.frame, step.word = prefix.label, tree.traces[trace].frame, prefix.end_word
+        step.confidence = unknown if math.isnan(prefix.confidence) else prefix.confidence
+        if prefix.factor != 1.0:
+            gain += math.log(prefix.factor)
+        trace, place = tree.traces[trace].before, prefix.parent
+    return gain
+
+
+@inlined
+def move(now, facts, j, to):  # type: ignore[no-untyped-def]
+    """Give an entry another place."""
+    now[to] = now[j]
+    facts[to] = facts[j]
+
+
+@inner
+def _decide_the_oldest(best, now, facts, tree, counters):  # type: ignore[no-untyped-def]
     """Give up entries that differ from the best one in what is old; returns the place of the best one after that."""
     if counters[FRAME] <= _OLDEST:
         return best
-    integers = tree.integers
-    decided = facts[PREFIX, best]
-    while decided > ROOT_PREFIX and integers[decided, BORN] > counters[FRAME] - _OLDEST:
-        decided = integers[decided, PARENT]
+    prefixes = tree.prefixes
+    decided = facts[best].prefix
+    while decided > ROOT_PREFIX and prefixes[decided].born > counters[FRAME] - _OLDEST:
+        decided = prefixes[decided].parent
     if decided == ROOT_PREFIX:
         return best
-    nowhere = sums.shape[1] - 1
-    kept = 0
+    nowhere = len(facts) - 1
+    kept = np.int64(0)
     for j in range(counters[ENTRIES]):
-        prefix = facts[PREFIX, j]
-        above = prefix
+        place = facts[j].prefix
+        above = place
         while above > decided:  # parents stand before their children
-            above = integers[above, PARENT]
+            above = prefixes[above].parent
         if above != decided:
-            tree.slots[prefix] = nowhere
+            tree.slots[place] = nowhere
             continue
         if j == best:
             best = kept
-        tree.slots[prefix] = kept
-        for row in range(sums.shape[0]):
-            sums[row, kept] = sums[row, j]
-            facts[row, kept] = facts[row, j]
+        tree.slots[place] = kept
+        move(now, facts, j, kept)
         kept += 1
-    if kept < counters[ENTRIES]:
-        counters[ENTRIES] = kept
-        _collect(facts, tree, counters, ROOT_PREFIX)
+    counters[ENTRIES] = kept
     return best
 
 
 @inner
 def _shared_by_all(scorer, facts, tree, counters):  # type: ignore[no-untyped-def]
     """The deepest prefix that all entries begin with and whose words were weighed; every prefix is needed by one."""
-    integers, floats, only = tree.integers, tree.floats, tree.only
+    prefixes, notes, labels = tree.prefixes, tree.notes, scorer.labels
     count = counters[PREFIXES]
-    for prefix in range(count):  # the one child, -1 where there are several or an entry stands
-        only[prefix] = 0
+    for place in range(count):  # the one child, -1 where there are several or an entry stands
+        notes[place].only = 0
     for j in range(counters[ENTRIES]):
-        only[facts[PREFIX, j]] = -1
-    for prefix in range(count - 1, ROOT_PREFIX, -1):
-        parent = integers[prefix, PARENT]
-        only[parent] = prefix if only[parent] == 0 else -1
-    root = ROOT_PREFIX
-    while only[root] > 0 and integers[only[root], BORN] <= counters[WEIGHED] - _DELAY:
-        child = only[root]
-        ends_word = scorer.boundary[integers[child, LABEL]] == 1 and scorer.has_text[integers[root, LABEL]] == 1
-        if ends_word and integers[root, DEPTH] > 0 and math.isnan(floats[root, CONFIDENCE]):
+        notes[facts[j].prefix].only = -1
+    for place in range(count - 1, ROOT_PREFIX, -1):
+        parent = notes[prefixes[place].parent]
+        parent.only = place if parent.only == 0 else -1
+    root = np.int64(ROOT_PREFIX)
+    while notes[root].only > 0 and prefixes[notes[root].only].born <= counters[WEIGHED] - _DELAY:
+        child = np.int64(notes[root].only)
+        ends_word = labels[prefixes[child].label].boundary == 1 and labels[prefixes[root].label].has_text == 1
+        if ends_word and prefixes[root].depth > 0 and math.isnan(prefixes[root].confidence):
             break
         root = child
     return root
 
 
 @inner
-def _collect(facts, tree, counters, root):  # type: ignore[no-untyped-def]
+def _collect(now, facts, tree, counters, root):  # type: ignore[no-untyped-def]
     """Keep the prefixes and traces that entries need; `root`, which all of them begin with, comes to the root's row."""
-    integers, traces, marks, trace_marks = tree.integers, tree.traces, tree.marks, tree.trace_marks
-    for prefix in range(counters[PREFIXES]):
-        marks[prefix] = 0
+    prefixes, notes, traces, moved = tree.prefixes, tree.notes, tree.traces, tree.moved
+    for place in range(counters[PREFIXES]):
+        notes[place].only = 0
     for j in range(counters[ENTRIES]):
-        prefix = facts[PREFIX, j]
-        while prefix > NOWHERE and marks[prefix] == 0:
-            marks[prefix] = 1
-            prefix = integers[prefix, PARENT]
-    base = integers[root, DEPTH]
-    used = counters[TRACES]
-    for trace in range(used):
-        trace_marks[trace] = -1
+        place = facts[j].prefix
+        while place > NOWHERE and notes[place].only == 0:
+            notes[place].only = 1
+            place = prefixes[place].parent
+    base = prefixes[root].depth
+    for trace in range(counters[TRACES]):
+        moved[trace] = -1
     for j in range(counters[ENTRIES]):
-        for kind in (TRACE_BLANK, TRACE_LABEL):
-            trace = facts[kind, j]
-            steps = integers[facts[PREFIX, j], DEPTH] - base
-            while trace >= 0 and steps > 0 and trace_marks[trace] < 0:
-                trace_marks[trace] = 0
-                trace = traces[trace, 0]
+        for kind in range(2):
+            trace = now[j].trace_blank if kind == 0 else now[j].trace_label
+            steps = prefixes[facts[j].prefix].depth - base
+            while trace >= 0 and steps > 0 and moved[trace] < 0:
+                moved[trace] = 0
+                trace = traces[trace].before
                 steps -= 1
     kept = 0
-    for trace in range(used):
-        if trace_marks[trace] == 0:
-            before = traces[trace, 0]
-            traces[kept, 0] = trace_marks[before] if before >= 0 else -1
-            traces[kept, 1] = traces[trace, 1]
-            trace_marks[trace] = kept
+    for trace in range(counters[TRACES]):
+        if moved[trace] == 0:
+            before = traces[trace].before
+            traces[kept].before = moved[before] if before >= 0 else -1
+            traces[kept].frame = traces[trace].frame
+            moved[trace] = kept
             kept += 1
     counters[TRACES] = kept
     kept = ROOT_PREFIX
-    integers[NOWHERE, CHILD] = -1
-    for prefix in range(root, counters[PREFIXES]):
-        if marks[prefix] == 0:
+    prefixes[NOWHERE].child = -1
+    for place in range(root, counters[PREFIXES]):
+        if notes[place].only == 0:
             continue
-        parent = NOWHERE if prefix == root else marks[integers[prefix, PARENT]]
-        marks[prefix] = kept  # from here on its new row
-        for column in range(integers.shape[1]):
-            integers[kept, column] = integers[prefix, column]
-        for column in range(tree.floats.shape[1]):
-            tree.floats[kept, column] = tree.floats[prefix, column]
-        tree.slots[kept] = tree.slots[prefix]
-        integers[kept, PARENT] = parent
-        integers[kept, CHILD] = -1
-        integers[kept, SIBLING] = integers[parent, CHILD]
-        integers[parent, CHILD] = kept
+        parent = NOWHERE if place == root else notes[prefixes[place].parent].only
+        notes[place].only = kept  # from here on its new row
+        prefixes[kept] = prefixes[place]
+        tree.slots[kept] = tree.slots[place]
+        row = prefixes[kept]
+        row.parent, row.child, row.sibling = parent, -1, prefixes[parent].child
+        prefixes[parent].child = kept
         kept += 1
     counters[PREFIXES] = kept
     for j in range(counters[ENTRIES]):
-        prefix = marks[facts[PREFIX, j]]
-        facts[PREFIX, j] = prefix
-        facts[ABOVE, j] = integers[prefix, PARENT]
-        for kind in (TRACE_BLANK, TRACE_LABEL):
-            if facts[kind, j] >= 0:
-                facts[kind, j] = trace_marks[facts[kind, j]]
+        place = notes[facts[j].prefix].only
+        facts[j].prefix, facts[j].above = place, prefixes[place].parent
+        if now[j].trace_blank >= 0:
+            now[j].trace_blank = moved[now[j].trace_blank]
+        if now[j].trace_label >= 0:
+            now[j].trace_label = moved[now[j].trace_label]
