@@ -71,6 +71,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
+    batch_seconds(arguments)  # before anything is looked for
     if arguments.stream:
         if arguments.audio not in ([], ["-"]):
             raise ConfigError("--stream reads standard input; leave PATH away")
