@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+_held: set[IO[str]] = set()  # files of the locks that this process holds
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a write fails with, naming no file
 
 
@@ -63,7 +65,21 @@ def locked(folder: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        yield True
+        _held.add(file)
+        try:
+            yield True
+        finally:
+            _held.discard(file)
+
+
+def _let_go() -> None:
+    # A loading process outlives a killed parent by seconds, and would hold the lock as long.
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def remove_temporary(folder: Path) -> None:

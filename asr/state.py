@@ -57,7 +57,8 @@ def fingerprint(utterances: Sequence[Utterance]) -> str:
 
 def state_files(folder: Path) -> list[Path]:
     """The states in a run folder, newest first."""
-    return sorted((folder / STATES_FOLDER).glob("*.safetensors"), reverse=True)
+    found = (folder / STATES_FOLDER).glob("*.safetensors")
+    return sorted((path for path in found if path.stem.isdecimal()), reverse=True)  # and no copy of another name
 
 
 def random_state() -> dict[str, Tensor]:
@@ -90,7 +91,8 @@ def save_state(
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
     path = folder / STATES_FOLDER / f"{position.step:09d}.safetensors"
     save_tensors(path, tensors, {"position": asdict(position), "data": data})
-    for old in state_files(folder)[keep:]:
+    # A damaged state that was passed over lies ahead; it takes no place.
+    for old in [old for old in state_files(folder) if old.name <= path.name][keep:]:
         old.unlink()
 
 

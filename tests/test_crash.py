@@ -48,8 +48,14 @@ def test_killed_at_random_moments(tmp_path: Path, settings: Config, whole: Path)
     rng = random.Random(1)
     kills, reached = 0, set()
     while kills < KILLS:
+        before = state_files(out)
         process = lives.start(lives.train, settings, out)
-        time.sleep(rng.uniform(0.01, 0.6))
+        if kills % 2:  # soon after it has written a state, however slow the machine is; otherwise at any time
+            while state_files(out) == before and process.exitcode is None:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.05))
+        else:
+            time.sleep(rng.uniform(0.01, 0.6))
         if process.exitcode is not None:  # it came to the end: once more from the start
             assert process.exitcode == 0
             assert_equal(out, whole)
