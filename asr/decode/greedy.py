@@ -53,20 +53,36 @@ def _best_path(log_probs: NDArray[Any], reading: Reading, blank: int) -> Hypothe
     path = log_probs.argmax(axis=1)
     starts = np.flatnonzero(np.diff(path, prepend=-1))
     starts = starts[path[starts] != blank]
-    tokens = path[starts]
-    peaks = log_probs[starts, tokens].astype(np.float64)
-    # The mean of the word that ends at a label: sums from the word's beginning, which a boundary or a separator sets.
-    confidences = np.empty(len(tokens))
-    total, count = 0.0, 0
-    for place, (token, peak) in enumerate(zip(tokens.tolist(), peaks.tolist(), strict=True)):
-        if reading.boundary[token] or (place and not reading.texts[tokens[place - 1]]):
-            total, count = 0.0, 0
-        total, count = total + peak, count + 1
-        confidences[place] = np.exp(total / count)
+    peaks = log_probs[starts, path[starts]].astype(np.float64)
+    score = float(log_probs.max(axis=1).sum(dtype=np.float64)) if len(log_probs) else 0.0
+    return hypothesis_of(path[starts], starts, peaks, score, reading)
+
+
+def hypothesis_of(
+    tokens: NDArray[np.int64], starts: NDArray[np.int64], peaks: NDArray[np.float64], score: float, reading: Reading
+) -> Hypothesis:
+    """The best path as a hypothesis.
+
+    Args:
+        tokens: (U,) its labels.
+        starts: (U,) the frames in which they begin.
+        peaks: (U,) their natural-log probabilities there.
+        score: natural-log probability of the path.
+        reading: how labels are read.
+    """
+    # The mean of the word that ends at a label, from its beginning on, which a boundary or a separator sets.
+    listed = tokens.tolist()
+    begins = np.array([reading.boundary[token] for token in listed], np.bool_)
+    begins[1:] |= np.array([not reading.texts[token] for token in listed[:-1]], np.bool_)
+    begins[:1] = True
+    places = np.arange(len(tokens))
+    first = np.maximum.accumulate(np.where(begins, places, 0))
+    sums = np.concatenate([[0.0], np.cumsum(peaks)])
+    confidences = np.exp((sums[places + 1] - sums[first]) / (places + 1 - first))
     return Hypothesis.of(
         Labels(tokens, starts, np.full(len(tokens), -1), confidences),
         reading,
-        score=float(log_probs.max(axis=1).sum(dtype=np.float64)) if len(log_probs) else 0.0,
+        score=score,
         lm_score=0.0,
         confidence=float(np.exp(peaks.mean())) if len(peaks) else 1.0,
     )

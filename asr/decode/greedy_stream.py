@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.hypothesis import Hypothesis, Labels, Reading
+from asr.decode.greedy import hypothesis_of
+from asr.decode.hypothesis import Hypothesis, Reading
 from asr.decode.inputs import as_array, check_labels, check_shape, probabilities
 from asr.errors import DecodeError
 
@@ -80,22 +81,4 @@ class GreedyStream:
     def _hypothesis(self) -> Hypothesis:
         tokens, starts = (np.concatenate([np.zeros(0, np.int64), *parts]) for parts in (self._tokens, self._starts))
         peaks = np.concatenate([np.zeros(0), *self._peaks])
-        # The mean of the word that ends at a label, from its beginning on, which a boundary or a separator sets.
-        boundary, empty = (np.array(kind)[tokens] for kind in (self.reading.boundary, self._empty()))
-        begins = boundary.copy()
-        begins[1:] |= empty[:-1]
-        begins[:1] = True
-        places = np.arange(len(tokens))
-        first = np.maximum.accumulate(np.where(begins, places, 0))
-        sums = np.concatenate([[0.0], np.cumsum(peaks)])
-        confidences = np.exp((sums[places + 1] - sums[first]) / (places + 1 - first))
-        return Hypothesis.of(
-            Labels(tokens, starts, np.full(len(tokens), -1), confidences),
-            self.reading,
-            score=self._score,
-            lm_score=0.0,
-            confidence=float(np.exp(peaks.mean())) if len(peaks) else 1.0,
-        )
-
-    def _empty(self) -> list[bool]:
-        return [not text for text in self.reading.texts]
+        return hypothesis_of(tokens, starts, peaks, self._score, self.reading)
