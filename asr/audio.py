@@ -71,20 +71,7 @@ def load(
             that are not finite, or ends before the segment does. The message names the file.
     """
     with opened(source, name) as audio:
-        file, name = audio.file, audio.name
-        _check_channels(file.channels, name, config)
-        first, frames = audio.segment(offset_s, duration_s)
-        if frames > config.max_duration_s * file.samplerate:
-            raise AudioError(
-                f"{name}: {frames / file.samplerate:.1f} s of audio, more than audio.max_duration_s="
-                f"{config.max_duration_s:g}"
-            )
-        samples = audio.read(first, frames)
-        rate_hz = file.samplerate
-    try:
-        return resample(_mono(samples, config), rate_hz, config.sample_rate_hz)
-    except AudioError as error:
-        raise AudioError(f"{name}: {error}") from error
+        return audio.mono(*audio.segment(offset_s, duration_s), config)
 
 
 def blocks(
@@ -146,6 +133,14 @@ def _check_channels(channels: int, name: str, config: AudioConfig) -> None:
         )
 
 
+def _resampled(samples: Tensor, rate_hz: int, config: AudioConfig, name: str) -> Tensor:
+    """(S,) at `config.sample_rate_hz` of (S, channels)."""
+    try:
+        return resample(_mono(samples, config), rate_hz, config.sample_rate_hz)
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from error
+
+
 def _mono(samples: Tensor, config: AudioConfig) -> Tensor:
     """(S,) of (S, channels), as `config.channels` says."""
     single = config.channels == "first" or samples.shape[1] == 1
@@ -184,10 +179,7 @@ def from_array(samples: Any, sample_rate_hz: int | None, config: AudioConfig, *,
         raise AudioError(f"{name}: holds no samples")
     _check_channels(table.shape[1], name, config)
     _check_values(table, 0, name)
-    try:
-        return resample(_mono(table, config), sample_rate_hz, config.sample_rate_hz)
-    except AudioError as error:
-        raise AudioError(f"{name}: {error}") from error
+    return _resampled(table, sample_rate_hz, config, name)
 
 
 def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | None = None) -> Tensor:
@@ -242,6 +234,17 @@ class OpenAudio:
         if dtype == "float32":
             _check_values(samples, first, name)
         return samples
+
+    def mono(self, first: int, frames: int, config: AudioConfig) -> Tensor:
+        """(S,) float32 samples of one channel at `config.sample_rate_hz`; AudioError as `load`."""
+        file, name = self.file, self.name
+        _check_channels(file.channels, name, config)
+        if frames > config.max_duration_s * file.samplerate:
+            raise AudioError(
+                f"{name}: {frames / file.samplerate:.1f} s of audio, more than audio.max_duration_s="
+                f"{config.max_duration_s:g}"
+            )
+        return _resampled(self.read(first, frames), file.samplerate, config, name)
 
 
 @contextmanager

@@ -7,9 +7,7 @@ import os
 import random
 import tarfile
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from asr.ahead import map_ahead
 from asr.audio import END_TOLERANCE_S, OpenAudio, opened
 from asr.errors import AudioError, CorpusError
 from asr.files import atomic_path, locked, remove_temporary, write_text_atomic
@@ -187,19 +186,8 @@ def _utterances_in(out: Path, name: str) -> int | None:
 
 def _encode_ahead(utterances: Sequence[Utterance], workers: int) -> Iterator[tuple[Utterance, str, bytes]]:
     """Utterances with suffix and content of their audio files, in order; threads work on the next ones."""
-    waiting: deque[tuple[Utterance, Future[tuple[str, bytes]]]] = deque()
-    with ThreadPoolExecutor(workers) as threads:
-        try:
-            for utterance in utterances:
-                waiting.append((utterance, threads.submit(encode, utterance)))
-                if len(waiting) > 2 * workers:
-                    first, future = waiting.popleft()
-                    yield first, *future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, *future.result()
-        finally:
-            threads.shutdown(cancel_futures=True)
+    for utterance, (suffix, content) in map_ahead(encode, utterances, threads=workers, ahead=2 * workers):
+        yield utterance, suffix, content
 
 
 def encode(utterance: Utterance) -> tuple[str, bytes]:

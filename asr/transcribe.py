@@ -2,9 +2,7 @@
 
 import math
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr import audio, checkpoint
+from asr.ahead import map_ahead
 from asr.backends import Precision, make_backend
 from asr.decode import Hypothesis, Word
 from asr.errors import AsrError, AudioError, DecodeError
@@ -152,7 +151,7 @@ class Transcriber:
         """Transcribe many recordings; yields a Transcript or a Failure for each, in the order given."""
         group: list[tuple[Recording, Tensor | AsrError | None]] = []
         held = 0
-        for recording, read in self._read_ahead(recordings):
+        for recording, read in map_ahead(self._read, recordings, threads=_READERS, ahead=_READ_AHEAD):
             group.append((recording, read))
             held += len(read) if isinstance(read, Tensor) else 0
             if read is None or held > GROUP_S * self.recognizer.config.audio.sample_rate_hz:
@@ -160,41 +159,20 @@ class Transcriber:
                 group, held = [], 0
         yield from self._in_turn(group, n_best)
 
-    def _read_ahead(self, recordings: Iterable[Recording]) -> Iterator[tuple[Recording, Tensor | AsrError | None]]:
-        waiting: deque[tuple[Recording, Future[Tensor | AsrError | None]]] = deque()
-        with ThreadPoolExecutor(_READERS) as readers:
-            for recording in recordings:
-                waiting.append((recording, readers.submit(self._read, recording)))
-                if len(waiting) > _READ_AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-
     def _read(self, recording: Recording) -> Tensor | AsrError | None:
         """(S,) samples, or why there are none; None: too long to be held."""
         try:
             with audio.opened(recording.audio, recording.name) as opened:
-                _, frames = opened.segment(recording.offset_s, recording.duration_s)
+                first, frames = opened.segment(recording.offset_s, recording.duration_s)
                 seconds = frames / opened.file.samplerate
-            if seconds > self.longest_s:
-                raise AudioError(
-                    f"{recording.name}: {seconds:.1f} s of audio, more than the longest recording of "
-                    f"{self.longest_s:g} s"
-                )
-            return None if seconds > WHOLE_S else self._loaded(recording)
+                if seconds > self.longest_s:
+                    raise AudioError(
+                        f"{recording.name}: {seconds:.1f} s of audio, more than the longest recording of "
+                        f"{self.longest_s:g} s"
+                    )
+                return None if seconds > WHOLE_S else opened.mono(first, frames, self._config)
         except AsrError as error:
             return error
-
-    def _loaded(self, recording: Recording) -> Tensor:
-        return audio.load(
-            recording.audio,
-            self._config,
-            name=recording.name,
-            offset_s=recording.offset_s,
-            duration_s=recording.duration_s,
-        )
 
     def _in_turn(
         self, group: Sequence[tuple[Recording, Tensor | AsrError | None]], n_best: int
@@ -206,11 +184,11 @@ class Transcriber:
     def _group(
         self, group: Sequence[tuple[Recording, Tensor | AsrError | None]], n_best: int
     ) -> Iterator[Transcript | Failure]:
-        rate_hz = self.recognizer.config.audio.sample_rate_hz
+        rate_hz, shortest = self.recognizer.config.audio.sample_rate_hz, self.recognizer.log_mel.fft_samples
         whole = {
             place: read
             for place, (_, read) in enumerate(group)
-            if isinstance(read, Tensor) and self._shortest <= len(read) <= WHOLE_S * rate_hz
+            if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz
         }
         done = self._batches(whole, [recording.name for recording, _ in group], n_best)
         for place, (recording, read) in enumerate(group):
@@ -222,18 +200,10 @@ class Transcriber:
                     yield Transcript.of(hypotheses, len(whole[place]) / rate_hz, recording.name)
                 elif isinstance(read, AsrError):
                     raise read
-                elif read is not None and len(read) < self._shortest:
-                    raise AudioError(
-                        f"{recording.name}: {len(read)} samples of audio are shorter than one frame of {self._shortest}"
-                    )
                 else:
                     yield self._long(recording, read)
             except AsrError as error:
                 yield Failure(recording.name, error)
-
-    @property
-    def _shortest(self) -> int:
-        return self.recognizer.log_mel.fft_samples
 
     def _batches(
         self, waves: dict[int, Tensor], names: Sequence[str], n_best: int
@@ -261,7 +231,7 @@ class Transcriber:
         return dict(zip(batch, found, strict=True))
 
     def _long(self, recording: Recording, wave: Tensor | None) -> Transcript:
-        """Block by block, in memory that does not grow with the recording."""
+        """Block by block, in memory that does not grow with the recording; one shorter than a frame is refused."""
         counted = 0
 
         def blocks() -> Iterator[Tensor]:
@@ -270,14 +240,23 @@ class Transcriber:
                 counted += len(piece)
                 yield piece
 
-        chunks = encode(self.recognizer, blocks(), self.cutting, batch_s=self.batch_s, encoder=self.backend.encode)
+        chunks = encode(
+            self.recognizer,
+            blocks(),
+            self.cutting,
+            batch_s=self.batch_s,
+            encoder=self.backend.encode,
+            name=recording.name,
+        )
         parts = list(segments(self.recognizer, chunks, name=recording.name))
         return Transcript.of([Joined(parts)], counted / self._config.sample_rate_hz, recording.name)
 
     def _pieces(self, recording: Recording) -> Iterator[Tensor]:
         """(S,) samples of a recording that is too long to be held."""
         if recording.duration_s is not None and recording.duration_s <= SOUGHT_S:
-            yield self._loaded(recording)  # many segments of a long file need not read all that is before them
+            # Many segments of a long file need not read all that is before them.
+            with audio.opened(recording.audio, recording.name) as opened:
+                yield opened.mono(*opened.segment(recording.offset_s, recording.duration_s), self._config)
             return
         rate_hz = self._config.sample_rate_hz
         first = s_to_samples(recording.offset_s, rate_hz)

@@ -305,6 +305,7 @@ def encode(
     *,
     batch_s: float = 120.0,
     encoder: Encode | None = None,
+    name: str = "",
 ) -> Iterator[Chunk]:
     """The log-probabilities of a recording, in chunks of a stretch each, in order and without a gap.
 
@@ -317,6 +318,7 @@ def encode(
         cutting: where to cut.
         batch_s: padded seconds of audio in a batch; a longer window is a batch of its own.
         encoder: in place of the recogniser's own, a faster one of `asr.backends`.
+        name: what messages call the recording.
 
     Yields:
         Chunks; the last ends at frame `recognizer.output_lengths` of the number of samples.
@@ -332,7 +334,8 @@ def encode(
         yield from batches.accept(cutter.accept(stream.accept(block)))
     if not stream.frames:
         raise AudioError(
-            f"{stream.samples} samples of audio are shorter than one frame of {recognizer.log_mel.fft_samples}"
+            f"{f'{name}: ' if name else ''}{stream.samples} samples of audio are shorter than one frame of "
+            f"{recognizer.log_mel.fft_samples}"
         )
     yield from batches.accept(cutter.finish())
     yield from batches.finish(stream.frames)

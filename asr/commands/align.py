@@ -171,9 +171,8 @@ def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, long
         for block in audio.blocks(path, recognizer.config.audio, max_duration_s=longest_s or audio.LONGEST_S):
             samples += len(block)
             yield block
-        _require_frame(samples, str(path), recognizer)
 
-    rows = [chunk.log_probs for chunk in windows.encode(recognizer, counted(), batch_s=batch_s)]
+    rows = [chunk.log_probs for chunk in windows.encode(recognizer, counted(), batch_s=batch_s, name=str(path))]
     return _Encoded(np.concatenate(rows), samples / recognizer.config.audio.sample_rate_hz)
 
 
@@ -197,16 +196,15 @@ def _load(utterance: "Utterance", recognizer: "Recognizer") -> "Tensor | AudioEr
 
     try:
         wave = audio.load_utterance(utterance, recognizer.config.audio)
-        _require_frame(len(wave), f"utterance {utterance.id}: {utterance.audio_filepath}", recognizer)
+        shortest = recognizer.log_mel.fft_samples
+        if len(wave) < shortest:
+            raise AudioError(
+                f"utterance {utterance.id}: {utterance.audio_filepath}: {len(wave)} samples of audio are shorter than "
+                f"one frame of {shortest}"
+            )
     except AudioError as error:
         return error
     return wave
-
-
-def _require_frame(samples: int, where: str, recognizer: "Recognizer") -> None:
-    shortest = recognizer.log_mel.fft_samples
-    if samples < shortest:
-        raise AudioError(f"{where}: {samples} samples of audio are shorter than one frame of {shortest}")
 
 
 def _encode_batch(
