@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from asr import config
 from asr.config import Config
 from asr.runlog import METRICS_FILE
 from asr.state import state_files
-from conftest import ROOT
+from elastic import torchrun, workers_of
 from test_resume import AT_EACH_STEP, RANDOM, assert_equal
 from tones import tiny, write_corpus
 
@@ -100,37 +98,11 @@ def test_stopped_and_resumed_by_several_processes(tmp_path: Path, corpus: Path) 
 # --- torchrun ---------------------------------------------------------------------------------------------------------
 
 
-def torchrun(conf: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    module = ["-m", "asr", "train", str(conf), "--out", str(out)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options, *module],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def workers_of(out: Path) -> list[int]:
-    """Processes of the training in `out`, torchrun itself left away."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "cmdline").read_bytes().decode().split("\0")
-            except OSError:  # it has ended
-                continue
-            if str(out) in words and "torch.distributed.run" not in words:
-                found.append(int(folder.name))
-    return found
-
-
 def test_torchrun_starts_a_killed_worker_again(tmp_path: Path, corpus: Path) -> None:
     settings = tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=15", AT_EACH_STEP, *RANDOM)
     conf, out = tmp_path / "conf.yaml", tmp_path / "run"
     conf.write_text(config.to_yaml(settings))
-    with torchrun(conf, out, "--max-restarts", "3") as job:
+    with torchrun("train", conf, "--out", out, restarts=3) as job:
         while not state_files(out):
             assert job.poll() is None, job.communicate()[0]
             time.sleep(0.05)

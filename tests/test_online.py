@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,18 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr import config
 from asr.audio import resample
 from asr.config import EncoderConfig
 from asr.encoder import Encoder
 from asr.errors import AudioError, ConfigError
 from asr.online import EncoderStream, OnlineRecognizer, Update
-from asr.recognizer import Recognizer
-from asr.text import BLANK_NAME, Tokenizer
 from asr.windows import Cutting
+from bursts import RATE_HZ, recognizer_of, speech
 
 MEL_BINS, VOCABULARY = 11, 7
-RATE_HZ = 16000
 
 
 def encoder_of(**changes: Any) -> Encoder:
@@ -113,25 +111,7 @@ def test_memory_of_the_encoder_stays() -> None:
 # --- the recogniser ---------------------------------------------------------------------------------------------------
 
 
-def recognizer_of(*overrides: str) -> Recognizer:
-    settings = config.load(
-        None,
-        ["features.mel_bins=16", "encoder.conv_channels=4", "encoder.layers=2", "encoder.width=8", *overrides],
-    )
-    torch.manual_seed(3)
-    recognizer = Recognizer(settings, Tokenizer([BLANK_NAME, " ", *"abcdefgh"], settings.text)).eval()
-    with torch.no_grad():  # as drawn, one symbol would win everywhere
-        recognizer.encoder.output.weight.mul_(100)
-    return recognizer
-
-
-def speech(*bursts_s: tuple[float, float], duration_s: float) -> Tensor:
-    """Noise that is loud in these spans and quiet elsewhere."""
-    wave = torch.randn(round(duration_s * RATE_HZ), generator=torch.Generator().manual_seed(1))
-    level = torch.full_like(wave, 1e-4)
-    for first_s, end_s in bursts_s:
-        level[round(first_s * RATE_HZ) : round(end_s * RATE_HZ)] = 0.1
-    return wave * level
+two_layers = partial(recognizer_of, "encoder.layers=2")
 
 
 def listen(online: OnlineRecognizer, wave: Tensor, samples: int) -> Iterator[Update]:
@@ -152,7 +132,7 @@ ONE_WAY = "encoder.bidirectional=false"
     ],
 )
 def test_one_direction_without_pauses_is_as_offline(overrides: tuple[str, ...]) -> None:
-    recognizer, wave = recognizer_of(*overrides), speech((0.0, 2.9), duration_s=2.9)
+    recognizer, wave = two_layers(*overrides), speech((0.0, 2.9), duration_s=2.9)
     [expected] = recognizer.transcribe_waves(wave.unsqueeze(0), torch.tensor([len(wave)]))
     updates = list(listen(OnlineRecognizer(recognizer, pauses=None), wave, 777))
     [segment] = updates[-1].segments
@@ -166,7 +146,7 @@ def test_one_direction_without_pauses_is_as_offline(overrides: tuple[str, ...]) 
     "overrides", [(ONE_WAY,), (), ("features.normalization=utterance",), (ONE_WAY, "decode.decoder=beam")]
 )
 def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
-    recognizer = recognizer_of(*overrides)
+    recognizer = two_layers(*overrides)
     wave = speech((0.5, 1.5), (2.9, 4.0), (6.0, 6.4), duration_s=7.0)
     found = []
     for samples in (333, 16000, 10**6):
@@ -178,7 +158,7 @@ def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
 
 
 def test_pauses_make_results_final_at_their_time() -> None:
-    recognizer = recognizer_of(ONE_WAY)
+    recognizer = two_layers(ONE_WAY)
     wave = speech((0.5, 1.5), (3.5, 4.5), duration_s=6.5)
     pauses = Cutting(pause_s=0.8, margin_s=0.3)
     online = OnlineRecognizer(recognizer, chunk_s=0.1, pauses=pauses)
@@ -194,7 +174,7 @@ def test_pauses_make_results_final_at_their_time() -> None:
 
 
 def test_another_sample_rate() -> None:
-    recognizer = recognizer_of(ONE_WAY)
+    recognizer = two_layers(ONE_WAY)
     wave = speech((0.0, 2.0), duration_s=2.0)[::2].contiguous()
     found = []
     for samples in (99, 10**6):
@@ -208,21 +188,21 @@ def test_another_sample_rate() -> None:
 
 
 def test_latency_is_stated() -> None:
-    recognizer = recognizer_of()
+    recognizer = two_layers()
     online = OnlineRecognizer(recognizer, chunk_s=0.2, look_ahead_s=0.4)
     assert online.latency_s == pytest.approx(0.032 + 0.03 + 2 * 0.2 + 0.4)
-    online = OnlineRecognizer(recognizer_of(ONE_WAY), chunk_s=0.2, look_ahead_s=0.4)
+    online = OnlineRecognizer(two_layers(ONE_WAY), chunk_s=0.2, look_ahead_s=0.4)
     assert online.latency_s == pytest.approx(0.032 + 0.03 + 0.2)
 
 
 def test_silence_has_no_result() -> None:
     for wave in (torch.zeros(3 * RATE_HZ), torch.zeros(0), torch.zeros(100)):
-        updates = listen(OnlineRecognizer(recognizer_of()), wave, 4000)
+        updates = listen(OnlineRecognizer(two_layers()), wave, 4000)
         assert all(not update.segments and not update.partial for update in updates)
 
 
 def test_what_is_refused() -> None:
-    recognizer = recognizer_of(ONE_WAY)
+    recognizer = two_layers(ONE_WAY)
     online = OnlineRecognizer(recognizer)
     online.accept(torch.zeros(100))
     bad = torch.zeros(50)

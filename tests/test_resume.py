@@ -88,6 +88,17 @@ def assert_equal(out: Path, whole: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+def stop_after_each_batch(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    step = Trainer.step
+
+    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
+        outcome = step(self, batch)
+        signal.raise_signal(number)
+        return outcome
+
+    monkeypatch.setattr(Trainer, "step", step_and_stop)
+
+
 def curve(out: Path, tag: str) -> list[tuple[int, float]]:
     events = EventAccumulator(str(out / "tensorboard")).Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
@@ -102,14 +113,7 @@ def test_the_random_parts_are_on(whole: Path, corpus: Path, settings: Config, tm
 def test_stopped_after_each_batch(
     tmp_path: Path, settings: Config, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer.step
-
-    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
-        outcome = step(self, batch)
-        signal.raise_signal(signal.SIGINT)
-        return outcome
-
-    monkeypatch.setattr(Trainer, "step", step_and_stop)
+    stop_after_each_batch(monkeypatch, signal.SIGINT)
     out = tmp_path / "run"
     for stops in range(12):
         with pytest.raises(Interrupted, match=r"stopped by SIGINT, state saved; go on with: .*run") as raised:
@@ -342,14 +346,7 @@ def sharded(corpus: Path, settings: Config, tmp_path_factory: pytest.TempPathFac
 
 def test_from_shards_too(tmp_path: Path, sharded: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     Trainer(sharded, tmp_path / "whole").run()
-    step = Trainer.step
-
-    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
-        outcome = step(self, batch)
-        signal.raise_signal(signal.SIGTERM)
-        return outcome
-
-    monkeypatch.setattr(Trainer, "step", step_and_stop)
+    stop_after_each_batch(monkeypatch, signal.SIGTERM)
     out = tmp_path / "run"
     for stops in range(12):
         with pytest.raises(Interrupted):

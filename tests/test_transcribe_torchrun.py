@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ import soundfile
 
 from asr.cli import main
 from asr.distributed import World
-from conftest import ROOT
+from elastic import torchrun, workers_of
 from tiny_run import RATE_HZ, error_line, save_run
 
 pytestmark = pytest.mark.processes
@@ -51,40 +50,6 @@ def alone(calls: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> s
     return text
 
 
-def torchrun(*arguments: object, restarts: int = 0, slow: bool = False) -> subprocess.Popen[str]:
-    options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
-    # A script in place of `-m asr`: groups of one file, so that files are written one by one while others are left.
-    script = ["-m", "asr"] if not slow else [__file__]
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *options, *script, *map(str, arguments)],
-        cwd=ROOT,
-        # The last: torch 2.11 keeps one store over restarts, where a process may still find the address of a dead one.
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONWARNINGS": "ignore",
-            "PYTHONPATH": str(ROOT),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def workers_of(out: Path) -> list[int]:
-    """Processes that write to `out`, torchrun itself left away."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "cmdline").read_bytes().decode().split("\0")
-            except OSError:  # it has ended
-                continue
-            if str(out) in words and "torch.distributed.run" not in words:
-                found.append(int(folder.name))
-    return found
-
-
 def test_two_processes_share_the_files(calls: Path, run: Path, alone: str, tmp_path: Path) -> None:
     """One of the files is bad: the exit code is 1 in both processes, which torchrun calls a failure."""
     (calls / "b" / "100.wav").touch()
@@ -101,7 +66,9 @@ def test_two_processes_share_the_files(calls: Path, run: Path, alone: str, tmp_p
 
 def test_a_killed_process_is_made_up_for(calls: Path, run: Path, alone: str, tmp_path: Path) -> None:
     out, merged = tmp_path / "out", tmp_path / "all.txt"
-    with torchrun("transcribe", calls, "--model", run, "--out", out, "--merged", merged, restarts=2, slow=True) as job:
+    # A script in place of `-m asr`: groups of one file, so that files are written one by one while others are left.
+    arguments = ["transcribe", calls, "--model", run, "--out", out, "--merged", merged]
+    with torchrun(*arguments, restarts=2, script=[__file__]) as job:
         while len(done := sorted(out.rglob("[0-9]*.txt"))) < FILES // 8:
             assert job.poll() is None, job.communicate()[0]
             time.sleep(0.02)
