@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.batch import Batch, Batches, BatchOrder, Examples
+from asr.calibration import WORDS_FILE, write_words
 from asr.config import DecodeConfig
 from asr.ctc import ctc_losses
+from asr.decode import Word
 from asr.decoding import Decoder
 from asr.emissions import Emissions
 from asr.errors import ConfigError, ScoringError
@@ -74,6 +76,7 @@ class Evaluation:
         decoder: Decoder | None = None,
         *,
         keep: dict[str, NDArray[np.float32]] | None = None,
+        words: dict[str, Sequence[Word]] | None = None,
     ) -> tuple[list[Result], list[float]]:
         """Recognise every utterance, in manifest order.
 
@@ -83,6 +86,7 @@ class Evaluation:
                 the configuration says: dev is decoded after each epoch, and the epoch is to be chosen by the acoustic
                 model, not by how well it goes with a language model whose weights are tuned on the same utterances.
             keep: is given the (T', V) log-probabilities of each utterance by its id.
+            words: is given the recognised words of each utterance by its id, with times and confidences.
 
         Returns:
             results: one for each utterance.
@@ -104,6 +108,8 @@ class Evaluation:
             texts.update(zip(batch.ids, (hypotheses[0].text for hypotheses in found), strict=True))
             if keep is not None:
                 keep.update(_cut(batch.ids, rows, lens))
+            if words is not None:
+                words.update(zip(batch.ids, (hypotheses[0].words for hypotheses in found), strict=True))
         results = [
             Result(
                 id=utterance.id,
@@ -199,14 +205,19 @@ def require_own(
         raise ScoringError(f"{folder}: holds results of {before}, not of {manifest}; {hint}")
 
 
-def write_results(folder: Path, results: Sequence[Result], made: Made) -> str:
-    """Write `evaluation.json`, `report.txt` and at last `hypotheses.jsonl`, and return the report.
+def write_results(
+    folder: Path, results: Sequence[Result], made: Made, words: Mapping[str, Sequence[Word]] | None = None
+) -> str:
+    """Write `evaluation.json`, `report.txt`, `words.jsonl` and at last `hypotheses.jsonl`, and return the report.
 
     Results that are there are replaced (see `require_own`): they go first, so that a crash leaves none and no mixture.
     """
     report = render_report(score(results))
     (folder / HYPOTHESES_FILE).unlink(missing_ok=True)
+    (folder / WORDS_FILE).unlink(missing_ok=True)
     made.write(folder)
     write_text_atomic(folder / REPORT_FILE, report)
+    if words is not None:
+        write_words(folder / WORDS_FILE, {result.id: words[result.id] for result in results})
     write_hypotheses(folder / HYPOTHESES_FILE, results)
     return report

@@ -1,8 +1,7 @@
 """How far word confidences can be trusted: expected calibration error of the decoder on saved log-probabilities.
 
-A word is right where the alignment with the reference says so (jiwer). Words are put into ten bins of equal size by
-confidence; the error is the mean distance between mean confidence and share of right words, weighted by the bins' sizes
-(Guo et al. 2017, with bins of equal size).
+A word is right where the alignment with the reference says so. The error is that of `asr.calibration`, over ten bins of
+equal size; `asr report` shows the same of a run.
 
     python benchmarks/confidence.py EMISSIONS.npz [--lm FILE --alpha A --beta B] [--json FILE]
 """
@@ -10,37 +9,12 @@ confidence; the error is the mean distance between mean confidence and share of 
 import argparse
 from pathlib import Path
 
-import jiwer
-import numpy as np
 from timing import report
 
-from asr.decode import BeamDecoder, Hypothesis, NGram, greedy
+from asr.calibration import calibrate, judge
+from asr.decode import BeamDecoder, NGram, greedy
 from asr.emissions import read_emissions
-
-BINS = 10
-
-
-def judged(hypotheses: list[Hypothesis], references: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence of every word, and whether it is right."""
-    confidences: list[float] = []
-    right: list[bool] = []
-    output = jiwer.process_words(references, [hypothesis.text for hypothesis in hypotheses])
-    for hypothesis, chunks in zip(hypotheses, output.alignments, strict=True):
-        correct = [False] * len(hypothesis.words)
-        for chunk in chunks:
-            for place in range(chunk.hyp_start_idx, chunk.hyp_end_idx):
-                correct[place] = chunk.type == "equal"
-        confidences += [word.confidence for word in hypothesis.words]
-        right += correct
-    return np.array(confidences), np.array(right)
-
-
-def calibration(confidences: np.ndarray, right: np.ndarray) -> tuple[float, list[tuple[float, float, int]]]:
-    """Expected calibration error, and (mean confidence, share right, words) of each bin."""
-    bins = np.array_split(np.argsort(confidences, kind="stable"), BINS)
-    rows = [(float(confidences[part].mean()), float(right[part].mean()), len(part)) for part in bins if len(part)]
-    error = sum(count * abs(confidence - share) for confidence, share, count in rows) / len(right)
-    return error, rows
+from asr.wer import Result, score
 
 
 def main() -> None:
@@ -53,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     emissions = read_emissions(arguments.emissions)
     vocabulary = emissions.vocabulary
-    matrices, references = list(emissions.log_probs.values()), [emissions.refs[name] for name in emissions.log_probs]
+    matrices = list(emissions.log_probs.values())
     common = {"blank": vocabulary.blank, "space": vocabulary.space}
     lm = NGram.load(arguments.lm) if arguments.lm else None
     beam = BeamDecoder(vocabulary.labels, lm=lm, alpha=arguments.alpha, beta=arguments.beta, **common)
@@ -62,13 +36,17 @@ def main() -> None:
         "beam": [found[0] for found in beam(matrices)],
     }
     facts = {}
-    for name, hypotheses in systems.items():
-        confidences, right = judged(hypotheses, references)
-        error, rows = calibration(confidences, right)
-        facts[name] = {"ece": error, "bins": rows, "words": len(right), "right": int(right.sum())}
-        print(f"{name}: {len(right)} words, {right.mean():.1%} right; expected calibration error {error:.3f}")
-        for confidence, share, count in rows:
-            print(f"  confidence {confidence:.3f}  right {share:.3f}  of {count}")
+    for system, hypotheses in systems.items():
+        named = dict(zip(emissions.log_probs, hypotheses, strict=True))
+        results = [Result(name, None, emissions.refs[name], found.text, 0.0) for name, found in named.items()]
+        confidences, right = judge(score(results).utterances, {name: found.words for name, found in named.items()})
+        found = calibrate(confidences, right)
+        bins = [(row.confidence, row.right, row.words) for row in found.bins]
+        facts[system] = {"ece": found.error, "bins": bins, "words": len(right), "right": sum(right)}
+        share = sum(right) / len(right)
+        print(f"{system}: {len(right)} words, {share:.1%} right; expected calibration error {found.error:.3f}")
+        for row in found.bins:
+            print(f"  confidence {row.confidence:.3f}  right {row.right:.3f}  of {row.words}")
     report(facts, arguments.json)
 
 

@@ -24,7 +24,7 @@ def test_evaluate(capsys: Capture, run: Path, tmp_path: Path) -> None:
     assert out.startswith("WER ")
     assert " / 6, " in out  # words of the references
     assert len(out.splitlines()) == 1
-    assert err == f"{tmp_path / 'out'}: hypotheses.jsonl, report.txt, evaluation.json\n"
+    assert err == f"{tmp_path / 'out'}: hypotheses.jsonl, report.txt, words.jsonl, evaluation.json\n"
     assert (tmp_path / "out" / "report.txt").read_text().splitlines()[0] == out.rstrip("\n")
     results = read_hypotheses(tmp_path / "out" / "hypotheses.jsonl")
     assert [result.id for result in results] == ["u0", "u1", "u2"]
@@ -49,7 +49,7 @@ def test_evaluate_writes_into_the_run_folder_by_default(capsys: Capture, tmp_pat
     run = save_run(tmp_path / "run")
     succeed(capsys, "evaluate", write_texts(tmp_path / "test-clean.jsonl", "abc"), "--model", run)
     found = sorted(path.name for path in (run / "test-clean").iterdir())
-    assert found == ["evaluation.json", "hypotheses.jsonl", "report.txt"]
+    assert found == ["evaluation.json", "hypotheses.jsonl", "report.txt", "words.jsonl"]
 
 
 def test_results_of_other_utterances_are_not_overwritten(capsys: Capture, tmp_path: Path) -> None:

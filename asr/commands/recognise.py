@@ -15,8 +15,12 @@ from asr.commands.common import (
 from asr.errors import ScoringError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from asr.decode import Word
 
 _HYPOTHESES = "hypotheses.jsonl"  # asr.evaluate has the name too, and brings torch
 
@@ -28,8 +32,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder for hypotheses.jsonl, report.txt and evaluation.json (RUN/<manifest's name>); results of other "
-        "utterances are never overwritten",
+        help="folder for hypotheses.jsonl, report.txt, words.jsonl and evaluation.json (RUN/<manifest's name>); "
+        "results of other utterances are never overwritten",
     )
     parser.add_argument(
         "--emissions", type=Path, metavar="FILE.npz", help="keep the log-probabilities, for asr decode and asr tune"
@@ -56,12 +60,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     workers = default_workers(recognizer.device)
     evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
     keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}
-    results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep)
+    words: dict[str, Sequence[Word]] = {}
+    results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep, words=words)
     if keep is not None:
         write_emissions(arguments.emissions, emissions_of(utterances, keep, recognizer))
     made = Made.of(arguments.manifest, recognizer.config.decode)
-    print(write_results(out, results, made).split("\n", 1)[0])
-    print(f"{out}: hypotheses.jsonl, report.txt, evaluation.json", file=sys.stderr)
+    print(write_results(out, results, made, words).split("\n", 1)[0])
+    print(f"{out}: hypotheses.jsonl, report.txt, words.jsonl, evaluation.json", file=sys.stderr)
     return 0
 
 
@@ -69,6 +74,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr compare`."""
     parser.add_argument("a", type=Path, help="hypotheses.jsonl of one system, or the folder that it is in")
     parser.add_argument("b", type=Path, help="the same of the other, on the same references")
+    parser.add_argument("--html", type=Path, metavar="FILE.html", help="write a page with what differs, and players")
     parser.set_defaults(run=_compare)
 
 
@@ -76,7 +82,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     from asr.report import render_comparison
     from asr.wer import compare, read_hypotheses
 
-    comparison = compare(read_hypotheses(_hypotheses(arguments.a)), read_hypotheses(_hypotheses(arguments.b)))
+    a, b = _hypotheses(arguments.a), _hypotheses(arguments.b)
+    if arguments.html is None:
+        comparison = compare(read_hypotheses(a), read_hypotheses(b))
+    else:
+        from asr.files import write_text_atomic
+        from asr.pages.comparison import comparison_page
+
+        comparison, page = comparison_page(a, b, str(arguments.a), str(arguments.b))
+        write_text_atomic(arguments.html, page)
     print(render_comparison(comparison, str(arguments.a), str(arguments.b)), end="")
     return 0
 

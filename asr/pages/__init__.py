@@ -1,0 +1,1 @@
+"""Pages in one HTML file each: what a run has reached, and how two systems differ."""

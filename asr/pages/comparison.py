@@ -1,0 +1,127 @@
+"""The page of two systems on the same utterances: what differs, for whom, and whether it is more than chance."""
+
+from pathlib import Path
+
+from asr.evaluate import Made
+from asr.html import Html, element, page, section, table
+from asr.pages import alignment, scored
+from asr.pages.alignment import LEGEND, of_two, picture
+from asr.pages.recordings import LIMITS, Recordings, utterances_of
+from asr.pages.scored import MOST_SPEAKERS
+from asr.report import counts_text, difference_text, grouped, interval_text, plural, verdict
+from asr.wer import Comparison, Score, Scored, compare, read_hypotheses, score
+
+STYLE = alignment.STYLE + scored.STYLE
+Pair = tuple[Scored, Scored]
+
+
+def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 30) -> tuple[Comparison, str]:
+    """Two files of hypotheses compared, and the page about them, which calls them A and B.
+
+    Args:
+        a, b: what two systems made of the same references.
+        name_a, name_b: names that the page gives once.
+        worst: so many utterances at most are shown in full in each of its lists.
+
+    Raises:
+        ScoringError: a file is damaged, or the two do not have the same utterances and references.
+    """
+    results_a, results_b = read_hypotheses(a), read_hypotheses(b)
+    comparison = compare(results_a, results_b)
+    of_id = {result.id: result for result in results_b}
+    score_a, score_b = score(results_a), score([of_id[result.id] for result in results_a])
+    pairs = list(zip(score_a.utterances, score_b.utterances, strict=True))
+    differing = [pair for pair in pairs if pair[0].result.hypothesis != pair[1].result.hypothesis]
+    differing.sort(key=lambda pair: (-abs(_change(pair)), pair[0].result.id))
+    lists = {
+        ("worse", "Where B is worse"): [pair for pair in differing if _change(pair) > 0],
+        ("better", "Where B is better"): [pair for pair in differing if _change(pair) < 0],
+        ("other", "Where both have as many errors, but others"): [pair for pair in differing if _change(pair) == 0],
+    }
+    utterances, silence = utterances_of(Made.read(a.parent), a.parent)
+    recordings = Recordings()
+    counts = f"B is better on {comparison.better}, worse on {comparison.worse}, the same on {comparison.same}"
+    summary = element(
+        "div",
+        element("p", element("b", verdict(comparison, "A", "B"))),
+        element("p", difference_text(comparison, "A", "B")),
+        element("p", f"Of {plural(len(pairs), 'utterance')} {counts}."),
+        _totals({f"A: {name_a}": score_a, f"B: {name_b}": score_b}),
+        element("p", silence or LIMITS, class_="soft"),
+        LEGEND,
+    )
+    parts = [
+        ("summary", "Summary", summary),
+        ("speakers", "Speakers", _speakers(score_a, score_b)),
+    ]
+    for (anchor, title), chosen in lists.items():
+        shown = [_article(pair, recordings.player(pair[0].result.id, utterances)) for pair in chosen[:worst]]
+        intro = f"{len(shown)} of {plural(len(chosen), 'utterance')}, largest difference first." if chosen else "None."
+        parts.append((anchor, title, element("div", element("p", intro), *shown)))
+    return comparison, page(
+        f"{name_a} and {name_b}",
+        [(anchor, title) for anchor, title, _ in parts],
+        *[section(anchor, title, content) for anchor, title, content in parts],
+        style=STYLE,
+    )
+
+
+def _change(pair: Pair) -> int:
+    """Word errors more than before: positive where the second is worse."""
+    return pair[1].words.errors - pair[0].words.errors
+
+
+def _totals(scores: dict[str, Score]) -> Html:
+    heads = ["system", "WER", "95% interval", "errors", "words", "ins", "del", "sub", "CER"]
+    rows = [
+        [
+            name,
+            f"{each.words.percent:.2f}%",
+            interval_text(each),
+            *map(str, (each.words.errors, each.words.reference, each.words.insertions, each.words.deletions)),
+            str(each.words.substitutions),
+            f"{each.characters.percent:.2f}%",
+        ]
+        for name, each in scores.items()
+    ]
+    return table("Both systems", heads, rows)
+
+
+def _speakers(score_a: Score, score_b: Score) -> Html:
+    """A row for each speaker (of the first system), the largest loss first."""
+    if all(utterance.result.speaker is None for utterance in score_a.utterances):
+        return element("p", "No speaker is known.")
+    speaker_of = {utterance.result.id: utterance.result.speaker for utterance in score_a.utterances}
+    groups_a, groups_b = (
+        grouped(each.utterances, lambda scored: speaker_of[scored.result.id]) for each in (score_a, score_b)
+    )
+    rows = [(speaker, counts, groups_b[speaker][0], size) for speaker, (counts, size) in groups_a.items()]
+    rows.sort(key=lambda row: (row[1].errors - row[2].errors, row[0] or ""))
+    cells = [
+        [
+            "(unknown)" if speaker is None else speaker,
+            str(size),
+            str(a.reference),
+            f"{a.percent:.2f}%",
+            f"{b.percent:.2f}%",
+            f"{b.errors - a.errors:+d}",
+        ]
+        for speaker, a, b, size in rows[:MOST_SPEAKERS]
+    ]
+    heads = ["speaker", "utterances", "words", "WER of A", "WER of B", "change in errors"]
+    left = f" ({len(rows) - len(cells)} left out)" if len(rows) > len(cells) else ""
+    return table(f"Speakers, those who lose most from A to B first{left}", heads, cells)
+
+
+def _article(pair: Pair, player: Html) -> Html:
+    a, b = pair
+    speaker = "" if a.result.speaker is None else f"speaker {a.result.speaker}, "
+    return element(
+        "article",
+        element("h3", a.result.id),
+        element("p", f"{speaker}{a.result.duration:.1f} s", class_="soft"),
+        element("p", f"A: {counts_text(a.words)}", class_="soft"),
+        element("p", f"B: {counts_text(b.words)}", class_="soft"),
+        picture(of_two(a.alignment, b.alignment), ["A", "B"]),
+        player,
+    )
