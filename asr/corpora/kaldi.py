@@ -44,15 +44,16 @@ def read(roots: Sequence[Path]) -> Reading:
     )
     folders = [root] if _is_data(root) else [child for child in child_folders(root) if _is_data(child)]
     if len(folders) == 1 and folders[0].name not in SPLITS:
-        return Reading({"train": _read_data(folders[0])})
-    return Reading({folder.name: _read_data(folder) for folder in folders})
+        return Reading({"train": read_data_folder(folders[0])})
+    return Reading({folder.name: read_data_folder(folder) for folder in folders})
 
 
 def _is_data(folder: Path) -> bool:
     return (folder / "wav.scp").is_file()
 
 
-def _read_data(folder: Path) -> list[Utterance]:
+def read_data_folder(folder: Path) -> list[Utterance]:
+    """The utterances of one data folder, in the order of `segments` or else of `wav.scp`; CorpusError as `read`."""
     audio_of = _recordings(folder)
     text_of = _table(folder / "text")
     speaker_of = _table(folder / "utt2spk")

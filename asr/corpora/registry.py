@@ -7,6 +7,7 @@ from asr.corpora.digits import DIGITS
 from asr.corpora.kaldi import KALDI
 from asr.corpora.librispeech import LIBRISPEECH
 from asr.corpora.ljspeech import LJSPEECH
+from asr.corpora.speechocean import SPEECHOCEAN
 from asr.corpora.yesno import YESNO
 
 CORPORA: dict[str, Corpus] = {
@@ -17,6 +18,7 @@ CORPORA: dict[str, Corpus] = {
         DIGITS,
         LIBRISPEECH,
         LJSPEECH,
+        SPEECHOCEAN,
         KALDI,
         CSV,
     )
