@@ -3,26 +3,44 @@
 import argparse
 from pathlib import Path
 
-_EXPORT = """Writes a model as one file that other runtimes take: waveforms in, log-probabilities out. What its inputs,
-outputs and metadata mean stands at the top of asr/export.py. Needs the packages onnx and, for int8, onnxruntime."""
+from asr.errors import ConfigError
+
+_EXPORT = """Writes a model to hand on. onnx: one file that other runtimes take, waveforms in, log-probabilities out;
+the top of asr/export.py says what its inputs, outputs and metadata mean, and it needs the packages onnx
+and, for int8, onnxruntime. float16: a run folder of half the size for the commands here, which needs
+nothing else."""
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr export`."""
     parser.description = _EXPORT
     parser.add_argument("model", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--format", choices=("onnx",), default="onnx", help="(%(default)s)")
+    parser.add_argument("--format", choices=("onnx", "float16"), default="onnx", help="(%(default)s)")
     parser.add_argument(
-        "--quantize", choices=("int8",), help="eight-bit weights: a quarter of the size, faster in onnxruntime (none)"
+        "--quantize", choices=("int8",), help="onnx: eight-bit weights, a quarter of the size, faster (none)"
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.onnx", help="where to")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="PATH", help="FILE.onnx, or a folder")
     parser.set_defaults(run=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if arguments.format == "float16":
+        return _export_float16(arguments)
     from asr import checkpoint
     from asr.export import export_onnx
 
     export_onnx(checkpoint.load(arguments.model), arguments.out, quantize=arguments.quantize)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _export_float16(arguments: argparse.Namespace) -> int:
+    from asr.checkpoint import WEIGHTS_FILE
+    from asr.shrink import shrink
+
+    if arguments.quantize:
+        raise ConfigError(f"--quantize {arguments.quantize} is for --format onnx, found --format float16")
+    shrink(arguments.model, arguments.out)
+    before, after = ((folder / WEIGHTS_FILE).stat().st_size / 1e6 for folder in (arguments.model, arguments.out))
+    print(f"{arguments.out}: weights of {after:.1f} MB, before {before:.1f} MB")
     return 0

@@ -1,0 +1,60 @@
+"""A run folder of half the size, to hand on: the same model, its matrices in float16.
+
+Of a weight's 24 bits of mantissa 11 are kept. They are widened when the model is loaded, and all is computed in
+float32 as before. What has one dimension (biases, normalisation) is a hundredth of the size and stays as it is.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr import checkpoint
+from asr.config import DECODE_PATHS, DataConfig, resolve_decode
+from asr.errors import CheckpointError
+from asr.files import atomic_path
+from asr.state import STATES_FOLDER
+
+
+def shrink(run: Path, out: Path) -> None:
+    """Write a run folder that recognises and cannot be trained on, its matrices in float16.
+
+    What only training reads is left out (states, logs, paths of manifests, noise and an earlier run), and the files of
+    the decoder are copied into it, so that the folder needs nothing else and names no path outside.
+
+    Args:
+        run: run folder.
+        out: folder to write, as another run folder; an earlier one that was shrunk is replaced.
+
+    Raises:
+        CheckpointError: `run` cannot be loaded, `out` is a run folder with states of its training, or a weight is
+            beyond the range of float16; the message names the tensor.
+    """
+    if (out / STATES_FOLDER).exists() or out.resolve() == run.resolve():
+        raise CheckpointError(f"{out}: holds a training run, which would be overwritten; choose another folder")
+    recognizer = checkpoint.load(run)
+    halves = {}
+    for name, tensor in recognizer.state_dict().items():
+        halves[name] = tensor.half() if tensor.ndim > 1 else tensor
+        if not torch.isfinite(halves[name]).all():
+            largest = tensor.abs().max().item()
+            raise CheckpointError(f"{run}: tensor {name} holds {largest:g}, more than float16 can (65504)")
+    settings = checkpoint.load_config(run)
+    found = resolve_decode(settings.decode, run)
+    files = {key: Path(path) for key in DECODE_PATHS if (path := getattr(found, key))}
+    names: dict[str, Any] = {key: path.name for key, path in files.items()}
+    for path in files.values():
+        with atomic_path(out / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    settings = replace(
+        settings,
+        data=DataConfig(),
+        augment=replace(settings.augment, noise_dir=""),
+        train=replace(settings.train, init_from=""),
+        decode=replace(settings.decode, **names),
+    )
+    checkpoint.start_run(out, settings, recognizer.tokenizer)
+    facts = checkpoint.load_facts(run / checkpoint.WEIGHTS_FILE)
+    checkpoint.save_weights(out, halves, {**facts, "precision": "float16"})
