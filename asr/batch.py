@@ -1,6 +1,8 @@
 """Examples, batches and the order they are seen in."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -91,6 +93,8 @@ class Example:
 class Examples(Dataset[Example | AsrError]):
     """Loads utterances, and perturbs them when `augment` is given. An item is addressed by (epoch, index[, content]).
 
+    The features of an utterance are to be augmented in `views` ways, and are given as many sets of draws.
+
     A waveform of fewer than `shortest_samples` is unusable: it holds no whole feature frame.
 
     Unusable audio comes back as the error itself, for `loaded` to raise: an exception that crosses a worker process
@@ -105,6 +109,7 @@ class Examples(Dataset[Example | AsrError]):
         shortest_samples: int,
         augment: AugmentConfig | None = None,
         seed: int = 0,
+        views: int = 1,
     ) -> None:
         self.utterances = utterances
         self.labels = labels
@@ -112,7 +117,7 @@ class Examples(Dataset[Example | AsrError]):
         self.shortest_samples = shortest_samples
         self.seed = seed
         self.wave_augment = WaveAugment(augment, audio_config) if augment else None
-        self.draws = draws_of(augment) if augment else 0
+        self.draws = views * draws_of(augment) if augment else 0
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -310,9 +315,17 @@ def _one_thread() -> Iterator[None]:
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    # A terminal and some schedulers signal the whole process group. The parent saves its state when that happens, and
-    # is not to be told of dead workers first. It still ends them itself, so they do not ignore the signals.
-    os.setpgrp()
+    # A terminal signals the whole process group, and some schedulers every process. The parent saves its state when
+    # that happens, and is not to be told of dead workers first. It ends them by SIGTERM itself, so that one counts.
+    parent, signals = os.getppid(), {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def end_with_the_parent() -> None:
+        while signal.sigwaitinfo(signals).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
 
 
 def default_workers(device: torch.device) -> int:

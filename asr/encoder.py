@@ -167,19 +167,25 @@ class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014) with masks from random bytes, so at a probability of whole 256ths.
 
     A CPU draws random numbers one after the other: one for each element takes as long as a convolution.
+
+    Args:
+        probability: of a value to be dropped.
+        locked: one mask for all steps of the first axis, time (Gal & Ghahramani 2016).
     """
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, probability: float, *, locked: bool = False) -> None:
         super().__init__()
         self.kept = round(256 * (1 - probability))
+        self.locked = locked
 
     def forward(self, values: Tensor) -> Tensor:
         """Values of any shape, dropped ones zero and the others scaled up; in evaluation as they are."""
         if not self.training or self.kept == 256:
             return values
         # Eight bytes in each number; on the values' device.
-        words = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device).random_(-(2**63), None)
-        mask = words.view(torch.uint8)[: values.numel()].view(values.shape) < self.kept
+        one = values[:1] if self.locked else values
+        words = torch.empty(-(-one.numel() // 8), dtype=torch.int64, device=values.device).random_(-(2**63), None)
+        mask = words.view(torch.uint8)[: one.numel()].view(one.shape) < self.kept
         return values * mask.to(values.dtype).mul_(256 / self.kept)
 
 
@@ -199,7 +205,7 @@ class Encoder(nn.Module):
             self.layers.append(layer)
             self.projections.append(nn.Linear(layer.outputs, width) if config.projection else nn.Identity())
             self.norms.append(nn.LayerNorm(width) if config.layer_norm else nn.Identity())
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout, locked=config.locked_dropout)
         self.output = nn.Linear(width, vocabulary)
 
     def output_lengths(self, feat_lens: Tensor) -> Tensor:
@@ -223,13 +229,38 @@ class Encoder(nn.Module):
         Raises:
             ValueError: a length is outside 1..T; the message names the row.
         """
+        log_probs, _, lens = self.heads(feats, feat_lens)
+        return log_probs, lens
+
+    def heads(self, feats: Tensor, feat_lens: Tensor, *, middle: bool = False) -> tuple[Tensor, Tensor | None, Tensor]:
+        """`forward`, with the middle layer read through the output layer as well, for intermediate CTC.
+
+        Args:
+            feats, feat_lens: as in `forward`.
+            middle: whether to; of L layers it is layer L // 2, counted from 1.
+
+        Returns:
+            log_probs: as in `forward`.
+            middle_log_probs: the same for the middle layer, or None.
+            log_prob_lens: as in `forward`.
+
+        Raises:
+            ValueError: as in `forward`.
+        """
         outside = (feat_lens < 1) | (feat_lens > feats.shape[1])
         if outside.any():
             row = int(outside.nonzero()[0])
             raise ValueError(f"feat_lens[{row}] is {int(feat_lens[row])}, outside 1..{feats.shape[1]}")
+        middle_log_probs = None
         # Time comes first inside, as recurrent layers and CTC read it.
         hidden, lens = self.subsampling(feats, feat_lens)
-        for layer, projection, norm in zip(self.layers, self.projections, self.norms, strict=True):
+        for number, (layer, projection, norm) in enumerate(zip(self.layers, self.projections, self.norms, strict=True)):
             hidden = norm(projection(layer(self.dropout(hidden), lens)))
+            if middle and number + 1 == len(self.layers) // 2:
+                middle_log_probs = self._read_out(hidden)
+        return self._read_out(hidden), middle_log_probs, lens
+
+    def _read_out(self, hidden: Tensor) -> Tensor:
+        """(T', B, width) hidden values -> (B, T', V) log-probabilities."""
         logits = self.output(self.dropout(hidden))
-        return torch.log_softmax(logits.float(), dim=2).transpose(0, 1), lens
+        return torch.log_softmax(logits.float(), dim=2).transpose(0, 1)

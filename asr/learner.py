@@ -9,9 +9,9 @@ from torch import Tensor
 from asr.augment import FeatureAugment
 from asr.batch import Batch
 from asr.config import Config
-from asr.ctc import ctc_losses
 from asr.distributed import World
 from asr.errors import TrainingError
+from asr.objective import objective
 from asr.recognizer import Recognizer
 
 # The moving average takes in every step up to this one, then the weights after every few steps.
@@ -143,12 +143,10 @@ class Learner:
 
     def _backward(self, batch: Batch, all_units: int) -> Tensor:
         moved = batch.to(self.recognizer.device)
-        augment = None if moved.draws is None else (self.augment, moved.draws)
         with torch.autocast(moved.waves.device.type, torch.bfloat16, enabled=self.bfloat16):
-            log_probs, lens = self.recognizer(moved.waves, moved.wave_lens, augment)
-        losses = ctc_losses(log_probs, lens, moved.labels, moved.label_lens)
-        (losses.sum() / all_units).backward()  # type: ignore[no-untyped-call]
-        return losses.detach()
+            wanted, losses = objective(self.recognizer, moved, self.augment, self.config)
+        (wanted.sum() / all_units).backward()  # type: ignore[no-untyped-call]
+        return losses
 
     def _culprits(self, ids: list[str], losses: Tensor) -> list[str]:
         """Utterances of the joint batch whose loss is not finite; all, when it is the gradient that is not."""

@@ -16,6 +16,7 @@ from asr.files import atomic_path, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
     from asr.config import Config
+    from asr.decode import Word
 
 MADE_FROM_FILE = "made_from.json"
 
@@ -40,12 +41,11 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
     return arguments
 
 
-def main(script: str, description: str | None, *, lm_order: int = 0) -> int:
+def main(script: str, description: str | None) -> int:
     """A whole recipe for a corpus that has train, dev and test; returns the exit code.
 
     Args:
         script, description: see `parser`.
-        lm_order: order of an n-gram model of the training transcripts to score with as well; 0: greedy alone.
     """
     arguments = parse(parser(script, description))
 
@@ -54,12 +54,7 @@ def main(script: str, description: str | None, *, lm_order: int = 0) -> int:
 
         data = arguments.out / "data"
         corpus_stage(data, Path(script).resolve().parent.name, arguments.source)
-        model = arguments.out / "model"
-        run_experiment(data, model, config.load(arguments.conf, arguments.overrides))
-        if lm_order:
-            tuned = arguments.out / "model-lm"
-            language_model_stage(data, model, tuned, lm_order)
-            score_stage(tuned, data / "test.jsonl", tuned / "test")
+        run_experiment(data, arguments.out / "model", config.load(arguments.conf, arguments.overrides))
         return 0
 
     return run_command(recipe)
@@ -141,6 +136,22 @@ def train_stage(model: Path, settings: "Config") -> None:
     Trainer(settings, model, resume=resume).run()
 
 
+def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:
+    """`asr splice` into `out`, once for these weights of `model`; see `asr.splice.splice` for the arguments."""
+    from asr import checkpoint
+    from asr.manifest import read_manifest
+    from asr.recognizer import pick_device
+    from asr.splice import MANIFEST_FILE, splice
+
+    made, weights = out / MANIFEST_FILE, model / checkpoint.WEIGHTS_FILE
+    if made.is_file() and made.stat().st_mtime >= weights.stat().st_mtime:
+        say(f"splice: complete in {out}, skipped")
+        return
+    say(f"splice: {out}")
+    recognizer = checkpoint.load(model, pick_device("auto"))
+    print(splice(read_manifest(manifest), recognizer, out, hours=hours, seconds=seconds).render(), file=sys.stderr)
+
+
 def score_stage(model: Path, manifest: Path, out: Path) -> None:
     """Recognise a manifest with the trained model as its configuration says, and print score and decoder.
 
@@ -174,8 +185,9 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
         recognizer = checkpoint.load(model, pick_device(settings.train.device))
         workers = default_workers(recognizer.device)
         evaluation = Evaluation(utterances, recognizer, batch_s=settings.train.batch_s, workers=workers)
-        results, _ = evaluation.run(recognizer, recognizer.decoder)
-        write_results(out, results, made)
+        words: dict[str, Sequence[Word]] = {}
+        results, _ = evaluation.run(recognizer, recognizer.decoder, words=words)
+        write_results(out, results, made, words)
     print(f"{manifest.stem}: {summary_line(score(results))}; {describe(made.decode)}")
 
 

@@ -37,15 +37,12 @@ class Recognizer(nn.Module):
         """Seconds from one frame of log-probabilities to the next."""
         return self.log_mel.hop_samples * self.config.encoder.subsampling / self.config.audio.sample_rate_hz
 
-    def forward(
-        self, waves: Tensor, wave_lens: Tensor, augment: tuple[FeatureAugment, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode waveforms.
 
         Args:
             waves: (B, S) float32 samples at the configured rate, right-padded.
             wave_lens: (B,) int64 on the CPU, valid samples.
-            augment: feature augmentation and its (B, D) draws; training only.
 
         Returns:
             log_probs: (B, T', V) float32, normalised over V.
@@ -54,15 +51,31 @@ class Recognizer(nn.Module):
         Raises:
             AudioError: a waveform is shorter than one frame.
         """
-        feats, feat_lens = self.log_mel(waves, wave_lens)
-        if augment is not None:
-            transform, draws = augment
-            feats = self.normalizer(transform.warp(feats, draws), feat_lens)
-            feats = transform.mask(feats, feat_lens, draws)
-        else:
-            feats = self.normalizer(feats, feat_lens)
-        encoded: tuple[Tensor, Tensor] = self.encoder(feats, feat_lens)
+        encoded: tuple[Tensor, Tensor] = self.encoder(*self.features(waves, wave_lens))
         return encoded
+
+    def features(
+        self, waves: Tensor, wave_lens: Tensor, augment: tuple[FeatureAugment, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the encoder reads.
+
+        Args:
+            waves, wave_lens: as in `forward`.
+            augment: feature augmentation and its (B, D) draws; training only.
+
+        Returns:
+            feats: (B, T, F) float32, normalised log-mel energy.
+            feat_lens: (B,) int64 on the CPU.
+
+        Raises:
+            AudioError: a waveform is shorter than one frame.
+        """
+        feats, feat_lens = self.log_mel(waves, wave_lens)
+        if augment is None:
+            return self.normalizer(feats, feat_lens), feat_lens
+        transform, draws = augment
+        feats = self.normalizer(transform.warp(feats, draws), feat_lens)
+        return transform.mask(feats, feat_lens, draws), feat_lens
 
     @torch.inference_mode()
     def transcribe_waves(self, waves: Tensor, wave_lens: Tensor) -> list[Hypothesis]:

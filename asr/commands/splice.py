@@ -1,0 +1,45 @@
+"""`asr splice`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from asr.commands.common import add_audio, add_compute, load_model
+from asr.errors import ConfigError
+
+
+def add_splice(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr splice`."""
+    parser.add_argument("manifest", type=Path, help="manifest of the training utterances")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder; finds the words")
+    parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl (old and new) and the audio")
+    parser.add_argument("--hours", type=float, default=1.0, help="of new sentences (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, nargs=2, default=(1.5, 6.0), metavar=("LOW", "HIGH"), help="of a sentence (1.5 6)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is put together (%(default)s)")
+    add_compute(parser)
+    add_audio(parser)
+    parser.set_defaults(run=_splice, decoder="greedy")
+
+
+def _splice(arguments: argparse.Namespace) -> int:
+    from asr.manifest import read_manifest
+    from asr.splice import splice
+
+    low, high = arguments.seconds
+    if not 0 < low <= high <= 3600:
+        raise ConfigError(f"--seconds must be LOW HIGH with 0 < LOW <= HIGH <= 3600, found {low:g} {high:g}")
+    if not 0 < arguments.hours <= 100_000:
+        raise ConfigError(f"--hours must be in 0..100000, found {arguments.hours:g}")
+    utterances = read_manifest(arguments.manifest)
+    made = splice(
+        utterances,
+        load_model(arguments),
+        arguments.out,
+        hours=arguments.hours,
+        seconds=(low, high),
+        seed=arguments.seed,
+    )
+    print(f"{arguments.out}: {made.render()}", file=sys.stderr)
+    return 0

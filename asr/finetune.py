@@ -1,0 +1,56 @@
+"""Starting a training from the weights of another run, with a vocabulary of its own."""
+
+from pathlib import Path
+
+import torch
+
+from asr import checkpoint
+from asr.config import Config, flatten
+from asr.errors import ConfigError
+from asr.recognizer import Recognizer
+
+# What may differ between the two runs without giving the weights another meaning.
+_FREE = {"features.normalization", "encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias"}
+
+
+def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
+    """Copy the encoder's weights from a run folder.
+
+    A label that both vocabularies have keeps its row of the output layer; others keep what they were drawn as. The
+    normaliser is left alone: it belongs to the recordings that training reads.
+
+    Args:
+        recognizer: is given the weights, in place.
+        folder: run folder of the same kind of model.
+
+    Returns:
+        The labels that the other vocabulary lacks.
+
+    Raises:
+        CheckpointError: the run cannot be loaded.
+        ConfigError: its features or encoder are of another kind; the message names the setting and both values.
+    """
+    source = checkpoint.load(folder)
+    here, there = _meaning(recognizer.config), _meaning(source.config)
+    for key, value in here.items():
+        if there[key] != value:
+            raise ConfigError(f"train.init_from={folder}: {key} is {there[key]} in that run, {value} in this one")
+    rows = {token: row for row, token in enumerate(source.tokenizer.tokens)}
+    new = [token for token in recognizer.tokenizer.tokens if token not in rows]
+    with torch.no_grad():
+        found = source.encoder.state_dict()
+        for name, tensor in recognizer.encoder.state_dict().items():
+            if not name.startswith("output."):
+                tensor.copy_(found[name])
+                continue
+            for row, token in enumerate(recognizer.tokenizer.tokens):
+                if token in rows:
+                    tensor[row].copy_(found[name][rows[token]])
+    return new
+
+
+def _meaning(config: Config) -> dict[str, object]:
+    values = flatten(config)
+    rooms = ("features.", "encoder.")
+    keys = [key for key in values if key.startswith(rooms) and key not in _FREE]
+    return {key: values[key] for key in ["audio.sample_rate_hz", *keys]}

@@ -1,0 +1,64 @@
+"""Training that starts from another run's weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr import checkpoint, config
+from asr.errors import CheckpointError, ConfigError
+from asr.finetune import start_from
+from asr.recognizer import Recognizer
+from asr.text import BLANK_NAME, Tokenizer
+from asr.train import Trainer
+from tiny_run import save_run
+from tones import tiny, write_corpus
+
+
+def recognizer_like(folder: Path, letters: str, *overrides: str) -> Recognizer:
+    settings = config.load(folder / checkpoint.CONFIG_FILE, overrides)
+    torch.manual_seed(8)
+    return Recognizer(settings, Tokenizer([BLANK_NAME, " ", *letters], settings.text))
+
+
+def test_labels_in_common_keep_their_rows(tmp_path: Path) -> None:
+    source = checkpoint.load(save_run(tmp_path))
+    started = recognizer_like(tmp_path, "xbaz")
+    drawn = started.encoder.output.weight[2].clone()
+    assert start_from(started, tmp_path) == ["x", "z"]
+    found, wanted = started.encoder.state_dict(), source.encoder.state_dict()
+    for name in wanted:
+        if not name.startswith("output."):
+            assert torch.equal(found[name], wanted[name]), name
+    columns = {token: row for row, token in enumerate(source.tokenizer.tokens)}
+    for row, token in enumerate(started.tokenizer.tokens):
+        if token in columns:
+            assert torch.equal(found["output.weight"][row], wanted["output.weight"][columns[token]])
+            assert torch.equal(found["output.bias"][row], wanted["output.bias"][columns[token]])
+    assert torch.equal(found["output.weight"][2], drawn)
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    save_run(tmp_path)
+    wider = recognizer_like(tmp_path, "ab", "encoder.width=12")
+    with pytest.raises(ConfigError, match=r"encoder\.width is 8 in that run, 12 in this one"):
+        start_from(wider, tmp_path)
+    slower = recognizer_like(tmp_path, "ab", "audio.sample_rate_hz=8000")
+    with pytest.raises(ConfigError, match=r"audio\.sample_rate_hz is 16000 in that run, 8000 in this one"):
+        start_from(slower, tmp_path)
+    with pytest.raises(CheckpointError, match="model folder is missing"):
+        start_from(wider, tmp_path / "nowhere")
+
+
+def test_a_run_starts_there_and_is_resumed_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = write_corpus(tmp_path, ["ab", "cab"])
+    Trainer(tiny(manifest, manifest, "train.epochs=1"), tmp_path / "first").run()
+    again = (f"train.init_from={tmp_path / 'first'}", "train.learning_rate=1e-9", "train.epochs=1")
+    second = Trainer(tiny(manifest, manifest, *again), tmp_path / "second")
+    trained = checkpoint.load(tmp_path / "first").encoder.state_dict()
+    for name, tensor in second.learner.recognizer.encoder.state_dict().items():
+        assert torch.equal(tensor, trained[name]), name
+    second.run()
+    assert "starting from the weights of" in capsys.readouterr().err
+    (tmp_path / "first" / checkpoint.WEIGHTS_FILE).unlink()
+    Trainer(checkpoint.load_config(tmp_path / "second"), tmp_path / "second", resume=True)

@@ -1,0 +1,55 @@
+"""The stages of recipes/an4, on the language of tones."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from asr import checkpoint
+from asr.manifest import read_manifest
+from recipes.an4 import run as an4
+from tones import TINY, write_corpus
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of a recipe whose corpus is prepared and whose cycles are short."""
+    data = tmp_path / "out" / "data"
+    for split in ("train", "dev", "test"):
+        write_corpus(data, ["ab cab", "ba", "abba"], name=split)
+    (data / "summary.json").write_text("{}")
+    (data / "made_from.json").write_text(json.dumps({"source": None}))
+    conf = tmp_path / "tiny.yaml"
+    conf.write_text("train: {epochs: 2}\n")
+    monkeypatch.setattr(an4, "FIRST", ("train.epochs=2",))
+    monkeypatch.setattr(an4, "SECOND", ("train.epochs=1",))
+    monkeypatch.setattr(an4, "SPLICED_HOURS", 0.002)
+    return ["run.py", "--out", str(tmp_path / "out"), "--conf", str(conf), *TINY]
+
+
+def scores(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("test: WER ")]
+
+
+def test_each_cycle_starts_from_the_one_before(
+    arguments: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", arguments)
+    assert an4.run() == 0
+    first = scores(capsys.readouterr().out)
+    greedy, beam = first
+    assert greedy.endswith("; greedy")
+    assert "beam of 100" in beam
+    out = tmp_path / "out"
+    starts = {name: checkpoint.load_config(out / name).train.init_from for name in ("cycle-1", "cycle-2", "model")}
+    assert starts == {"cycle-1": "", "cycle-2": str(out / "cycle-1"), "model": str(out / "cycle-2")}
+    trained_on = checkpoint.load_config(out / "model").data.train
+    assert trained_on == str(out / "spliced" / "train.jsonl")
+    assert len(read_manifest(trained_on)) > 3
+    monkeypatch.setattr("sys.argv", arguments)
+    assert an4.run() == 0
+    again = capsys.readouterr()
+    assert scores(again.out) == first
+    assert again.err.count("skipped") == 8  # corpus, two cycles, splice, training, two scores, language model

@@ -1,0 +1,163 @@
+"""New sentences from old recordings: where they are cut, what they are made of, and what is written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from asr import checkpoint
+from asr.augment import utterance_generator
+from asr.cli import main
+from asr.decode import Word
+from asr.errors import ManifestError
+from asr.manifest import Utterance, read_manifest
+from asr.splice import Piece, assemble, cut, splice
+from asr.train import Trainer
+from tones import LETTER_S, RATE_HZ, TONES_HZ, tiny, wave, write_corpus
+
+HALF_S = LETTER_S / 2
+Capture = pytest.CaptureFixture[str]
+
+
+def tones(text: str) -> torch.Tensor:
+    return torch.from_numpy(wave(text)).float()
+
+
+def word(text: str, start_s: float, end_s: float) -> Word:
+    return Word(text, start_s, end_s, 1.0)
+
+
+def test_cuts_lie_in_the_pauses() -> None:
+    samples = tones("ab cd")  # each letter 0.1 s and half as much behind it, after the same of silence
+    words = [word("ab", 0.05, 0.25), word("cd", 0.5, 0.75)]
+    first, second = cut(samples, words, 0.02, RATE_HZ)
+    assert torch.equal(torch.cat([first.wave, second.wave]), samples)
+    assert (first.text, second.text) == ("ab", "cd")
+    assert 0.30 < len(first.wave) / RATE_HZ < 0.5  # "b" ends at 0.30, "c" begins at 0.5
+
+
+def test_words_without_a_pause_stay_together() -> None:
+    time_s = torch.arange(RATE_HZ) / RATE_HZ
+    hum = torch.sin(2 * torch.pi * 440 * time_s)
+    (piece,) = cut(hum, [word("a", 0.1, 0.3), word("b", 0.5, 0.7)], 0.02, RATE_HZ)
+    assert piece.text == "a b"
+    assert torch.equal(piece.wave, hum)
+    hum[RATE_HZ // 10 : RATE_HZ // 5] = 0  # inside the first word, where no cut is looked for
+    assert len(cut(hum, [word("a", 0.1, 0.3), word("b", 0.5, 0.7)], 0.02, RATE_HZ)) == 1
+
+
+def test_doubtful_words_stay_with_their_neighbours() -> None:
+    samples = tones("ab cd ab")
+    words = [word("ab", 0.05, 0.25), word("cd", 0.5, 0.75), word("ab", 0.95, 1.1)]
+    assert [piece.text for piece in cut(samples, words, 0.02, RATE_HZ)] == ["ab", "cd", "ab"]
+    doubtful = replace(words[1], confidence=0.01)
+    assert [piece.text for piece in cut(samples, [words[0], doubtful, words[2]], 0.02, RATE_HZ)] == ["ab cd ab"]
+    in_silence = [words[0], word("cd", 0.36, 0.38), word("ab", 0.44, 0.7)]  # all of them between 0.30 and 0.5 s
+    assert len(cut(samples[: round(0.5 * RATE_HZ)], in_silence, 0.02, RATE_HZ)) < 3
+    last = [words[0], word("cd", 0.5, 0.75), word("ab", 1.15, 1.19)]  # behind the last sound
+    assert [piece.text for piece in cut(samples[: round(0.9 * RATE_HZ)], last, 0.02, RATE_HZ)][-1] == "cd ab"
+
+
+def test_sentences_are_pieces_in_a_row() -> None:
+    pieces = [Piece(torch.full((1000,), float(number)), str(number)) for number in range(5)]
+    made = assemble(pieces, utterance_generator(0, 0, "x"), (1.0, 1.0), 4000)
+    numbers = [int(text) for text in made.text.split()]
+    assert len(numbers) == 4
+    fade = 40
+    assert len(made.wave) == 4 * 1000 - 3 * fade
+    for place, number in enumerate(numbers):
+        start = place * (1000 - fade)
+        assert (made.wave[start + fade : start + 1000 - fade] == number).all()
+    again = assemble(pieces, utterance_generator(0, 0, "x"), (1.0, 1.0), 4000)
+    assert again.text == made.text
+    others = {assemble(pieces, utterance_generator(0, 0, str(n)), (0.5, 2.0), 4000).text for n in range(20)}
+    assert len({text.count(" ") for text in others}) > 3
+
+
+def heard(samples: NDArray[np.float64]) -> str:
+    """The letters of a recording in the language of tones, by their frequencies."""
+    window = RATE_HZ // 100
+    frames = samples[: len(samples) // window * window].reshape(-1, window)
+    loud = np.concatenate([[False], np.square(frames).mean(1) > 1e-4, [False]])
+    edges = np.flatnonzero(np.diff(loud.astype(int)))
+    letters = []
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        spectrum = np.abs(np.fft.rfft(samples[begin * window : end * window], RATE_HZ))
+        letters.append(min(TONES_HZ, key=lambda letter: abs(TONES_HZ[letter] - float(spectrum.argmax()))))
+    return "".join(letters)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learnt the language of tones, and its corpus."""
+    folder = tmp_path_factory.mktemp("run")
+    manifest = write_corpus(folder, ["ab cd", "cab bad", "a b c", "dad", "abba cab", "bc a"])
+    settings = tiny(
+        manifest,
+        manifest,
+        "train.batch_s=2",
+        "train.epochs=50",
+        "train.dev_every=50",
+        "train.learning_rate=0.03",
+        "train.ema_decay=0.9",
+    )
+    Trainer(settings, folder / "model").run()
+    return folder
+
+
+def test_splicing_a_manifest(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    manifest = run / "train.jsonl"
+    command = ["splice", str(manifest), "--model", str(run / "model"), "--hours", "0.01", "--seconds", "0.5", "3"]
+    assert main([*command, "--out", str(tmp_path / "first")]) == 0
+    assert "pieces by 1 speakers" in capsys.readouterr().err
+    old, mixed = read_manifest(manifest), read_manifest(tmp_path / "first" / "train.jsonl")
+    assert [item.id for item in mixed[: len(old)]] == [item.id for item in old]
+    new = mixed[len(old) :]
+    assert 36 <= sum(item.duration for item in new) < 40
+    assert len({item.text for item in new} - {item.text for item in old}) > 5
+    known = {text for item in old for text in item.text.split()}
+    assert {text for item in new for text in item.text.split()} <= known
+    for item in new:
+        samples, _ = soundfile.read(item.audio_filepath)
+        assert len(samples) == round(item.duration * RATE_HZ)
+        assert heard(samples) == item.text.replace(" ", "")
+    assert main([*command, "--out", str(tmp_path / "second")]) == 0
+    assert [item.text for item in read_manifest(tmp_path / "second" / "train.jsonl")] == [item.text for item in mixed]
+
+
+def test_speakers_are_not_mixed(run: Path, tmp_path: Path) -> None:
+    items = read_manifest(run / "train.jsonl")
+    spoken = [
+        Utterance(item.id, item.audio_filepath, item.duration, item.text, speaker=f"s{number % 2}")
+        for number, item in enumerate(items)
+    ]
+    recognizer = checkpoint.load(run / "model")
+    made = splice(spoken, recognizer, tmp_path, hours=0.005, seconds=(0.5, 2))
+    assert made.speakers == 2
+    words = {
+        speaker: {w for item in spoken if item.speaker == speaker for w in item.text.split()}
+        for speaker in ("s0", "s1")
+    }
+    for item in read_manifest(tmp_path / "train.jsonl"):
+        assert item.speaker is not None
+        assert set(item.text.split()) <= words[item.speaker]
+
+
+def test_bad_input(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    manifest, model = str(run / "train.jsonl"), str(run / "model")
+    command = ["splice", manifest, "--model", model, "--out", str(tmp_path)]
+    assert main([*command, "--seconds", "3", "1"]) == 2
+    assert "LOW <= HIGH" in capsys.readouterr().err
+    assert main([*command, "--hours", "nan"]) == 2
+    assert "--hours must be" in capsys.readouterr().err
+    recognizer = checkpoint.load(model)
+    taken = [
+        Utterance("spliced-000000", item.audio_filepath, item.duration, item.text)
+        for item in read_manifest(manifest)[:1]
+    ]
+    with pytest.raises(ManifestError, match="spliced before"):
+        splice(taken, recognizer, tmp_path, hours=0.01, seconds=(1, 2))
