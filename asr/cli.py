@@ -11,9 +11,12 @@ from asr.commands.align import add_align
 from asr.commands.common import FAILED, print_error
 from asr.commands.decode import add_decode
 from asr.commands.export import add_export
+from asr.commands.inspect import add_inspect
 from asr.commands.pack import add_pack
 from asr.commands.prepare import add_prepare
 from asr.commands.recognise import add_compare, add_evaluate
+from asr.commands.report import add_report
+from asr.commands.splice import add_splice
 from asr.commands.train import add_config, add_train
 from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
@@ -75,15 +78,20 @@ def commands() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="command")
     add_prepare(subparsers.add_parser("prepare", help="turn a published corpus or your own recordings into manifests"))
     add_pack(subparsers.add_parser("pack", help="write a manifest's audio into tar shards"))
+    add_splice(subparsers.add_parser("splice", help="make new training sentences from the words of a manifest"))
     add_train(subparsers.add_parser("train", help="train a model"))
     add_evaluate(subparsers.add_parser("evaluate", help="recognise a manifest and score it"))
     add_transcribe(subparsers.add_parser("transcribe", help="turn audio files into text"))
     add_align(subparsers.add_parser("align", help="find when each word of a given transcript was said"))
+    add_report(subparsers.add_parser("report", help="show a run as one HTML page: curves, errors, recordings"))
     add_compare(subparsers.add_parser("compare", help="test the difference between two systems"))
-    add_export(subparsers.add_parser("export", help="write a model as one ONNX file for other runtimes"))
+    add_export(
+        subparsers.add_parser("export", help="write a model to hand on: one ONNX file, or a run of half the size")
+    )
     add_language_model(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
     add_tune(subparsers.add_parser("tune", help="find a language model's weights on dev, for a model to use"))
     add_decode(subparsers.add_parser("decode", help="turn log-probabilities of any CTC model into text"))
+    add_inspect(subparsers.add_parser("inspect", help="show what a model's layers do, and how long they remember"))
     add_config(subparsers.add_parser("config", help="show the configuration that a file and overrides give"))
     return parser
 

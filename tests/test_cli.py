@@ -14,7 +14,21 @@ from asr.cli import main, run_command
 from asr.errors import Interrupted
 
 Capture = pytest.CaptureFixture[str]
-COMMANDS = ("prepare", "pack", "train", "evaluate", "transcribe", "align", "compare", "lm", "tune", "decode", "config")
+COMMANDS = (
+    "prepare",
+    "pack",
+    "train",
+    "evaluate",
+    "transcribe",
+    "align",
+    "report",
+    "compare",
+    "lm",
+    "tune",
+    "decode",
+    "inspect",
+    "config",
+)
 ASR = (sys.executable, "-m", "asr")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,10 +56,15 @@ def test_help_lists_the_commands(capsys: Capture) -> None:
             ],
         ),
         ("align", ["AUDIO", "TEXT", "--text WORDS", "--model RUN", "--format {txt,json,srt", "--out"]),
-        ("compare", ["hypotheses.jsonl"]),
+        ("report", ["RUN", "--out FILE.html", "--worst N"]),
+        ("compare", ["hypotheses.jsonl", "--html FILE.html"]),
         ("lm", ["train", "perplexity", "info", "compile"]),
         ("tune", ["RUN", "--manifest", "--emissions", "--alpha LOW HIGH", "--beta LOW HIGH", "--lm"]),
         ("decode", ["EMISSIONS.npz", "--labels", "--blank", "--space", "--frame-s", "--n-best", "--lm", "--beam-size"]),
+        (
+            "inspect",
+            ["AUDIO", "--model RUN", "--out DIR", "--text WORDS", "--from S", "--to S", "--gates", "--utterances"],
+        ),
         ("config", ["conf", "key=value"]),
     ],
 )

@@ -1,0 +1,141 @@
+"""`asr inspect`: what a model does with a recording, or how long it remembers on the recordings of a manifest."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asr.manifest import Utterance
+    from asr.recognizer import Recognizer
+
+_MANIFEST = ".jsonl"
+_UTTERANCES = 50  # more move the medians by less than one frame
+# What is drawn of each kind of cell; `candidate` and `hidden` of an LSTM can be asked for.
+_DRAWN = {
+    "lstm": ("input", "forget", "output", "cell"),
+    "gru": ("reset", "update", "hidden"),
+    "rnn": ("hidden",),
+}
+
+_INSPECT = """Of a recording: pictures (PNG, SVG) and a page (index.html) of its waveform, log-mel energies, posteriors,
+words, and of the gates and states of every layer. Of a manifest: how long the model remembers, as half-lives of its
+units and as the reach of its outputs into the input, in a table, pictures, a page and memory.json."""
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `asr inspect`."""
+    parser.description = _INSPECT
+    parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
+    one = parser.add_argument_group("of a recording")
+    one.add_argument("--text", metavar="WORDS", help="what is said in it, to show where the model went wrong")
+    one.add_argument("--from", dest="start_s", type=float, metavar="S", help="where to begin, in seconds (0)")
+    one.add_argument("--to", dest="end_s", type=float, metavar="S", help="where to end; at most 30 s are shown")
+    one.add_argument(
+        "--gates", metavar="NAMES", help="such as forget,cell (all gates, and the state); the others: candidate, hidden"
+    )
+    many = parser.add_argument_group("of a manifest")
+    many.add_argument(
+        "--utterances",
+        type=int,
+        metavar="N",
+        help=f"so many, evenly spread over the manifest, and 30 s of each at most ({_UTTERANCES})",
+    )
+    parser.set_defaults(run=_inspect)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    of_manifest = arguments.source.suffix == _MANIFEST
+    _check_flags(arguments, of_manifest)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ConfigError(f"{arguments.out}: is a file, wanted a folder for the pictures")
+    _check_libraries()
+    from asr import checkpoint
+
+    audio = {} if arguments.channels is None else {"channels": arguments.channels}
+    recognizer = checkpoint.load(arguments.model, audio=audio)
+    return _memory(arguments, recognizer) if of_manifest else _recording(arguments, recognizer)
+
+
+def _check_flags(arguments: argparse.Namespace, of_manifest: bool) -> None:
+    """ConfigError where a flag does not go with the source, or has no value that could be meant."""
+    idle = {"text": "--text", "start_s": "--from", "end_s": "--to", "gates": "--gates"}
+    if not of_manifest:
+        idle = {"utterances": "--utterances"}
+    for name, flag in idle.items():
+        if getattr(arguments, name) is not None:
+            kind = "a manifest" if of_manifest else f"a recording (a manifest is called NAME{_MANIFEST})"
+            raise ConfigError(f"{arguments.source}: {flag} does nothing for {kind}")
+    for flag, value in (("--from", arguments.start_s), ("--to", arguments.end_s)):
+        if value is not None and not 0 <= value < math.inf:
+            raise ConfigError(f"{flag} must be a number of seconds from 0 on, found {value:g}")
+    if arguments.utterances is not None and arguments.utterances < 1:
+        raise ConfigError(f"--utterances must be at least 1, found {arguments.utterances}")
+
+
+def _check_libraries() -> None:
+    """ConfigError where what draws is not installed: before a model is loaded, not after it has worked."""
+    try:
+        import asr.pictures.page  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"asr inspect draws with {error.name}, which is not installed: pip install matplotlib librosa scipy"
+        ) from error
+
+
+def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
+    from asr.inspection import inspect_recording
+    from asr.pictures.page import write_recording
+
+    shown = inspect_recording(
+        recognizer, arguments.source, start_s=arguments.start_s or 0.0, end_s=arguments.end_s, reference=arguments.text
+    )
+    names = _DRAWN[recognizer.config.encoder.cell]
+    if arguments.gates is not None:
+        names = tuple(name.strip() for name in arguments.gates.split(","))
+    files = write_recording(shown, names, arguments.out)
+    print(f"{arguments.source}: {shown.part}: {shown.hypothesis.text or '(nothing was heard)'}")
+    if shown.counts is not None:
+        print(f"{shown.counts.errors} of {shown.counts.reference} words wrong")
+    if shown.end_s < shown.total_s and arguments.end_s is None:
+        print("note: no more is shown at once; --from and --to choose another part", file=sys.stderr)
+    print(f"{files[0]}: the page; {len(files) - 1} pictures beside it")
+    return 0
+
+
+def _memory(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
+    from asr.manifest import read_manifest
+    from asr.memory import measure
+    from asr.pictures.page import MEMORY_HEAD, memory_rows, reach_line, write_memory
+
+    utterances = _spread(read_manifest(arguments.source, with_texts=False), arguments.utterances or _UTTERANCES)
+    measured = measure(recognizer, utterances)
+    about = f"{arguments.model} on {len(utterances)} utterances of {arguments.source}, {measured.audio_s:.0f} s"
+    files = write_memory(measured, about, arguments.out)
+    print(about)
+    if measured.half_lives:
+        _print_table([MEMORY_HEAD, *memory_rows(measured.half_lives)])
+    else:
+        print(f"no half-lives: encoder.cell={recognizer.config.encoder.cell} has no gate that forgets")
+    print(reach_line(measured.reach))
+    print(f"{files[0]}: the page; {files[1]}: all figures")
+    return 0
+
+
+def _spread(utterances: Sequence["Utterance"], count: int) -> list["Utterance"]:
+    """So many utterances, evenly spread; all where there are no more."""
+    count = min(count, len(utterances))
+    return [utterances[place * len(utterances) // count] for place in range(count)]
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        print("  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]))
