@@ -6,18 +6,17 @@ is checked against limits before memory is taken, and against what was read afte
 
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from math import gcd
+from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import soundfile
 import torch
-import torchaudio
 from torch import Tensor
 
 from asr.config import AudioConfig
@@ -25,6 +24,7 @@ from asr.containers import check_length, check_sphere_length
 from asr.errors import AudioError
 from asr.lengths import s_to_samples
 from asr.manifest import Utterance
+from asr.resampling import StreamResampler, resample
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
 # Headers state lengths rounded, and lossy codecs pad: a segment may end this much after the audio does.
@@ -41,8 +41,6 @@ _MAX_BYTES = 4_000_000_000
 _MAX_BLOCK_BYTES = 64_000_000
 # A few kilobytes of FLAC can hold days of silence: memory stays, but time does not.
 LONGEST_S = 86_400.0
-# A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
-_MAX_KERNEL_TAPS = 50_000_000
 
 
 def load(
@@ -163,23 +161,49 @@ def from_array(samples: Any, sample_rate_hz: int | None, config: AudioConfig, *,
     Raises:
         AudioError: no rate, another shape or type, no samples, or values that are not finite or not audio.
     """
-    if isinstance(sample_rate_hz, bool) or not isinstance(sample_rate_hz, int) or not 1000 <= sample_rate_hz <= 768000:
-        raise AudioError(f"{name}: sample_rate_hz must be a whole number in 1000..768000, found {sample_rate_hz!r}")
-    values = np.asarray(samples)
-    if values.ndim not in (1, 2) or not (values.dtype.kind == "f" or values.dtype in (np.int16, np.int32)):
-        raise AudioError(
-            f"{name}: wanted (S,) or (S, channels) samples, floats or integers of 16 or 32 bits, found shape "
-            f"{values.shape} of {values.dtype}"
-        )
-    if values.dtype.kind == "i":
-        values = values / -float(np.iinfo(values.dtype).min)
-    table = torch.from_numpy(np.array(values, np.float32, ndmin=1))  # a copy: strides may be negative
-    table = table.unsqueeze(1) if table.ndim == 1 else table
-    if not len(table) or not table.shape[1]:
+    table = as_table(samples, name)
+    if not table.numel():
         raise AudioError(f"{name}: holds no samples")
     _check_channels(table.shape[1], name, config)
-    _check_values(table, 0, name)
-    return _resampled(table, sample_rate_hz, config, name)
+    return _resampled(table, as_rate(sample_rate_hz, name), config, name)
+
+
+def as_rate(sample_rate_hz: Any, name: str) -> int:
+    """A sample rate in Hz of any integer type, numpy's too; AudioError when it is none or out of range."""
+    try:
+        rate_hz = 0 if isinstance(sample_rate_hz, bool) else index(sample_rate_hz)
+    except TypeError:
+        rate_hz = 0
+    if not 1000 <= rate_hz <= 768000:
+        raise AudioError(f"{name}: sample_rate_hz must be a whole number in 1000..768000, found {sample_rate_hz!r}")
+    return rate_hz
+
+
+def as_table(samples: Any, name: str, first: int = 0) -> Tensor:
+    """(S, channels) float32 of samples in memory, perhaps none; `first` is the number that messages give the first.
+
+    Types and errors are those of `from_array`.
+    """
+    wanted = f"{name}: wanted (S,) or (S, channels) samples, floats or integers of 16 or 32 bits, found"
+    try:
+        if isinstance(samples, Tensor):  # numpy takes none on a GPU, with a gradient or of bfloat16
+            samples = samples.detach().cpu()
+            samples = samples.float() if samples.is_floating_point() else samples
+        values = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths; a sparse tensor
+        reason = " ".join(str(error).split())
+        raise AudioError(f"{wanted} what is no array ({type(samples).__name__}): {reason}") from error
+    kind, width = values.dtype.kind, values.dtype.itemsize
+    if values.ndim not in (1, 2) or not (kind == "f" or (kind == "i" and width in (2, 4))):
+        raise AudioError(f"{wanted} shape {values.shape} of {values.dtype}")
+    if kind == "i":
+        values = values / -float(np.iinfo(values.dtype).min)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named below
+        table = torch.from_numpy(np.array(values, np.float32, ndmin=1))  # a copy: strides may be negative
+    table = table.unsqueeze(1) if table.ndim == 1 else table
+    if table.numel():
+        _check_values(table, first, name)
+    return table
 
 
 def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | None = None) -> Tensor:
@@ -206,6 +230,8 @@ class OpenAudio:
     def segment(self, offset_s: float, duration_s: float | None) -> tuple[int, int]:
         """First sample and number of samples of a segment, at the file's own rate; AudioError when it is not inside."""
         rate_hz, total = self.file.samplerate, self.file.frames
+        if not math.isfinite(offset_s + (duration_s or 0.0)):
+            raise AudioError(f"{self.name}: segment at {offset_s} s of {duration_s} s: wanted finite numbers")
         first = s_to_samples(offset_s, rate_hz)
         wanted = total - first if duration_s is None else s_to_samples(duration_s, rate_hz)
         if not 0 <= first < total or wanted < 1 or first + wanted > total + END_TOLERANCE_S * rate_hz:
@@ -274,10 +300,15 @@ def opened(source: Path | str | bytes, name: str = "") -> Iterator[OpenAudio]:
 def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
     if isinstance(source, bytes):
         size = len(source)
+    elif "\0" in str(source):
+        raise AudioError(f"{name!r}: no path holds a null character")
     elif source.is_dir():
         raise AudioError(f"{name}: is a folder, not an audio file")
     else:
-        size = source.stat().st_size
+        status = source.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError(f"{name}: is a pipe or device, not a file; `-` takes audio from standard input")
         if size and source.suffix.lower() == ".raw":
             raise AudioError(f"{name}: raw samples without a header, which says nothing about rate and encoding")
     if size == 0:
@@ -303,74 +334,3 @@ def _check_values(samples: Tensor, first: int, name: str) -> None:
         raise AudioError(f"{name}: sample {first + bad} is not finite ({samples[bad, channel].item()})")
     if loudest > _LOUDEST:
         raise AudioError(f"{name}: a sample of {loudest:.3g}, where full scale is 1: not audio, or wrongly encoded")
-
-
-def resample(waveform: Tensor, source_hz: int, target_hz: int) -> Tensor:
-    """Band-limited (windowed sinc) resampling of (..., S) float32 samples.
-
-    Raises:
-        AudioError: the two rates have so little in common that the filter would not fit in memory.
-    """
-    if source_hz == target_hz:
-        return waveform
-    resampled: Tensor = _resampler(*_ratio(source_hz, target_hz))(waveform)
-    return resampled
-
-
-class StreamResampler:
-    """`resample` for audio that comes in pieces: what it returns, one after the other, is the same to 1e-6.
-
-    A piece comes out once the samples that its filter reads ahead are there: about 7 ms late at the usual rates.
-
-    Raises:
-        AudioError: as `resample`.
-    """
-
-    def __init__(self, source_hz: int, target_hz: int) -> None:
-        self.source, self.target = _ratio(source_hz, target_hz)
-        self._kernel = None if source_hz == target_hz else _resampler(self.source, self.target)
-        self._kept = torch.zeros(0)  # from a multiple of `source` on: the context, then what has not come out yet
-        self._done = 0  # of `kept`: samples of the context, a multiple of `source`
-
-    def accept(self, samples: Tensor) -> Tensor:
-        """Take (S,) float32 samples at the source's rate; returns (S',) at the target's, perhaps none."""
-        if self._kernel is None:
-            return samples
-        # `source` samples become `target`, from `width` before them to `width + source` behind their first.
-        self._kept = torch.cat([self._kept, samples])
-        groups = (len(self._kept) - self._done - self._kernel.width) // self.source
-        if groups < 1:
-            return samples.new_zeros(0)
-        resampled = self._resampled(self._done + groups * self.source)
-        context = -(-self._kernel.width // self.source) * self.source
-        self._done += groups * self.source
-        drop = max(0, self._done - context)
-        self._kept, self._done = self._kept[drop:].clone(), self._done - drop
-        return resampled
-
-    def finish(self) -> Tensor:
-        """What has not come out yet; zeros are behind the end, as behind the end of a whole recording."""
-        if self._kernel is None or len(self._kept) == self._done:
-            return torch.zeros(0)
-        return self._resampled(None)
-
-    def _resampled(self, end: int | None) -> Tensor:
-        """What the samples from the context's end to `end`, a multiple of `source`, become."""
-        assert self._kernel is not None
-        whole: Tensor = self._kernel(self._kept)
-        first, last = (None if at is None else at // self.source * self.target for at in (self._done, end))
-        return whole[first:last].clone()
-
-
-def _ratio(source_hz: int, target_hz: int) -> tuple[int, int]:
-    """The two rates in lowest terms; AudioError when the filter between them would be too large."""
-    common = gcd(source_hz, target_hz)
-    source, target = source_hz // common, target_hz // common
-    if source * target > _MAX_KERNEL_TAPS:
-        raise AudioError(f"cannot resample from {source_hz} Hz to {target_hz} Hz: the ratio is not usable")
-    return source, target
-
-
-@lru_cache(maxsize=32)
-def _resampler(source: int, target: int) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(source, target)

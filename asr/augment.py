@@ -17,6 +17,7 @@ from asr import audio
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
 from asr.features import valid_mask
+from asr.resampling import resample
 
 # Synthetic noise is read from loops of this many samples (16 s at 16 kHz), in these steps of its spectral slope. Below
 # 1/65536 of the sample rate it is level, or the steep ones would be all drift.
@@ -90,7 +91,7 @@ def _at_speed(wave: Tensor, percent: int) -> Tensor:
     if percent == 100:
         return wave
     padded = functional.pad(wave, (0, -len(wave) % _LENGTH_STEP))
-    return audio.resample(padded, percent, 100)[: ceil(100 * len(wave) / percent)]
+    return resample(padded, percent, 100)[: ceil(100 * len(wave) / percent)]
 
 
 def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ docs/decisions/0006-cpu-inference.md has what each was measured to be worth, and
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -41,13 +41,18 @@ def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
     int8 differ from float32's by some hundredths, and so may those of an utterance in two batches.
 
     Raises:
-        ConfigError: int8 on another device or for another cell than the LSTM, or its packages are missing.
+        ConfigError: an unknown name; int8 on another device or for another cell than the LSTM, or its packages are
+            missing.
     """
     if name == "auto":
         name = "bfloat16" if has_amx(recognizer) else "float32"
     if name == "float32":
         return _Float32(recognizer)
-    return _BFloat16(recognizer) if name == "bfloat16" else _Int8(recognizer)
+    if name == "bfloat16":
+        return _BFloat16(recognizer)
+    if name == "int8":
+        return _Int8(recognizer)
+    raise ConfigError(f"precision: wanted one of {', '.join(get_args(Precision))}, found {name!r}")
 
 
 def has_amx(recognizer: Recognizer) -> bool:

@@ -48,14 +48,17 @@ def export_onnx(recognizer: Recognizer, path: Path, *, quantize: Literal["int8"]
 
     Args:
         recognizer: on any device; its decoder is not part of the file.
-        path: where to.
+        path: where to, a name that ends in .onnx.
         quantize: int8 keeps the weights of recurrent and linear layers as eight-bit integers (a scale for each unit)
             and multiplies in them; inputs are scaled at run time. LSTM only, and only onnxruntime has its operators.
 
     Raises:
-        ConfigError: the packages onnx or onnxruntime (for int8) are missing, or the cell cannot be quantised.
+        ConfigError: the name ends otherwise, the packages onnx or onnxruntime (for int8) are missing, or the cell
+            cannot be quantised.
         OSError: the file cannot be written.
     """
+    if path.suffix != ".onnx":  # a slip of the hand, as a run's own weights, would be lost
+        raise ConfigError(f"{path}: wanted a file NAME.onnx to write to")
     model = onnx_model(recognizer)
     if quantize == "int8":
         model = quantized(model, recognizer)
@@ -108,6 +111,8 @@ def quantized(model: "ModelProto", recognizer: Recognizer) -> "ModelProto":
             nodes_to_exclude=[node.name for node in model.graph.node if node.name in ("mel", "output")],
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
+            # With AVX2 and no VNNI two products of eight bits overflow their 16-bit sum; of seven bits they never do.
+            reduce_range=True,
         )
         smaller = onnx.load(result)
     onnx.helper.set_model_props(smaller, {**_metadata(recognizer), "quantized": "int8"})

@@ -7,17 +7,19 @@ on, the backward ones begun anew at the look-ahead's end (latency-controlled BLS
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.audio import StreamResampler
+from asr.audio import as_rate, as_table
 from asr.encoder import Encoder, RecurrentLayer, State
 from asr.errors import AudioError, ConfigError
 from asr.features import VARIANCE_FLOOR
 from asr.recognizer import Recognizer
+from asr.resampling import StreamResampler
 from asr.windows import JUDGED_S, LOUD_S, SMOOTHED, Cutting, FrameStream, Segment, quiet_below
 
 # With normalization=utterance the first frames wait until so much audio has been heard.
@@ -51,7 +53,7 @@ class OnlineRecognizer:
 
     Raises:
         ConfigError: a duration is out of range.
-        AudioError: audio of this rate cannot be resampled.
+        AudioError: the rate is out of range, or audio of it cannot be resampled.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class OnlineRecognizer:
             )
         config = recognizer.config
         self.recognizer = recognizer
-        self._rate_hz = sample_rate_hz or config.audio.sample_rate_hz
+        self._rate_hz = config.audio.sample_rate_hz if sample_rate_hz is None else as_rate(sample_rate_hz, "stream")
         self._resampler = StreamResampler(self._rate_hz, config.audio.sample_rate_hz)
         self._stream = FrameStream(recognizer.log_mel)
         self._feature_s = recognizer.log_mel.hop_samples / config.audio.sample_rate_hz
@@ -102,19 +104,18 @@ class OnlineRecognizer:
         return self._taken / self._rate_hz
 
     @torch.inference_mode()
-    def accept(self, samples: Tensor) -> Update:
-        """Take the next (S,) float32 samples, nominally in -1..1.
+    def accept(self, samples: Any) -> Update:
+        """Take the next (S,) samples, numpy or torch: floats, nominally in -1..1, or integers of 16 or 32 bits.
 
         Raises:
-            AudioError: a sample is not finite, or the stream was finished.
+            AudioError: another shape or type, samples that are not finite or not audio, or the stream was finished.
         """
         self._require_open()
-        finite = torch.isfinite(samples)
-        if not finite.all():
-            bad = int((~finite).nonzero()[0])
-            raise AudioError(f"stream: sample {self._taken + bad} is not finite ({samples[bad].item()})")
-        self._taken += len(samples)
-        segments = self._take(self._resampler.accept(samples))
+        table = as_table(samples, "stream", self._taken)
+        if table.shape[1] != 1:
+            raise AudioError(f"stream: wanted samples of one channel, found {table.shape[1]} channels")
+        self._taken += len(table)
+        segments = self._take(self._resampler.accept(table[:, 0]))
         return Update(segments, *self._partial())
 
     @torch.inference_mode()

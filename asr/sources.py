@@ -1,5 +1,6 @@
 """What a command is asked to transcribe: files, folders, patterns, manifests, lists and standard input, one by one."""
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from asr.errors import AudioError
 from asr.manifest import read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
-_AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
+AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
 _MP3_STARTS = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2")  # no UTF-8
 _MAX_BYTES = 4_000_000_000
 
@@ -52,18 +53,20 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
     """
     found: list[Recording] = []
     others: list[Path] = []
+    if arguments.count("-") > 1:
+        raise AudioError("standard input: is named twice")
     for argument in arguments:
         if argument == "-":
             if stdin is None:
                 raise AudioError("standard input: is closed")
             start = stdin.read(8)
-            if start.startswith((*_AUDIO_STARTS, *_MP3_STARTS)):
+            if start.startswith((*AUDIO_STARTS, *_MP3_STARTS)):
                 content = start + stdin.read(_MAX_BYTES)
                 if len(content) > _MAX_BYTES:
                     raise AudioError(f"standard input: more than {_MAX_BYTES} bytes of audio")
                 found.append(Recording("standard input", content))
                 continue
-            text = start + stdin.read()
+            text = (start + stdin.read()).removeprefix(codecs.BOM_UTF8)
             if b"\0" in text:  # no name holds one; `find -print0` separates with it
                 raise AudioError(
                     f"standard input: byte {text.index(0)} is null: neither audio in a known container nor a list of "

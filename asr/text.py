@@ -17,6 +17,7 @@ Numbers are left as they are written: "42" is two symbols, and spelling it out b
 Training transcripts and references for scoring go through the same function.
 """
 
+import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -90,6 +91,12 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def digest(self) -> str:
+        """Of what decides the labels of a normalised text."""
+        digest = hashlib.blake2b("\n".join(self.tokens).encode(), digest_size=16)
+        digest.update(self._bpe_model or b"")
+        return digest.hexdigest()
 
     def normalize(self, text: str) -> str:
         """`normalize` with this tokenizer's configuration."""
@@ -203,7 +210,7 @@ def _train_bpe(texts: Sequence[str], size: int) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise TextError(f"sentencepiece cannot make {size} pieces of this text: {error}") from error
+        raise TextError(f"sentencepiece cannot make text.bpe_size={size} pieces of this text: {error}") from error
     return model.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Recordings of any length to transcripts; one that cannot be used becomes a failure and never stops the others."""
 
+import heapq
 import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,8 @@ from asr import audio, checkpoint
 from asr.ahead import map_ahead
 from asr.backends import Precision, make_backend
 from asr.decode import Hypothesis, Word
-from asr.errors import AsrError, AudioError, DecodeError
+from asr.decode.inputs import check_number
+from asr.errors import AsrError, AudioError, ConfigError, DecodeError
 from asr.lengths import s_to_samples
 from asr.recognizer import Recognizer, pad_waves, pick_device
 from asr.sources import Recording
@@ -45,7 +47,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Joined:
-    """The best hypotheses of the parts of a recording, after one another: what `Transcript.of` takes."""
+    """A hypothesis of each part of a recording, the first it has, after one another: what `Transcript.of` takes."""
 
     parts: Sequence[Segment]
 
@@ -57,7 +59,7 @@ class Joined:
     @property
     def text(self) -> str:
         """All words, one space between two."""
-        return " ".join(part.text for part in self.parts)
+        return " ".join(part.text for part in self.parts if part.text)
 
     @property
     def score(self) -> float:
@@ -81,6 +83,17 @@ class Joined:
         return float(np.exp(np.mean(logs))) if logs else 1.0
 
 
+def best_joined(parts: Sequence[Segment], n_best: int) -> list[Joined]:
+    """The `n_best` ways to choose a hypothesis of each part with the highest sums of scores, best first."""
+    # Parts are decoded independently, so the best of the first parts are all that the best of more can begin with.
+    ways: list[tuple[float, tuple[Segment, ...]]] = [(0.0, ())]
+    for part in parts:
+        longer = [(score + found.score, chosen, found) for score, chosen in ways for found in part.hypotheses]
+        best = heapq.nlargest(n_best, longer, key=lambda way: way[0])
+        ways = [(score, (*chosen, Segment(part.offset_s, [found]))) for score, chosen, found in best]
+    return [Joined(chosen) for _, chosen in ways]
+
+
 class Transcriber:
     """A model ready to transcribe; calls from several threads take turns.
 
@@ -91,6 +104,9 @@ class Transcriber:
         longest_s: longest recording to take; what `audio.max_duration_s` guards in training, memory, needs no limit
             here.
         precision: what runs the encoder; see `asr.backends.make_backend`.
+
+    Raises:
+        ConfigError: a value is out of range, or as `make_backend`.
     """
 
     def __init__(
@@ -102,6 +118,8 @@ class Transcriber:
         longest_s: float = audio.LONGEST_S,
         precision: Precision = "float32",
     ) -> None:
+        if not 0 < batch_s < math.inf:
+            raise ConfigError(f"batch_s must be a positive number of seconds, found {batch_s}")
         self.recognizer = recognizer
         self.backend = make_backend(recognizer, precision)
         self.batch_s = batch_s
@@ -124,7 +142,7 @@ class Transcriber:
             source: path of an audio file, the content of one, or samples: (S,), or (S, channels) as soundfile gives
                 them, float in -1..1 or integers of 16 or 32 bits.
             sample_rate_hz: of samples; files say it themselves.
-            n_best: hypotheses; greedy decoding, and a recording longer than `WHOLE_S`, have one.
+            n_best: hypotheses, at most; greedy decoding has one.
             name: what messages call it.
 
         Raises:
@@ -138,9 +156,7 @@ class Transcriber:
             recording = Recording(name or (f"{len(path)} bytes" if isinstance(path, bytes) else str(path)), path)
             (found,) = self.transcribe_all([recording], n_best=n_best)
         else:
-            if isinstance(source, Tensor):  # numpy takes none on a GPU, with a gradient or of bfloat16
-                source = source.detach().cpu()
-                source = source.float() if source.is_floating_point() else source
+            check_number("n_best", n_best, "at least 1", 1, whole=True)
             wave = audio.from_array(source, sample_rate_hz, self._config, name=name or "samples")
             found = next(self._in_turn([(Recording(name or "samples", b""), wave)], n_best))
         if isinstance(found, Failure):
@@ -148,7 +164,12 @@ class Transcriber:
         return found
 
     def transcribe_all(self, recordings: Iterable[Recording], *, n_best: int = 1) -> Iterator[Transcript | Failure]:
-        """Transcribe many recordings; yields a Transcript or a Failure for each, in the order given."""
+        """Transcribe many recordings; yields a Transcript or a Failure for each, in the order given.
+
+        Raises:
+            DecodeError: `n_best` is no number of hypotheses.
+        """
+        check_number("n_best", n_best, "at least 1", 1, whole=True)
         group: list[tuple[Recording, Tensor | AsrError | None]] = []
         held = 0
         for recording, read in map_ahead(self._read, recordings, threads=_READERS, ahead=_READ_AHEAD):
@@ -188,7 +209,8 @@ class Transcriber:
         whole = {
             place: read
             for place, (_, read) in enumerate(group)
-            if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz
+            # Digital silence is a pause however short it is: models that never heard any find words in it.
+            if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz and bool(read.any())
         }
         done = self._batches(whole, [recording.name for recording, _ in group], n_best)
         for place, (recording, read) in enumerate(group):
@@ -201,7 +223,7 @@ class Transcriber:
                 elif isinstance(read, AsrError):
                     raise read
                 else:
-                    yield self._long(recording, read)
+                    yield self._long(recording, read, n_best)
             except AsrError as error:
                 yield Failure(recording.name, error)
 
@@ -230,7 +252,7 @@ class Transcriber:
         found = self.recognizer.decoder.attempt(log_probs.cpu().numpy(), frames, names=named, n_best=n_best)
         return dict(zip(batch, found, strict=True))
 
-    def _long(self, recording: Recording, wave: Tensor | None) -> Transcript:
+    def _long(self, recording: Recording, wave: Tensor | None, n_best: int) -> Transcript:
         """Block by block, in memory that does not grow with the recording; one shorter than a frame is refused."""
         counted = 0
 
@@ -248,8 +270,8 @@ class Transcriber:
             encoder=self.backend.encode,
             name=recording.name,
         )
-        parts = list(segments(self.recognizer, chunks, name=recording.name))
-        return Transcript.of([Joined(parts)], counted / self._config.sample_rate_hz, recording.name)
+        parts = list(segments(self.recognizer, chunks, n_best=n_best, name=recording.name))
+        return Transcript.of(best_joined(parts, n_best), counted / self._config.sample_rate_hz, recording.name)
 
     def _pieces(self, recording: Recording) -> Iterator[Tensor]:
         """(S,) samples of a recording that is too long to be held."""

@@ -8,6 +8,8 @@ a path whose bytes are not UTF-8 is written with backslash escapes.
 import json
 import os
 import re
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -25,6 +27,7 @@ SUFFIXES: dict[Format, str] = {name: f".{name}" for name in FORMATS} | {"textgri
 MIN_CUE_MS = 833
 _US_PER_MS = 1000
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SRT_ARROW = re.compile(r"--+>")
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -132,9 +135,37 @@ def destinations(
     return found
 
 
+def line_of(name: str, text: str) -> str:
+    """A line of `txt` output where several recordings follow one another: name TAB text.
+
+    Control characters in a name, a line end or a TAB, are written with backslash escapes.
+    """
+    return f"{_CONTROLS.sub(lambda found: found[0].encode('unicode_escape').decode(), name)}\t{_clean(text)}\n"
+
+
 def exists_already(path: Path) -> bool:
-    """Whether a transcript is there; it is whole, as it was renamed into its place (`--skip-existing`)."""
-    return path.is_file()
+    """Whether a transcript is there; it is whole, as it was renamed into its place (`--skip-existing`).
+
+    Raises:
+        ConfigError: something else is there.
+        OSError: no file can have this name.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{path}: is no file, and a transcript would be written there")
+    return True
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder; OSError, before hours of work, where no file can be written into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:  # it names the temporary file
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def _absolute(path: Path) -> Path:

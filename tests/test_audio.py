@@ -15,10 +15,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.audio import END_TOLERANCE_S, load, load_utterance, resample
+from asr.audio import END_TOLERANCE_S, load, load_utterance
 from asr.config import AudioConfig
 from asr.errors import AudioError
 from asr.manifest import Utterance
+from asr.resampling import resample
 
 RATE_HZ = 16000
 CONFIG = AudioConfig(sample_rate_hz=RATE_HZ)

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio import StreamResampler, blocks, load, resample
+from asr.audio import blocks, load
 from asr.config import AudioConfig
 from asr.errors import AudioError
+from asr.resampling import StreamResampler, resample
 
 RATE_HZ = 16000
 CONFIG = AudioConfig(sample_rate_hz=RATE_HZ)

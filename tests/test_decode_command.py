@@ -41,6 +41,16 @@ def test_greedy_then_with_a_language_model(capsys: Capture, emissions: Path, lm:
     assert len(err.splitlines()) == 1
 
 
+def test_without_what_scores(capsys: Capture, emissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the decoder was installed alone: numpy and numba."""
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    assert main(["decode", str(emissions)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "u1\tab\nu0\tab h\n"
+    (line,) = err.splitlines()
+    assert line.startswith("note: not scored against the references, which needs the package jiwer: pip install jiwer")
+
+
 def test_json(capsys: Capture, emissions: Path) -> None:
     assert main(["decode", str(emissions), "--format", "json", "--n-best", "2"]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())

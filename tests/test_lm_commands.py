@@ -1,11 +1,12 @@
 """`asr lm`, and perplexity."""
 
 import argparse
+import sys
 
 import pytest
 
 from asr.decode.lm import NGram
-from asr.errors import AsrError, TextError
+from asr.errors import AsrError, ConfigError, TextError
 from asr.lm import estimate, perplexity, write_arpa
 from asr.lm.commands import add_commands
 
@@ -128,3 +129,12 @@ def test_a_model_that_is_none(tmp_path, command):
         run(command, tmp_path / "text", *more)
     with pytest.raises((AsrError, OSError), match="absent"):
         run(command, tmp_path / "absent", *more)
+
+
+def test_normalize_without_what_reads_configurations(tmp_path, monkeypatch):
+    """As where the decoder was installed alone: numpy and numba."""
+    (tmp_path / "text").write_text("a b\n")
+    (tmp_path / "conf.yaml").write_text("text:\n  case: lower\n")
+    monkeypatch.setitem(sys.modules, "omegaconf", None)
+    with pytest.raises(ConfigError, match="--normalize needs the package omegaconf: pip install omegaconf"):
+        run("train", tmp_path / "text", "--order", 1, "-o", tmp_path / "x", "--normalize", tmp_path / "conf.yaml")

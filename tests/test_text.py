@@ -181,7 +181,9 @@ def test_unknown_symbols_in_word_pieces(pieces: Tokenizer) -> None:
 
 @pytest.mark.parametrize("size", [5, 4000])
 def test_sizes_that_the_text_cannot_give(size: int) -> None:
-    with pytest.raises(TextError, match=f"sentencepiece cannot make {size} pieces of this text: ") as raised:
+    with pytest.raises(
+        TextError, match=f"sentencepiece cannot make text.bpe_size={size} pieces of this text: "
+    ) as raised:
         build_tokenizer(SENTENCES, TextConfig(unit="bpe", bpe_size=size))
     assert "\n" not in str(raised.value)
 

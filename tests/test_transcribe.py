@@ -1,6 +1,8 @@
 """Files to text with a model of random weights: the text means nothing, but it belongs to the file and to it alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import soundfile
 from torch import Tensor
 
 from asr import audio, checkpoint
+from asr.config import DecodeConfig
 from asr.errors import AudioError, DecodeError
 from asr.recognizer import Recognizer, pad_waves
 from asr.sources import Recording
@@ -160,6 +163,27 @@ def test_a_long_recording_goes_through_windows_among_short_ones(
     assert len(long.alternatives) == 1
     assert long.alternatives[0].score < 0
     assert 0 < long.confidence <= 1
+
+
+def test_alternatives_of_a_long_recording(recognizer: Recognizer, long_file: Path, tmp_path: Path) -> None:
+    """Each is a choice of one hypothesis for each part; the best sums of all choices come first."""
+    samples = np.concatenate([np.pad(soundfile.read(long_file)[0][:RATE_HZ], (0, 13 * RATE_HZ)) for _ in range(3)])
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ)
+    beam = Recognizer(replace(recognizer.config, decode=DecodeConfig(decoder="beam")), recognizer.tokenizer)
+    beam.load_state_dict(recognizer.state_dict())
+    beam.eval()
+    found = Transcriber(beam).transcribe(tmp_path / "a.wav", n_best=7)
+    parts = list(segments(beam, encode(beam, [audio.load(tmp_path / "a.wav", beam.config.audio)]), n_best=7))
+    assert len(parts) == 3
+    choices = list(product(*(part.hypotheses for part in parts)))
+    choices.sort(key=lambda choice: -sum(part.score for part in choice))
+    assert [item.text for item in found.alternatives] == [
+        " ".join(part.text for part in choice if part.text) for choice in choices[:7]
+    ]
+    scores = [item.score for item in found.alternatives]
+    assert scores == pytest.approx([sum(part.score for part in choice) for choice in choices[:7]])
+    assert scores == sorted(scores, reverse=True)
+    assert found.text == found.alternatives[0].text
 
 
 def test_a_segment_of_a_file(recognizer: Recognizer, long_file: Path) -> None:

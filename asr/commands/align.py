@@ -62,7 +62,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
         "id; times are from the utterance's beginning",
     )
     add_compute(parser)
-    add_audio(parser)
+    add_audio(parser, "a day; of a manifest's utterances the model's, an hour by default")
     # The decoder that a run names is not wanted, nor the reading of its language model.
     parser.set_defaults(run=_align, decoder="greedy")
 
@@ -80,6 +80,9 @@ def _align_recording(arguments: argparse.Namespace) -> int:
     if (arguments.transcript is None) == (arguments.text is None):
         found = "neither" if arguments.text is None else "both"
         raise ConfigError(f"{arguments.source}: wanted a file TEXT or --text WORDS with what is said, found {found}")
+    sources = [path.resolve() for path in (arguments.source, arguments.transcript) if path is not None]
+    if arguments.out is not None and arguments.out.resolve() in sources:
+        raise ConfigError(f"--out {arguments.out}: would overwrite what is to be aligned")
     where, text = "--text", arguments.text
     if text is None:
         where, text = str(arguments.transcript), _read_text(arguments.transcript)
@@ -138,10 +141,14 @@ def _aligned(log_probs: "NDArray[np.float32]", text: str, recognizer: "Recognize
     doubtful, words = len(aligned.doubtful), len(aligned.words)
     hopeless = doubtful > _HOPELESS * words
     for remark in islice(aligned.remarks(), _REMARKS if hopeless else None):
-        print(f"note: {where}: {remark}", file=sys.stderr)
+        _print_note(f"{where}: {remark}")
     if hopeless:
-        print(f"note: {where}: {doubtful} of {words} words are doubtful: is it of this recording?", file=sys.stderr)
+        _print_note(f"{where}: {doubtful} of {words} words are doubtful: is it of this recording?")
     return aligned
+
+
+def _print_note(note: str) -> None:
+    print("note:", " ".join(note.splitlines()), file=sys.stderr)  # an utterance's id may hold a line break
 
 
 def _read_text(path: Path) -> str:

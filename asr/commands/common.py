@@ -70,10 +70,10 @@ def batch_seconds(arguments: argparse.Namespace) -> float:
     return value
 
 
-def add_audio(parser: argparse.ArgumentParser) -> None:
-    """Flags that say which audio is taken."""
+def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's, an hour by default") -> None:
+    """Flags that say which audio is taken; `longest` is what its length is limited to without a flag."""
     parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
-    parser.add_argument("--max-duration-s", type=float, help="longest audio to take (the model's, an hour by default)")
+    parser.add_argument("--max-duration-s", type=float, help=f"longest audio to take ({longest})")
 
 
 def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:

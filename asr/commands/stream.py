@@ -5,13 +5,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from asr.commands.common import load_model
 from asr.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
+    from asr.decode import Word
     from asr.online import OnlineRecognizer, Update
 
 _READ_BYTES = 65536
@@ -47,7 +48,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: an argument is out of range.
-        AudioError: the input ends inside a sample.
+        AudioError: the input is an audio file, or ends inside a sample.
     """
     from asr.online import OnlineRecognizer
     from asr.windows import Cutting
@@ -80,26 +81,33 @@ def run_stream(arguments: argparse.Namespace) -> int:
 def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
     """Each update and the seconds that it took to compute."""
     import numpy as np
-    import torch
 
-    rest = b""
+    from asr.sources import AUDIO_STARTS
+
+    rest, begun = b"", False
     descriptor = sys.stdin.fileno()
     while True:
         data = os.read(descriptor, _READ_BYTES)  # as much as there is: a microphone's next samples are not waited for
         if not data:
             break
+        if not begun and data.startswith(AUDIO_STARTS):
+            raise AudioError("standard input is an audio file, wanted raw samples: asr transcribe - takes files")
+        begun = True
         data = rest + data
         whole = len(data) // _WIDTH_BYTES * _WIDTH_BYTES
         rest = data[whole:]
         started = time.perf_counter()
-        samples = torch.from_numpy(np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768)
-        update = online.accept(samples)
+        update = online.accept(np.frombuffer(data[:whole], "<i2"))
         yield update, time.perf_counter() - started
     if rest:
         raise AudioError("standard input ends inside a sample: wanted 16-bit samples, an even number of bytes")
     started = time.perf_counter()
     update = online.finish()
     yield update, time.perf_counter() - started
+
+
+def _latency_s(online: "OnlineRecognizer", words: "Sequence[Word]") -> float:
+    return max(0.0, online.audio_s - words[-1].end_s)  # the last frame may reach beyond the end of the audio
 
 
 def _show_json(online: "OnlineRecognizer", update: "Update", compute_s: float, changed: bool) -> None:
@@ -113,7 +121,7 @@ def _show_json(online: "OnlineRecognizer", update: "Update", compute_s: float, c
             "start_s": round(words[0].start_s, 3),
             "end_s": round(words[-1].end_s, 3),
             "audio_s": round(online.audio_s, 3),
-            "latency_s": round(online.audio_s - words[-1].end_s, 3),
+            "latency_s": round(_latency_s(online, words), 3),
             "compute_s": round(compute_s, 3),
             "words": words_of(words),
         }
@@ -141,7 +149,7 @@ class _Text:
             self.out.write("\r\x1b[K")
         for segment in update.segments:
             words = segment.words
-            latency_s = online.audio_s - words[-1].end_s
+            latency_s = _latency_s(online, words)
             self.out.write(f"final\t{words[0].start_s:.2f}\t{words[-1].end_s:.2f}\t{latency_s:.2f}\t{segment.text}\n")
         if self.terminal:
             width = os.get_terminal_size(self.out.fileno()).columns

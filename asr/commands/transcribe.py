@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _TRANSCRIBE = """Turns audio into text. PATH is an audio file, a folder (searched for audio), a pattern in quotes,
 a manifest (.jsonl), or - for standard input: audio, or a list of these, one a line. Without --out or --beside results
 go to standard output. Under torchrun the recordings are shared out; started again, it goes on where it was."""
-_OF_FILES = ("out", "beside", "skip_existing", "overwrite", "merged")
+_OF_FILES = ("out", "beside", "skip_existing", "overwrite", "merged", "channels", "max_duration_s")
 _JOINABLE = ("txt", "json", "ctm")  # several recordings may stand in one file
 
 
@@ -64,7 +64,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     )
     add_n_best(parser)
     add_compute(parser)
-    add_audio(parser)
+    add_audio(parser, "a day")
     add_decoder(parser)
     add_stream(parser)
     parser.set_defaults(run=_transcribe)
@@ -75,11 +75,15 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     if arguments.stream:
         if arguments.audio not in ([], ["-"]):
             raise ConfigError("--stream reads standard input; leave PATH away")
-        idle = [name for name in _OF_FILES if getattr(arguments, name)]
+        idle = [name for name in _OF_FILES if getattr(arguments, name) not in (None, False)]
         if idle:
             raise ConfigError(f"--{idle[0].replace('_', '-')} goes with files, not with --stream")
         if arguments.format not in ("txt", "json"):
             raise ConfigError(f"--stream writes txt or json, found --format {arguments.format}")
+        if arguments.n_best > 1:
+            raise ConfigError(f"--stream gives the best hypothesis alone, found --n-best {arguments.n_best}")
+        if arguments.precision not in ("auto", "float32"):
+            raise ConfigError(f"--stream computes in float32, found --precision {arguments.precision}")
         return run_stream(arguments)
     if arguments.sample_rate is not None:
         raise ConfigError("--sample-rate goes with --stream; a file says its own rate")
@@ -130,14 +134,18 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
     from asr.distributed import restarted
     from asr.sources import searched
-    from asr.writers import destinations, exists_already, write_transcript
+    from asr.writers import destinations, exists_already, require_writable, write_transcript
 
     if arguments.merged is not None and arguments.format not in _JOINABLE:
         raise ConfigError(f"--merged joins {', '.join(_JOINABLE)}, found --format {arguments.format}")
+    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
+        raise ConfigError(f"--out {arguments.out}: is a file, wanted a folder")
     if arguments.beside and any(isinstance(recording.audio, bytes) for recording in recordings):
         raise ConfigError("--beside has no place for what came on standard input; --out DIR has")
     names = [_place(recording) for recording in recordings]
     targets = destinations(names, arguments.format, out=arguments.out, given=map(searched, arguments.audio))
+    for folder in {arguments.out} if arguments.out is not None else {target.parent for target in targets}:
+        require_writable(folder)
     # As the first process sees it, before any of them has written: otherwise shares could overlap.
     there = world.gather([exists_already(target) for target in targets])[0]
     goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or restarted()
@@ -146,6 +154,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
             f"{sum(there)} of {len(targets)} transcripts are there already, as {targets[there.index(True)]}: "
             "--skip-existing leaves them, --overwrite replaces them"
         )
+    _require_own(recordings, targets)
     if arguments.merged is not None:
         _require_place(arguments.merged, recordings, targets, replace=goes_on)
     # Several processes go on where they were when one of them died and torchrun started them again.
@@ -167,8 +176,22 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     return int(failures)
 
 
+def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
+    """ConfigError where the ids of two segments give the same file; `destinations` tells files apart."""
+    owners: dict[Path, Recording] = {}
+    for recording, target in zip(recordings, targets, strict=True):
+        owner = owners.setdefault(target, recording)
+        if recording.is_segment and owner != recording:
+            raise ConfigError(
+                f"utterances {owner.name} and {recording.name} would both be written to {target}: give them other ids, "
+                "or do them apart"
+            )
+
+
 def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Sequence[Path], *, replace: bool) -> None:
     """ConfigError, before hours of work, where the file of all transcripts cannot be written or would replace more."""
+    from asr.writers import require_writable
+
     where = merged.resolve()
     if merged.is_dir():
         raise ConfigError(f"--merged {merged}: is a folder, wanted a file")
@@ -178,6 +201,7 @@ def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Seq
         raise ConfigError(f"--merged {merged}: is the place of a transcript")
     if merged.exists() and not replace:
         raise ConfigError(f"--merged {merged}: is there already; with --skip-existing or --overwrite it is made anew")
+    require_writable(merged.parent)
 
 
 def _place(recording: "Recording") -> Path:
@@ -190,6 +214,7 @@ def _place(recording: "Recording") -> Path:
 
 def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
     from asr.files import atomic_path
+    from asr.writers import line_of
 
     with (
         atomic_path(arguments.merged) as temporary,
@@ -197,11 +222,14 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
     ):
         for recording, target in zip(recordings, targets, strict=True):
             if target.exists():  # the others have failed, and were named
-                text = target.read_text(encoding="utf-8")
-                if arguments.format == "txt":
-                    text = f"{recording.name}\t{' '.join(text.split())}\n"
-                elif arguments.format == "json":
-                    text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
+                try:
+                    text = target.read_text(encoding="utf-8")
+                    if arguments.format == "txt":
+                        text = line_of(recording.name, text)
+                    elif arguments.format == "json":
+                        text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
+                except ValueError as error:  # UnicodeDecodeError is one
+                    raise ConfigError(f"{target}: is no transcript, remove it or use --overwrite: {error}") from error
                 file.write(text)
 
 
@@ -236,10 +264,10 @@ def _results(
 
 def _line(transcript: "Transcript", format: str) -> str:
     """A transcript for standard output, where many may follow one another."""
-    from asr.writers import render
+    from asr.writers import line_of, render
 
     if format == "txt":
-        return f"{transcript.source}\t{transcript.text}\n"
+        return line_of(transcript.source, transcript.text)
     if format == "json":
         return json.dumps(transcript.as_json(), ensure_ascii=False) + "\n"
     return render(transcript, format)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from asr.errors import ConfigError
 from asr.lm.text import SPECIAL, UNITS, unnormalised
 
 _TRAIN = """Estimates an n-gram model (interpolated modified Kneser-Ney, Chen and Goodman 1998) as KenLM's lmplz does
@@ -139,11 +140,15 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _normalization(arguments: argparse.Namespace) -> Callable[[str], str] | None:
-    """How the text is to be rewritten."""
+    """How the text is to be rewritten; ConfigError where what reads configurations is not installed."""
     path: Path | None = arguments.normalize
     if path is None:
         return None
     from asr.config import load
     from asr.text import normalize
 
-    return partial(normalize, config=load(path / "config.yaml" if path.is_dir() else path).text)
+    try:
+        config = load(path / "config.yaml" if path.is_dir() else path)
+    except ImportError as error:  # where the decoder was installed alone
+        raise ConfigError(f"--normalize needs the package omegaconf: pip install omegaconf ({error})") from error
+    return partial(normalize, config=config.text)
