@@ -1,9 +1,10 @@
-"""Work that threads do ahead of need, handed out in order."""
+"""Work that threads do ahead of need."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,3 +25,22 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, a
                 yield first, future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def in_background(function: Callable[..., R], *arguments: Any, name: str) -> tuple[threading.Thread, Future[R]]:
+    """Call `function` in a thread that the end of the program does not wait for, as it would for an executor's.
+
+    Signals are handled while the result is waited for, and not inside a call that blocks outside of Python.
+    """
+    future: Future[R] = Future()
+    thread = threading.Thread(target=_keep_result, args=(future, function, arguments), name=name, daemon=True)
+    thread.start()
+    return thread, future
+
+
+def _keep_result(future: "Future[R]", function: Callable[..., R], arguments: tuple[Any, ...]) -> None:
+    try:
+        future.set_result(function(*arguments))
+    except BaseException as error:
+        future.set_exception(error)
+        del future  # the error holds this frame

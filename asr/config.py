@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asr.errors import ConfigError
+from asr.files import is_url
 from asr.lengths import ms_to_samples
 
 DECODE_PATHS = ("lm", "lexicon", "hotwords")  # keys of `decode` that name files
@@ -119,6 +120,7 @@ class EncoderConfig:
     projection: int = 0  # 0: none; otherwise a linear layer to this width after each recurrent layer
     layer_norm: bool = True  # after each recurrent layer
     dropout: float = 0.2  # before each recurrent layer and the output layer
+    locked_dropout: bool = False  # one mask for all frames of an utterance (Gal & Ghahramani 2016)
     forget_bias: float = 1.0  # initial bias of the LSTM's forget gate (Gers et al. 2000; Jozefowicz et al. 2015)
 
     def __post_init__(self) -> None:
@@ -138,6 +140,9 @@ class TrainConfig:
     max_utterance_s: float = 30.0  # longer utterances are listed and stop the run, unless skip_unusable
     skip_unusable: bool = False  # true: leave too long or CTC-infeasible training utterances out, listed by id
     loss_per: Literal["utterance", "label"] = "utterance"  # what the batch's mean CTC loss is taken over
+    intermediate_ctc: float = 0.0  # weight of CTC on the middle layer (Lee & Watanabe 2021); the last has the rest
+    consistency: float = 0.0  # weight of the divergence between two views of an utterance (CR-CTC, Yao et al. 2024)
+    init_from: str = ""  # run folder whose weights training starts from; labels may differ (asr/finetune.py)
     learning_rate: float = 1e-3  # peak
     warmup_steps: int = (
         300  # linear, at most a tenth of all; then cosine to final_rate_share of the peak at the last step
@@ -160,6 +165,8 @@ class TrainConfig:
             _require(getattr(self, key) >= 1, f"train.{key}", "at least 1", getattr(self, key))
         for key in ("batch_s", "max_utterance_s", "learning_rate", "grad_clip", "checkpoint_minutes"):
             _require(getattr(self, key) > 0, f"train.{key}", "positive", getattr(self, key))
+        _require(0 <= self.intermediate_ctc < 1, "train.intermediate_ctc", "in 0..1", self.intermediate_ctc)
+        _require(0 <= self.consistency <= 10, "train.consistency", "in 0..10", self.consistency)
         _require(self.warmup_steps >= 0, "train.warmup_steps", "at least 0", self.warmup_steps)
         _require(self.weight_decay >= 0, "train.weight_decay", "at least 0", self.weight_decay)
         _require(0 <= self.final_rate_share <= 1, "train.final_rate_share", "in 0..1", self.final_rate_share)
@@ -214,6 +221,8 @@ class Config:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
+        if self.train.intermediate_ctc and self.encoder.layers < 2:
+            raise ConfigError("train.intermediate_ctc needs a middle layer: encoder.layers must be at least 2, found 1")
         nyquist = self.audio.sample_rate_hz / 2
         high = self.features.high_hz or nyquist
         if self.features.normalization == "none" and (self.augment.freq_masks or self.augment.time_masks):
@@ -264,11 +273,19 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The configuration with its paths made absolute, so that a run can be resumed from any folder."""
-    data = DataConfig(**{key: path and str(Path(path).absolute()) for key, path in vars(config.data).items()})
+    """The configuration with its paths made absolute, so that a run can be resumed from any folder; URLs stay."""
+    given = vars(config.data).items()
+    data = DataConfig(**{key: path if not path or is_url(path) else str(Path(path).absolute()) for key, path in given})
     noise_dir = config.augment.noise_dir and str(Path(config.augment.noise_dir).absolute())
     decode = resolve_decode(config.decode, Path.cwd())
-    return replace(config, data=data, augment=replace(config.augment, noise_dir=noise_dir), decode=decode)
+    init_from = config.train.init_from and str(Path(config.train.init_from).absolute())
+    return replace(
+        config,
+        data=data,
+        augment=replace(config.augment, noise_dir=noise_dir),
+        train=replace(config.train, init_from=init_from),
+        decode=decode,
+    )
 
 
 def resolve_decode(decode: DecodeConfig, folder: Path) -> DecodeConfig:

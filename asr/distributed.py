@@ -1,7 +1,9 @@
 """The processes that work on one job together: those that torchrun started, or this one alone."""
 
 import os
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,9 +13,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from asr.ahead import in_background
+from asr.errors import ConfigError, TrainingError
+
 T = TypeVar("T")
 
-# A rank that waits this long for another one gives up: the slowest honest wait is for rank 0 to fit the normaliser.
+# A rank that waits this long for another one gives up: honest waits are for those that read their data more slowly.
 _TIMEOUT = timedelta(minutes=30)
 
 
@@ -39,7 +44,8 @@ class World:
         if self.size == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(sums)
+        with _together():
+            dist.all_reduce(sums)
         return [float(value) for value in sums]
 
     def any(self, *flags: bool) -> list[bool]:
@@ -51,7 +57,8 @@ class World:
         if self.size == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(flat)
+        with _together():
+            dist.all_reduce(flat)
         pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
         torch._foreach_copy_(tensors, [piece.view_as(like) for piece, like in zip(pieces, tensors, strict=True)])
 
@@ -59,15 +66,35 @@ class World:
         """Copy rank 0's tensors into everybody's."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, 0)
+                with _together():
+                    dist.broadcast(tensor, 0)
 
     def gather(self, value: T) -> list[T]:
         """The value of every process, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with _together():
+            dist.all_gather_object(values, value)
         return values
+
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """Make sure that all processes found the same.
+
+        Args:
+            facts: what this process found, by what it is.
+
+        Raises:
+            TrainingError: in every process, when one found something else than rank 0; the message names it.
+        """
+        (_, wanted), *others = self.gather((socket.gethostname(), dict(facts)))
+        for rank, (host, found) in enumerate(others, start=1):
+            for name, value in wanted.items():
+                if found.get(name) != value:
+                    raise TrainingError(
+                        f"rank {rank} (on {host}) and rank 0 do not see the same files: {name} is {found.get(name)} "
+                        f"there, {value} for rank 0"
+                    )
 
     def wait(self) -> None:
         """Return when every process has come here."""
@@ -98,24 +125,62 @@ def join() -> World:
     """Meet the other processes of this job, as torchrun's environment names them.
 
     Tensors travel by NCCL between CUDA devices and by gloo between CPUs.
+
+    Raises:
+        ConfigError: the environment names several processes, but not which one this is or where they meet.
+        TrainingError: they did not meet.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _count("WORLD_SIZE", 1)
     if size == 1:
         return World()
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE={size} is set, and not {', '.join(missing)}: start several processes with torchrun, and leave "
+            "WORLD_SIZE unset for one"
+        )
+    rank = _count("RANK", 0)
+    if rank >= size:
+        raise ConfigError(f"RANK must be below WORLD_SIZE={size}, found {rank}")
     if not dist.is_initialized():
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(local_rank())
-        # torchrun's store outlives a restart (torch 2.11), and so do the addresses of the processes that have died.
-        store, rank, _ = next(rendezvous("env://", timeout=_TIMEOUT))
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
-    return World(dist.get_rank(), size)
+        with _together():
+            in_background(_meet, rank, size, "cpu:gloo,cuda:nccl" if cuda else "gloo", name="join")[1].result()
+    return World(rank, size)
+
+
+def _meet(rank: int, size: int, backend: str) -> None:
+    # torchrun's store outlives a restart (torch 2.11), and so do the addresses of the processes that have died.
+    store, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
+    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
 
 
 def leave() -> None:
     """Part from the other processes, at the end of a job."""
     if dist.is_initialized():
-        dist.barrier()  # one that closes its connections early kills another that is still inside gloo
+        with _together():
+            dist.barrier()  # one that closes its connections early kills another that is still inside gloo
         dist.destroy_process_group()
+
+
+def _count(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or (name == "WORLD_SIZE" and int(text) == 0):
+        raise ConfigError(f"{name} must be a whole number, found {text!r}; torchrun sets it")
+    return int(text)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Around what all processes do at once: where another one has ended, say so on one line."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo's, NCCL's and the store's alike
+        reason = str(error).splitlines()[0]
+        raise TrainingError(
+            f"rank {os.environ['RANK']} cannot go on without the others; what ended the first of them stands in its "
+            f"own line ({reason})"
+        ) from error

@@ -48,8 +48,11 @@ class ScoringError(AsrError):
     """Hypotheses and references that cannot be scored together."""
 
 
-class Interrupted(Exception):
-    """Training was stopped by a signal after saving its state; the message says how to go on."""
+class Interrupted(BaseException):
+    """Training was stopped by a signal after saving what there was; the message says how to go on.
+
+    As with KeyboardInterrupt, nothing that catches errors is to catch it: it may come at any moment.
+    """
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """Waveforms to log-mel filterbank features, normalised over valid frames only."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torchaudio
@@ -171,8 +171,13 @@ class Normalizer(nn.Module):
         mean, variance = _moments(feats, feat_lens)
         return zero_padding_((feats - mean) * torch.rsqrt(variance + VARIANCE_FLOOR), feat_lens)
 
-    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Set the global mean and standard deviation from (feats, feat_lens) batches."""
+    def fit(
+        self, batches: Iterable[tuple[Tensor, Tensor]], add_up: Callable[[list[Tensor]], None] = lambda _: None
+    ) -> None:
+        """Set the global mean and standard deviation from (feats, feat_lens) batches.
+
+        `add_up` replaces float64 sums by those over all processes, where each is given its share of the batches.
+        """
         frames = torch.zeros((), dtype=torch.float64)
         total = torch.zeros_like(self.mean, dtype=torch.float64, device="cpu")
         squares = torch.zeros_like(total)
@@ -181,6 +186,7 @@ class Normalizer(nn.Module):
             frames += len(valid)
             total += valid.sum(0)
             squares += valid.square().sum(0)
+        add_up([frames, total, squares])
         mean = total / frames
         self.mean.copy_(mean)
         self.std.copy_((squares / frames - mean.square()).clamp_min(VARIANCE_FLOOR).sqrt())

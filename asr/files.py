@@ -3,14 +3,21 @@
 import errno
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+_URL = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://")
 _held: set[IO[str]] = set()  # files of the locks that this process holds
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a write fails with, naming no file
+
+
+def is_url(address: str) -> bool:
+    """Whether `address` is a URL that webdataset opens (`https://...`, `pipe:COMMAND`), and no path."""
+    return _URL.match(address) is not None
 
 
 @contextmanager

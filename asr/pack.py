@@ -17,11 +17,11 @@ import soundfile
 
 from asr.ahead import map_ahead
 from asr.audio import END_TOLERANCE_S, OpenAudio, opened
-from asr.errors import AudioError, CorpusError
+from asr.errors import AudioError, CorpusError, ManifestError
 from asr.files import atomic_path, locked, remove_temporary, write_text_atomic
 from asr.manifest import Utterance, hours, read_manifest
 from asr.progress import Progress
-from asr.shards import INDEX_NAME, header_line, record_of, shard_lines
+from asr.shards import INDEX_NAME, header_line, parse_index, record_of, require_shards, shard_lines
 
 _PLAN_NAME = "packing.json"  # while shards are written: what they are made from
 # Files of these formats hold an utterance alone as they are; they are what corpora come in.
@@ -68,7 +68,8 @@ def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None
     Raises:
         ManifestError: of the manifest.
         AudioError: an utterance cannot be read; the shards before it are kept.
-        CorpusError: the folder holds shards that were made from something else, or is being packed by another process.
+        CorpusError: the folder holds shards that were made from something else or are not whole, or is being packed by
+            another process.
     """
     utterances = read_manifest(manifest)
     if seed is not None:
@@ -77,7 +78,9 @@ def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None
     with locked(out) as alone:
         if not alone:
             raise CorpusError(f"{out}: another asr pack is at work in this folder")
-        if not (out / INDEX_NAME).exists():
+        if (out / INDEX_NAME).exists():
+            _require_complete(out)
+        else:
             _start(out, made_from)
             names = _write_shards(utterances, out, shard_mb * 1e6, workers)
             blocks = "".join(_block_path(out, name).read_text(encoding="utf-8") for name in names)
@@ -100,6 +103,17 @@ def _start(out: Path, made_from: str) -> None:
     else:
         write_text_atomic(plan, json.dumps({"made_from": made_from}) + "\n")
     remove_temporary(out)
+
+
+def _require_complete(out: Path) -> None:
+    """CorpusError unless the shards that the index in a folder names are there, each as long as it says."""
+    path = out / INDEX_NAME
+    try:
+        require_shards(parse_index(path.read_text(encoding="utf-8"), str(path)))
+    except (ManifestError, AudioError, UnicodeDecodeError) as error:
+        raise CorpusError(
+            f"{out}: is no longer what asr pack left there: {error}; pack again into another folder, or remove this one"
+        ) from error
 
 
 def _require_same(path: Path, made_from: str) -> None:

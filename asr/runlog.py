@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from asr.errors import CheckpointError
 from asr.files import write_text_atomic
 from asr.progress import Progress, clock
 from asr.state import Position
@@ -53,10 +54,10 @@ class RunLog:
         self._write({"event": "skipped", "step": step, "loss": loss, "gradient_norm": norm, "ids": ids})
         self.line(f"step {step} skipped: loss {loss}, gradient norm {norm}; ids in {METRICS_FILE}")
 
-    def split(self, step: int, parts: int, ids: list[str]) -> None:
-        """Write down a batch that was cut into `parts` to fit in memory."""
-        self._write({"event": "out of memory", "step": step, "parts": parts, "ids": ids})
-        self.line(f"step {step}: out of memory, batch of {len(ids)} utterances done in {parts} parts")
+    def split(self, step: int, rank: int, parts: int, ids: list[str]) -> None:
+        """Write down a process's batch that was cut into `parts` to fit in memory."""
+        self._write({"event": "out of memory", "step": step, "rank": rank, "parts": parts, "ids": ids})
+        self.line(f"step {step}, rank {rank}: out of memory, batch of {len(ids)} utterances done in {parts} parts")
 
     def epoch(self, facts: dict[str, Any]) -> None:
         """Write down and show a finished epoch.
@@ -113,7 +114,7 @@ class Quiet(RunLog):
     def skipped(self, step: int, loss: float, norm: float, ids: list[str]) -> None:
         pass
 
-    def split(self, step: int, parts: int, ids: list[str]) -> None:
+    def split(self, step: int, rank: int, parts: int, ids: list[str]) -> None:
         pass
 
     def epoch(self, facts: dict[str, Any]) -> None:
@@ -132,13 +133,17 @@ def _forget_after(path: Path, position: Position) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             facts = json.loads(line)
         except ValueError:
+            if number == len(lines):
+                break  # the power went while it was written: it, and what it stood for, lies beyond the saved state
             facts = None
-        if not isinstance(facts, dict):
-            break  # the power went while it was written: it, and what it stood for, lies beyond the saved state
-        if facts["step"] <= position.step and facts.get("epoch", 0) <= position.epoch:
+        step, epoch = (facts.get("step"), facts.get("epoch", 0)) if isinstance(facts, dict) else (None, None)
+        if not isinstance(step, int) or not isinstance(epoch, int):
+            raise CheckpointError(f"{path}:{number}: must be a record of training with its step, found {line[:60]!r}")
+        if step <= position.step and epoch <= position.epoch:
             kept.append(line + "\n")
     write_text_atomic(path, "".join(kept))

@@ -9,24 +9,28 @@ which is a manifest record (its `audio_filepath` is `SHARD/MEMBER`) with the CRC
 epoch is planned before any shard is read, and what a shard holds can be told from what it should hold.
 """
 
+import atexit
+import hashlib
 import json
 import re
+import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asr.errors import AudioError, ManifestError, TrainingError
+from asr.files import is_url
 from asr.manifest import Utterance, parse_line
 
 INDEX_NAME = "index.jsonl"
 _FORMAT = "asr shards 1"
-_URL = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://")
 _MEMBER = re.compile(r"\d{8,}\.[a-z0-9]+")
 _BLOCK_BYTES = 1 << 20
+_commands: "set[subprocess.Popen[bytes]]" = set()  # what is being read from
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,18 @@ class ShardIndex:
         """The utterances of all shards."""
         return [utterance for shard in self.shards for utterance in shard.utterances]
 
+    def digest(self) -> str:
+        """Of what is in which shard, audio included: the same utterances packed otherwise train otherwise."""
+        digest = hashlib.blake2b(digest_size=16)
+        for shard in self.shards:
+            ids = [utterance.id for utterance in shard.utterances]
+            digest.update(json.dumps([shard.size_bytes, ids, shard.crc32]).encode())
+        return digest.hexdigest()
+
 
 def is_shards(address: str) -> bool:
     """Whether `address` is that of an index of shards and not of a manifest: a URL, or a file that begins like one."""
-    if _URL.match(address):
+    if is_url(address):
         return True
     try:
         with open(address, "rb") as file:
@@ -71,7 +83,7 @@ def is_shards(address: str) -> bool:
 
 
 def read_index(address: str) -> ShardIndex:
-    """Read and validate an index.
+    """Read and validate an index of shards that are to be read too.
 
     Args:
         address: path of an index, or a URL that webdataset opens (`https://...`, `pipe:COMMAND`). A shard's URL is that
@@ -81,7 +93,13 @@ def read_index(address: str) -> ShardIndex:
         ManifestError: it cannot be read, or is incomplete or malformed; the message names the line.
         TrainingError: webdataset is not installed.
     """
-    lines = _read_text(address).split("\n")  # splitlines would cut at U+2028 inside a text
+    _library()  # also for a local index: its shards come next
+    return parse_index(_read_text(address), address)
+
+
+def parse_index(text: str, address: str) -> ShardIndex:
+    """What stands in an index; ManifestError as `read_index`."""
+    lines = text.split("\n")  # splitlines would cut at U+2028 inside a text
     if not lines[0].startswith(_opening().decode()):
         raise ManifestError(f"{address}:1: is no index of shards (asr pack makes them)")
     header = _fields(lines[0], f"{address}:1", made_from=str, shards=int, utterances=int)
@@ -141,7 +159,7 @@ def record_of(utterance: Utterance) -> dict[str, Any]:
 def require_shards(index: ShardIndex) -> None:
     """AudioError when a shard on this computer is missing or has another size than the index says."""
     for shard in index.shards:
-        if _URL.match(shard.url):
+        if is_url(shard.url):
             continue
         try:
             size = Path(shard.url).stat().st_size
@@ -158,13 +176,12 @@ def read_shard(shard: Shard) -> Iterator[tuple[int, bytes]]:
         AudioError: the shard cannot be read, ends early, lacks an utterance, holds one that the index does not know, or
             one whose checksum is another. The message names shard and member.
     """
-    library = _library()
     places = {utterance.audio_filepath.name: place for place, utterance in enumerate(shard.utterances)}
     try:
         # Opened here and not by webdataset's own pipeline, which leaves the closing to the garbage collector.
-        with closing(library.gopen(shard.url)) as stream:
+        with _opened(shard.url) as stream:
             source = {"url": shard.url, "stream": stream}
-            for member in library.tariterators.tar_file_expander([source], select_files=_is_audio, eof_value=None):
+            for member in _library().tariterators.tar_file_expander([source], select_files=_is_audio, eof_value=None):
                 name, content = member["fname"], member["data"]
                 if name not in places:
                     raise AudioError(f"{shard.url}: member {name} is not in the index, or comes twice")
@@ -188,6 +205,33 @@ def read_shard(shard: Shard) -> Iterator[tuple[int, bytes]]:
         )
 
 
+@contextmanager
+def _opened(url: str) -> Iterator[Any]:
+    stream = _library().gopen(url)
+    command = getattr(stream, "proc", None)  # None: a file
+    if command is None:
+        with closing(stream):
+            yield stream
+        return
+    _commands.add(command)
+    try:
+        yield stream
+    except BaseException:  # closing waits for the command's end, which a stalled one may never come to
+        command.kill()
+        stream.ignore_errors = True
+        raise
+    finally:
+        stream.close()
+        _commands.discard(command)
+
+
+@atexit.register
+def _end_commands() -> None:
+    """A thread may still wait for one that stalls, and so may whoever reads its standard error."""
+    for command in list(_commands):
+        command.kill()
+
+
 def _is_audio(member: str) -> bool:
     return not member.endswith(".json")
 
@@ -203,9 +247,8 @@ def _library() -> Any:
 
 
 def _read_text(address: str) -> str:
-    library = _library()  # also for a local index: its shards come next
     try:
-        with closing(library.gopen(address if _URL.match(address) else str(Path(address).absolute()))) as stream:
+        with _opened(address if is_url(address) else str(Path(address).absolute())) as stream:
             content: bytes = stream.read()
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -222,7 +265,7 @@ def _reason(error: Exception) -> str:
 def _url_of(address: str, name: str) -> str:
     if not re.fullmatch(r"\d{6,}\.tar", name):  # an index may come from anybody: it names no other file and no command
         raise ManifestError(f"{address}: shard {name!r} is not named like 000000.tar")
-    if not _URL.match(address):
+    if not is_url(address):
         return str(Path(address).absolute().parent / name)
     before, found, behind = address.rpartition(INDEX_NAME)
     if not found:

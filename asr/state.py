@@ -1,7 +1,8 @@
 """Everything that decides the next training step, in files of which the newest few are kept."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.checkpoint import load_facts, load_tensors, load_weights, save_tensors
+from asr.checkpoint import load, load_facts, load_tensors, load_weights, save_tensors
+from asr.config import Config, DecodeConfig, flatten
+from asr.distributed import World
 from asr.errors import CheckpointError
 from asr.learner import Learner
 from asr.manifest import Utterance
 
 STATES_FOLDER = "states"
+# What moves no number, and may change on resuming.
+_FREE = {
+    "train.device",
+    "train.workers",
+    "train.threads",
+    "train.checkpoint_minutes",
+    "train.keep_states",
+    *flatten(DecodeConfig(), "decode."),  # training decodes greedily
+}
 
 
 @dataclass
@@ -47,6 +59,49 @@ class Position:
     processes: int = 1
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a run is made from. Its states keep it, for it goes on from nothing else.
+
+    Attributes:
+        settings: `deciding` values of the configuration.
+        vocabulary: digest of the tokenizer.
+        shards: digest of what is in which shard; empty where `data.train` is a manifest.
+        data: `fingerprint` of the utterances of data.train and data.dev.
+    """
+
+    settings: dict[str, Any]
+    vocabulary: str
+    shards: str
+    data: str
+
+    def facts(self) -> dict[str, Any]:
+        """All of it in one dict, for `World.agree`."""
+        return {**self.settings, **{name: getattr(self, name) for name in _WHAT}}
+
+
+_WHAT = {
+    "vocabulary": "another vocabulary than tokens.txt and bpe.model hold now",
+    "shards": "other shards than data.train names now: they were packed again",
+    "data": "other data than data.train and data.dev name now",
+}
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """Every value of the configuration that moves a number, by its dotted key, as JSON has it."""
+    values = {key: value for key, value in flatten(config).items() if key not in _FREE}
+    return dict(json.loads(json.dumps(values)))
+
+
+def first_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """The first of two `deciding` settings in which they differ, as the end of a message."""
+    before = {**deciding(Config()), **before}  # a key that is newer than `before` had its built-in value
+    for key, value in before.items():
+        if after.get(key) != value:
+            return f"{key}={value!r}, which cannot go on with {after.get(key)!r}"
+    return None
+
+
 def fingerprint(utterances: Sequence[Utterance]) -> str:
     """A digest of ids, durations and texts: resuming on other data is refused."""
     digest = hashlib.blake2b(digest_size=16)
@@ -61,6 +116,11 @@ def state_files(folder: Path) -> list[Path]:
     return sorted((path for path in found if path.stem.isdecimal()), reverse=True)  # and no copy of another name
 
 
+def agree_on_state(world: World, folder: Path) -> None:
+    """TrainingError unless all processes see the same newest state, or none."""
+    world.agree({"the newest state": next((path.name for path in state_files(folder)), "none")})
+
+
 def random_state() -> dict[str, Tensor]:
     """This process's random states, which dropout draws from."""
     states = {"cpu": torch.get_rng_state()}
@@ -70,7 +130,13 @@ def random_state() -> dict[str, Tensor]:
 
 
 def save_state(
-    folder: Path, position: Position, learner: Learner, randoms: Sequence[dict[str, Tensor]], data: str, *, keep: int
+    folder: Path,
+    position: Position,
+    learner: Learner,
+    randoms: Sequence[dict[str, Tensor]],
+    origin: Origin,
+    *,
+    keep: int,
 ) -> None:
     """Write `states/STEP.safetensors`, then remove all but the newest `keep` states.
 
@@ -79,7 +145,7 @@ def save_state(
         position: where training stands.
         learner: weights, their average and the optimiser's moments.
         randoms: `random_state()` of every process, by rank.
-        data: `fingerprint` of the training data.
+        origin: what the run is made from.
         keep: states to keep, this one included.
     """
     tensors: dict[str, Tensor] = {}
@@ -90,13 +156,13 @@ def save_state(
     for index, moments in learner.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
     path = folder / STATES_FOLDER / f"{position.step:09d}.safetensors"
-    save_tensors(path, tensors, {"position": asdict(position), "data": data})
+    save_tensors(path, tensors, {"position": asdict(position), **asdict(origin)})
     # A damaged state that was passed over lies ahead; it takes no place.
     for old in [old for old in state_files(folder) if old.name <= path.name][keep:]:
         old.unlink()
 
 
-def load_state(folder: Path, learner: Learner, data: str, *, rank: int = 0) -> tuple[Position, list[str]]:
+def load_state(folder: Path, learner: Learner, origin: Origin, *, rank: int = 0) -> tuple[Position, list[str]]:
     """Restore the newest state that is whole.
 
     Returns:
@@ -104,11 +170,10 @@ def load_state(folder: Path, learner: Learner, data: str, *, rank: int = 0) -> t
         damaged: of each newer state that was passed over, what is wrong with it.
 
     Raises:
-        CheckpointError: there is no state, none is whole, or it belongs to another model or other data.
+        CheckpointError: there is no state, none is whole, or it was made from something else.
     """
     path, tensors, facts, damaged = _newest(folder)
-    if facts.get("data") != data:
-        raise CheckpointError(f"{path}: was made from other data than data.train and data.dev name now")
+    _require_origin(facts, asdict(origin), path)
     try:
         position = Position(**facts["position"])
     except (KeyError, TypeError) as error:
@@ -145,6 +210,16 @@ def _restore_random(states: dict[str, Tensor], position: Position, rank: int) ->
         torch.cuda.set_rng_state(states["cuda"])
 
 
+def _require_origin(facts: Mapping[str, Any], origin: Mapping[str, Any], path: Path) -> None:
+    """Refuse another origin; what a state of an older version does not hold is not compared."""
+    change = first_change(facts["settings"], origin["settings"]) if "settings" in facts else None
+    if change is not None:
+        raise CheckpointError(f"{path}: was made with {change}")
+    for name, what in _WHAT.items():
+        if name in origin and facts.get(name, origin[name]) != origin[name]:
+            raise CheckpointError(f"{path}: was made from {what}")
+
+
 def is_finished(folder: Path, epochs: int) -> bool:
     """Whether the run in `folder` was trained to its last epoch."""
     for path in state_files(folder):
@@ -153,6 +228,18 @@ def is_finished(folder: Path, epochs: int) -> bool:
         except CheckpointError:  # then training has to go on from an older one, and says why
             return False
     return False
+
+
+def require_finished_whole(folder: Path, config: Config) -> None:
+    """Check a run that `is_finished`: its files are those that it was trained with, and its weights are undamaged.
+
+    Raises:
+        CheckpointError: they are not; the message names the file.
+    """
+    recognizer = load(folder)
+    origin = {"settings": deciding(config), "vocabulary": recognizer.tokenizer.digest()}
+    path = state_files(folder)[0]
+    _require_origin(load_facts(path), origin, path)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

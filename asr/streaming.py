@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Sampler
 
+from asr.ahead import in_background
 from asr.augment import utterance_generator
 from asr.batch import Item, from_short_to_long, speeds_of
 from asr.manifest import Utterance
@@ -16,6 +17,8 @@ from asr.shards import ShardIndex, read_shard
 # Batches are made of so many utterances at a time, or of a few more: enough to find neighbours of equal length for
 # every one. In memory are two pools, as they are in the shards: about 1 GB with shards of 256 MB, utterances of 12 s.
 POOL_UTTERANCES = 2000
+_POLL_S = 0.2  # a source that stalls is waited for in steps, between which training may be told to stop
+_END_S = 1.0  # a thread that reads is waited for no longer: it may never end
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ShardOrder(Sampler[list[Item]]):
     order of lengths, so that none waits long for another; one that has fewer batches than another has empty ones too.
 
     `epoch` and `start` (first batch to yield, for a resumed epoch) are set by the caller. Shards whose batches all come
-    before `start` are not read.
+    before `start` are not read. So is `stop`: once it returns true, batches end where one would have to be waited for.
 
     Args:
         index: the shards.
@@ -74,6 +77,7 @@ class ShardOrder(Sampler[list[Item]]):
         self.speed = speed
         self.epoch = 0
         self.start = 0
+        self.stop: Callable[[], bool] = lambda: False
         self._planned: tuple[int, list[_Pool]] = (-1, [])
 
     def batches(self) -> list[list[int]]:
@@ -90,18 +94,37 @@ class ShardOrder(Sampler[list[Item]]):
             AudioError: a shard is missing or damaged; the message names it.
         """
         epoch, pools = self.epoch, self._ahead()
-        stopped = threading.Event()
-        with ThreadPoolExecutor(1, "shards") as thread:
-            try:
-                # Popped from a list: a future that stays in a variable keeps its exception, which keeps this frame.
-                reading = [thread.submit(self._read, pool, stopped) for pool in pools[:1]]
-                for place, pool in enumerate(pools, start=1):
-                    contents = reading.pop().result()
-                    reading += [thread.submit(self._read, ahead, stopped) for ahead in pools[place : place + 1]]
-                    for batch in pool.batches:
-                        yield [(epoch, index, contents.pop(index)) for index in batch]
-            finally:
-                stopped.set()
+        unwanted = threading.Event()
+        threads: list[threading.Thread] = []
+        # Popped from a list: a future that stays in a variable keeps its exception, which keeps this frame.
+        reading: list[Future[dict[int, bytes]]] = []
+
+        def begin(pools: Sequence[_Pool]) -> None:
+            for pool in pools:
+                thread, future = in_background(self._read, pool, unwanted, name="shards")
+                threads.append(thread)
+                reading.append(future)
+
+        try:
+            begin(pools[:1])
+            for place, pool in enumerate(pools, start=1):
+                if not self._is_read(reading):
+                    return
+                contents = reading.pop().result()
+                begin(pools[place : place + 1])
+                for batch in pool.batches:
+                    yield [(epoch, index, contents.pop(index)) for index in batch]
+        finally:
+            unwanted.set()
+            for thread in threads:
+                thread.join(_END_S)
+
+    def _is_read(self, reading: list[Future[dict[int, bytes]]]) -> bool:
+        """Wait for what is being read; false when training is to stop before."""
+        while not wait(reading, timeout=_POLL_S).done:
+            if self.stop():
+                return False
+        return True
 
     def _ahead(self) -> list[_Pool]:
         """The pools that are not behind `start`, the first without the batches that are."""
@@ -113,14 +136,14 @@ class ShardOrder(Sampler[list[Item]]):
                 ahead.append(_Pool(pool.shards, rest))
         return ahead
 
-    def _read(self, pool: _Pool, stopped: threading.Event) -> dict[int, bytes]:
+    def _read(self, pool: _Pool, unwanted: threading.Event) -> dict[int, bytes]:
         """Audio of the pool's batches by index; runs in a thread."""
         wanted = {index for batch in pool.batches for index in batch}
         contents: dict[int, bytes] = {}
         for number in pool.shards:
             members = self.members[number]
             for place, content in read_shard(self.shards[number]):
-                if stopped.is_set():
+                if unwanted.is_set():
                     return contents
                 if members.get(place) in wanted:
                     contents[members[place]] = content

@@ -14,31 +14,38 @@ import torch
 
 from asr import checkpoint
 from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers
-from asr.config import Config, DecodeConfig, TrainConfig, flatten
+from asr.config import Config, TrainConfig
 from asr.distributed import join, processes_here
-from asr.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+from asr.errors import AsrError, CheckpointError, ConfigError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
-from asr.files import locked, remove_temporary
+from asr.files import locked, remove_temporary, write_text_atomic
+from asr.finetune import start_from
 from asr.learner import Learner, Outcome
 from asr.manifest import hours
+from asr.objective import views
 from asr.recognizer import Recognizer, parameters_of, pick_device
 from asr.runlog import METRICS_FILE, Quiet, RunLog
 from asr.shards import is_shards, read_index, require_shards
-from asr.state import STATES_FOLDER, Position, fingerprint, load_state, random_state, save_state, state_files
+from asr.signals import stop_requests
+from asr.state import (
+    STATES_FOLDER,
+    Origin,
+    Position,
+    agree_on_state,
+    deciding,
+    fingerprint,
+    first_change,
+    load_state,
+    random_state,
+    save_state,
+    state_files,
+)
 from asr.streaming import ShardOrder
 from asr.text import build_tokenizer
 from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utterances, require_audio, unusable
 from asr.wer import score
 
 UNUSABLE_FILE = "unusable.txt"
-_FREE_ON_RESUME = {
-    "train.device",
-    "train.workers",
-    "train.threads",
-    "train.checkpoint_minutes",
-    "train.keep_states",
-    *flatten(DecodeConfig(), "decode."),  # training decodes greedily
-}
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
@@ -68,23 +75,25 @@ class Trainer:
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False) -> None:
         self.out = out
+        self.states = state_files(out)
         if resume:
             require_same(checkpoint.load_config(out), config, out)
-        elif state_files(out) or (out / checkpoint.WEIGHTS_FILE).exists():
+        elif self.states or (out / checkpoint.WEIGHTS_FILE).exists():
             raise CheckpointError(f"{out}: already holds a run; --resume goes on with it, --out chooses another folder")
         self.config = config
         self.world = join()
+        agree_on_state(self.world, out)
         self.device = pick_device(config.train.device)
         self.bfloat16 = use_bfloat16(config.train.precision, self.device)
         torch.set_num_threads(config.train.threads or max(1, len(os.sched_getaffinity(0)) // processes_here()))
         torch.manual_seed(config.train.seed)
         self.train_set, dev_set = self._prepare_model(resume)
         self._prepare_batches(dev_set)
-        self.data = fingerprint([*self.train_set.utterances, *dev_set.utterances])
         self.position = Position()
         damaged: list[str] = []
         if resume:
-            self.position, damaged = load_state(out, self.learner, self.data, rank=self.world.rank)
+            self.position, damaged = load_state(out, self.learner, self.origin, rank=self.world.rank)
+            self.world.agree({"the step to go on from": self.position.step})
             if self.shards and self.position.batch and self.position.processes != self.world.size:
                 raise CheckpointError(
                     f"{out}: stopped inside an epoch over shards that {self.position.processes} processes shared; "
@@ -94,12 +103,14 @@ class Trainer:
             torch.manual_seed(config.train.seed + self.world.rank)  # for dropout, once the weights are drawn
         self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter moves later ones by one or two
         self.total_steps = config.train.epochs * self.epoch_batches
-        self.log = RunLog(out, config.train.epochs, self.epoch_batches, self.position) if self.world.leads else Quiet()
+        self.log: RunLog = Quiet()  # until the run folder is this run's alone
         self.notes = [*self._header(), *(f"passed over: {fault}" for fault in damaged)]
         self.saved = time.perf_counter()
+        self.saved_step = self.position.step
         self.started = self.saved - self.position.elapsed_s
         self.speed = 0.0  # hours of audio per hour in this epoch, of all processes
         self.stop_request: list[int] = []
+        self.split: tuple[int, list[str]] = (1, [])  # parts and ids of the last step's batch, where it was split
 
     def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
         config = self.config
@@ -115,22 +126,31 @@ class Trainer:
         else:
             tokenizer = build_tokenizer((utterance.text for utterance in train), config.text)
         recognizer = Recognizer(config, tokenizer).to(self.device)
+        self.new_labels: list[str] = []
+        if config.train.init_from and not resume:
+            self.new_labels = start_from(recognizer, Path(config.train.init_from))
         labelled = label(train, tokenizer)
         reasons = unusable(labelled, config, recognizer)
-        train_set = leave_out(labelled, reasons, config, self.out / UNUSABLE_FILE)
+        train_set = leave_out(labelled, reasons, config)
         dev_set = label(dev, tokenizer)
         require_audio(dev if self.shards else [*train_set.utterances, *dev])
         self.dev_infeasible = infeasible(dev_set, config, recognizer, speed=1.0)
-        self.left_out = len(reasons)
+        self.left_out = list(reasons.values())
         self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
-        if not resume and config.features.normalization == "global" and self.world.leads:
+        self.tokenizer = tokenizer
+        self.origin = Origin(
+            settings=deciding(config),
+            vocabulary=tokenizer.digest(),
+            shards="" if self.shards is None else self.shards.digest(),
+            data=fingerprint([*train_set.utterances, *dev_set.utterances]),
+        )
+        self.world.agree(self.origin.facts())
+        if not resume and config.features.normalization == "global":
             self._fit_normalizer(recognizer, train_set)
         self.world.spread(recognizer.state_dict().values())
         average = Recognizer(config, tokenizer).to(self.device).eval()
         average.load_state_dict(recognizer.state_dict())
         self.learner = Learner(recognizer, average, config, self.world, bfloat16=self.bfloat16)
-        if not resume and self.world.leads:
-            checkpoint.start_run(self.out, config, tokenizer)
         return train_set, dev_set
 
     def _prepare_batches(self, dev_set: LabelledSet) -> None:
@@ -144,6 +164,7 @@ class Trainer:
             recognizer.log_mel.fft_samples,
             config.augment,
             config.train.seed,
+            views(config.train),
         )
         self.order = self._order(self.train_set, (world.rank, world.size), examples.speed)
         self.batches = Batches(examples, self.order, workers=workers, pin_memory=on_cuda)
@@ -166,21 +187,27 @@ class Trainer:
         return BatchOrder(train_set.durations_s, budget, shuffle=True, seed=seed, share=share, speed=speed)
 
     def _fit_normalizer(self, recognizer: Recognizer, train_set: LabelledSet) -> None:
-        order = self._order(train_set, (0, 1))
+        order = self._order(train_set, (self.world.rank, self.world.size))
         log_mel = recognizer.log_mel
         examples = Examples(train_set.utterances, train_set.labels, self.config.audio, log_mel.fft_samples)
         plain = Batches(examples, order, workers=0, pin_memory=False)
-        recognizer.normalizer.fit(log_mel(batch.waves.to(self.device), batch.wave_lens) for batch in plain)
+        feats = (log_mel(batch.waves.to(self.device), batch.wave_lens) for batch in plain if batch.ids)
+        recognizer.normalizer.fit(feats, self.world.add_up)
 
     def run(self) -> None:
         """Train to the end.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the state is saved.
-            TrainingError: too many steps in a row had a non-finite loss or gradient.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
+            TrainingError: another training is at work in the run folder, too many steps in a row had a non-finite loss
+                or gradient, or another process of this job ended.
+            CheckpointError: another training was at work in the run folder meanwhile.
         """
         position = self.position
-        with self._alone(), self.log, _stop_requests() as self.stop_request:
+        with stop_requests() as requests, self._alone(), self._begun() as self.log:
+            self.stop_request = requests
+            if isinstance(self.order, ShardOrder):
+                self.order.stop = lambda: bool(requests)  # of `self` it would keep the loading processes alive
             for note in self.notes:
                 self.log.line(note)
             while position.epoch < self.config.train.epochs:
@@ -200,28 +227,47 @@ class Trainer:
             remove_temporary(self.out / STATES_FOLDER)
             yield
 
+    def _begun(self) -> RunLog:
+        """Write what a run folder begins with; in the folder's lock, so that no other training's files are touched."""
+        if not self.world.leads:
+            return Quiet()
+        if state_files(self.out) != self.states:
+            raise CheckpointError(
+                f"{self.out}: another training saved its state here meanwhile; --resume goes on with it"
+            )
+        if self.left_out:
+            write_text_atomic(self.out / UNUSABLE_FILE, "".join(reason + "\n" for reason in self.left_out))
+        if not self.states:
+            checkpoint.start_run(self.out, self.config, self.tokenizer)
+        return RunLog(self.out, self.config.train.epochs, self.epoch_batches, self.position)
+
     def _train_epoch(self) -> None:
         position = self.position
         self.order.epoch, self.order.start = position.epoch, position.batch
         self.learner.recognizer.train()
         started, audio_s = time.perf_counter(), 0.0
-        for batch in self._until_stopped():
+        batches = iter(self.batches)
+        while True:
+            batch = self._next(batches)
+            self._save_if_asked()
+            if batch is None:
+                break
             outcome = self.step(batch)
             audio_s += outcome.audio_samples / self.config.audio.sample_rate_hz
             position.batch += 1
             self.speed = audio_s / (time.perf_counter() - started)
             self.log.batch(position.epoch, outcome.loss, self.speed)
-            self._save_if_asked()
         if not state_files(self.out):
             self._save()  # before there are weights: a folder with them alone can neither start anew nor go on
         position.epoch, position.batch = position.epoch + 1, 0
 
-    def _until_stopped(self) -> Iterator[Batch]:
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        """The next batch; None at the end of the epoch, or where training was asked to stop and none came."""
         try:
-            yield from self.batches
-        except TrainingError:  # a loading process died: of the signal that asked this one to stop?
-            if self.stop_request and self.world.size == 1:
-                self._interrupt()
+            return next(batches, None)
+        except AsrError:
+            if self.stop_request:  # the signal may have ended what was read from too
+                return None
             raise
 
     def step(self, batch: Batch) -> Outcome:
@@ -232,8 +278,7 @@ class Trainer:
         position.step += 1
         position.audio_samples += outcome.audio_samples
         position.padded_samples += outcome.padded_samples
-        if outcome.parts > 1:
-            self.log.split(position.step, outcome.parts, batch.ids)
+        self.split = outcome.parts, batch.ids
         if outcome.culprits:
             self._skip(outcome)
         else:
@@ -317,21 +362,32 @@ class Trainer:
             f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, "
             f"{'bfloat16' if self.bfloat16 else 'float32'}; run folder {self.out}",
         ]
+        if self.config.train.init_from and not self.states:
+            new = len(self.new_labels)
+            lines.append(f"starting from the weights of {self.config.train.init_from}; {new} labels are new to it")
         if self.left_out:
-            lines.append(f"{self.left_out} unusable utterances left out, listed in {self.out / UNUSABLE_FILE}")
+            lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {self.out / UNUSABLE_FILE}")
         if self.dev_infeasible:
             shown = "; ".join(map(str, self.dev_infeasible[:3]))
             lines.append(f"{len(self.dev_infeasible)} dev utterances count in WER and not in dev loss: {shown}")
         if dropped:
             symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in self.unknown.most_common(10))
             lines.append(f"{dropped} out-of-vocabulary symbols dropped: {symbols}")
-        if self.position.step:
+        if self.states:
             lines.append(f"resuming at epoch {self.position.epoch + 1}, step {self.position.step}")
         return lines
 
     def _save_if_asked(self) -> None:
-        due = time.perf_counter() - self.saved > 60 * self.config.train.checkpoint_minutes
-        stop, save = self.world.any(bool(self.stop_request), due)
+        """Between two steps, and at an epoch's end: what any process asks for, all do."""
+        late = time.perf_counter() - self.saved > 60 * self.config.train.checkpoint_minutes
+        due = late and self.position.step > self.saved_step
+        parts, ids = self.split
+        stop, save, split = self.world.any(bool(self.stop_request), due, parts > 1)
+        if split:
+            for rank, (pieces, names) in enumerate(self.world.gather((parts, ids))):
+                if pieces > 1:
+                    self.log.split(self.position.step, rank, pieces, names)
+            self.split = (1, [])
         if stop:
             self._interrupt()
         if save:
@@ -349,9 +405,9 @@ class Trainer:
         randoms = self.world.gather(random_state())
         if self.world.leads:
             keep = self.config.train.keep_states
-            save_state(self.out, self.position, self.learner, randoms, self.data, keep=keep)
+            save_state(self.out, self.position, self.learner, randoms, self.origin, keep=keep)
         self.world.wait()
-        self.saved = time.perf_counter()
+        self.saved, self.saved_step = time.perf_counter(), self.position.step
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:
@@ -363,28 +419,6 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
 
 def require_same(saved: Config, wanted: Config, out: Path) -> None:
     """ConfigError unless the run in `out` can go on with `wanted`: only what moves no number may differ."""
-    before, after = flatten(saved), flatten(wanted)
-    changed = [key for key in before if before[key] != after[key] and key not in _FREE_ON_RESUME]
-    if changed:
-        key = changed[0]
-        raise ConfigError(f"{out}: holds a run with {key}={before[key]!r}, which cannot go on with {after[key]!r}")
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list instead of dying; the second SIGINT interrupts at once."""
-    received: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        if number in received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    # One that is ignored stays so: that is what nohup does, and a shell to what it starts in the background.
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    change = first_change(deciding(saved), deciding(wanted))
+    if change is not None:
+        raise ConfigError(f"{out}: holds a run with {change}")

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from asr.config import Config
 from asr.ctc import Infeasible, find_infeasible
 from asr.errors import AudioError, ConfigError, TrainingError
-from asr.files import write_text_atomic
 from asr.lengths import s_to_samples
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
@@ -87,25 +85,24 @@ def require_audio(utterances: Sequence[Utterance]) -> None:
         )
 
 
-def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config, listing: Path) -> LabelledSet:
-    """The set without its unusable utterances, which are listed in a file.
+def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config) -> LabelledSet:
+    """The set without its unusable utterances.
 
     Raises:
         TrainingError: there are some and `train.skip_unusable` is off, or nothing is left.
     """
     if not reasons:
         return labelled
+    shown = "; ".join(list(reasons.values())[:_SHOWN])
+    more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
     if not config.train.skip_unusable:
-        shown = "; ".join(list(reasons.values())[:_SHOWN])
-        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         raise TrainingError(
             f"{len(reasons)} of {len(labelled.utterances)} training utterances cannot be used "
             f"(train.skip_unusable=true leaves them out): {shown}{more}"
         )
-    write_text_atomic(listing, "".join(reason + "\n" for reason in reasons.values()))
     kept = [place for place, utterance in enumerate(labelled.utterances) if utterance.id not in reasons]
     if not kept:
-        raise TrainingError(f"no training utterance can be used; {listing} lists the reasons")
+        raise TrainingError(f"no training utterance can be used: {shown}{more}")
     return LabelledSet(
         [labelled.utterances[place] for place in kept],
         [labelled.labels[place] for place in kept],

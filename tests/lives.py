@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from asr import checkpoint
 from asr.batch import Batch
+from asr.cli import main
 from asr.config import Config
 from asr.distributed import leave
 from asr.errors import AsrError, Interrupted
@@ -38,9 +39,9 @@ def _server() -> ForkServerContext:
     return context
 
 
-def start(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+def start(target: Callable[..., None], *arguments: Any, **named: Any) -> ForkServerProcess:
     """A process that calls `target`; it starts in milliseconds, after the first one."""
-    process = _server().Process(target=target, args=arguments)
+    process = _server().Process(target=target, args=arguments, kwargs=named)
     process.start()
     return process
 
@@ -54,8 +55,18 @@ def train(config: Config, out: Path) -> None:
     except Interrupted as stop:
         sys.exit(stop.exit_code)
     except (AsrError, OSError) as error:
+        out.mkdir(parents=True, exist_ok=True)
         (out / "error.txt").write_text(str(error))
         sys.exit(2)
+
+
+def command(*arguments: str, errors: Path, rank: tuple[int, int, int] | None = None) -> None:
+    """`asr` with these arguments, its standard error in a file; as `rank` of a number that meet at a port."""
+    torch.set_num_threads(1)
+    _write_errors_to(errors)
+    if rank is not None:
+        _become_rank(*rank)
+    sys.exit(main(arguments))
 
 
 def train_and_die_writing(config: Config, out: Path, written: int) -> None:
@@ -78,10 +89,16 @@ def train_with_small_files(config: Config, out: Path, limit_bytes: int) -> None:
     train(config, out)
 
 
+def train_in_folder_as_rank(config: Config, out: Path, rank: int, size: int, port: int, folder: Path) -> None:
+    """As `train`, one of `size` processes on machines of their own: relative paths are from `folder`."""
+    os.chdir(folder)
+    _become_rank(rank, size, port)
+    train(config, out)
+
+
 def train_as_rank(config: Config, out: Path, rank: int, size: int, port: int) -> None:
     """As `train`, one of `size` processes that work together; keeps its gradients of each step."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    _become_rank(rank, size, port)
     Trainer.step = keeping_gradients(Trainer.step, out.parent / f"gradients-{rank}")  # type: ignore[method-assign]
     train(config, out)
     leave()
@@ -107,6 +124,11 @@ def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def _become_rank(rank: int, size: int, port: int) -> None:
+    numbers = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(number) for name, number in numbers.items()}}
 
 
 def _write_errors_to(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from asr.commands.common import conf_and_overrides
 from asr.errors import ConfigError
+from asr.signals import ending_at_once
 
 if TYPE_CHECKING:
     from asr.config import Config
@@ -34,6 +35,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    with ending_at_once():
+        return _train_to_the_end(arguments)
+
+
+def _train_to_the_end(arguments: argparse.Namespace) -> int:
     from asr import checkpoint
     from asr.distributed import leads, leave, restarted
     from asr.state import state_files
@@ -59,7 +65,7 @@ def _train(arguments: argparse.Namespace) -> int:
             Trainer(settings, out).run()
     leave()
     if leads():
-        best = checkpoint.load_facts(out / checkpoint.WEIGHTS_FILE)
+        _, best = checkpoint.load_tensors(out / checkpoint.WEIGHTS_FILE)  # all of it: damage is better told now
         print(f"trained: {out}, dev WER {best['dev_wer_percent']:.2f}% after epoch {best['epoch']}")
     return 0
 
@@ -81,11 +87,14 @@ def _resume(out: Path, overrides: Sequence[str]) -> None:
 
 def _go_on(out: Path, settings: "Config") -> None:
     from asr import checkpoint
-    from asr.state import is_finished
+    from asr.distributed import join
+    from asr.state import agree_on_state, is_finished, require_finished_whole
     from asr.train import Trainer, require_same
 
     require_same(checkpoint.load_config(out), settings, out)
+    agree_on_state(join(), out)
     if is_finished(out, settings.train.epochs):
+        require_finished_whole(out, settings)
         print(f"{out}: was trained to its last epoch, {settings.train.epochs}; nothing is left to do", file=sys.stderr)
     else:
         Trainer(settings, out, resume=True).run()

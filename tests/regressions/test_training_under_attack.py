@@ -1,0 +1,347 @@
+"""What a hostile tester found in training: starting twice, edited run folders, damaged files, sources that stall."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+import asr.streaming
+from asr import checkpoint, config
+from asr.batch import Batches, BatchOrder, Examples
+from asr.cli import main
+from asr.config import Config
+from asr.errors import CheckpointError, CorpusError, Interrupted, TrainingError
+from asr.evaluate import Evaluation
+from asr.features import Normalizer
+from asr.files import locked
+from asr.manifest import read_manifest
+from asr.pack import pack
+from asr.runlog import METRICS_FILE
+from asr.shards import Shard, read_shard
+from asr.signals import ending_at_once
+from asr.state import state_files
+from asr.streaming import ShardOrder
+from asr.text import TOKENS_FILE
+from asr.train import UNUSABLE_FILE, Trainer
+from shard_corpus import make_manifest, make_shards
+from tiny_run import error_line, succeed
+from tones import tiny, write_corpus
+
+Capture = pytest.CaptureFixture[str]
+TEXTS = ["ab", "cab", "bad", "dab"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tones"), TEXTS)
+
+
+@pytest.fixture(scope="module")
+def packed(corpus: Path) -> Path:
+    """The same corpus, a shard for each utterance; the index."""
+    pack(corpus, corpus.parent / "shards", shard_mb=0.001)
+    return corpus.parent / "shards" / "index.jsonl"
+
+
+@pytest.fixture
+def settings(corpus: Path) -> Config:
+    return tiny(corpus, corpus, "train.batch_s=1", "train.epochs=2")
+
+
+@pytest.fixture
+def stopped(settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was stopped at the end of its first epoch."""
+    return stop_after_an_epoch(settings, tmp_path / "run", monkeypatch)
+
+
+def stop_after_an_epoch(settings: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    run = Evaluation.run
+
+    def run_and_stop(self: Evaluation, *arguments: Any) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return run(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Evaluation, "run", run_and_stop)
+        with pytest.raises(Interrupted):
+            Trainer(settings, out).run()
+    return out
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file of a folder, but for the lock."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+# --- where shards come from -------------------------------------------------------------------------------------------
+
+
+def test_urls_are_no_paths() -> None:
+    for url in ("https://host/train/index.jsonl", "pipe:ssh host cat /data/index.jsonl", "s3://bucket/index.jsonl"):
+        assert config.with_absolute_paths(config.load(None, [f"data.train={url}"])).data.train == url
+
+
+def test_training_from_a_command(capsys: Capture, corpus: Path, packed: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(config.to_yaml(tiny(corpus, corpus, "train.epochs=1")))
+    out = tmp_path / "run"
+    assert "after epoch 1" in succeed(capsys, "train", conf, f"data.train=pipe:cat {packed}", "--out", out)[0]
+    assert checkpoint.load_config(out).data.train == f"pipe:cat {packed}"
+
+
+# --- two trainings in one folder --------------------------------------------------------------------------------------
+
+
+def test_a_second_start_touches_nothing_of_a_run_under_way(settings: Config, tmp_path: Path, stopped: Path) -> None:
+    before = contents(stopped)
+    with locked(stopped), pytest.raises(TrainingError, match="another training is running in this folder"):
+        Trainer(settings, stopped, resume=True).run()
+    assert contents(stopped) == before
+    spoilt = replace(settings, train=replace(settings.train, max_utterance_s=0.4, skip_unusable=True))
+    with locked(tmp_path / "new"), pytest.raises(TrainingError, match="another training is running in this folder"):
+        Trainer(spoilt, tmp_path / "new").run()
+    assert contents(tmp_path / "new") == {}
+    Trainer(spoilt, tmp_path / "new").run()
+    assert (tmp_path / "new" / UNUSABLE_FILE).exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_another_training_advanced_meanwhile(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    """Both read the folder while nobody held it; the second comes to the lock when the first has let it go."""
+    out = tmp_path / "run"
+    if resume:
+        stop_after_an_epoch(settings, out, monkeypatch)
+    second = Trainer(settings, out, resume=resume)
+    Trainer(settings, out, resume=resume).run()
+    before = contents(out)
+    with pytest.raises(CheckpointError, match="another training saved its state here meanwhile; --resume goes on"):
+        second.run()
+    assert contents(out) == before
+
+
+# --- a run folder that was changed ------------------------------------------------------------------------------------
+
+
+def test_edited_settings_are_refused_by_name(capsys: Capture, settings: Config, stopped: Path) -> None:
+    capsys.readouterr()
+    for where, key, value in (("augment", "gain_db", 3.0), ("train", "epochs", 1)):
+        part = getattr(settings, where)
+        edited = replace(settings, **{where: replace(part, **{key: value})})
+        (stopped / checkpoint.CONFIG_FILE).write_text(config.to_yaml(edited))
+        line = error_line(capsys, "train", "--resume", stopped)
+        assert (
+            f".safetensors: was made with {where}.{key}={getattr(part, key)}, which cannot go on with {value}" in line
+        )
+    free = replace(settings, train=replace(settings.train, keep_states=5))
+    (stopped / checkpoint.CONFIG_FILE).write_text(config.to_yaml(free))
+    assert "after epoch 2" in succeed(capsys, "train", "--resume", stopped)[0]
+
+
+def test_an_edited_vocabulary_is_refused(capsys: Capture, stopped: Path) -> None:
+    capsys.readouterr()
+    tokens = (stopped / TOKENS_FILE).read_text()
+    (stopped / TOKENS_FILE).write_text(tokens.replace("a\nb\n", "b\na\n"))
+    wanted = "was made from another vocabulary than tokens.txt and bpe.model hold now"
+    assert wanted in error_line(capsys, "train", "--resume", stopped)
+    (stopped / TOKENS_FILE).write_text(tokens)
+    succeed(capsys, "train", "--resume", stopped)
+    (stopped / TOKENS_FILE).write_text(tokens.replace("a\nb\n", "b\na\n"))
+    assert wanted in error_line(capsys, "train", "--resume", stopped)  # of a finished run too
+
+
+def test_shards_that_were_packed_again_are_refused(
+    settings: Config, packed: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "shards" / "index.jsonl"
+    pack(corpus, index.parent, shard_mb=0.001)
+    settings = replace(settings, data=replace(settings.data, train=str(index)))
+    out = stop_after_an_epoch(settings, tmp_path / "run", monkeypatch)
+    Trainer(settings, out, resume=True)
+    for path in index.parent.iterdir():
+        path.unlink()
+    pack(corpus, index.parent, shard_mb=1)  # the utterances are in the same order
+    with pytest.raises(CheckpointError, match=r"was made from other shards than data\.train names now"):
+        Trainer(settings, out, resume=True)
+
+
+def test_a_state_of_an_older_version_goes_on(settings: Config, stopped: Path) -> None:
+    """It holds the digest of the data alone."""
+    (path,) = state_files(stopped)
+    tensors, facts = checkpoint.load_tensors(path)
+    checkpoint.save_tensors(path, tensors, {"position": facts["position"], "data": facts["data"]})
+    Trainer(settings, stopped, resume=True)
+    checkpoint.save_tensors(path, tensors, {"position": facts["position"], "data": "another"})
+    with pytest.raises(CheckpointError, match=r"was made from other data than data\.train and data\.dev name now"):
+        Trainer(settings, stopped, resume=True)
+
+
+def test_a_foreign_line_in_the_log_is_named(capsys: Capture, stopped: Path) -> None:
+    log = stopped / METRICS_FILE
+    lines = log.read_text()
+    for number, text in ((2, lines + '{"note": "mine"}\n'), (1, "# mine\n" + lines), (1, '{"step": "x"}\n' + lines)):
+        log.write_text(text)
+        line = error_line_among_others(capsys, "train", "--resume", stopped)
+        assert line.startswith(f"error: {log}:{number}: must be a record of training with its step, found ")
+        assert log.read_text() == text
+    log.write_text(lines + '{"event": "ep')  # cut off by a power cut
+    succeed(capsys, "train", "--resume", stopped)
+
+
+def error_line_among_others(capsys: Capture, *arguments: object) -> str:
+    """The only line of a command on standard error that speaks of an error."""
+    assert main([str(argument) for argument in arguments]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    return line
+
+
+def test_damaged_weights_of_a_finished_run_are_told(capsys: Capture, settings: Config, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    Trainer(settings, out).run()
+    capsys.readouterr()
+    weights = out / checkpoint.WEIGHTS_FILE
+    content = bytearray(weights.read_bytes())
+    content[-10] ^= 1
+    weights.write_bytes(content)
+    assert f"{weights}: damaged: its tensors do not" in error_line(capsys, "train", "--resume", out)
+
+
+# --- shards that are no longer whole ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_packing_again_finds_what_is_missing(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    index = make_shards(tmp_path)
+    manifest = tmp_path / "audio" / "all.jsonl"
+    pack(manifest, index.parent, shard_mb=0.02)  # complete: nothing is to be done
+    damage(index.parent / "000001.tar")
+    with pytest.raises(
+        CorpusError, match=r"shards: is no longer what asr pack left there: .*000001\.tar: .*; pack aga"
+    ):
+        pack(manifest, index.parent, shard_mb=0.02)
+
+
+def test_packing_again_finds_a_damaged_index(tmp_path: Path) -> None:
+    index = make_shards(tmp_path)
+    index.write_bytes(b"\xff" + index.read_bytes()[40:])
+    with pytest.raises(CorpusError, match="is no longer what asr pack left there"):
+        pack(make_manifest(tmp_path / "audio"), index.parent, shard_mb=0.02)
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_before_the_first_step(
+    capsys: Capture, settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    conf, out = tmp_path / "conf.yaml", tmp_path / "run"
+    conf.write_text(config.to_yaml(settings))
+    command = ["train", str(conf), "--out", str(out), "--auto-resume"]
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        patched.setattr(Normalizer, "fit", lambda *_: signal.raise_signal(number))
+        assert main(command) == os.EX_TEMPFAIL == 75
+    assert signal.getsignal(number) == before
+    wanted = f"stopped by {number.name}, with nothing to save; start the same command again\n"
+    assert capsys.readouterr().err == wanted
+    assert main(command) == 0
+
+
+def test_sigterm_while_the_first_batch_is_loaded(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a state already: normalisation need not be fitted again."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_next", lambda *_: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            Trainer(settings, out).run()
+    assert [int(path.stem) for path in state_files(out)] == [0]
+    Trainer(settings, out, resume=True).run()
+    Trainer(settings, tmp_path / "whole").run()
+    for one, other in zip(state_files(out), state_files(tmp_path / "whole"), strict=True):
+        found, wanted = checkpoint.load_tensors(one)[0], checkpoint.load_tensors(other)[0]
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_at_once():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12, of forking beside threads
+def test_loading_processes_outlive_signals_that_are_not_their_parents(corpus: Path) -> None:
+    """Schedulers send SIGTERM to every process of a job; the one that trains has a state to save first."""
+    utterances = read_manifest(corpus)
+    examples = Examples(utterances, [[1]] * len(utterances), config.load(None, ["audio.sample_rate_hz=8000"]).audio, 1)
+    order = BatchOrder([item.duration for item in utterances], 0.1, shuffle=False)
+    batches = Batches(examples, order, workers=1, pin_memory=False)
+    found = iter(batches)
+    next(found)
+    (worker,) = mp.active_children()
+    assert worker.pid is not None
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        send_from_another_process(worker.pid, number)
+    assert len(list(found)) == len(utterances) - 1
+    assert worker.is_alive()
+    worker.terminate()  # by the parent
+    worker.join(5)
+    assert worker.exitcode == 0
+
+
+def send_from_another_process(pid: int, number: signal.Signals) -> None:
+    assert os.spawnlp(os.P_WAIT, "kill", "kill", f"-{number.value}", str(pid)) == 0
+
+
+class Stalling:
+    """`read_shard` that stalls at its third shard until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.calls = iter(range(1000))
+
+    def __call__(self, shard: Shard) -> Iterator[tuple[int, bytes]]:
+        if next(self.calls) == 2:
+            assert self.go_on.wait(60)
+        yield from read_shard(shard)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_source_that_stalls_holds_up_no_signal(
+    settings: Config, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    settings = replace(
+        settings,
+        data=replace(settings.data, train=str(packed)),
+        features=replace(settings.features, normalization="utterance"),
+    )
+    stalling = Stalling()
+    monkeypatch.setattr(asr.streaming, "read_shard", stalling)
+    # A pool for each shard: the first two are trained on.
+    monkeypatch.setattr(ShardOrder.__init__, "__kwdefaults__", {**ShardOrder.__init__.__kwdefaults__, "pool": 1})
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
+    trainer = Trainer(settings, tmp_path / "run")
+    timer.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(Interrupted, match="state saved"):
+            trainer.run()
+        assert time.monotonic() - started < 5
+        assert [int(path.stem) for path in state_files(tmp_path / "run")] == [2]
+    finally:
+        stalling.go_on.set()
+        timer.join()
