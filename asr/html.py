@@ -20,9 +20,14 @@ class Html(str):
     __slots__ = ()
 
 
+def printable(text: str) -> str:
+    """Text with U+FFFD in place of characters that neither a page nor a picture can hold."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
 def escape(text: str) -> Html:
     """Text as markup that shows it; characters that no page can hold become U+FFFD."""
-    return text if isinstance(text, Html) else Html(html.escape(_UNPRINTABLE.sub("\ufffd", text)))
+    return text if isinstance(text, Html) else Html(html.escape(printable(text)))
 
 
 def element(tag: str, *content: str, **attributes: str | bool | None) -> Html:

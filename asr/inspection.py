@@ -70,6 +70,7 @@ class Inspection:
         traces: gates and states of each layer and direction.
         compared: the alignment with a reference, or None.
         counts: its errors, or None.
+        unknown: words of the reference that the vocabulary cannot spell, a line each; they are dated as any sound.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Inspection:
     traces: list[Trace]
     compared: tuple[Compared, ...] | None
     counts: Counts | None
+    unknown: tuple[str, ...]
 
     @property
     def part(self) -> str:
@@ -113,7 +115,7 @@ def part_of(name: str, total_s: float, start_s: float, end_s: float | None) -> t
     if end_s - start_s > LONGEST_S:
         raise ConfigError(
             f"{name}: {end_s - start_s:g} s from {start_s:g} to {end_s:g} are more than a picture shows, which is "
-            f"{LONGEST_S:g} s: give --from and --to"
+            f"{LONGEST_S:g} s"
         )
     return start_s, min(end_s, total_s)
 
@@ -154,9 +156,14 @@ def inspect_recording(
     hypothesis = recognizer.decode(torch.from_numpy(log_probs).unsqueeze(0), torch.tensor([len(log_probs)]))[0]
     heard = _spelled(hypothesis.words, str, start_s)
     compared = counts = None
+    unknown: list[str] = []
     if reference is not None:
         aligned = align_text(log_probs, reference, recognizer.tokenizer, recognizer.vocabulary, where="--text")
         compared, counts = compare(_spelled(aligned.words, recognizer.tokenizer.normalize, start_s), heard)
+        for place in aligned.written:
+            if place.unknown:
+                lacking = ", ".join(map(repr, place.unknown))
+                unknown.append(f"{place}: aligned as any sound: the vocabulary lacks {lacking}")
     return Inspection(
         name=path.name,
         start_s=start_s,
@@ -175,6 +182,7 @@ def inspect_recording(
         traces=traces,
         compared=compared,
         counts=counts,
+        unknown=tuple(unknown),
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from asr.augment import FeatureAugment
 from asr.batch import Batch
-from asr.config import Config
+from asr.config import Config, TrainConfig
 from asr.distributed import World
 from asr.errors import TrainingError
 from asr.objective import objective
@@ -41,6 +41,19 @@ class Outcome:
     padded_samples: int
     culprits: list[str]
     parts: int
+
+
+def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
+    """Linear warm-up over `warmup_steps`, then a cosine to `final_rate_share` of the peak at `total_steps`.
+
+    In a run of fewer than ten times as many steps the warm-up is a tenth of them.
+    """
+    warmup_steps = min(config.warmup_steps, total_steps // 10)
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    share = config.final_rate_share
+    return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
 class Learner:
@@ -167,3 +180,10 @@ class Learner:
 def _out_of_memory(error: RuntimeError) -> bool:
     # torch has a class for CUDA's; the allocator of the CPU raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def use_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to train under bfloat16 autocast; `auto` does on CUDA devices that have it in hardware."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -120,8 +120,8 @@ def train_stage(model: Path, settings: "Config") -> None:
         ConfigError: `model` holds a run with other settings.
     """
     from asr import checkpoint
-    from asr.state import is_finished, state_files
-    from asr.train import Trainer, require_same
+    from asr.state import is_finished, require_same, state_files
+    from asr.train import Trainer
 
     resume = bool(state_files(model))
     if resume:

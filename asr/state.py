@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.checkpoint import load, load_facts, load_tensors, load_weights, save_tensors
 from asr.config import Config, DecodeConfig, flatten
 from asr.distributed import World
-from asr.errors import CheckpointError
+from asr.errors import CheckpointError, ConfigError
 from asr.learner import Learner
 from asr.manifest import Utterance
 
@@ -244,3 +244,10 @@ def require_finished_whole(folder: Path, config: Config) -> None:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def require_same(saved: Config, wanted: Config, out: Path) -> None:
+    """ConfigError unless the run in `out` can go on with `wanted`: only what moves no number may differ."""
+    change = first_change(deciding(saved), deciding(wanted))
+    if change is not None:
+        raise ConfigError(f"{out}: holds a run with {change}")

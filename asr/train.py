@@ -14,13 +14,13 @@ import torch
 
 from asr import checkpoint
 from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers
-from asr.config import Config, TrainConfig
+from asr.config import Config
 from asr.distributed import join, processes_here
-from asr.errors import AsrError, CheckpointError, ConfigError, Interrupted, TrainingError
+from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
 from asr.files import locked, remove_temporary, write_text_atomic
 from asr.finetune import start_from
-from asr.learner import Learner, Outcome
+from asr.learner import Learner, Outcome, learning_rate, use_bfloat16
 from asr.manifest import hours
 from asr.objective import views
 from asr.recognizer import Recognizer, parameters_of, pick_device
@@ -34,9 +34,9 @@ from asr.state import (
     agree_on_state,
     deciding,
     fingerprint,
-    first_change,
     load_state,
     random_state,
+    require_same,
     save_state,
     state_files,
 )
@@ -46,19 +46,6 @@ from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utteran
 from asr.wer import score
 
 UNUSABLE_FILE = "unusable.txt"
-
-
-def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up over `warmup_steps`, then a cosine to `final_rate_share` of the peak at `total_steps`.
-
-    In a run of fewer than ten times as many steps the warm-up is a tenth of them.
-    """
-    warmup_steps = min(config.warmup_steps, total_steps // 10)
-    if step < warmup_steps:
-        return config.learning_rate * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    share = config.final_rate_share
-    return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
 class Trainer:
@@ -408,17 +395,3 @@ class Trainer:
             save_state(self.out, self.position, self.learner, randoms, self.origin, keep=keep)
         self.world.wait()
         self.saved, self.saved_step = time.perf_counter(), self.position.step
-
-
-def use_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to train under bfloat16 autocast; `auto` does on CUDA devices that have it in hardware."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def require_same(saved: Config, wanted: Config, out: Path) -> None:
-    """ConfigError unless the run in `out` can go on with `wanted`: only what moves no number may differ."""
-    change = first_change(deciding(saved), deciding(wanted))
-    if change is not None:
-        raise ConfigError(f"{out}: holds a run with {change}")

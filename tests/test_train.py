@@ -20,13 +20,13 @@ from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config, TextConfig, TrainConfig
 from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TextError, TrainingError
-from asr.learner import Outcome
+from asr.learner import Outcome, learning_rate
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.recognizer import pick_device
 from asr.runlog import METRICS_FILE
 from asr.state import state_files
 from asr.text import Tokenizer
-from asr.train import UNUSABLE_FILE, Trainer, learning_rate
+from asr.train import UNUSABLE_FILE, Trainer
 from asr.trainset import label, leave_out
 from asr.wer import Counts, Score
 from tones import tiny, write_corpus

@@ -104,6 +104,8 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
     print(f"{arguments.source}: {shown.part}: {shown.hypothesis.text or '(nothing was heard)'}")
     if shown.counts is not None:
         print(f"{shown.counts.errors} of {shown.counts.reference} words wrong")
+    for line in shown.unknown:
+        print(f"note: --text: {line}", file=sys.stderr)
     if shown.end_s < shown.total_s and arguments.end_s is None:
         print("note: no more is shown at once; --from and --to choose another part", file=sys.stderr)
     print(f"{files[0]}: the page; {len(files) - 1} pictures beside it")

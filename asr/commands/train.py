@@ -88,8 +88,8 @@ def _resume(out: Path, overrides: Sequence[str]) -> None:
 def _go_on(out: Path, settings: "Config") -> None:
     from asr import checkpoint
     from asr.distributed import join
-    from asr.state import agree_on_state, is_finished, require_finished_whole
-    from asr.train import Trainer, require_same
+    from asr.state import agree_on_state, is_finished, require_finished_whole, require_same
+    from asr.train import Trainer
 
     require_same(checkpoint.load_config(out), settings, out)
     agree_on_state(join(), out)

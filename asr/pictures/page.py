@@ -63,7 +63,7 @@ def write_recording(shown: Inspection, names: Sequence[str], folder: Path) -> li
     png = save(recording.overview(shown), folder, "overview")
     sections = [("heard", "What was heard", [_facts(shown), _word_table(shown.heard)])]
     if shown.compared is not None and shown.counts is not None:
-        sections.append(("compared", "What was said", _compared(shown.compared, shown.counts)))
+        sections.append(("compared", "What was said", _compared(shown.compared, shown.counts, shown.unknown)))
     sections.append(
         ("sound", "Sound, posteriors and words", [_picture(png, _alt(shown), f"{shown.name}, {shown.part}")])
     )
@@ -183,7 +183,7 @@ def _facts(shown: Inspection) -> Html:
     )
 
 
-def _compared(columns: Sequence[Compared], counts: Counts) -> list[Html]:
+def _compared(columns: Sequence[Compared], counts: Counts, unknown: Sequence[str]) -> list[Html]:
     """Where reference and hypothesis part."""
     said = (
         f"{counts.errors} of {counts.reference} words are wrong: {counts.substitutions} substituted, "
@@ -194,7 +194,8 @@ def _compared(columns: Sequence[Compared], counts: Counts) -> list[Html]:
         verdict = column.verdict if column.verdict == "right" else element("strong", column.verdict)
         rows.append((verdict, *_dated(column.said), *_dated(column.heard)))
     heads = ("verdict", "said", "from, s", "to, s", "heard", "from, s", "to, s")
-    return [element("p", said), html.table("Reference and hypothesis", heads, rows, text_columns=2)]
+    table = html.table("Reference and hypothesis", heads, rows, text_columns=2)
+    return [element("p", said), table, *[element("p", line) for line in unknown]]
 
 
 def _dated(word: Word | None) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from asr.decode import Word
 from asr.gates import Trace
+from asr.html import printable
 from asr.inspection import Compared, Inspection
 from asr.pictures.style import Panels, mark_words, styled
 
@@ -150,7 +151,7 @@ def _decoded(axes: Axes, shown: Inspection, rows: Sequence[int]) -> None:
 
 
 def _spelled(label: str) -> str:
-    return "space" if label == " " else label
+    return "space" if label == " " else printable(label)
 
 
 def _words(axes: Axes, shown: Inspection) -> None:
@@ -178,4 +179,5 @@ def _lane(axes: Axes, words: Sequence[Word], lane: int, colours: Sequence[str]) 
     for number, (word, colour) in enumerate(zip(words, colours, strict=True)):
         height = lane - 0.22 + 0.44 * (number % 2)
         axes.plot([word.start_s, word.end_s], [height, height], color=colour, alpha=0.25, linewidth=8, zorder=1)
-        axes.text(word.start_s, height, word.text, fontsize=8, color=colour, va="center", clip_on=True)
+        # Not cut at the right edge, where a model often emits its last word; nothing else stands there.
+        axes.text(word.start_s, height, printable(word.text), fontsize=8, color=colour, va="center")

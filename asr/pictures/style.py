@@ -16,6 +16,7 @@ from matplotlib.ticker import AutoLocator, ScalarFormatter
 
 from asr.decode import Word
 from asr.files import atomic_path
+from asr.html import printable
 
 DPI = 100
 # A second takes 100 pixels, so that words do not run into each other; a phone scrolls sideways.
@@ -69,7 +70,7 @@ class Panels:
             self._bars.append((1 - (_RIGHT - _GAP) / width, box[1], _BAR / width, box[3]))
             top -= own + _BETWEEN
         self.axes[0].set_xlim(start_s, end_s)
-        self.axes[0].set_title(title)
+        self.axes[0].set_title(printable(title))
 
     def scale(self, number: int, mappable: object, label: str) -> None:
         """A colour scale with its unit beside panel `number`."""
