@@ -7,8 +7,8 @@ from asr import config, recipe
 from asr.cli import parse, run_command
 
 # The model is trained on the words of the training utterances in new sentences. What cuts them is trained before, in
-# two cycles of the learning rate (warm restarts, Loshchilov & Hutter 2017). It has words as labels on 80 ms frames, which
-# takes half as long as the model, and is good for nothing else.
+# two cycles of the learning rate (warm restarts, Loshchilov & Hutter 2017). It has words as labels on 80 ms frames,
+# which takes half as long as the model, and is good for nothing else.
 CUTTER = ("text.unit=bpe", "text.bpe_size=128", "encoder.subsampling=8", "encoder.dropout=0.2", "train.batch_s=16")
 FIRST = ("train.epochs=30", "train.dev_every=2", "augment.freq_mask_bins=15", "augment.time_masks=2")
 SECOND = ("train.epochs=45", "train.dev_every=3")
