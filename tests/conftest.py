@@ -1,6 +1,7 @@
-"""What all tests share: one thread for each library, hypothesis' profile, the folder of real recordings."""
+"""What all tests share: signals, one thread for each library, hypothesis' profile, the folder of real recordings."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ DATA_VARIABLE = "ASR_TEST_DATA"
 # Before torch is imported: the tests' arrays are too small to share out, and results must not vary with the cores.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# Under nohup, or in the background of a script, these are ignored, and so they would be by what the tests start.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first example of a numba kernel pays for its compilation.
 settings.register_profile("asr", deadline=None, derandomize="CI" in os.environ)
