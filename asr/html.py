@@ -77,8 +77,12 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, 
         element("thead", element("tr", *head)),
         element("tbody", *body),
     )
-    # What is too wide for a screen scrolls by itself, also with the keyboard.
-    return element("div", whole, class_="wide", tabindex="0", role="region", aria_label=caption)
+    return scrolling(caption, whole)
+
+
+def scrolling(name: str, content: Html) -> Html:
+    """Content that scrolls by itself, also with the keyboard, where it is too wide for a screen."""
+    return element("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Html:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from asr import audio
 from asr.encoder import Encoder
-from asr.errors import AudioError
+from asr.errors import AudioError, CheckpointError
 from asr.gates import KEEPING, Direction, Trace, trace
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
@@ -190,6 +190,7 @@ def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probe
 
     Raises:
         ValueError: there is no utterance.
+        CheckpointError: the outputs do not change with the input, or by more than a number can hold.
     """
     generator = torch.Generator().manual_seed(seed)
     squares: defaultdict[int, float] = defaultdict(float)
@@ -210,6 +211,11 @@ def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probe
         raise ValueError("no utterance")
     lags = np.array(sorted(lag for lag, count in counts.items() if count >= _LEAST_SHARE * asked))
     means = np.array([squares[lag] / counts[lag] for lag in lags])
+    if not 0 < means.sum() < math.inf:
+        raise CheckpointError(
+            f"the squared derivatives of this model's outputs by its input add up to {means.sum():g}: wanted a number "
+            "above 0 to measure the reach"
+        )
     return Reach(1000 * hop_s * lags, np.sqrt(means), asked)
 
 
@@ -250,6 +256,7 @@ def measure(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Memory:
 
     Raises:
         AudioError: an utterance cannot be read or is shorter than one frame; the message names it.
+        CheckpointError: as `reach`.
     """
     hop_s = recognizer.log_mel.hop_samples / recognizer.config.audio.sample_rate_hz
     feats = [_features(recognizer, utterance) for utterance in utterances]

@@ -17,6 +17,8 @@ from asr.errors import CheckpointError
 from asr.files import atomic_path
 from asr.state import STATES_FOLDER
 
+_PRECISION = "float16"
+
 
 def shrink(run: Path, out: Path) -> None:
     """Write a run folder that recognises and cannot be trained on, its matrices in float16.
@@ -29,11 +31,11 @@ def shrink(run: Path, out: Path) -> None:
         out: folder to write, as another run folder; an earlier one that was shrunk is replaced.
 
     Raises:
-        CheckpointError: `run` cannot be loaded, `out` is a run folder with states of its training, or a weight is
-            beyond the range of float16; the message names the tensor.
+        CheckpointError: `run` cannot be loaded or a file of its decoder is missing, `out` holds a model that was not
+            shrunk, or a weight is beyond the range of float16; the message names file or tensor.
     """
-    if (out / STATES_FOLDER).exists() or out.resolve() == run.resolve():
-        raise CheckpointError(f"{out}: holds a training run, which would be overwritten; choose another folder")
+    if out.resolve() == run.resolve() or (out / STATES_FOLDER).exists() or _is_full(out / checkpoint.WEIGHTS_FILE):
+        raise CheckpointError(f"{out}: holds another model, which would be overwritten; choose another folder")
     recognizer = checkpoint.load(run)
     halves = {}
     for name, tensor in recognizer.state_dict().items():
@@ -44,9 +46,13 @@ def shrink(run: Path, out: Path) -> None:
     settings = checkpoint.load_config(run)
     found = resolve_decode(settings.decode, run)
     files = {key: Path(path) for key in DECODE_PATHS if (path := getattr(found, key))}
-    names: dict[str, Any] = {key: path.name for key, path in files.items()}
-    for path in files.values():
-        with atomic_path(out / path.name) as temporary:
+    for key, path in files.items():
+        if not path.is_file():
+            raise CheckpointError(f"{run}: decode.{key}={path} is missing")
+    # Called after their keys: two of them may have one name, or that of a file of the model.
+    names: dict[str, Any] = {key: key + "".join(path.suffixes) for key, path in files.items()}
+    for key, path in files.items():
+        with atomic_path(out / names[key]) as temporary:
             shutil.copyfile(path, temporary)
     settings = replace(
         settings,
@@ -57,4 +63,9 @@ def shrink(run: Path, out: Path) -> None:
     )
     checkpoint.start_run(out, settings, recognizer.tokenizer)
     facts = checkpoint.load_facts(run / checkpoint.WEIGHTS_FILE)
-    checkpoint.save_weights(out, halves, {**facts, "precision": "float16"})
+    checkpoint.save_weights(out, halves, {**facts, "precision": _PRECISION})
+
+
+def _is_full(weights: Path) -> bool:
+    """Whether these are weights that did not come from here."""
+    return weights.exists() and checkpoint.load_facts(weights).get("precision") != _PRECISION

@@ -7,6 +7,7 @@ sound ends, so a cut is made only where the audio is quiet between two words; wh
 so do words whose alignment is in doubt.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,14 +22,16 @@ from torch import Tensor
 from asr.align import DOUBTFUL, align_text
 from asr.augment import utterance_generator
 from asr.decode import Word
-from asr.errors import ManifestError
+from asr.errors import ConfigError, ManifestError
 from asr.evaluate import Evaluation
-from asr.files import atomic_path
+from asr.files import atomic_path, locked
 from asr.manifest import Utterance, write_manifest
 from asr.progress import Progress
 from asr.recognizer import Recognizer
 
 MANIFEST_FILE = "train.jsonl"
+AUDIO_FOLDER = "spliced"
+_NAME = re.compile(r"spliced-\d{6,}")  # of a sentence
 # Loudness is taken over so many seconds; a pause is that far below the loud parts of a recording: 95 of 100 are softer.
 _LOUDNESS_S = 0.02
 _PAUSE_DB = 20.0
@@ -84,7 +87,7 @@ def splice(
     Args:
         utterances: what is cut; words of different speakers are never mixed, and those without one count as one.
         recognizer: aligns the transcripts.
-        out: folder for `train.jsonl` and `spliced/`.
+        out: folder for `train.jsonl` and `spliced/`; what an earlier call wrote there is replaced.
         hours: how much to make.
         seconds: shortest and longest sentence; lengths are uniform between them, by whole pieces.
         seed: of what is put together.
@@ -93,27 +96,45 @@ def splice(
         AudioError: an utterance cannot be read; the message names it.
         TextError: a transcript cannot be aligned; the message names the utterance.
         ManifestError: an utterance is called as a spliced one would be.
+        ConfigError: another process writes to `out`, or it holds a `train.jsonl` that was not made here.
     """
+    for utterance in utterances:
+        if _NAME.fullmatch(utterance.id):
+            raise ManifestError(
+                f"utterance {utterance.id}: spliced sentences are called so; was this manifest spliced before?"
+            )
+    if (out / MANIFEST_FILE).exists() and not (out / AUDIO_FOLDER).is_dir():
+        raise ConfigError(f"{out / MANIFEST_FILE}: would be overwritten; choose another folder")
+    with locked(out) as alone:
+        if not alone:
+            raise ConfigError(f"{out}: another process is writing sentences there")
+        return _splice(utterances, recognizer, out, hours, seconds, seed)
+
+
+def _splice(
+    utterances: Sequence[Utterance],
+    recognizer: Recognizer,
+    out: Path,
+    hours: float,
+    seconds: tuple[float, float],
+    seed: int,
+) -> Spliced:
     rate_hz = recognizer.config.audio.sample_rate_hz
     pieces: dict[str, list[Piece]] = {}
     whole = 0
     for utterance, found in cut_all(utterances, recognizer):
         pieces.setdefault(utterance.speaker or "", []).extend(found)
         whole += len(found) == 1
-    taken = {utterance.id for utterance in utterances}
+    (out / MANIFEST_FILE).unlink(missing_ok=True)  # an old one must never stand beside new audio
     made: list[Utterance] = []
     total_s = 0.0
     speakers = sorted(pieces)
     with Progress(round(3600 * hours), "s") as progress:
         while total_s < 3600 * hours:
             name = f"spliced-{len(made):06d}"
-            if name in taken:
-                raise ManifestError(
-                    f"utterance {name}: spliced sentences are called so; was this manifest spliced before?"
-                )
             speaker = speakers[len(made) % len(speakers)]
             sentence = assemble(pieces[speaker], utterance_generator(seed, 0, name), seconds, rate_hz)
-            path = out / "spliced" / f"{name}.flac"
+            path = out / AUDIO_FOLDER / f"{name}.flac"
             with atomic_path(path) as temporary:
                 soundfile.write(temporary, sentence.wave.numpy(), rate_hz, format="FLAC", subtype="PCM_16")
             duration = len(sentence.wave) / rate_hz
@@ -154,6 +175,8 @@ def cut(wave: Tensor, words: Sequence[Word], frame_s: float, rate_hz: int) -> li
         Pieces that make the whole recording, in order; one, when there is no pause.
     """
     window = round(_LOUDNESS_S * rate_hz)
+    if len(wave) < window:
+        return [Piece(wave, " ".join(word.text for word in words))]
     loudness = _loudness_db(wave, window)
     loud = loudness >= np.quantile(loudness, _LOUD) - _PAUSE_DB
     cuts, groups = [0], [[words[0]]]
@@ -195,13 +218,15 @@ def assemble(pieces: Sequence[Piece], generator: torch.Generator, seconds: tuple
 
 def _joined(waves: Sequence[Tensor], fade: int) -> Tensor:
     """One after the other, each faded into the next over `fade` samples."""
-    joined = waves[0]
-    for wave in waves[1:]:
-        overlap = min(fade, len(joined), len(wave))
+    joined = torch.empty(sum(map(len, waves)))
+    end = 0
+    for wave in waves:
+        overlap = min(fade, end, len(wave))
         rise = torch.linspace(0, 1, overlap)
-        mixed = joined[len(joined) - overlap :] * (1 - rise) + wave[:overlap] * rise
-        joined = torch.cat([joined[: len(joined) - overlap], mixed, wave[overlap:]])
-    return joined
+        joined[end - overlap : end] = joined[end - overlap : end] * (1 - rise) + wave[:overlap] * rise
+        joined[end : end + len(wave) - overlap] = wave[overlap:]
+        end += len(wave) - overlap
+    return joined[:end]
 
 
 def _middle_of_longest(marks: NDArray[np.bool_]) -> int | None:

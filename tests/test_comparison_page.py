@@ -124,5 +124,6 @@ def test_sets_that_do_not_fit_leave_no_page(capsys: Capture, folders: list[Path]
     line = error_line(capsys, "compare", folders[0], tmp_path / "c", "--html", tmp_path / "page.html")
     assert line == "error: id 'u3' is missing from the second hypotheses"
     assert not (tmp_path / "page.html").exists()
-    assert main(["compare", *map(str, folders), "--html", str(tmp_path)]) == 2
+    (tmp_path / "page.html").mkdir()
+    assert main(["compare", *map(str, folders), "--html", str(tmp_path / "page.html")]) == 2
     assert "not a regular file" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tones import tiny, write_corpus
 
 pytestmark = pytest.mark.processes
 TEXTS = ["ab", "cab", "bad", "a b c", "dab", "cc", "d"]
+TWO_VIEWS = ("train.consistency=0.3", "train.intermediate_ctc=0.3", "encoder.layers=2")
 NO_DROPOUT = (*(item for item in RANDOM if not item.startswith("encoder.dropout")), "encoder.dropout=0")
 
 
@@ -49,11 +51,21 @@ def logged(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("per", ["utterance", "label"])
-def test_equals_one_process_with_the_joint_batch(tmp_path: Path, corpus: Path, size: int, per: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "overrides"),
+    [
+        (2, ["train.loss_per=utterance"]),
+        (3, ["train.loss_per=utterance"]),
+        (2, ["train.loss_per=label"]),
+        (3, ["train.loss_per=label"]),
+        (2, TWO_VIEWS),
+    ],
+)
+def test_equals_one_process_with_the_joint_batch(
+    tmp_path: Path, corpus: Path, size: int, overrides: Sequence[str]
+) -> None:
     """Batches of three, three and one utterances: in the last one of them some process has nothing to do."""
-    settings = tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=2", f"train.loss_per={per}", *NO_DROPOUT)
+    settings = tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=2", *overrides, *NO_DROPOUT)
     for name, processes in (("alone", 1), ("together", size)):
         (tmp_path / name).mkdir()
         train_together(settings, tmp_path / name / "run", processes)

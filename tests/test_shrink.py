@@ -67,13 +67,13 @@ def test_nothing_in_it_names_a_path_outside(tmp_path: Path) -> None:
     shrink(run, out)
     assert sorted(path.name for path in out.iterdir()) == [
         "config.yaml",
+        "hotwords.txt",
         "tokens.txt",
         "weights.safetensors",
-        "words.txt",
     ]
     hotwords.unlink()
     settings = checkpoint.load_config(out)
-    assert settings.decode.hotwords == "words.txt"
+    assert settings.decode.hotwords == "hotwords.txt"
     assert "elsewhere" not in (out / checkpoint.CONFIG_FILE).read_text(encoding="utf-8")
     assert checkpoint.load(out).decoder.config.decoder == "beam"
     facts = checkpoint.load_facts(weights(out))
@@ -93,10 +93,10 @@ def test_a_weight_beyond_the_range(tmp_path: Path) -> None:
 def test_a_training_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = save_run(tmp_path / "run")
     before = weights(run).read_bytes()
-    assert "holds a training run" in error_line(capsys, "export", run, "--format", "float16", "-o", run)
+    assert "holds another model" in error_line(capsys, "export", run, "--format", "float16", "-o", run)
     other = save_run(tmp_path / "other")
     (other / "states").mkdir()
-    assert "holds a training run" in error_line(capsys, "export", run, "--format", "float16", "-o", other)
+    assert "holds another model" in error_line(capsys, "export", run, "--format", "float16", "-o", other)
     assert weights(run).read_bytes() == before
     line = error_line(capsys, "export", run, "--format", "float16", "--quantize", "int8", "-o", tmp_path / "x")
     assert line == "error: --quantize int8 is for --format onnx, found --format float16"

@@ -93,6 +93,12 @@ def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:
             group.add_argument(flag, type=kind, metavar="N" if kind is int else "X", help=_FLAGS[field.name])
 
 
+def require_html(flag: str, path: Path) -> None:
+    """ConfigError where a page would go to a file of another kind, and perhaps take its place."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{flag} {path}: wanted a name that ends in .html")
+
+
 def add_n_best(parser: argparse.ArgumentParser) -> None:
     """`--n-best`; `given_decoder` checks it."""
     parser.add_argument(

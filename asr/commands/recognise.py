@@ -11,6 +11,7 @@ from asr.commands.common import (
     add_decoder,
     batch_seconds,
     load_model,
+    require_html,
 )
 from asr.errors import ScoringError
 
@@ -89,6 +90,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         from asr.files import write_text_atomic
         from asr.pages.comparison import comparison_page
 
+        require_html("--html", arguments.html)
         comparison, page = comparison_page(a, b, str(arguments.a), str(arguments.b))
         write_text_atomic(arguments.html, page)
     print(render_comparison(comparison, str(arguments.a), str(arguments.b)), end="")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from asr.commands.common import PARTLY_FAILED
+from asr.commands.common import PARTLY_FAILED, require_html
 from asr.errors import ConfigError
 
 
@@ -24,8 +24,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
     if arguments.worst < 0:
         raise ConfigError(f"--worst must be at least 0, found {arguments.worst}")
-    found = run_page(arguments.run_folder, worst=arguments.worst)
     out = arguments.out or arguments.run_folder / "report.html"
+    require_html("--out", out)
+    found = run_page(arguments.run_folder, worst=arguments.worst)
     write_text_atomic(out, found.html)
     for kind, lines in (("damaged", found.faults), ("note", found.notes)):
         for line in lines:

@@ -58,15 +58,18 @@ def run_page(folder: Path, *, worst: int = 30) -> RunPage:
         CheckpointError: the folder is missing, or holds neither a configuration, a log nor results.
     """
     files = result_files(folder)
-    if not files and not any((folder / name).is_file() for name in (checkpoint.CONFIG_FILE, METRICS_FILE)):
+    is_run = any((folder / name).is_file() for name in (checkpoint.CONFIG_FILE, METRICS_FILE))
+    if not files and not is_run:
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: run folder is missing")
         wanted = f"{checkpoint.CONFIG_FILE}, {METRICS_FILE} or {HYPOTHESES_FILE}"
         raise CheckpointError(f"{folder}: not a run folder: holds no {wanted}")
     found = RunPage()
-    settings = found.read(folder / checkpoint.CONFIG_FILE, lambda path: checkpoint.load_config(path.parent))
-    weights = found.read(folder / checkpoint.WEIGHTS_FILE, checkpoint.load_facts)
-    metrics = found.read(folder / METRICS_FILE, read_metrics)
+    settings = weights = metrics = None
+    if is_run:
+        settings = found.read(folder / checkpoint.CONFIG_FILE, lambda path: checkpoint.load_config(path.parent))
+        weights = found.read(folder / checkpoint.WEIGHTS_FILE, checkpoint.load_facts)
+        metrics = found.read(folder / METRICS_FILE, read_metrics)
     if metrics is not None:
         found.faults += metrics.faults
         if metrics.cut:

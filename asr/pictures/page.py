@@ -117,12 +117,10 @@ def _files(folder: Path, stems: Sequence[str]) -> list[Path]:
 
 
 def _picture(png: bytes, alt: str, caption: str) -> Html:
-    """A picture inside the page at its own size; where a screen is narrower it scrolls, by keyboard too."""
+    """A picture inside the page at its own size."""
     address = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    scrolling = element(
-        "div", element("img", src=address, alt=alt), class_="wide", tabindex="0", role="region", aria_label=caption
-    )
-    return element("figure", scrolling, element("figcaption", caption))
+    image = html.scrolling(caption, element("img", src=address, alt=alt))
+    return element("figure", image, element("figcaption", caption))
 
 
 def memory_rows(layers: Sequence[HalfLives]) -> list[tuple[str, ...]]:

@@ -24,7 +24,6 @@ MOST_LABELS = 40
 # Of the absolute cell states, so much is inside the colour scale.
 _INSIDE_SCALE = 0.99
 _MARKS = {"right": "", "substituted": "S", "deleted": "D", "inserted": "I"}
-_COLOURS = {"right": "black", "substituted": "tab:red", "deleted": "tab:red", "inserted": "tab:red"}
 _DB_PER_NAT = 10 / math.log(10)  # of an energy
 
 
@@ -163,7 +162,7 @@ def _words(axes: Axes, shown: Inspection) -> None:
     for lane, side in enumerate(("said", "heard")):
         columns = [column for column in shown.compared if getattr(column, side) is not None]
         words = [_marked(column, getattr(column, side)) for column in columns]
-        _lane(axes, words, lane, [_COLOURS[column.verdict] for column in columns])
+        _lane(axes, words, lane, ["black" if column.verdict == "right" else "tab:red" for column in columns])
     axes.set_yticks([0, 1], ["said", "heard"])
 
 
