@@ -101,7 +101,7 @@ def read_settings(path: Path) -> list[Setting]:
         if not isinstance(entry, dict) or "name" not in entry or entry.keys() - {"name", "overrides"}:
             raise ConfigError(f"{where}: wanted a name and overrides: [key=value, ...], found {entry!r}")
         name, overrides = str(entry["name"]), entry.get("overrides", [])
-        if name in found or name != Path(name).name:
+        if name in found or name != Path(name).name or name == "..":
             raise ConfigError(f"{where}: wanted a name of its own that a folder can have, found {name!r}")
         if not isinstance(overrides, list) or not all(isinstance(item, str) for item in overrides):
             raise ConfigError(f"{where} ({name}): wanted overrides as [key=value, ...], found {overrides!r}")
