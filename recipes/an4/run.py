@@ -13,9 +13,6 @@ from asr.cli import parse, run_command
 CUTTER = ("text.unit=bpe", "text.bpe_size=128", "encoder.subsampling=8", "encoder.dropout=0.2", "train.batch_s=16")
 FIRST = ("train.epochs=30", "train.dev_every=2", "augment.freq_mask_bins=15", "augment.time_masks=2")
 SECOND = ("train.epochs=45", "train.dev_every=3")
-# With new sentences and all of the augmentation the model ends far from knowing its recordings by heart, so that a last
-# short cycle can do with less dropout.
-LAST = ("train.epochs=6", "train.learning_rate=6.0e-4", "encoder.dropout=0.1")
 SPLICED_HOURS = 1.2
 SPLICED_SECONDS = (1.5, 6.0)
 
@@ -23,8 +20,8 @@ SPLICED_SECONDS = (1.5, 6.0)
 def run() -> int:
     """The recipe's stages; returns the exit code."""
     arguments = parse(recipe.parser(__file__, __doc__))
-    names = ("data", "cutter-1", "cutter-2", "spliced", "first", "model", "model-lm")
-    data, cutter, better_cutter, spliced, first, model, tuned = (arguments.out / name for name in names)
+    names = ("data", "cutter-1", "cutter-2", "spliced", "model", "model-lm")
+    data, cutter, better_cutter, spliced, model, tuned = (arguments.out / name for name in names)
     recipe.corpus_stage(data, "an4", arguments.source)
 
     def settings(*overrides: str, train: Path = data / "train.jsonl") -> config.Config:
@@ -34,9 +31,7 @@ def run() -> int:
     recipe.train_stage(cutter, settings(*CUTTER, *FIRST))
     recipe.train_stage(better_cutter, settings(*CUTTER, *SECOND, f"train.init_from={cutter}"))
     recipe.splice_stage(data / "train.jsonl", better_cutter, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
-    sentences = spliced / "train.jsonl"
-    recipe.train_stage(first, settings(train=sentences))
-    recipe.train_stage(model, settings(*LAST, f"train.init_from={first}", train=sentences))
+    recipe.train_stage(model, settings(train=spliced / "train.jsonl"))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     recipe.language_model_stage(data, model, tuned, order=3)
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
