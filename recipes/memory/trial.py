@@ -113,6 +113,13 @@ def run_trial(name: str, cell: str, lag: int, seed: int, limit: int) -> Trial:
     """Train one network; the same arguments give the same result."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # gradients that vanish pass through numbers with which a CPU is very slow
+    try:
+        return _train(name, cell, lag, seed, limit)
+    finally:
+        torch.set_flush_denormal(False)  # it is of the whole thread, where others count on such numbers
+
+
+def _train(name: str, cell: str, lag: int, seed: int, limit: int) -> Trial:
     task = TASKS[name]
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
