@@ -12,7 +12,7 @@ from asr.decode import Word
 from asr.decoding import words_of
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
-from asr.wer import Scored
+from asr.wer import Scored, numbered_lines
 
 WORDS_FILE = "words.jsonl"
 BINS = 10
@@ -88,16 +88,8 @@ def read_words(path: Path) -> dict[str, list[Word]]:
     Raises:
         ScoringError: the file cannot be read, or a line is not such a record; the message names file and line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 inside a text
-    except OSError as error:
-        raise ScoringError(f"{path}: cannot read words: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ScoringError(f"{path}: words are not UTF-8 text (byte {error.start})") from error
     found: dict[str, list[Word]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, "words"):
         try:
             record = json.loads(line)
             words = [Word(**word) for word in record["words"]]

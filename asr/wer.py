@@ -233,6 +233,22 @@ def write_hypotheses(path: Path | str, results: Iterable[Result]) -> None:
     write_text_atomic(Path(path), "".join(line + "\n" for line in lines))
 
 
+def numbered_lines(path: Path, what: str) -> list[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers from 1; `what` they hold is for messages.
+
+    Raises:
+        ScoringError: the file cannot be read or is not UTF-8 text.
+    """
+    try:
+        # Not splitlines(): JSON strings may hold U+2028 and other line separators unescaped.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot read {what}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScoringError(f"{path}: {what} are not UTF-8 text (byte {error.start})") from error
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
 def read_hypotheses(path: Path | str) -> list[Result]:
     """Read what `write_hypotheses` wrote; blank lines are skipped.
 
@@ -241,18 +257,9 @@ def read_hypotheses(path: Path | str) -> list[Result]:
             value is of the wrong type or an id stands twice; the message names file and line.
     """
     path = Path(path)
-    try:
-        # Not splitlines(): JSON strings may hold U+2028 and other line separators unescaped.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ScoringError(f"{path}: cannot read hypotheses: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ScoringError(f"{path}: hypotheses are not UTF-8 text (byte {error.start})") from error
     results: list[Result] = []
     line_of_id: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, "hypotheses"):
         result = _parse(line, where=f"{path}:{number}")
         if result.id in line_of_id:
             first = line_of_id[result.id]
