@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr import audio
 from asr.encoder import Encoder
 from asr.errors import AudioError, CheckpointError
 from asr.gates import KEEPING, Direction, Trace, trace
@@ -270,13 +269,7 @@ def measure(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Memory:
 def _features(recognizer: Recognizer, utterance: Utterance) -> Tensor:
     """(T, F) normalised features of (the beginning of) an utterance."""
     utterance = replace(utterance, duration=min(utterance.duration, LONGEST_S))
-    wave = audio.load_utterance(utterance, recognizer.config.audio)
-    shortest = recognizer.log_mel.fft_samples
-    if len(wave) < shortest:
-        raise AudioError(
-            f"utterance {utterance.id}: {utterance.audio_filepath}: {len(wave)} samples of audio are shorter than one "
-            f"frame of {shortest}"
-        )
+    wave = recognizer.load(utterance)
     with torch.no_grad():
         energies, frames = recognizer.log_mel(wave.unsqueeze(0), torch.tensor([len(wave)]))
         normalised: Tensor = recognizer.normalizer(energies, frames)[0]

@@ -6,14 +6,16 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from asr import audio
 from asr.augment import FeatureAugment
 from asr.config import Config
 from asr.decode import Hypothesis
 from asr.decoding import Decoder
 from asr.emissions import Vocabulary
 from asr.encoder import Encoder
-from asr.errors import ConfigError
+from asr.errors import AudioError, ConfigError
 from asr.features import LogMel, Normalizer
+from asr.manifest import Utterance
 from asr.text import BLANK, Tokenizer
 
 
@@ -76,6 +78,21 @@ class Recognizer(nn.Module):
         transform, draws = augment
         feats = self.normalizer(transform.warp(feats, draws), feat_lens)
         return transform.mask(feats, feat_lens, draws), feat_lens
+
+    def load(self, utterance: Utterance) -> Tensor:
+        """The (S,) float32 waveform of a manifest record.
+
+        Raises:
+            AudioError: it cannot be read or is shorter than one frame; the message names utterance and file.
+        """
+        wave = audio.load_utterance(utterance, self.config.audio)
+        shortest = self.log_mel.fft_samples
+        if len(wave) < shortest:
+            raise AudioError(
+                f"utterance {utterance.id}: {utterance.audio_filepath}: {len(wave)} samples of audio are shorter than "
+                f"one frame of {shortest}"
+            )
+        return wave
 
     @torch.inference_mode()
     def transcribe_waves(self, waves: Tensor, wave_lens: Tensor) -> list[Hypothesis]:

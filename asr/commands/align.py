@@ -199,19 +199,10 @@ def _encode_utterances(
 
 
 def _load(utterance: "Utterance", recognizer: "Recognizer") -> "Tensor | AudioError":
-    from asr import audio
-
     try:
-        wave = audio.load_utterance(utterance, recognizer.config.audio)
-        shortest = recognizer.log_mel.fft_samples
-        if len(wave) < shortest:
-            raise AudioError(
-                f"utterance {utterance.id}: {utterance.audio_filepath}: {len(wave)} samples of audio are shorter than "
-                f"one frame of {shortest}"
-            )
+        return recognizer.load(utterance)
     except AudioError as error:
         return error
-    return wave
 
 
 def _encode_batch(
