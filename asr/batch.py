@@ -271,6 +271,8 @@ class Batches:
             persistent_workers=workers > 0,
             worker_init_fn=_leave_signals_to_the_parent,
             prefetch_factor=4 if workers else None,
+            # Whatever the program's own choice is: what ends a worker is known by being its parent.
+            multiprocessing_context="fork" if workers else None,
             # Its own, or each epoch takes a number from the generator that dropout reads, and a resumed one takes two.
             generator=torch.Generator(),
         )

@@ -1,11 +1,13 @@
 """Trainings in processes of their own, which tests kill, starve and join; torch is imported once for all of them."""
 
+import atexit
 import multiprocessing
 import os
 import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -36,7 +38,14 @@ def _server() -> ForkServerContext:
     warm_up = context.Process(target=os.getpid)
     warm_up.start()
     warm_up.join()
+    atexit.register(_kill_what_is_left)
     return context
+
+
+def _kill_what_is_left() -> None:
+    # After a test that failed: Python would wait for them before it ends.
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def start(target: Callable[..., None], *arguments: Any, **named: Any) -> ForkServerProcess:
@@ -44,6 +53,14 @@ def start(target: Callable[..., None], *arguments: Any, **named: Any) -> ForkSer
     process = _server().Process(target=target, args=arguments, kwargs=named)
     process.start()
     return process
+
+
+def wait_until(reached: Callable[[], object], *processes: ForkServerProcess) -> None:
+    """Return when it is reached; fails when one of the processes has ended instead."""
+    while not reached():
+        codes = [process.exitcode for process in processes]
+        assert codes == [None] * len(codes), codes
+        time.sleep(0.01)
 
 
 def train(config: Config, out: Path) -> None:

@@ -91,8 +91,7 @@ def test_killed_inside_a_file(tmp_path: Path, settings: Config, whole: Path) -> 
 def test_sigterm_asks_to_be_started_again(tmp_path: Path, settings: Config, whole: Path) -> None:
     out = tmp_path / "run"
     process = lives.start(lives.train, settings, out)
-    while not state_files(out):
-        time.sleep(0.01)
+    lives.wait_until(lambda: state_files(out), process)
     process.terminate()
     process.join(60)
     assert process.exitcode == os.EX_TEMPFAIL == 75

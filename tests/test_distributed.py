@@ -97,8 +97,7 @@ def test_stopped_and_resumed_by_several_processes(tmp_path: Path, corpus: Path) 
     train_together(settings, tmp_path / "whole" / "run", 2)
     out, port = tmp_path / "stopped" / "run", lives.free_port()
     ranks = [lives.start(lives.train_as_rank, settings, out, rank, 2, port) for rank in range(2)]
-    while not state_files(out):
-        time.sleep(0.01)
+    lives.wait_until(lambda: state_files(out), *ranks)
     ranks[1].terminate()
     for process in ranks:
         process.join(60)

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,8 +167,7 @@ def test_sigterm_to_every_process_of_several_ranks(tmp_path: Path, corpus: Path)
     settings = tiny(corpus, corpus, "train.batch_s=1", "train.epochs=2000", "train.workers=1", AT_EACH_STEP)
     out, port = tmp_path / "run", lives.free_port()
     ranks = [lives.start(lives.train_as_rank, settings, out, rank, 2, port) for rank in range(2)]
-    while len(state_files(out)) < 2:
-        time.sleep(0.05)
+    lives.wait_until(lambda: len(state_files(out)) >= 2, *ranks)
     pids = [process.pid for process in ranks]
     children = [child for pid in pids for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     assert len(children) >= 2  # what loads
@@ -185,8 +183,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_one_line(tmp_path: Path, set
     settings = replace(settings, train=replace(settings.train, epochs=2000))
     out, port = tmp_path / "run", lives.free_port()
     ranks = [lives.start(lives.train_as_rank, settings, out, rank, 2, port) for rank in range(2)]
-    while not state_files(out):
-        time.sleep(0.05)
+    lives.wait_until(lambda: state_files(out), *ranks)
     ranks[1].kill()
     ranks[0].join(60)
     assert ranks[0].exitcode == 2
@@ -201,8 +198,7 @@ def test_sigterm_while_the_others_are_waited_for(tmp_path: Path, settings: Confi
     port = lives.free_port()
     process = lives.start(lives.command, *command, errors=errors, rank=(0, 2, port))
     with socket.socket() as caller:
-        while caller.connect_ex(("127.0.0.1", port)):
-            time.sleep(0.05)
+        lives.wait_until(lambda: not caller.connect_ex(("127.0.0.1", port)), process)
     process.terminate()
     process.join(60)
     assert process.exitcode == os.EX_TEMPFAIL
