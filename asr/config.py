@@ -254,12 +254,12 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     try:
         if path is not None:
             where = str(path)
-            merged = OmegaConf.merge(merged, OmegaConf.load(path))
+            merged = OmegaConf.unsafe_merge(merged, OmegaConf.load(path))
         for override in overrides:
             where = f"override {override!r}"
             if "=" not in override:
                 raise ConfigError(f"{where} is not of the form key=value")
-            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([override]))
+            merged = OmegaConf.unsafe_merge(merged, OmegaConf.from_dotlist([override]))
         where = "configuration"
         config = OmegaConf.to_object(merged)
     except OSError as error:

@@ -1,5 +1,6 @@
 """What all tests share: signals, one thread for each library, hypothesis' profile, the folder of real recordings."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -32,3 +33,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}; {DATA_VARIABLE} names the folder of the corpora")
     return folder
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports made out of the collector's rounds, of which each would take most of a second."""
+    gc.collect()
+    gc.freeze()
