@@ -125,6 +125,28 @@ class LogMel(nn.Module):
         return [(bins, self.get_buffer(f"filters_{band}")) for band, bins in enumerate(self.bands)]
 
 
+class FrameStream:
+    """Log-mel frames of audio that comes in pieces: those of the whole, however it is cut."""
+
+    def __init__(self, log_mel: LogMel) -> None:
+        self.log_mel = log_mel
+        self.samples = 0  # so many were taken
+        self.frames = 0  # so many were given
+        self._rest = log_mel.window.new_zeros(0)
+
+    def accept(self, samples: Tensor) -> Tensor:
+        """Take (S,) float32 samples; returns the (T, F) frames, perhaps none, that lie wholly inside what there is."""
+        self.samples += len(samples)
+        rest = torch.cat([self._rest, samples.to(self._rest)])
+        frames = frames_in(len(rest), self.log_mel.fft_samples, self.log_mel.hop_samples)
+        self._rest = rest[frames * self.log_mel.hop_samples :].clone()
+        self.frames += frames
+        if not frames:
+            return rest.new_zeros(0, self.log_mel.mel_bins)
+        feats: Tensor = self.log_mel(rest.unsqueeze(0), torch.tensor([len(rest)]))[0][0]
+        return feats
+
+
 def valid_mask(lens: Tensor, longest: int, device: torch.device) -> Tensor:
     """(B, longest) bool on `device`, true where position < lens."""
     return torch.arange(longest, device=device) < lens.to(device, non_blocking=True).unsqueeze(1)

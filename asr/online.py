@@ -17,10 +17,11 @@ from torch.nn import functional
 from asr.audio import as_rate, as_table
 from asr.encoder import Encoder, RecurrentLayer, State
 from asr.errors import AudioError, ConfigError
-from asr.features import VARIANCE_FLOOR
+from asr.features import VARIANCE_FLOOR, FrameStream
+from asr.pauses import JUDGED_S, LOUD_S, SMOOTHED, Cutting, quiet_below
 from asr.recognizer import Recognizer
 from asr.resampling import StreamResampler
-from asr.windows import JUDGED_S, LOUD_S, SMOOTHED, Cutting, FrameStream, Segment, quiet_below
+from asr.windows import Segment
 
 # With normalization=utterance the first frames wait until so much audio has been heard.
 _PRIMED_S = 1.0

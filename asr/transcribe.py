@@ -21,10 +21,11 @@ from asr.decode import Hypothesis, Word
 from asr.decode.inputs import check_number
 from asr.errors import AsrError, AudioError, ConfigError, DecodeError
 from asr.lengths import s_to_samples
+from asr.pauses import Cutting
 from asr.recognizer import Recognizer, pad_waves, pick_device
 from asr.sources import Recording
 from asr.transcript import Transcript
-from asr.windows import Cutting, Segment, encode, segments
+from asr.windows import Segment, encode, segments
 
 # Up to here a recording is encoded as a whole, as utterances are in training and evaluation; beyond, by windows.
 WHOLE_S = 30.0

@@ -166,7 +166,8 @@ def recognise(arguments: argparse.Namespace) -> dict[str, Any]:
     from asr import checkpoint
     from asr.audio import blocks
     from asr.evaluate import Evaluation
-    from asr.windows import Cutting, encode, segments
+    from asr.pauses import Cutting
+    from asr.windows import encode, segments
 
     torch.set_num_threads(1)
     recognizer = checkpoint.load(arguments.model)

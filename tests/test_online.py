@@ -16,7 +16,7 @@ from asr.config import EncoderConfig
 from asr.encoder import Encoder
 from asr.errors import AudioError, ConfigError
 from asr.online import EncoderStream, OnlineRecognizer, Update
-from asr.windows import Cutting
+from asr.pauses import Cutting
 from bursts import RATE_HZ, recognizer_of, speech
 
 MEL_BINS, VOCABULARY = 11, 7

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from asr.config import FeatureConfig
 from asr.errors import AudioError, ConfigError
-from asr.features import LogMel
-from asr.windows import Chunk, Cutter, Cutting, FrameStream, Stretch, encode, segments, whole
+from asr.features import FrameStream, LogMel
+from asr.pauses import Cutter, Cutting, Stretch
+from asr.windows import Chunk, encode, segments, whole
 from bursts import RATE_HZ, recognizer_of, speech
 
 HOP_S = 0.01

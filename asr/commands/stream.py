@@ -51,7 +51,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
         AudioError: the input is an audio file, or ends inside a sample.
     """
     from asr.online import OnlineRecognizer
-    from asr.windows import Cutting
+    from asr.pauses import Cutting
 
     rate_hz = arguments.sample_rate
     if rate_hz is None or not 1000 <= rate_hz <= 768000:
