@@ -6,7 +6,7 @@ import torch
 
 from asr import checkpoint
 from asr.config import Config, flatten
-from asr.errors import ConfigError
+from asr.errors import CheckpointError, ConfigError
 from asr.recognizer import Recognizer
 
 # What may differ between the two runs without giving the weights another meaning.
@@ -30,7 +30,10 @@ def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
         CheckpointError: the run cannot be loaded.
         ConfigError: its features or encoder are of another kind; the message names the setting and both values.
     """
-    source = checkpoint.load(folder)
+    try:
+        source = checkpoint.load(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"train.init_from: {error}") from error
     here, there = _meaning(recognizer.config), _meaning(source.config)
     for key, value in here.items():
         if there[key] != value:

@@ -52,7 +52,7 @@ def test_the_commands_take_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert asr.load(out).transcribe(audio).text == asr.load(run).transcribe(audio).text
 
 
-def test_nothing_in_it_names_a_path_outside(tmp_path: Path) -> None:
+def test_nothing_in_it_names_a_path_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hotwords = tmp_path / "words.txt"
     hotwords.write_text("abba\n", encoding="utf-8")
     run = save_run(
@@ -74,6 +74,8 @@ def test_nothing_in_it_names_a_path_outside(tmp_path: Path) -> None:
     hotwords.unlink()
     settings = checkpoint.load_config(out)
     assert settings.decode.hotwords == "hotwords.txt"
+    line = error_line(capsys, "train", "--resume", out)
+    assert line == f"error: {out}: is a model without its training; another can start from it: train.init_from={out}"
     assert "elsewhere" not in (out / checkpoint.CONFIG_FILE).read_text(encoding="utf-8")
     assert checkpoint.load(out).decoder.config.decoder == "beam"
     facts = checkpoint.load_facts(weights(out))

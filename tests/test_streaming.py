@@ -1,6 +1,7 @@
 """Training from shards: every utterance once over all processes, in an order that nothing but the seed decides."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,8 +192,18 @@ def test_two_pools_are_in_memory_at_most(index: ShardIndex, monkeypatch: pytest.
             assert len(opened) <= sum(len(ahead.shards) for ahead in pools[: number + 2])
 
 
-def test_the_thread_ends_when_nobody_wants_more(index: ShardIndex) -> None:
-    batches = iter(order_of(index))
+def test_the_thread_ends_when_nobody_wants_more(index: ShardIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = order_of(index)
+    first, *_ = order._plan()
+
+    def without_end(shard: Shard) -> Iterator[tuple[int, bytes]]:
+        yield from read_shard(shard)
+        while index.shards.index(shard) not in first.shards:
+            time.sleep(0.001)
+            yield -1, b""
+
+    monkeypatch.setattr(asr.streaming, "read_shard", without_end)
+    batches = iter(order)
     next(batches)
     assert any(thread.name.startswith("shards") for thread in threading.enumerate())
     del batches

@@ -242,6 +242,7 @@ def test_merged_leaves_out_what_failed(capsys: Capture, run: Path, calls: Path) 
         (["--stream", "--format", "srt"], "--stream writes txt or json, found --format srt"),
         (["--stream"], "--stream needs --sample-rate HZ, the rate of the raw samples, in 1000..768000, found none"),
         (["calls", "--sample-rate", "8000"], "--sample-rate goes with --stream; a file says its own rate"),
+        (["calls", "--look-ahead-s", "1"], "--look-ahead-s goes with --stream"),
         (["calls", "--batch-s", "0"], "--batch-s must be a positive number of seconds, found 0"),
         (["calls", "--max-duration-s", "nan"], "audio.max_duration_s must be positive, found nan"),
         (["*.mp3"], "*.mp3: no file matches this pattern"),

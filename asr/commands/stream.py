@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 65536
 _WIDTH_BYTES = 2  # s16le
+_LOOK_AHEAD_S, _CHUNK_S, _PAUSE_S = 1.0, 0.32, 0.8
 
 
 def add_stream(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +29,24 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--look-ahead-s",
         type=float,
-        default=1.0,
         metavar="X",
-        help="what a model in both directions hears before it decides; less is quicker and worse (%(default)s)",
+        help=f"what a model in both directions hears before it decides; less is quicker and worse ({_LOOK_AHEAD_S})",
     )
-    group.add_argument(
-        "--chunk-s", type=float, default=0.32, metavar="X", help="audio that is taken at once (%(default)s)"
-    )
-    group.add_argument("--pause-s", type=float, default=0.8, metavar="X", help="pause that ends a result (%(default)s)")
+    group.add_argument("--chunk-s", type=float, metavar="X", help=f"audio that is taken at once ({_CHUNK_S})")
+    group.add_argument("--pause-s", type=float, metavar="X", help=f"pause that ends a result ({_PAUSE_S})")
+
+
+def refuse_stream_arguments(arguments: argparse.Namespace) -> None:
+    """Where files are read, none of `add_stream`'s has a meaning.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    if arguments.sample_rate is not None:
+        raise ConfigError("--sample-rate goes with --stream; a file says its own rate")
+    for name in ("look_ahead_s", "chunk_s", "pause_s"):
+        if getattr(arguments, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} goes with --stream")
 
 
 def run_stream(arguments: argparse.Namespace) -> int:
@@ -59,17 +70,20 @@ def run_stream(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--stream needs --sample-rate HZ, the rate of the raw samples, in 1000..768000, found {found}"
         )
-    pauses = Cutting(pause_s=arguments.pause_s, margin_s=min(Cutting.margin_s, 0.375 * arguments.pause_s))
+    pause_s = _PAUSE_S if arguments.pause_s is None else arguments.pause_s
+    chunk_s = _CHUNK_S if arguments.chunk_s is None else arguments.chunk_s
+    look_ahead_s = _LOOK_AHEAD_S if arguments.look_ahead_s is None else arguments.look_ahead_s
+    pauses = Cutting(pause_s=pause_s, margin_s=min(Cutting.margin_s, 0.375 * pause_s))
     recognizer = load_model(arguments)
     online = OnlineRecognizer(
         recognizer,
         sample_rate_hz=rate_hz,
-        chunk_s=arguments.chunk_s,
-        look_ahead_s=arguments.look_ahead_s,
+        chunk_s=chunk_s,
+        look_ahead_s=look_ahead_s,
         pauses=pauses,
     )
     print(f"listening: partial results are at most {online.latency_s:.2f} s late, final ones ", end="", file=sys.stderr)
-    print(f"{arguments.pause_s + arguments.chunk_s:.2f} s, and the time of computing", file=sys.stderr)
+    print(f"{pause_s + chunk_s:.2f} s, and the time of computing", file=sys.stderr)
     show = _show_json if arguments.format == "json" else _Text(sys.stdout)
     partial = ""
     for update, compute_s in _updates(online):

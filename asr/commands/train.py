@@ -75,6 +75,8 @@ def _resume(out: Path, overrides: Sequence[str]) -> None:
     from asr import checkpoint, config
 
     saved = checkpoint.load_config(out)  # a clear error when RUN is no run folder
+    if not saved.data.train:  # a shrunk one
+        raise ConfigError(f"{out}: is a model without its training; another can start from it: train.init_from={out}")
     settings = config.load(out / checkpoint.CONFIG_FILE, overrides)
     epochs = settings.train.epochs
     if epochs != saved.train.epochs:

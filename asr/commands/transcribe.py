@@ -20,7 +20,7 @@ from asr.commands.common import (
     load_model,
     print_error,
 )
-from asr.commands.stream import add_stream, run_stream
+from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         if arguments.precision not in ("auto", "float32"):
             raise ConfigError(f"--stream computes in float32, found --precision {arguments.precision}")
         return run_stream(arguments)
-    if arguments.sample_rate is not None:
-        raise ConfigError("--sample-rate goes with --stream; a file says its own rate")
+    refuse_stream_arguments(arguments)
     if not arguments.audio:
         raise ConfigError("give PATH: audio files, folders, manifests, or - for standard input")
     from asr.distributed import join, leave
