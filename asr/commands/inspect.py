@@ -83,7 +83,8 @@ def _check_flags(arguments: argparse.Namespace, of_manifest: bool) -> None:
 def _check_libraries() -> None:
     """ConfigError where what draws is not installed: before a model is loaded, not after it has worked."""
     try:
-        import asr.pictures.page  # noqa: F401
+        import asr.pictures.memory_page
+        import asr.pictures.recording_page  # noqa: F401
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"asr inspect draws with {error.name}, which is not installed: pip install matplotlib librosa scipy"
@@ -92,7 +93,7 @@ def _check_libraries() -> None:
 
 def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
     from asr.inspection import inspect_recording
-    from asr.pictures.page import write_recording
+    from asr.pictures.recording_page import write_recording
 
     shown = inspect_recording(
         recognizer, arguments.source, start_s=arguments.start_s or 0.0, end_s=arguments.end_s, reference=arguments.text
@@ -115,7 +116,7 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
 def _memory(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
     from asr.manifest import read_manifest
     from asr.memory import measure
-    from asr.pictures.page import MEMORY_HEAD, memory_rows, reach_line, write_memory
+    from asr.pictures.memory_page import MEMORY_HEAD, memory_rows, reach_line, write_memory
 
     utterances = _spread(read_manifest(arguments.source, with_texts=False), arguments.utterances or _UTTERANCES)
     measured = measure(recognizer, utterances)
