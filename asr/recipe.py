@@ -118,9 +118,10 @@ def train_stage(model: Path, settings: "Config") -> None:
 
     Raises:
         ConfigError: `model` holds a run with other settings.
+        CheckpointError: it holds a complete one whose files are damaged or another run's.
     """
     from asr import checkpoint
-    from asr.state import is_finished, require_same, state_files
+    from asr.state import is_finished, require_finished_whole, require_same, state_files
     from asr.train import Trainer
 
     resume = bool(state_files(model))
@@ -130,6 +131,7 @@ def train_stage(model: Path, settings: "Config") -> None:
         except ConfigError as error:
             raise ConfigError(f"{error}; --out chooses another folder, for a training of its own") from error
     if is_finished(model, settings.train.epochs):
+        require_finished_whole(model, settings)
         say(f"train: complete in {model}, skipped")
         return
     say(f"train: {model}")

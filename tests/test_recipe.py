@@ -7,7 +7,7 @@ import pytest
 from asr import checkpoint, recipe
 from asr.cli import main
 from asr.config import Config
-from asr.errors import ConfigError, CorpusError, ScoringError
+from asr.errors import CheckpointError, ConfigError, CorpusError, ScoringError
 from asr.state import state_files
 from tones import tiny, write_corpus
 
@@ -41,6 +41,17 @@ def test_a_complete_experiment_is_not_run_again(data: Path, capsys: pytest.Captu
     assert f"[train: complete in {model}, skipped]" in again.err
     assert f"[score: complete in {model / 'test'}, skipped]" in again.err
     assert (model / checkpoint.WEIGHTS_FILE).stat().st_mtime_ns == before
+
+
+def test_a_complete_training_with_damaged_weights_is_told(data: Path) -> None:
+    model = data.parent / "model"
+    recipe.run_experiment(data, model, settings(data))
+    weights = model / checkpoint.WEIGHTS_FILE
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged: its tensors do not have the checksum"):
+        recipe.run_experiment(data, model, settings(data))
 
 
 def test_other_settings_in_the_same_folder_are_refused(data: Path) -> None:
