@@ -37,64 +37,50 @@ class Subject:
     name: str
     model: str
     manifest: str
-    utterance: str
+    utterance: str | None  # None: its memory alone
 
 
 SUBJECTS = (
     Subject("digits", "exp/digits/model", "exp/digits/data/dev.jsonl", "6_jackson_5"),
     Subject("an4", "exp/an4/model", "exp/an4/data/dev.jsonl", "cen8-fplp-b"),
+    Subject("an4-rnn", "exp/an4/rnn", "exp/an4/data/dev.jsonl", None),
 )
 
 
 def block_of(subject: Subject) -> str:
     """The Markdown of one model: commands, what they printed, pictures and figures."""
-    utterances = {utterance.id: utterance for utterance in read_manifest(subject.manifest)}
-    utterance = utterances[subject.utterance]
-    audio = os.path.relpath(utterance.audio_filepath)
     recognizer = checkpoint.load(subject.model)
-    last = f"layer{recognizer.config.encoder.layers}-forward"
     facts = checkpoint.load_facts(Path(subject.model) / checkpoint.WEIGHTS_FILE)
-    text = utterance.text.lower()
-    commands = [
-        [
-            "inspect",
-            audio,
-            "--model",
-            subject.model,
-            "--text",
-            text,
-            "--gates",
-            "forget,cell",
-            "--out",
-            SEEN,
-        ],
-        ["inspect", subject.manifest, "--model", subject.model, "--out", MEMORY, "--utterances", str(UTTERANCES)],
-    ]
+    trained = f"The model: `{subject.model}`, epoch {facts['epoch']}, WER {facts['dev_wer_percent']:.2f} % on dev."
+    to_memory = ["--model", subject.model, "--out", MEMORY, "--utterances", str(UTTERANCES)]
+    commands = [["inspect", subject.manifest, *to_memory]]
+    pictures = [(MEMORY, "reach", "Gradient of an output frame over the lag of the input")]
+    measured = []
+    if subject.utterance is not None:
+        utterances = {utterance.id: utterance for utterance in read_manifest(subject.manifest)}
+        utterance = utterances[subject.utterance]
+        audio, text = os.path.relpath(utterance.audio_filepath), utterance.text.lower()
+        shown = ["--model", subject.model, "--text", text, "--gates", "forget,cell", "--out", SEEN]
+        commands.insert(0, ["inspect", audio, *shown])
+        trained += f" The recording: `{utterance.id}`, of dev as well."
+        said = f"Waveform, log-mel energies and posteriors of {utterance.id}, which says {text}"
+        last = f"layer{recognizer.config.encoder.layers}-forward"
+        pictures = [
+            (SEEN, "overview", said),
+            (SEEN, "layer1-forward", f"Forget gates and cells of layer 1, forward, over {utterance.id}"),
+            (SEEN, last, f"Forget gates and cells of the last layer, forward, over {utterance.id}"),
+            (MEMORY, "half_lives", "Histograms of half-lives for each layer and direction"),
+            *pictures,
+        ]
+        measured = changes(subject, list(utterances))
     lines = ["```"]
     for command in commands:
         lines += ["$ asr " + " ".join(f'"{word}"' if " " in word else word for word in command), *run(command)]
-    trained = f"epoch {facts['epoch']}, WER {facts['dev_wer_percent']:.2f} % on dev"
-    lines += [
-        "```",
-        "",
-        f"The model: `{subject.model}`, {trained}. The recording: `{utterance.id}`, of dev as well.",
-        "",
-    ]
-    for folder, stem, alt in (
-        (
-            SEEN,
-            "overview",
-            f"Waveform, log-mel energies and posteriors of {utterance.id}, which says {text}",
-        ),
-        (SEEN, "layer1-forward", f"Forget gates and cells of layer 1, forward, over {utterance.id}"),
-        (SEEN, last, f"Forget gates and cells of the last layer, forward, over {utterance.id}"),
-        (MEMORY, "half_lives", "Histograms of half-lives for each layer and direction"),
-        (MEMORY, "reach", "Gradient of an output frame over the lag of the input"),
-    ):
+    lines += ["```", "", trained, ""]
+    for folder, stem, alt in pictures:
         name = shrink(Path(folder) / f"{stem}.png", f"{subject.name}-{stem}")
         lines += [f"![{alt}](pictures/{name})", ""]
-    lines += changes(subject, list(utterances))
-    return "\n".join(lines)
+    return "\n".join([*lines, *measured])
 
 
 def run(command: Sequence[str]) -> list[str]:
