@@ -12,7 +12,8 @@ from asr.decode import Word
 from asr.decoding import words_of
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
-from asr.wer import Scored, numbered_lines
+from asr.lines import numbered_lines
+from asr.wer import Scored
 
 WORDS_FILE = "words.jsonl"
 BINS = 10
@@ -89,7 +90,7 @@ def read_words(path: Path) -> dict[str, list[Word]]:
         ScoringError: the file cannot be read, or a line is not such a record; the message names file and line.
     """
     found: dict[str, list[Word]] = {}
-    for number, line in numbered_lines(path, "words"):
+    for number, line in numbered_lines(path, "words", ScoringError):
         try:
             record = json.loads(line)
             words = [Word(**word) for word in record["words"]]

@@ -12,6 +12,7 @@ from asr.decode.greedy_stream import GreedyStream
 from asr.decode.hypothesis import Reading
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
+from asr.lines import numbered_lines
 
 if TYPE_CHECKING:
     from asr.decode import BeamDecoder, NGram, Stream
@@ -201,13 +202,14 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
         DecodeError: the file cannot be read or holds no word, the two forms are mixed, a word holds a space, or a
             spelling something that is no label. The message names file and line.
     """
-    lines = _lines(path)
+    lines = numbered_lines(path, "lexicon", DecodeError)
     if not lines:
         raise DecodeError(f"{path}: holds no word")
     spelled = "\t" in lines[0][1]
     characters, labels = _characters(vocabulary), set(vocabulary.labels)
     words: dict[str, list[list[str]]] = {}
-    for where, line in lines:
+    for number, line in lines:
+        where = f"{path}:{number}"
         word, tab, spelling = line.partition("\t")
         if bool(tab) != spelled:
             wanted = "word TAB labels, as on the lines before" if spelled else "a word alone, as on the lines before"
@@ -236,7 +238,8 @@ def read_hotwords(path: Path, vocabulary: Vocabulary) -> dict[str, float]:
     """
     characters = _characters(vocabulary)
     found: dict[str, float] = {}
-    for where, line in _lines(path):
+    for place, line in numbered_lines(path, "hotwords", DecodeError):
+        where = f"{path}:{place}"
         text, tab, number = line.partition("\t")
         phrase = " ".join(text.split())
         unknown = next((character for character in phrase.replace(" ", "") if character not in characters), None)
@@ -314,14 +317,3 @@ def _missing_tab(phrase: str) -> str:
     except ValueError:
         return ""
     return ": a weight stands behind a TAB"
-
-
-def _lines(path: Path) -> list[tuple[str, str]]:
-    """The lines of a text file that are not blank, each with its place."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DecodeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    return [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from asr.decode.inputs import check_labels, check_shape, probabilities
 from asr.errors import DecodeError
 from asr.files import atomic_path, write_text_atomic
+from asr.lines import read_text
 
 SPACE_NAME = "<space>"  # how a text file of labels may spell the space
 
@@ -132,7 +133,7 @@ def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
         DecodeError: the file is missing, not JSON, or a value is of the wrong type or range; the message names it.
     """
     try:
-        facts = json.loads(_text(path))
+        facts = json.loads(read_text(path, "description", DecodeError))
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"{path}: not JSON: {error}") from error
     if not isinstance(facts, dict):
@@ -158,7 +159,7 @@ def read_labels(path: Path) -> Vocabulary:
     Raises:
         DecodeError: the file cannot be read, or a label stands twice.
     """
-    lines = _text(path).split("\n")
+    lines = read_text(path, "labels", DecodeError).split("\n")
     if lines[-1] == "":
         lines.pop()
     labels = [" " if line == SPACE_NAME else line for line in (line.removesuffix("\r") for line in lines)]
@@ -224,15 +225,6 @@ def _matrix(archive: Any, name: str, path: Path) -> NDArray[Any]:
     if not isinstance(value, np.ndarray):  # a member that is no array comes as bytes
         raise DecodeError(f"{path}: utterance {name}: is no numpy array")
     return value
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DecodeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
 def _is_index(value: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from asr.errors import ManifestError
 from asr.files import write_text_atomic
+from asr.lines import numbered_lines
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "id")
@@ -49,17 +50,9 @@ def read_manifest(path: Path | str, *, with_texts: bool = True) -> list[Utteranc
             type, a duration is not positive, a text is empty or an id stands twice; the message names file and line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 inside a text
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot read manifest: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: manifest is not UTF-8 text (byte {error.start})") from error
     utterances: list[Utterance] = []
     line_of_id: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, "manifest", ManifestError):
         utterance = parse_line(line, where=f"{path}:{number}", folder=path.parent, with_texts=with_texts)
         if utterance.id in line_of_id:
             first = line_of_id[utterance.id]

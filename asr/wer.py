@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
+from asr.lines import numbered_lines
 
 if TYPE_CHECKING:
     from jiwer import AlignmentChunk
@@ -233,22 +234,6 @@ def write_hypotheses(path: Path | str, results: Iterable[Result]) -> None:
     write_text_atomic(Path(path), "".join(line + "\n" for line in lines))
 
 
-def numbered_lines(path: Path, what: str) -> list[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers from 1; `what` they hold is for messages.
-
-    Raises:
-        ScoringError: the file cannot be read or is not UTF-8 text.
-    """
-    try:
-        # Not splitlines(): JSON strings may hold U+2028 and other line separators unescaped.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ScoringError(f"{path}: cannot read {what}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ScoringError(f"{path}: {what} are not UTF-8 text (byte {error.start})") from error
-    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
 def read_hypotheses(path: Path | str) -> list[Result]:
     """Read what `write_hypotheses` wrote; blank lines are skipped.
 
@@ -259,7 +244,7 @@ def read_hypotheses(path: Path | str) -> list[Result]:
     path = Path(path)
     results: list[Result] = []
     line_of_id: dict[str, int] = {}
-    for number, line in numbered_lines(path, "hypotheses"):
+    for number, line in numbered_lines(path, "hypotheses", ScoringError):
         result = _parse(line, where=f"{path}:{number}")
         if result.id in line_of_id:
             first = line_of_id[result.id]
@@ -275,8 +260,8 @@ def _parse(line: str, *, where: str) -> Result:
     try:
         # Every number here is a duration; as a float an absurdly long integer is just infinite.
         record = json.loads(line, parse_int=float)
-    except json.JSONDecodeError as error:
-        raise ScoringError(f"{where}: not a JSON record: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:
+        raise ScoringError(f"{where}: not a JSON record: {error}") from error
     if not isinstance(record, dict):
         raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
     wanted = [item.name for item in fields(Result)]

@@ -352,7 +352,7 @@ def test_a_manifest(capsys: Capture, run: Path, tmp_path: Path) -> None:
         (["a.wav"], "a.wav: wanted a file TEXT or --text WORDS with what is said, found neither"),
         (["a.wav", "a.txt", "--text", "a"], "a.wav: wanted a file TEXT or --text WORDS with what is said, found both"),
         (["a.wav", "none.txt"], "none.txt: cannot read transcript: No such file or directory"),
-        (["a.wav", "latin.txt"], "latin.txt: transcript is not UTF-8 text (byte 1)"),
+        (["a.wav", "latin.txt"], "latin.txt: not UTF-8 text (byte 1)"),
         (["none.wav", "--text", "a"], "none.wav: cannot read audio: No such file or directory"),
         (["short.wav", "--text", "a"], "short.wav: 100 samples of audio are shorter than one frame of 512"),
         (["a.wav", "--text", ""], "--text: wanted a transcript with a word in it, found ''"),

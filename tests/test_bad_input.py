@@ -54,7 +54,7 @@ def write_manifest(path: Path, *records: dict[str, Any] | bytes) -> Path:
         ([{**GOOD, "text": 7}], ":1: text must be a string, found 7"),
         ([{"audio_filepath": "a.wav", "duration": 1.0}], ":1: key 'text' is missing"),
         ([{**GOOD, "speker": "x"}], ":1: unknown key 'speker'; did you mean 'speaker'?"),
-        ([GOOD, b'{"text": "caf\xe9"}'], ": manifest is not UTF-8 text (byte "),
+        ([GOOD, b'{"text": "caf\xe9"}'], ": not UTF-8 text (byte "),
         ([], ": manifest holds no utterance"),
         ([b"[" * 100_000], ":1: not a JSON record: "),
         ([{**GOOD, "audio_filepath": "a\0.wav"}], ":1: audio_filepath holds a null character"),

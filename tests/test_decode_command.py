@@ -84,7 +84,7 @@ def test_json_of_another_name(capsys: Capture, emissions: Path) -> None:
     ("flags", "message"),
     [
         (["--blank", "0"], "--blank goes with --labels FILE.txt; a JSON file says it itself"),
-        (["--labels", "none.txt"], "none.txt: cannot be read: No such file or directory"),
+        (["--labels", "none.txt"], "none.txt: cannot read labels: No such file or directory"),
         (["--labels", "{labels}", "--blank", "10"], "{labels}: blank=10 is outside the vocabulary of 10 labels"),
         (["--labels", "{labels}", "--space", "|"], "{labels}: space '|' is none of the 10 labels and begins none"),
         (["--labels", "{labels}", "--frame-s", "0"], "{labels}: frame_s must be positive, found 0"),

@@ -97,7 +97,7 @@ def test_lexicons(tmp_path: Path) -> None:
         (b"ab\nAb\n", ":2: word 'Ab' holds 'A', which no label writes: the labels are small letters"),
         (b"one\ta x\n", ":1: word 'one' is spelled with 'x', which is no label"),
         (b"one\t \n", ":1: word 'one' is spelled with 'nothing', which is no label"),
-        (b"caf\xe9\n", ": is not UTF-8 text (byte 3)"),
+        (b"caf\xe9\n", ": not UTF-8 text (byte 3)"),
     ],
 )
 def test_lexicons_that_are_wrong(tmp_path: Path, content: bytes, message: str) -> None:

@@ -93,7 +93,7 @@ def pickled() -> bytes:
     ("edit", "message"),
     [
         (lambda path: path.unlink(), "e.npz: cannot be read: No such file or directory"),
-        (lambda path: path.with_suffix(".json").unlink(), "e.json: cannot be read: No such file or directory"),
+        (lambda path: path.with_suffix(".json").unlink(), "e.json: cannot read description: No such file or directory"),
         (lambda path: path.write_bytes(b""), "e.npz: damaged or not an .npz file: "),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "e.npz: damaged or not an .npz file: "),
         (lambda path: path.write_bytes(header("(1,)") + bytes(4)), "e.npz: is one array, wanted an .npz file with a"),
@@ -114,7 +114,7 @@ def pickled() -> bytes:
             "e.npz: utterance u, frame 7: log-probability is nan",
         ),
         (lambda path: path.with_suffix(".json").write_text("{"), "e.json: not JSON: "),
-        (lambda path: path.with_suffix(".json").write_bytes(b"\xff"), "e.json: is not UTF-8 text (byte 0)"),
+        (lambda path: path.with_suffix(".json").write_bytes(b"\xff"), "e.json: not UTF-8 text (byte 0)"),
         (lambda path: path.with_suffix(".json").write_text("[" * 100_000), "e.json: not JSON: "),
         (lambda path: path.with_suffix(".json").write_text("[]"), "e.json: expected a JSON object, found list"),
         (change(labels=None), "e.json: labels must be a list of strings, found None"),

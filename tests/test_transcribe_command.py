@@ -115,7 +115,7 @@ def test_a_run_folder_that_names_its_decoder(capsys: Capture, tmp_path: Path) ->
         (["--n-best", "0"], "--n-best must be at least 1, found 0"),
         (["--beam-size", "0"], "decode.beam_size must be in 1..100000, found 0"),
         (["--lm", "none.arpa"], "none.arpa: cannot be read: No such file or directory"),
-        (["--lexicon", "none.txt"], "none.txt: cannot be read: No such file or directory"),
+        (["--lexicon", "none.txt"], "none.txt: cannot read lexicon: No such file or directory"),
     ],
 )
 def test_decoder_flags_that_cannot_be(capsys: Capture, run: Path, flags: list[str], message: str) -> None:

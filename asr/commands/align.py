@@ -17,6 +17,7 @@ from asr.commands.common import (
     print_error,
 )
 from asr.errors import AsrError, AudioError, ConfigError, TextError
+from asr.lines import read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ def _align_recording(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--out {arguments.out}: would overwrite what is to be aligned")
     where, text = "--text", arguments.text
     if text is None:
-        where, text = str(arguments.transcript), _read_text(arguments.transcript)
+        where, text = str(arguments.transcript), read_text(arguments.transcript, "transcript", TextError)
     recognizer = load_model(arguments)
     log_probs, duration_s = _encode_recording(
         arguments.source, recognizer, batch_seconds(arguments), arguments.max_duration_s
@@ -149,15 +150,6 @@ def _aligned(log_probs: "NDArray[np.float32]", text: str, recognizer: "Recognize
 
 def _print_note(note: str) -> None:
     print("note:", " ".join(note.splitlines()), file=sys.stderr)  # an utterance's id may hold a line break
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise TextError(f"{path}: cannot read transcript: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: transcript is not UTF-8 text (byte {error.start})") from error
 
 
 def _file_name(name: str) -> str:

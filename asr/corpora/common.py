@@ -1,10 +1,11 @@
 """What every corpus reader shares: the records they return, and the helpers that name the record in an error."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr.errors import CorpusError
+from asr.lines import numbered_lines
 from asr.manifest import Utterance
 
 SPLITS = ("train", "dev", "test")
@@ -92,22 +93,13 @@ def child_folders(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir())
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path) -> list[tuple[int, str]]:
     """The non-blank lines of a UTF-8 file with their numbers, counted from 1.
 
     Raises:
         CorpusError: the file is missing or is not UTF-8.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    # Not splitlines(), which also splits at U+0085 and U+2028, and those may stand in a transcript.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line.rstrip("\r")
+    return numbered_lines(path, "text", CorpusError)
 
 
 def make_utterance(

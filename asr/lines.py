@@ -1,0 +1,30 @@
+"""Text files that are read whole, with errors that name them."""
+
+from pathlib import Path
+
+from asr.errors import AsrError
+
+
+def read_text(path: Path, what: str, error: type[AsrError]) -> str:
+    """The content of a UTF-8 file, without a byte order mark; `what` it holds is for messages.
+
+    Raises:
+        AsrError: `error`: the file cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as fault:
+        raise error(f"{path}: cannot read {what}: {fault.strerror or fault}") from fault
+    except UnicodeDecodeError as fault:
+        raise error(f"{path}: not UTF-8 text (byte {fault.start})") from fault
+
+
+def numbered_lines(path: Path, what: str, error: type[AsrError]) -> list[tuple[int, str]]:
+    """The lines of a UTF-8 file that are not blank, with their numbers from 1.
+
+    Raises:
+        AsrError: `error`, as `read_text`.
+    """
+    # Not splitlines(), which also cuts at U+0085 and U+2028, and those may stand in a text.
+    lines = read_text(path, what, error).split("\n")
+    return [(number, line.rstrip("\r")) for number, line in enumerate(lines, start=1) if line.strip()]
