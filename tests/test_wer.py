@@ -278,6 +278,7 @@ GOOD = {"id": "u", "speaker": "s", "reference": "a", "hypothesis": "b", "duratio
     ("line", "message"),
     [
         ("{", "not a JSON record"),
+        ("[" * 100_000, "not a JSON record"),
         ("[]", "expected a JSON object, found list"),
         (json.dumps({key: GOOD[key] for key in GOOD if key != "speaker"}), "key 'speaker' is missing"),
         (json.dumps({**GOOD, "text": "a"}), "unknown key 'text'"),
