@@ -74,7 +74,7 @@ def test_resume_with_something_else(capsys: Capture, run: Path, more: list[str],
 def test_decoding_may_change_on_resume(capsys: Capture, run: Path) -> None:
     """The run has no data: what is refused is that, and no longer the decoder."""
     assert main(["train", "--resume", str(run), "decode.decoder=beam", "decode.alpha=3"]) == 2
-    assert capsys.readouterr().err.startswith("error: data.train is not set")
+    assert capsys.readouterr().err.startswith(f"error: {run}: is a model without its training")
 
 
 def test_resume_of_no_run(capsys: Capture, tmp_path: Path) -> None:

@@ -75,8 +75,6 @@ def _resume(out: Path, overrides: Sequence[str]) -> None:
     from asr import checkpoint, config
 
     saved = checkpoint.load_config(out)  # a clear error when RUN is no run folder
-    if not saved.data.train:  # a shrunk one
-        raise ConfigError(f"{out}: is a model without its training; another can start from it: train.init_from={out}")
     settings = config.load(out / checkpoint.CONFIG_FILE, overrides)
     epochs = settings.train.epochs
     if epochs != saved.train.epochs:
@@ -94,6 +92,8 @@ def _go_on(out: Path, settings: "Config") -> None:
     from asr.train import Trainer
 
     require_same(checkpoint.load_config(out), settings, out)
+    if not settings.data.train:  # a shrunk one
+        raise ConfigError(f"{out}: is a model without its training; another can start from it: train.init_from={out}")
     agree_on_state(join(), out)
     if is_finished(out, settings.train.epochs):
         require_finished_whole(out, settings)
