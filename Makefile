@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## install if needed, then train and recognise from nothing, offline
 	@$(BIN)/python recipes/demo/run.py
 
-test: setup ## the quick tests: no network, no GPU, under a minute
+test: setup ## the quick tests: no network, no GPU, about five minutes, of which one compiles kernels the first time
 	$(BIN)/python -m pytest -m '$(QUICK)'
 
 test-all: setup ## every test, the slow and the GPU ones too
