@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 65536
 _WIDTH_BYTES = 2  # s16le
-_LOOK_AHEAD_S, _CHUNK_S, _PAUSE_S = 1.0, 0.32, 0.8
+_DEFAULTS = {"look_ahead_s": 1.0, "chunk_s": 0.32, "pause_s": 0.8}
 
 
 def add_stream(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +30,11 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
         "--look-ahead-s",
         type=float,
         metavar="X",
-        help=f"what a model in both directions hears before it decides; less is quicker and worse ({_LOOK_AHEAD_S})",
+        help="what a model in both directions hears before it decides; less is quicker and worse "
+        f"({_DEFAULTS['look_ahead_s']})",
     )
-    group.add_argument("--chunk-s", type=float, metavar="X", help=f"audio that is taken at once ({_CHUNK_S})")
-    group.add_argument("--pause-s", type=float, metavar="X", help=f"pause that ends a result ({_PAUSE_S})")
+    for name, meaning in (("chunk_s", "audio that is taken at once"), ("pause_s", "pause that ends a result")):
+        group.add_argument(_flag(name), type=float, metavar="X", help=f"{meaning} ({_DEFAULTS[name]})")
 
 
 def refuse_stream_arguments(arguments: argparse.Namespace) -> None:
@@ -44,9 +45,13 @@ def refuse_stream_arguments(arguments: argparse.Namespace) -> None:
     """
     if arguments.sample_rate is not None:
         raise ConfigError("--sample-rate goes with --stream; a file says its own rate")
-    for name in ("look_ahead_s", "chunk_s", "pause_s"):
+    for name in _DEFAULTS:
         if getattr(arguments, name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} goes with --stream")
+            raise ConfigError(f"{_flag(name)} goes with --stream")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def run_stream(arguments: argparse.Namespace) -> int:
@@ -70,9 +75,8 @@ def run_stream(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--stream needs --sample-rate HZ, the rate of the raw samples, in 1000..768000, found {found}"
         )
-    pause_s = _PAUSE_S if arguments.pause_s is None else arguments.pause_s
-    chunk_s = _CHUNK_S if arguments.chunk_s is None else arguments.chunk_s
-    look_ahead_s = _LOOK_AHEAD_S if arguments.look_ahead_s is None else arguments.look_ahead_s
+    given = {name: value for name in _DEFAULTS if (value := getattr(arguments, name)) is not None}
+    look_ahead_s, chunk_s, pause_s = (_DEFAULTS | given).values()
     pauses = Cutting(pause_s=pause_s, margin_s=min(Cutting.margin_s, 0.375 * pause_s))
     recognizer = load_model(arguments)
     online = OnlineRecognizer(
