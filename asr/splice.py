@@ -8,9 +8,9 @@ so do words whose alignment is in doubt.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from asr.files import atomic_path, locked
 from asr.manifest import Utterance, write_manifest
 from asr.progress import Progress
 from asr.recognizer import Recognizer
+from asr.trainset import LabelledSet, unusable
 
 MANIFEST_FILE = "train.jsonl"
 AUDIO_FOLDER = "spliced"
@@ -40,6 +41,9 @@ _LOUD = 0.95
 _SOUND_S = 0.1
 # Pieces are faded into each other over so many seconds: half a period of the lowest voice would click.
 _FADE_S = 0.01
+# A speaker of a few words said fast may have sentences that cannot be learnt; so many more of them than of others are
+# no accident.
+_REFUSED = 100
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def splice(
         AudioError: an utterance cannot be read; the message names it.
         TextError: a transcript cannot be aligned; the message names the utterance.
         ManifestError: an utterance is called as a spliced one would be.
-        ConfigError: another process writes to `out`, or it holds a `train.jsonl` that was not made here.
+        ConfigError: another process writes to `out`, it holds a `train.jsonl` that was not made here, or the pieces
+            make no sentences that training would take.
     """
     for utterance in utterances:
         if _NAME.fullmatch(utterance.id):
@@ -128,22 +133,47 @@ def _splice(
     (out / MANIFEST_FILE).unlink(missing_ok=True)  # an old one must never stand beside new audio
     made: list[Utterance] = []
     total_s = 0.0
-    speakers = sorted(pieces)
+    sentences = _sentences(pieces, recognizer, out / AUDIO_FOLDER, seconds, seed)
     with Progress(round(3600 * hours), "s") as progress:
         while total_s < 3600 * hours:
-            name = f"spliced-{len(made):06d}"
-            speaker = speakers[len(made) % len(speakers)]
-            sentence = assemble(pieces[speaker], utterance_generator(seed, 0, name), seconds, rate_hz)
-            path = out / AUDIO_FOLDER / f"{name}.flac"
-            with atomic_path(path) as temporary:
-                soundfile.write(temporary, sentence.wave.numpy(), rate_hz, format="FLAC", subtype="PCM_16")
-            duration = len(sentence.wave) / rate_hz
-            made.append(Utterance(name, path, duration, sentence.text, speaker=speaker or None))
-            before, total_s = round(total_s), total_s + duration
+            utterance, wave = next(sentences)
+            with atomic_path(utterance.audio_filepath) as temporary:
+                soundfile.write(temporary, wave.numpy(), rate_hz, format="FLAC", subtype="PCM_16")
+            made.append(utterance)
+            before, total_s = round(total_s), total_s + utterance.duration
             for _ in range(before, min(round(total_s), round(3600 * hours))):
                 progress.step({"sentences": str(len(made))})
     write_manifest(out / MANIFEST_FILE, [*utterances, *made])
-    return Spliced(len(speakers), sum(map(len, pieces.values())), whole, len(made), total_s)
+    return Spliced(len(pieces), sum(map(len, pieces.values())), whole, len(made), total_s)
+
+
+def _sentences(
+    pieces: Mapping[str, Sequence[Piece]], recognizer: Recognizer, folder: Path, seconds: tuple[float, float], seed: int
+) -> Iterator[tuple[Utterance, Tensor]]:
+    """Sentences of each speaker in turn, without end, but none that training at the model's settings would refuse."""
+    speakers, rate_hz = sorted(pieces), recognizer.config.audio.sample_rate_hz
+    refused = 0
+    for number in count():
+        name, speaker = f"spliced-{number:06d}", speakers[number % len(speakers)]
+        sentence = assemble(pieces[speaker], utterance_generator(seed, 0, name), seconds, rate_hz)
+        utterance = Utterance(
+            name, folder / f"{name}.flac", len(sentence.wave) / rate_hz, sentence.text, speaker=speaker or None
+        )
+        reason = _reason_against(utterance, recognizer)
+        if reason is None:
+            yield utterance, sentence.wave
+            continue
+        refused += 1
+        if refused > _REFUSED + number // 2:
+            raise ConfigError(f"{refused} of {number + 1} sentences could not be trained on, the last: {reason}")
+
+
+def _reason_against(utterance: Utterance, recognizer: Recognizer) -> str | None:
+    """Why training would refuse an utterance; what the model has no labels for is not judged."""
+    tokenizer = recognizer.tokenizer
+    unknown = tokenizer.out_of_vocabulary(utterance.text)
+    labels = [] if unknown else tokenizer.encode(utterance.text, where=f"utterance {utterance.id}")
+    return unusable(LabelledSet([utterance], [labels], [unknown]), recognizer.config, recognizer).get(utterance.id)
 
 
 def cut_all(utterances: Sequence[Utterance], recognizer: Recognizer) -> Iterator[tuple[Utterance, list[Piece]]]:

@@ -13,10 +13,11 @@ from asr import checkpoint
 from asr.augment import utterance_generator
 from asr.cli import main
 from asr.decode import Word
-from asr.errors import ManifestError
+from asr.errors import ConfigError, ManifestError
 from asr.manifest import Utterance, read_manifest
 from asr.splice import Piece, assemble, cut, splice
 from asr.train import Trainer
+from asr.trainset import label, unusable
 from tones import LETTER_S, RATE_HZ, TONES_HZ, tiny, wave, write_corpus
 
 HALF_S = LETTER_S / 2
@@ -145,6 +146,21 @@ def test_speakers_are_not_mixed(run: Path, tmp_path: Path) -> None:
     for item in read_manifest(tmp_path / "train.jsonl"):
         assert item.speaker is not None
         assert set(item.text.split()) <= words[item.speaker]
+
+
+def test_sentences_that_could_not_be_trained_on_are_not_made(run: Path, tmp_path: Path) -> None:
+    items = read_manifest(run / "train.jsonl")
+    recognizer = checkpoint.load(run / "model")
+    # A label has 7.5 frames. What cropping to 0.14 of an utterance leaves is too little for some sentences.
+    settings = replace(recognizer.config, augment=replace(recognizer.config.augment, crop_share=0.43))
+    recognizer.config = settings
+    made = splice(items, recognizer, tmp_path / "some", hours=0.02, seconds=(0.3, 2))
+    sentences = read_manifest(tmp_path / "some" / "train.jsonl")[len(items) :]
+    assert made.sentences == len(sentences) < int(sentences[-1].id.removeprefix("spliced-")) + 1
+    assert not unusable(label(sentences, recognizer.tokenizer), settings, recognizer)
+    recognizer.config = replace(settings, train=replace(settings.train, max_utterance_s=0.1))
+    with pytest.raises(ConfigError, match=r"200 of 200 sentences could not be trained on, the last: .* longer than"):
+        splice(items, recognizer, tmp_path / "none", hours=0.01, seconds=(0.3, 2))
 
 
 def test_bad_input(run: Path, tmp_path: Path, capsys: Capture) -> None:
