@@ -49,7 +49,7 @@ def test_layouts_that_mean_the_same(tmp_path: Path, change) -> None:  # type: ig
 def test_numbers(tmp_path_factory: pytest.TempPathFactory, value: float, layout: str) -> None:
     text = layout.format(value)
     path = written(tmp_path_factory.getbasetemp(), SMALL_ARPA.replace("-0.625", text), "number.arpa")
-    assert NGram.load(path).arrays.prob[4] == pytest.approx(np.float32(text), rel=2e-7)
+    assert NGram.load(path).arrays.unigrams[4] == pytest.approx(np.float32(text), rel=2e-7)
 
 
 def test_any_word_of_utf8(tmp_path: Path) -> None:

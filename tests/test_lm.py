@@ -200,7 +200,7 @@ def test_a_saved_model_keeps_its_unit(tmp_path: Path, unit: str) -> None:
 def test_a_mapped_model_is_never_written_to(tmp_path: Path) -> None:
     NGram.load(written(tmp_path, SMALL_ARPA)).save(tmp_path / "lm.bin")
     before = (tmp_path / "lm.bin").read_bytes()
-    NGram.load(tmp_path / "lm.bin").arrays.prob[:] = 0.0
+    NGram.load(tmp_path / "lm.bin").arrays.unigrams[:] = 0.0
     assert (tmp_path / "lm.bin").read_bytes() == before
 
 
@@ -214,7 +214,7 @@ def test_damaged_binaries(tmp_path: Path) -> None:
         (whole[:20], r"lm.bin: has 20 bytes and ends within its header: is it cut\?"),
         (
             whole[:16] + struct.pack("<I", 1) + whole[20:],
-            r"lm.bin: is a binary model of version 1, wanted version 2: compile it again .* \(`asr lm compile`\)$",
+            r"lm.bin: is a binary model of version 1, wanted version 3: compile it again .* \(`asr lm compile`\)$",
         ),
         (whole[:20] + struct.pack("<I", 2**32 - 1) + whole[24:], "ends within its header"),
         (whole[:20] + struct.pack("<I", 0) + whole[24:], "order 0, wanted at least 1"),
@@ -239,9 +239,9 @@ def test_a_binary_that_was_made_to_mislead(tmp_path: Path) -> None:
     """Checksums that fit are no reason to trust an index."""
     path = tmp_path / "lm.bin"
     model = NGram.load(written(tmp_path, SMALL_ARPA))
-    values = model.arrays.values.copy()
-    values[values >= 0] = 1 << 20
-    replace(model, arrays=model.arrays._replace(values=values)).save(path)
+    table = model.arrays.table.copy()
+    table["value"][table["value"] >= 0] = 1 << 20
+    replace(model, arrays=model.arrays._replace(table=table)).save(path)
     with pytest.raises(DecodeError, match="its table points outside the model"):
         NGram.load(path)
     model.save(path)

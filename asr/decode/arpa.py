@@ -32,7 +32,7 @@ from asr.decode.arpa_lines import (
     read_ngrams,
     read_unigrams,
 )
-from asr.decode.automaton import NGramArrays
+from asr.decode.automaton import STATE, NGramArrays
 from asr.decode.hashing import table_for
 from asr.errors import DecodeError
 
@@ -90,26 +90,26 @@ class _Reader:
         sizes = (declared[0] + 1, *declared[1:])  # there may be no <unk> among those declared
         states = sum(sizes[:-1])
         arrays = NGramArrays(
-            np.empty(sum(sizes), np.float32),
-            np.empty(states, np.float32),
-            np.full(sum(sizes), -1, np.int32),
-            *table_for(sum(declared[1:])),
+            np.empty(sizes[0], np.float32),
+            np.zeros(states, STATE),
+            np.full(sizes[-1], -1, np.int32),
+            table_for(sum(declared[1:])),
         )
+        arrays.states["suffix"] = -1
         vocabulary = Vocabulary(
             np.zeros(sizes[0], np.int64),
             np.zeros(sizes[0], np.int64),
             np.full(1 << (2 * sizes[0]).bit_length(), -1, np.int32),
         )
-        arrays.prob[0] = UNKNOWN_LOG10
-        arrays.backoff[:1] = 0.0
-
+        arrays.unigrams[0] = UNKNOWN_LOG10
         place = self._heading(place, rb"\1-grams:")
         code, place, done = read_unigrams(text, place, declared[0], arrays, vocabulary)
         self._check(code, place, 1, done, declared)
         counts = (declared[0] + int(vocabulary.ends[0] == 0), *declared[1:])
-        entries = sum(counts)
         arrays = arrays._replace(
-            prob=arrays.prob[:entries], backoff=arrays.backoff[: entries - counts[-1]], suffix=arrays.suffix[:entries]
+            unigrams=arrays.unigrams[: counts[0]],
+            states=arrays.states[: sum(counts[:-1])],
+            after=arrays.after[: counts[-1]],
         )
         first = counts[0]
         for order, count in enumerate(counts[1:], 2):

@@ -172,7 +172,7 @@ def read_unigrams(text, place, count, arrays, vocabulary):  # type: ignore[no-un
         place = line
         start, end, slot = _slot(text, vocabulary, end)
         word = 0 if _is_unknown(text, start, end) else ordinary
-        is_top = word >= len(arrays.backoff)
+        is_top = word >= len(arrays.states)
         if code == FINE and start == end:
             code = WRONG_FIELDS
         elif code == FINE and (vocabulary.slots[slot] >= 0 or vocabulary.ends[word] > 0):
@@ -183,9 +183,9 @@ def read_unigrams(text, place, count, arrays, vocabulary):  # type: ignore[no-un
             vocabulary.slots[slot] = word
             vocabulary.starts[word] = start
             vocabulary.ends[word] = end
-            arrays.prob[word] = prob
+            arrays.unigrams[word] = prob
             if not is_top:
-                arrays.backoff[word] = backoff
+                arrays.states[word].backoff = backoff
             ordinary += word > 0
             done += 1
     return code, place, done
@@ -202,7 +202,7 @@ def read_ngrams(text, place, order, entry, count, arrays, vocabulary):  # type: 
         position = 0
         while code == FINE and position < order:
             start, end, slot = _slot(text, vocabulary, end)
-            context = find(arrays.keys, arrays.values, context, word) if position > 1 else word
+            context = find(arrays.table, context, word) if position > 1 else word
             word = vocabulary.slots[slot]
             if start == end:
                 code = WRONG_FIELDS
@@ -212,16 +212,18 @@ def read_ngrams(text, place, order, entry, count, arrays, vocabulary):  # type: 
                 code, place = NO_WORD, start
             position += 1
         if code == FINE:
-            is_top = entry >= len(arrays.backoff)
-            code, place, backoff = _backoff(text, end, is_top)
+            above = entry - len(arrays.states)
+            code, place, backoff = _backoff(text, end, above >= 0)
         if code == FINE:
-            if insert(arrays.keys, arrays.values, context, word, np.int32(entry)) >= 0:
+            if insert(arrays.table, context, word, np.int32(entry), np.float32(prob)) >= 0:
                 code, place = TWICE, line
-            arrays.prob[entry] = prob
-            if not is_top:
-                arrays.backoff[entry] = backoff
             # The last n - 1 words need not be listed: look for the longest suffix as one does with backoff.
-            arrays.suffix[entry] = match(arrays, arrays.suffix[context], word)[1]
+            suffix = match(arrays, arrays.states[context].suffix, word)[1]
+            if above >= 0:
+                arrays.after[above] = suffix
+            else:
+                arrays.states[entry].backoff = backoff
+                arrays.states[entry].suffix = suffix
             entry += 1
             done += 1
     return code, place, done

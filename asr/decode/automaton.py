@@ -10,26 +10,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.hashing import find
+from asr.decode.hashing import place_of
 from asr.decode.jit import inlined, kernel
+
+# What a state does with a word that it has no entry for: log10 backoff weight, 0 where the file has none, and the entry
+# of its longest proper suffix that is listed, -1 for unigrams.
+STATE = np.dtype([("backoff", "<f4"), ("suffix", "<i4")], align=True)
 
 
 class NGramArrays(NamedTuple):
     """E entries in the order of their length, unigrams first; the S of them that are shorter than N are the states.
 
     Attributes:
-        prob: (E,) float32, log10 probability of the last word of an entry after the others.
-        backoff: (S,) float32, log10 backoff weight, 0 where the file has none.
-        suffix: (E,) int32, entry of the longest proper suffix that is listed; -1 for unigrams.
-        keys, values: hash table (state, word) -> entry, for entries of two words and more. Unigrams are not in it: the
-            entry of a unigram is the id of its word.
+        unigrams: (V,) float32, log10 probability of each word by itself. The entry of a unigram is the id of its word.
+        states: (S,) STATE.
+        after: (E - S,) int32, the state after each entry of N words: its longest proper suffix that is listed, or -1.
+        table: hash table (state, word) -> entry, and log10 probability of the word in the state; for entries of two
+            words and more.
     """
 
-    prob: NDArray[np.float32]
-    backoff: NDArray[np.float32]
-    suffix: NDArray[np.int32]
-    keys: NDArray[np.uint64]
-    values: NDArray[np.int32]
+    unigrams: NDArray[np.float32]
+    states: NDArray[np.void]
+    after: NDArray[np.int32]
+    table: NDArray[np.void]
 
 
 @inlined
@@ -41,12 +44,21 @@ def match(model, state, word):  # type: ignore[no-untyped-def]
     """
     total = 0.0
     while state >= 0:
-        entry = find(model.keys, model.values, state, word)
-        if entry >= 0:
-            return total + model.prob[entry], entry
-        total += model.backoff[state]
-        state = model.suffix[state]
-    return total + model.prob[word], word
+        place, _ = place_of(model.table, state, word)
+        slot = model.table[place]
+        if slot.value >= 0:
+            return total + slot.number, slot.value
+        context = model.states[np.uint32(state)]
+        total += context.backoff
+        state = context.suffix
+    return total + model.unigrams[np.uint32(word)], word
+
+
+@inlined
+def _state_of(model, entry):  # type: ignore[no-untyped-def]
+    """The state after an entry: itself, or its longest suffix where it has N words and is no context."""
+    above = entry - len(model.states)
+    return entry if above < 0 else model.after[above]
 
 
 @kernel
@@ -59,7 +71,7 @@ def advance(model, state, word):  # type: ignore[no-untyped-def]
         word: int32, the id of a word, never negative; 0 for an unknown one.
     """
     log10_prob, entry = match(model, state, word)
-    return log10_prob, entry if entry < len(model.backoff) else model.suffix[entry]  # an entry of N words is no context
+    return log10_prob, _state_of(model, entry)
 
 
 @kernel
@@ -68,4 +80,4 @@ def walk(model, state, words, log10_probs, entries):  # type: ignore[no-untyped-
     for place in range(len(words)):
         log10_probs[place], entry = match(model, state, words[place])
         entries[place] = entry
-        state = entry if entry < len(model.backoff) else model.suffix[entry]
+        state = _state_of(model, entry)

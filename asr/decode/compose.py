@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decode.automaton import STATE, NGramArrays
+from asr.decode.hashing import table_for
 from asr.decode.hotwords import OTHER, build_hotwords
 from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_kind
@@ -20,7 +22,7 @@ from asr.decode.lexicon import (
     spell_by_labels,
     warn_of_unspelled,
 )
-from asr.decode.lm import NGram, NGramArrays
+from asr.decode.lm import NGram
 from asr.decode.nodes import build_nodes
 from asr.decode.scoring import LABEL, NO_LM, RULES, TOKEN_LM, WORD_LM, Scorer
 from asr.errors import DecodeError
@@ -30,13 +32,7 @@ Unit = Literal["auto", "word", "token"]
 Lexicon = Iterable[str] | Mapping[str, Sequence[Sequence[str]]]
 
 # Stands for no language model: kernels take the same types with and without one.
-_NO_MODEL = NGramArrays(
-    np.zeros(1, np.float32),
-    np.zeros(0, np.float32),
-    np.full(1, -1, np.int32),
-    np.zeros(8, np.uint64),
-    np.zeros(8, np.int32),
-)
+_NO_MODEL = NGramArrays(np.zeros(1, np.float32), np.zeros(0, STATE), np.full(1, -1, np.int32), table_for(0))
 
 _NO_WORDS = {"<s>", "</s>", "<unk>", "<UNK>"}
 # How language models of characters write the separator, which cannot stand in an ARPA file.
@@ -92,9 +88,9 @@ def compose(
         assert lm is not None
         character = math.exp(alpha * unknown_per_character)
         word_lm = np.array([lm.word_id(word) for word in words], np.int32)
-        unigrams = lm.arrays.prob[word_lm].astype(np.float64)
+        unigrams = lm.arrays.unigrams[word_lm].astype(np.float64)
         scores = rules["alpha"] * unigrams + beta + np.where(word_lm == 0, rules["unknown"], 0.0)
-        unknown = float((rules["alpha"] * lm.arrays.prob[0] + beta + rules["unknown"])[0])
+        unknown = float((rules["alpha"] * lm.arrays.unigrams[0] + beta + rules["unknown"])[0])
     nodes, ends, word_numbers = build_nodes(trie, scores, unknown, math.log(character))
     first_labels = nodes["enter"][1 : nodes["child"][1]]  # of the root's children
     rules["most_first"] = max(nodes["leave"][0], first_labels.max(initial=0.0))

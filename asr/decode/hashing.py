@@ -1,4 +1,4 @@
-"""An open-addressing hash table from (int32, int32) to int32 in two flat arrays (numba kernels)."""
+"""An open-addressing hash table from (int32, int32) to int32 and a number beside it (numba kernels)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,38 +6,41 @@ from numpy.typing import NDArray
 from asr.decode.jit import inlined, inner
 
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+# A pair and what it stands for, in one line of the processor's cache: a table that is larger is mostly waited for.
+SLOT = np.dtype([("key", "<u8"), ("value", "<i4"), ("number", "<f4")], align=True)
 
 
-def table_for(entries: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """Empty keys and values for this many entries: a power of two, at most half full."""
-    size = 1 << max(3, (2 * entries - 1).bit_length())
-    return np.full(size, EMPTY, np.uint64), np.full(size, -1, np.int32)
+def table_for(entries: int) -> NDArray[np.void]:
+    """An empty table for this many entries: a power of two of slots, at most half full."""
+    table = np.zeros(1 << max(3, (2 * entries - 1).bit_length()), SLOT)
+    table["key"], table["value"] = EMPTY, -1
+    return table
 
 
 @inlined
-def _place(keys, a, b):  # type: ignore[no-untyped-def]
-    """Where the pair stands, or the empty place where it would."""
+def place_of(table, a, b):  # type: ignore[no-untyped-def]
+    """The slot of the pair, or the empty one where it would be, whose value is -1; and the pair as a key."""
     key = (np.uint64(a) << np.uint64(32)) | np.uint64(b)
-    mask = np.uint64(len(keys) - 1)
+    mask = np.uint64(len(table) - 1)
     mixed = key * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the high bits depend on all of the key
     place = (mixed ^ (mixed >> np.uint64(32))) & mask
-    while keys[place] != key and keys[place] != EMPTY:
+    while table[place].key != key and table[place].key != EMPTY:
         place = (place + np.uint64(1)) & mask
     return place, key
 
 
 @inlined
-def find(keys, values, a, b):  # type: ignore[no-untyped-def]
+def find(table, a, b):  # type: ignore[no-untyped-def]
     """The value of (a, b), or -1."""
-    place, _ = _place(keys, a, b)
-    return values[place]
+    place, _ = place_of(table, a, b)
+    return table[place].value
 
 
 @inner
-def insert(keys, values, a, b, value):  # type: ignore[no-untyped-def]
-    """Set the value of (a, b); returns what stood there before, or -1."""
-    place, key = _place(keys, a, b)
-    before = values[place]
-    keys[place] = key
-    values[place] = value
+def insert(table, a, b, value, number):  # type: ignore[no-untyped-def]
+    """Set what (a, b) stands for; returns the value that stood there before, or -1."""
+    place, key = place_of(table, a, b)
+    slot = table[place]
+    before = slot.value
+    slot.key, slot.value, slot.number = key, value, number
     return before

@@ -18,14 +18,13 @@ class Trie:
     """Spellings in one tree.
 
     Attributes:
-        keys, values: hash table (node, symbol) -> node; node 0 is the empty spelling.
+        table: hash table (node, symbol) -> node; node 0 is the empty spelling.
         parent: (nodes,) int32; the root's is 0.
         word_start, words: the entries spelled by node n are words[word_start[n] : word_start[n + 1]].
         node_of: (spellings,) int32, where each one ends.
     """
 
-    keys: NDArray[np.uint64]
-    values: NDArray[np.int32]
+    table: NDArray[np.void]
     parent: NDArray[np.int32]
     word_start: NDArray[np.int32]
     words: NDArray[np.int32]
@@ -40,25 +39,25 @@ def build_trie(symbols: NDArray[np.int32], starts: NDArray[np.int64], owners: ND
         starts: (spellings + 1,) where each begins.
         owners: (spellings,) int32, the word of each; a word may have several.
     """
-    keys, values = table_for(len(symbols))
+    table = table_for(len(symbols))
     parent = np.zeros(len(symbols) + 1, np.int32)
     node_of = np.zeros(len(owners), np.int32)
-    nodes = _insert_all(symbols, starts, keys, values, parent, node_of)
+    nodes = _insert_all(symbols, starts, table, parent, node_of)
     by_node = np.argsort(node_of, kind="stable")
     word_start = np.searchsorted(node_of[by_node], np.arange(nodes + 1)).astype(np.int32)
-    return Trie(keys, values, parent[:nodes], word_start, owners[by_node].astype(np.int32), node_of)
+    return Trie(table, parent[:nodes], word_start, owners[by_node].astype(np.int32), node_of)
 
 
 @kernel
-def _insert_all(symbols, starts, keys, values, parent, node_of):  # type: ignore[no-untyped-def]
+def _insert_all(symbols, starts, table, parent, node_of):  # type: ignore[no-untyped-def]
     nodes = 1
     for spelling in range(len(node_of)):
         node = 0
         for place in range(starts[spelling], starts[spelling + 1]):
-            after = find(keys, values, node, symbols[place])
+            after = find(table, node, symbols[place])
             if after < 0:
                 after = nodes
-                insert(keys, values, node, symbols[place], after)
+                insert(table, node, symbols[place], after, np.float32(0))
                 parent[after] = node
                 nodes += 1
             node = after

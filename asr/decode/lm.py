@@ -15,8 +15,8 @@ from typing import IO, Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.automaton import NGramArrays, advance, walk
-from asr.decode.hashing import EMPTY
+from asr.decode.automaton import STATE, NGramArrays, advance, walk
+from asr.decode.hashing import EMPTY, SLOT
 from asr.errors import DecodeError
 from asr.files import atomic_path
 
@@ -30,7 +30,7 @@ _GZIP = b"\x1f\x8b"
 _KENLM = b"mmap lm http://kheafield.com/code"
 
 _MAGIC = b"asr n-gram model"
-_VERSION = 2
+_VERSION = 3
 _HEAD = struct.Struct("<16sII")  # magic, version, order
 _STATED = ("", *UNITS)  # a unit is written as its place here
 # Id of <s> and of </s> (-1: none), slots of the hash table, bytes of the words, unit, CRC-32 of all behind the header.
@@ -127,12 +127,12 @@ class NGram:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the binary file: little-endian, whole or not at all."""
-        slots = len(self.arrays.keys)
+        slots = len(self.arrays.table)
         arrays: list[NDArray[Any]] = [*self.arrays, self._text]
         body: list[Any] = []  # bytes to a boundary, then the array, for each
         checksum, end = 0, _header_bytes(self.order)
         for array, place in zip(arrays, _places(self.counts, slots, len(self._text)), strict=True):
-            body += [bytes(place.start - end), array.astype(place.dtype, copy=False).data]
+            body += [bytes(place.start - end), array.astype(place.dtype, copy=False).view(np.uint8).data]
             end = place.stop
         for part in body:
             checksum = zlib.crc32(part, checksum)
@@ -179,15 +179,13 @@ class NGram:
 
     def _is_sound(self) -> bool:
         """Whether every index leads to an entry and every walk ends: kernels check nothing."""
-        prob, backoff, suffix, keys, values = self.arrays
-        place = np.arange(len(suffix))
-        ids = all(-1 <= place < self.counts[0] for place in (self.bos_id, self.eos_id))
-        slots = len(keys) > 0 and len(keys) & (len(keys) - 1) == 0 and bool((keys == EMPTY).any())
-        entries = bool(values.min(initial=-1) >= -1 and values.max(initial=-1) < len(prob))
-        states = bool(
-            (suffix < place).all() and suffix.min(initial=-1) >= -1 and suffix.max(initial=-1) < max(1, len(backoff))
-        )
-        return ids and slots and entries and states
+        unigrams, states, after, table = self.arrays
+        ids = all(-1 <= place < len(unigrams) for place in (self.bos_id, self.eos_id))
+        slots = len(table) > 0 and len(table) & (len(table) - 1) == 0 and bool((table["key"] == EMPTY).any())
+        shorter = bool((states["suffix"] < np.arange(len(states))).all())
+        indices = ((table["value"], len(states) + len(after)), (states["suffix"], len(states)), (after, len(states)))
+        inside = all(places.min(initial=-1) >= -1 and places.max(initial=-1) < end for places, end in indices)
+        return ids and slots and shorter and inside
 
     def word_id(self, word: str) -> int:
         """The id of a word; 0, which is `<unk>`, for one that the model does not know."""
@@ -250,7 +248,7 @@ class _Place(NamedTuple):
 
     start: int
     stop: int
-    dtype: str
+    dtype: np.dtype[Any]
 
 
 def _header_bytes(order: int) -> int:
@@ -259,18 +257,16 @@ def _header_bytes(order: int) -> int:
 
 def _places(counts: Sequence[int], slots: int, text_bytes: int) -> list[_Place]:
     """The places of the fields of NGramArrays, and of the words."""
-    entries = sum(counts)
     end = _header_bytes(len(counts))
     places = []
     for dtype, length in (
-        ("<f4", entries),
-        ("<f4", entries - counts[-1]),
-        ("<i4", entries),
-        ("<u8", slots),
-        ("<i4", slots),
-        ("u1", text_bytes),
+        (np.dtype("<f4"), counts[0]),
+        (STATE, sum(counts[:-1])),
+        (np.dtype("<i4"), counts[-1]),
+        (SLOT, slots),
+        (np.dtype("u1"), text_bytes),
     ):
         start = -(-end // _ALIGNMENT) * _ALIGNMENT
-        end = start + length * np.dtype(dtype).itemsize
+        end = start + length * dtype.itemsize
         places.append(_Place(start, end, dtype))
     return places

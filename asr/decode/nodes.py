@@ -45,9 +45,9 @@ def build_nodes(
 def _breadth_first(trie: Trie) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """The new place of each node; and by new places depths and symbols."""
     count = len(trie.parent)
-    used = trie.keys != EMPTY
+    used = trie.table[trie.table["key"] != EMPTY]
     symbol = np.zeros(count, np.int32)
-    symbol[trie.values[used]] = trie.keys[used] & np.uint64(0xFFFFFFFF)
+    symbol[used["value"]] = used["key"] & np.uint64(0xFFFFFFFF)
     level_of = np.zeros(count, np.int32)
     above = np.arange(count, dtype=np.int32)
     while above.any():  # once for each level
