@@ -109,7 +109,8 @@ def load_config(folder: Path) -> Config:
         CheckpointError: the folder or its configuration is missing or unusable.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: model folder is missing")
+        what = "is a file, wanted a run folder" if folder.exists() else "model folder is missing"
+        raise CheckpointError(f"{folder}: {what}")
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder}: not a run folder ({CONFIG_FILE} is missing)")
     try:

@@ -9,11 +9,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from asr.errors import ConfigError
 from asr.files import is_url
 from asr.lengths import ms_to_samples
+
+_Kind = TypeVar("_Kind")
 
 DECODE_PATHS = ("lm", "lexicon", "hotwords")  # keys of `decode` that name files
 
@@ -239,7 +241,12 @@ class Config:
 
 
 def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file (None: all defaults) and put `key=value` overrides on top.
+    """Read a YAML file (None: all defaults) and put `key=value` overrides on top; ConfigError as `filled`."""
+    return filled(Config, path, overrides)
+
+
+def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] = ()) -> _Kind:
+    """A frozen dataclass of defaults with what a YAML file and, on top, `key=value` overrides say.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown (the message suggests the right one), a value has the
@@ -249,7 +256,7 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    merged = OmegaConf.structured(Config)
+    merged = OmegaConf.structured(kind)
     where = "configuration"
     try:
         if path is not None:
@@ -267,8 +274,8 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: {_explain(error)}") from error
-    assert isinstance(config, Config)
+        raise ConfigError(f"{where}: {_explain(error, kind)}") from error
+    assert isinstance(config, kind)
     return config
 
 
@@ -312,15 +319,16 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, kind: type) -> str:
     """One line for an OmegaConf error, with the nearest known key when one was misspelled."""
     full_key = getattr(error, "full_key", None)
     reason = re.sub(r"\s+", " ", str(error).split("full_key:")[0]).strip()
-    if "$VALUE" in reason:  # an element of a list: OmegaConf leaves its template unfilled
-        reason = str(error.__context__)
+    reason = reason.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element of the list")  # a template unfilled
+    if "is not a TupleConfig" in reason:
+        reason = "wanted a list, as [1, 2]"
     if not full_key or "not in" not in reason:
         return f"{full_key}: {reason}" if full_key else reason
-    known = list(flatten(Config()))
+    known = list(flatten(kind()))
     rooms = sorted({key.split(".")[0] for key in known})
     room_of = {key.rsplit(".", 1)[-1]: key for key in known}
     leaf = full_key.rsplit(".", 1)[-1]

@@ -18,7 +18,7 @@ from asr.decode import Word
 from asr.decoding import Decoder
 from asr.emissions import Emissions
 from asr.errors import ConfigError, ScoringError
-from asr.files import write_text_atomic
+from asr.files import require_folder, write_text_atomic
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
 from asr.report import render_report
@@ -190,10 +190,10 @@ def require_own(
         hint: what to do, for the end of the message.
 
     Raises:
-        ScoringError: the folder holds results of other utterances, or is no folder.
+        ScoringError: the folder holds results of other utterances.
+        ConfigError: it is no folder.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ScoringError(f"{folder}: is a file, wanted a folder for results")
+    require_folder(folder)
     if not (folder / HYPOTHESES_FILE).exists():
         return
     made = Made.read(folder)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from asr.errors import ConfigError
+
 _URL = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://")
 _held: set[IO[str]] = set()  # files of the locks that this process holds
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a write fails with, naming no file
@@ -93,6 +95,13 @@ def remove_temporary(folder: Path) -> None:
     """Remove what `atomic_path` was writing in a process that was killed; the folder may be missing."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
+
+
+def require_folder(path: Path) -> None:
+    """ConfigError where `path` is no folder and cannot be made one, because it or what it lies in is a file."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there}: is a file, wanted a folder{'' if there == path else f' for {path}'}")
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -55,16 +55,20 @@ def join(parts: Iterable[str]) -> Html:
     return Html("".join([escape(part) for part in parts]))
 
 
-def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> Html:
+def table(
+    caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int | Sequence[int] = 1
+) -> Html:
     """A table whose first column names the rows.
 
     Args:
         caption: what the table is; it stands above it.
         heads: names of the columns.
         rows: cells, as many as there are heads.
-        text_columns: so many columns hold text; the others hold numbers, which are set flush right.
+        text_columns: the first so many columns, or those with these numbers, hold text; the others hold numbers, which
+            are set flush right.
     """
-    kinds = [None if place < text_columns else "number" for place in range(len(heads))]
+    text = range(text_columns) if isinstance(text_columns, int) else text_columns
+    kinds = [None if place in text else "number" for place in range(len(heads))]
     head = [element("th", name, scope="col", class_=kind) for name, kind in zip(heads, kinds, strict=True)]
     body = []
     for row in rows:

@@ -122,7 +122,7 @@ def part_of(name: str, total_s: float, start_s: float, end_s: float | None) -> t
 
 def inspect_recording(
     recognizer: Recognizer,
-    path: Path,
+    path: Path | str,
     *,
     start_s: float = 0.0,
     end_s: float | None = None,
@@ -165,7 +165,7 @@ def inspect_recording(
                 lacking = ", ".join(map(repr, place.unknown))
                 unknown.append(f"{place}: aligned as any sound: the vocabulary lacks {lacking}")
     return Inspection(
-        name=path.name,
+        name=Path(path).name,
         start_s=start_s,
         end_s=end_s,
         total_s=total_s,

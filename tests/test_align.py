@@ -358,7 +358,7 @@ def test_a_manifest(capsys: Capture, run: Path, tmp_path: Path) -> None:
         (["m.jsonl"], "m.jsonl: --out must name the folder for what is aligned"),
         (["m.jsonl", "a.txt", "--out", "x"], "m.jsonl: a manifest has transcripts of its own, found a.txt as well"),
         (["m.jsonl", "--text", "a", "--out", "x"], "m.jsonl: a manifest has transcripts of its own, found --text as"),
-        (["m.jsonl", "--out", "a.wav"], "a.wav: is a file, wanted a folder for what is aligned"),
+        (["m.jsonl", "--out", "a.wav"], "a.wav: is a file, wanted a folder"),
         (["none.jsonl", "--out", "x"], "none.jsonl: cannot read manifest: No such file or directory"),
     ],
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.files import atomic_path, write_text_atomic
+from asr.errors import ConfigError
+from asr.files import atomic_path, require_folder, write_text_atomic
 from conftest import ROOT
 
 
@@ -107,3 +108,13 @@ def test_errors_of_other_files_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError) as reset, atomic_path(tmp_path / "a.txt"):
         raise ConnectionResetError(104, "Connection reset by peer")
     assert reset.value.filename is None
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    require_folder(tmp_path)
+    require_folder(tmp_path / "new" / "newer")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file: is a file, wanted a folder$"):
+        require_folder(tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"file: is a file, wanted a folder for .*file/new/newer$"):
+        require_folder(tmp_path / "file" / "new" / "newer")

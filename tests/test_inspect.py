@@ -252,7 +252,7 @@ def test_a_plain_network_has_a_reach_alone(tmp_path: Path, capsys: Capture) -> N
         (["m.jsonl", "--from", "1"], "m.jsonl: --from does nothing for a manifest"),
         (["m.jsonl", "--utterances", "0"], "--utterances must be at least 1, found 0"),
         (["nowhere.jsonl"], "nowhere.jsonl: cannot read manifest"),
-        (["a.wav", "--out", "a.wav"], "a.wav: is a file, wanted a folder for the pictures"),
+        (["a.wav", "--out", "a.wav"], "a.wav: is a file, wanted a folder"),
     ],
 )
 def test_bad_input_is_one_line(

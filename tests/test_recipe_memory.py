@@ -1,6 +1,7 @@
 """The long-lag recipe: its tasks are what it says, its networks are the recogniser's, and its runs go on."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from asr.config import EncoderConfig
 from asr.encoder import RecurrentLayer
 from asr.errors import ConfigError
 from asr.wer import Counts
-from recipes.memory import grid, scan, speech, summary, trial
+from recipes.memory import grid, run, scan, speech, summary, trial
 from recipes.memory.tasks import DISTRACTORS, RELEVANT, SYMBOLS, TASKS, TOLERANCE
 from recipes.memory.trial import Network, Trial, run_trial, width_of
 from tones import tiny, write_corpus
@@ -104,10 +105,10 @@ def test_long_sequences_run_as_in_the_encoder(cell: str) -> None:
     layer = RecurrentLayer(EncoderConfig(cell=cell, width=7, bidirectional=False), 3)  # type: ignore[arg-type]
     inputs, weight = 2 * torch.randn(23, 5, 3), torch.randn(23, 5, 7)
     found = []
-    for run in (lambda x: layer(x, torch.full((5,), 23)), lambda x: scan.run(layer, x)):
+    for computed in (lambda x: layer(x, torch.full((5,), 23)), lambda x: scan.run(layer, x)):
         layer.zero_grad()
         own = inputs.clone().requires_grad_()
-        outputs = run(own)
+        outputs = computed(own)
         (outputs * weight).sum().backward()
         found.append([outputs.detach(), own.grad, *(parameter.grad for parameter in layer.parameters())])
     for expected, actual in zip(*found, strict=True):
@@ -214,12 +215,15 @@ def test_an_interrupted_grid_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lag=[10]", "a key must be of tasks, cells, lags, seeds, updates, processes, found 'lag'"),
+        ("lag=[10]", "unknown key 'lag'; did you mean 'lags'"),
         ("lags=[5]", r"lags must be in 10\.\.100000, found 5"),
+        ("lags=[30", r"override 'lags=\[30': not valid YAML"),
+        ("lags=[30.5]", r"override 'lags=\[30\.5\]': an element of the list could not be converted to Integer"),
+        ("lags=30", r"override 'lags=30': lags: wanted a list, as \[1, 2\]"),
         ("lags=[]", r"lags must be one or more, each once, found \[\]"),
         ("tasks=[adding,adding]", "tasks must be one or more, each once"),
         ("cells=[transformer]", "cells must be of rnn, gru, lstm, found 'transformer'"),
-        ("updates=many", "updates=many: .*many"),
+        ("updates=many", "updates: Value 'many' of type 'str' could not be converted to Integer"),
     ],
 )
 def test_wrong_arguments_are_named(override: str, message: str) -> None:
@@ -263,6 +267,19 @@ def test_the_picture_is_written_in_two_formats(tmp_path: Path) -> None:
     summary.draw(all_of(grid.Grid(tasks=("adding",), lags=(10, 100))), tmp_path)
     assert "</svg>" in (tmp_path / "long_lags.svg").read_text()
     assert (tmp_path / "long_lags.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_stops_the_picture_is_told_before_the_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "_run", lambda *_: pytest.fail("a training began"))
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("sys.argv", ["run.py", "--out", str(tmp_path / "file"), "lags=[30]"])
+    with pytest.raises(ConfigError, match="file: is a file, wanted a folder"):
+        run.run()
+    monkeypatch.setattr("sys.argv", ["run.py", "--out", str(tmp_path / "new"), "lags=[30]"])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ConfigError, match=r"the picture is drawn with matplotlib.*, which is not installed"):
+        run.run()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from asr.commands.common import (
     print_error,
 )
 from asr.errors import AsrError, AudioError, ConfigError, TextError
+from asr.files import require_folder
 from asr.lines import read_text
 
 if TYPE_CHECKING:
@@ -110,8 +111,7 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.source}: a manifest has transcripts of its own, found {found} as well")
     if arguments.out is None:
         raise ConfigError(f"{arguments.source}: --out must name the folder for what is aligned")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ConfigError(f"{arguments.out}: is a file, wanted a folder for what is aligned")
+    require_folder(arguments.out)
     recognizer = load_model(arguments)
     utterances = read_manifest(arguments.source)
     failed = 0

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -41,8 +42,11 @@ _OF_LM = (
 
 def print_error(error: Exception) -> None:
     """An error as one line on standard error."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     # A file name, or the message of a library, may hold a line break.
-    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    print("error:", " ".join(text.splitlines()), file=sys.stderr)
 
 
 def conf_and_overrides(arguments: argparse.Namespace) -> tuple[Path | None, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
+from asr.files import require_folder
 
 if TYPE_CHECKING:
     from asr.manifest import Utterance
@@ -38,9 +39,8 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--text", metavar="WORDS", help="what is said in it, to show where the model went wrong")
     one.add_argument("--from", dest="start_s", type=float, metavar="S", help="where to begin, in seconds (0)")
     one.add_argument("--to", dest="end_s", type=float, metavar="S", help="where to end; at most 30 s are shown")
-    one.add_argument(
-        "--gates", metavar="NAMES", help="such as forget,cell (all gates, and the state); the others: candidate, hidden"
-    )
+    names = "of an LSTM input,forget,output,cell (these by default), candidate, hidden; of a GRU reset,update,hidden"
+    one.add_argument("--gates", metavar="NAMES", help=names)
     many = parser.add_argument_group("of a manifest")
     many.add_argument(
         "--utterances",
@@ -54,8 +54,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 def _inspect(arguments: argparse.Namespace) -> int:
     of_manifest = arguments.source.suffix == _MANIFEST
     _check_flags(arguments, of_manifest)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ConfigError(f"{arguments.out}: is a file, wanted a folder for the pictures")
+    require_folder(arguments.out)
     _check_libraries()
     from asr import checkpoint
 
@@ -109,7 +108,7 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
         print(f"note: --text: {line}", file=sys.stderr)
     if shown.end_s < shown.total_s and arguments.end_s is None:
         print("note: no more is shown at once; --from and --to choose another part", file=sys.stderr)
-    print(f"{files[0]}: the page; {len(files) - 1} pictures beside it")
+    print(f"{files[0]}: the page; {len(files) // 2} pictures beside it, as PNG and SVG")
     return 0
 
 

@@ -104,5 +104,6 @@ def _hypotheses(path: Path) -> Path:
     if (path / _HYPOTHESES).is_file():
         return path / _HYPOTHESES
     below = sorted(path.glob(f"*/{_HYPOTHESES}"))
-    hint = f"; did you mean {below[0].parent}?" if below else "; asr evaluate writes one"
+    inside = " or ".join(str(file.parent) for file in below[:3])
+    hint = f"; did you mean {inside}?" if below else "; asr evaluate writes one"
     raise ScoringError(f"{path}: is a folder without {_HYPOTHESES}{hint}")

@@ -22,6 +22,7 @@ from asr.commands.common import (
 )
 from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
 from asr.errors import ConfigError
+from asr.files import require_folder
 
 if TYPE_CHECKING:
     from asr.distributed import World
@@ -137,8 +138,8 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
 
     if arguments.merged is not None and arguments.format not in _JOINABLE:
         raise ConfigError(f"--merged joins {', '.join(_JOINABLE)}, found --format {arguments.format}")
-    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
-        raise ConfigError(f"--out {arguments.out}: is a file, wanted a folder")
+    if arguments.out is not None:
+        require_folder(arguments.out)
     if arguments.beside and any(isinstance(recording.audio, bytes) for recording in recordings):
         raise ConfigError("--beside has no place for what came on standard input; --out DIR has")
     names = [_place(recording) for recording in recordings]

@@ -8,7 +8,7 @@ from asr.html import Html, element, join
 
 # In SVG units, one to a pixel on a phone, where a chart is as wide as the screen.
 WIDTH, HEIGHT = 360, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 26, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 26, 36
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 

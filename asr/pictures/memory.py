@@ -62,5 +62,5 @@ def reach(found: Reach) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set_title(f"{HELD:.0%} lies between {first_ms:+.0f} and {last_ms:+.0f} ms (shaded)")
         axes.set_xlabel("input before (-) or after (+) the output frame, ms")
-        axes.set_ylabel("gradient norm, nats\nfor one unit of a mel bin")
+        axes.set_ylabel("gradient norm, nats per unit\nof a normalised mel bin")
         return figure

@@ -44,7 +44,9 @@ def write_memory(measured: Memory, about: str, folder: Path) -> list[Path]:
         alt = "Histograms of half-lives, one for each layer and direction; the table has their quantiles."
         table = html.table("Half-lives, quantiles over the units", MEMORY_HEAD, memory_rows(layers))
         content = [element("p", _HALF_LIVES), picture(png, alt, "Half-lives of the units"), table]
-        sections.append(("half-lives", "Half-lives of the units", content))
+    else:
+        content = [element("p", "The cells of this model have no gate that forgets, so they have no half-life.")]
+    sections.append(("half-lives", "Half-lives of the units", content))
     png = save(memory.reach(found), folder, "reach")
     stems.append("reach")
     alt = f"A curve that is highest near a lag of zero and falls to both sides. {reach_line(found)}"

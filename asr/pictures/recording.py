@@ -177,6 +177,14 @@ def _lane(axes: Axes, words: Sequence[Word], lane: int, colours: Sequence[str]) 
     axes.tick_params(length=0, labelsize=8)
     for number, (word, colour) in enumerate(zip(words, colours, strict=True)):
         height = lane - 0.22 + 0.44 * (number % 2)
-        axes.plot([word.start_s, word.end_s], [height, height], color=colour, alpha=0.25, linewidth=8, zorder=1)
+        axes.plot(
+            [word.start_s, word.end_s],
+            [height, height],
+            color=colour,
+            alpha=0.25,
+            linewidth=8,
+            zorder=1,
+            solid_capstyle="butt",
+        )
         # Not cut at the right edge, where a model often emits its last word; nothing else stands there.
         axes.text(word.start_s, height, printable(word.text), fontsize=8, color=colour, va="center")

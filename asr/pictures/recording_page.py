@@ -16,6 +16,9 @@ from asr.pictures.page import picture, picture_files, write_page
 from asr.pictures.style import save
 from asr.wer import Counts
 
+_SOUND = """Bars are words, from the first of their labels to the last; [S], [D] and [I] mark one that was substituted,
+deleted or inserted. Lines mark where a word that was heard begins (full) and ends (dashed). A circle stands where the
+decoder first emitted a label."""
 _GATES = """Each row is one unit, the same in every panel. Rows are ordered so that units whose states rise and fall
 together are neighbours (Ward's clustering of the {state} state over this part); the order says nothing else. Where the
 forget gate is open a unit keeps what it has; where it is shut the unit starts anew. Lines mark where the words that
@@ -44,9 +47,8 @@ def write_recording(shown: Inspection, names: Sequence[str], folder: Path) -> li
     sections = [("heard", "What was heard", [_facts(shown), _word_table(shown.heard)])]
     if shown.compared is not None and shown.counts is not None:
         sections.append(("compared", "What was said", _compared(shown.compared, shown.counts, shown.unknown)))
-    sections.append(
-        ("sound", "Sound, posteriors and words", [picture(png, _alt(shown), f"{shown.name}, {shown.part}")])
-    )
+    heard = [element("p", _SOUND), picture(png, _alt(shown), f"{shown.name}, {shown.part}")]
+    sections.append(("sound", "Sound, posteriors and words", heard))
     sections.append(("reading", "How to read the pictures of the layers", [element("p", _explained(shown.traces[0]))]))
     stems = ["overview"]
     for trace, values in drawn:
@@ -78,7 +80,7 @@ def _compared(columns: Sequence[Compared], counts: Counts, unknown: Sequence[str
         verdict = column.verdict if column.verdict == "right" else element("strong", column.verdict)
         rows.append((verdict, *_dated(column.said), *_dated(column.heard)))
     heads = ("verdict", "said", "from, s", "to, s", "heard", "from, s", "to, s")
-    table = html.table("Reference and hypothesis", heads, rows, text_columns=2)
+    table = html.table("Reference and hypothesis", heads, rows, text_columns=(0, 1, 4))
     return [element("p", said), table, *[element("p", line) for line in unknown]]
 
 

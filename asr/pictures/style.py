@@ -21,7 +21,7 @@ from asr.html import printable
 DPI = 100
 # A second takes 100 pixels, so that words do not run into each other; a phone scrolls sideways.
 INCHES_PER_S = 1.0
-_NARROWEST, _WIDEST = 9.0, 30.0
+_NARROWEST, _WIDEST = 8.8, 30.0
 # Left of the panels stand their labels, right of them their colour scales, in inches.
 _LEFT, _RIGHT, _GAP, _BAR = 0.95, 0.75, 0.08, 0.12
 _TOP, _BOTTOM, _BETWEEN = 0.45, 0.5, 0.16

@@ -4,14 +4,12 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from asr import config
 from asr.errors import ConfigError
 from asr.files import write_text_atomic
 from asr.recipe import say
@@ -71,16 +69,7 @@ def read_grid(overrides: Sequence[str]) -> Grid:
     Raises:
         ConfigError: a key is unknown, or a value has the wrong type or is out of range.
     """
-    for override in overrides:
-        key = override.partition("=")[0]
-        known = [field.name for field in fields(Grid)]
-        _require(key in known, f"a key must be of {', '.join(known)}", key)
-    try:
-        grid = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Grid), OmegaConf.from_dotlist([*overrides])))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{' '.join(overrides)}: {' '.join(str(error).split('full_key')[0].split())}") from error
-    assert isinstance(grid, Grid)
-    return grid
+    return config.filled(Grid, None, overrides)
 
 
 def run_grid(grid: Grid, file: Path) -> list[Trial]:

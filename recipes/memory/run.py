@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own
 
 from asr import recipe
 from asr.cli import parse, run_command
-from asr.files import write_text_atomic
+from asr.files import require_folder, write_text_atomic
 
 TRIALS_FILE = "trials.jsonl"
 TABLE_FILE = "table.md"
@@ -23,7 +23,10 @@ def run() -> int:
     arguments = parse(parser)
     from recipes.memory import grid, summary  # they bring torch, which `run_command` sets up first
 
-    trials = grid.run_grid(grid.read_grid(arguments.overrides), arguments.out / TRIALS_FILE)
+    wanted = grid.read_grid(arguments.overrides)
+    require_folder(arguments.out)
+    summary.require_drawing()
+    trials = grid.run_grid(wanted, arguments.out / TRIALS_FILE)
     text = f"{summary.table(trials)}\n{summary.totals(trials)}"
     write_text_atomic(arguments.out / TABLE_FILE, text)
     print(text, end="")

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from asr.errors import ConfigError
 from asr.files import atomic_path
 from recipes.memory.trial import Trial
 
@@ -66,13 +67,25 @@ def totals(trials: Sequence[Trial]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def require_drawing() -> None:
+    """ConfigError where matplotlib is missing: before the trainings, not after them."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the picture is drawn with {error.name}, which is not installed: pip install matplotlib"
+        ) from error
+
+
 def draw(trials: Sequence[Trial], folder: Path) -> None:
     """Write long_lags.svg and .png: above, success rates with intervals against lag; below, updates to success."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     tasks, cells, lags = _values(trials)
+    ends = lags[0] / 1.5, lags[-1] * 1.5
     limits = [max(trial.limit for trial in trials if trial.lag == lag) for lag in lags]
     with rc_context({"font.size": 9, "svg.hashsalt": "asr"}):  # the same picture gives the same file
         figure = Figure(figsize=(2.7 * len(tasks) + 0.6, 5.2), layout="constrained")
@@ -80,7 +93,9 @@ def draw(trials: Sequence[Trial], folder: Path) -> None:
         grid = figure.subplots(2, len(tasks), sharex=True, sharey="row", squeeze=False)
         for task, rates, updates in zip(tasks, grid[0], grid[1], strict=True):
             rates.set_title(task)
-            updates.plot(lags, limits, color="black", linewidth=0.8, linestyle=":")
+            updates.plot(
+                [ends[0], *lags, ends[1]], [limits[0], *limits, limits[-1]], color="black", lw=0.8, linestyle=":"
+            )
             for number, cell in enumerate(cells):
                 colour, marker, line = _LOOKS[cell]
                 # Beside each other, so that equal values stay visible.
@@ -101,7 +116,10 @@ def draw(trials: Sequence[Trial], folder: Path) -> None:
             updates.set_xscale("log")
             updates.set_yscale("log")
             updates.set_xticks(lags, [str(lag) for lag in lags])
+            updates.set_xlim(ends)
             updates.minorticks_off()
+            updates.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            updates.yaxis.set_major_formatter("{x:g}")
         grid[0, 0].set_ylabel("share of seeds that succeed")
         grid[0, 0].set_ylim(-0.05, 1.05)
         grid[1, 0].set_ylabel("updates to success (dotted: limit)")

@@ -181,10 +181,10 @@ def loads_nothing(*_: object) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "a.wav"], "--out a.wav: is a file, wanted a folder"),
-        (["--out", "/proc/none"], "[Errno 2] No such file or directory: '/proc/none'"),
-        (["--out", "out", "--merged", "/proc/none/all.txt"], "[Errno 2] No such file or directory: '/proc/none'"),
-        (["--out", "out", "--merged", "/proc/all.txt"], "[Errno 2] No such file or directory: '/proc'"),
+        (["--out", "a.wav"], "a.wav: is a file, wanted a folder"),
+        (["--out", "/proc/none"], "/proc/none: No such file or directory"),
+        (["--out", "out", "--merged", "/proc/none/all.txt"], "/proc/none: No such file or directory"),
+        (["--out", "out", "--merged", "/proc/all.txt"], "/proc: No such file or directory"),
         (["--out", "taken", "--overwrite"], "taken/a.txt: is no file, and a transcript would be written there"),
         (["--out", "taken", "--skip-existing"], "taken/a.txt: is no file, and a transcript would be written there"),
     ],
