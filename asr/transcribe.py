@@ -211,7 +211,7 @@ class Transcriber:
             place: read
             for place, (_, read) in enumerate(group)
             # Digital silence is a pause however short it is: models that never heard any find words in it.
-            if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz and bool(read.any())
+            if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz and read.numpy().any()
         }
         done = self._batches(whole, [recording.name for recording, _ in group], n_best)
         for place, (recording, read) in enumerate(group):
