@@ -1,8 +1,10 @@
-"""The weights of a language model, searched for the lowest word error rate on saved log-probabilities."""
+"""The weights of a language model, searched for the fewest expected word errors on saved log-probabilities."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from asr.decode import Hypothesis
 from asr.decoding import Decoder
 from asr.emissions import Emissions
 from asr.errors import ConfigError
@@ -12,35 +14,36 @@ Range = tuple[float, float]
 
 _STEPS = 8  # of the coarse grid, for each weight
 _FINER = 4  # steps of the fine grid in one of the coarse
+_N_BEST = 20  # hypotheses that errors are expected over
 SHOWN = 10  # rows of the table
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and what it made of the utterances."""
+    """One setting and what it made of the utterances.
+
+    Attributes:
+        expected: word errors of the `_N_BEST` best hypotheses of each utterance, weighed by their probabilities.
+        words, characters: of the best hypotheses.
+    """
 
     alpha: float
     beta: float
+    expected: float
     words: Counts
     characters: Counts
 
     @property
-    def rank(self) -> tuple[int, int]:
-        """Lower is better: word errors, then character errors."""
-        return self.words.errors, self.characters.errors
+    def rank(self) -> tuple[float, float, float]:
+        """Lower is better; the smaller weights where as many errors are expected."""
+        return self.expected, self.alpha, self.beta
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a search found.
-
-    Attributes:
-        trials: every setting tried, best first; equal ones by their distance to the one chosen, which is the first.
-        equal: settings of the fine grid that are as good as the one chosen.
-    """
+    """Every setting that a search tried, best first."""
 
     trials: tuple[Trial, ...]
-    equal: int
 
     @property
     def chosen(self) -> Trial:
@@ -49,16 +52,16 @@ class Tuning:
 
     def render(self) -> str:
         """A table of the ten best and the one chosen."""
-        lines = ["  alpha    beta     WER  errors     CER"]
+        lines = ["  alpha    beta  expected     WER  errors     CER"]
         lines += [
-            f"{trial.alpha:7g} {trial.beta:7g} {trial.words.percent:6.2f}% {trial.words.errors:7d} "
-            f"{trial.characters.percent:6.2f}%"
+            f"{trial.alpha:7g} {trial.beta:7g} {trial.expected:9.2f} {trial.words.percent:6.2f}% "
+            f"{trial.words.errors:7d} {trial.characters.percent:6.2f}%"
             for trial in self.trials[:SHOWN]
         ]
+        chosen = self.chosen
         lines.append(
-            f"chosen: alpha {self.chosen.alpha:g}, beta {self.chosen.beta:g}, nearest to the middle of {self.equal} "
-            f"equal settings: WER {self.chosen.words.percent:.2f}% "
-            f"[{self.chosen.words.errors} / {self.chosen.words.reference}]"
+            f"chosen: alpha {chosen.alpha:g}, beta {chosen.beta:g}: {chosen.expected:.2f} errors expected, "
+            f"WER {chosen.words.percent:.2f}% [{chosen.words.errors} / {chosen.words.reference}]"
         )
         return "\n".join(lines) + "\n"
 
@@ -66,22 +69,46 @@ class Tuning:
 def tune(emissions: Emissions, decoder: Decoder, alpha: Range, beta: Range) -> Tuning:
     """Search the weights of `decoder`'s language model; see `search`."""
     rows, names = list(emissions.log_probs.values()), list(emissions.log_probs)
+    references = [emissions.refs[name] for name in names]
+    known: dict[tuple[str, str], int] = {}
 
     def measure(alpha: float, beta: float) -> Trial:
-        found = decoder.with_weights(alpha, beta)(rows, names=names)
+        found = decoder.with_weights(alpha, beta)(rows, names=names, n_best=_N_BEST)
+        pairs = [(said, one.text) for said, hypotheses in zip(references, found, strict=True) for one in hypotheses]
+        _count_errors(pairs, known)
+        expected = sum(
+            _expected([known[said, one.text] for one in hypotheses], hypotheses)
+            for said, hypotheses in zip(references, found, strict=True)
+        )
         texts = {name: hypotheses[0].text for name, hypotheses in zip(names, found, strict=True)}
         scored = score(results_of(emissions, texts))
-        return Trial(alpha, beta, scored.words, scored.characters)
+        return Trial(alpha, beta, expected, scored.words, scored.characters)
 
     return search(measure, alpha, beta)
+
+
+def _count_errors(pairs: Iterable[tuple[str, str]], known: dict[tuple[str, str], int]) -> None:
+    """Add the word errors of each (reference, hypothesis) that is not known yet."""
+    new = sorted({pair for pair in pairs if pair not in known})
+    known.update({(said, heard): len(heard.split()) for said, heard in new if not said})  # which cannot be scored
+    spoken = [pair for pair in new if pair[0]]
+    if spoken:
+        scored = score([Result(str(n), None, said, heard, 0.0) for n, (said, heard) in enumerate(spoken)])
+        known.update(zip(spoken, (one.words.errors for one in scored.utterances), strict=True))
+
+
+def _expected(errors: Sequence[int], hypotheses: Sequence[Hypothesis]) -> float:
+    """Errors of hypotheses, best first, weighed by their probabilities, which sum to one over these."""
+    shares = [math.exp(one.score - hypotheses[0].score) for one in hypotheses]
+    return sum(share * count for share, count in zip(shares, errors, strict=True)) / sum(shares)
 
 
 def search(measure: Callable[[float, float], Trial], alpha: Range, beta: Range) -> Tuning:
     """The best of a grid of 9 by 9 settings, then of one four times as fine, a coarse step to each side of it.
 
-    Fewest word errors count, then fewest character errors. On a small dev set many settings are equal in both: of these
-    the one is chosen that is nearest to their mean, in steps of the grid, because it stands furthest from where
-    results get worse; among equally near ones that with the smaller alpha, then the smaller beta.
+    The fewest expected word errors count, which minimum word error training goes by too (Prabhavalkar et al. 2018). On
+    a small dev set the errors of the best hypotheses alone are equal for many settings, and which has the fewest is
+    chance: docs/experiments.md has by how much that was worse.
 
     Args:
         measure: decodes and scores with (alpha, beta).
@@ -96,23 +123,18 @@ def search(measure: Callable[[float, float], Trial], alpha: Range, beta: Range) 
             raise ConfigError(f"{name}: the range must be LOW HIGH with LOW <= HIGH, found {low:g} {high:g}")
     tried: dict[tuple[float, float], Trial] = {}
 
-    def run(alphas: Sequence[float], betas: Sequence[float]) -> list[Trial]:
+    def best_of(alphas: Sequence[float], betas: Sequence[float]) -> Trial:
         for setting in ((a, b) for a in alphas for b in betas):
             if setting not in tried:
                 tried[setting] = measure(*setting)
-        return [tried[a, b] for a in alphas for b in betas]
+        return min((tried[a, b] for a in alphas for b in betas), key=lambda trial: trial.rank)
 
     steps = ((alpha[1] - alpha[0]) / _STEPS, (beta[1] - beta[0]) / _STEPS)
     whole = range(_STEPS + 1)
-    coarse = run(_grid(alpha[0], steps[0], whole, alpha), _grid(beta[0], steps[1], whole, beta))
-    centre = _middle(coarse, steps)
+    centre = best_of(_grid(alpha[0], steps[0], whole, alpha), _grid(beta[0], steps[1], whole, beta))
     around = range(-_FINER, _FINER + 1)
-    fine = run(
-        _grid(centre.alpha, steps[0] / _FINER, around, alpha), _grid(centre.beta, steps[1] / _FINER, around, beta)
-    )
-    chosen = _middle(fine, steps)
-    trials = sorted(tried.values(), key=lambda trial: (trial.rank, _order(trial, chosen.alpha, chosen.beta, steps)))
-    return Tuning(tuple(trials), sum(trial.rank == chosen.rank for trial in fine))
+    best_of(_grid(centre.alpha, steps[0] / _FINER, around, alpha), _grid(centre.beta, steps[1] / _FINER, around, beta))
+    return Tuning(tuple(sorted(tried.values(), key=lambda trial: trial.rank)))
 
 
 def at_the_end(value: float, limits: Range) -> bool:
@@ -138,17 +160,3 @@ def _grid(origin: float, step: float, places: range, limits: Range) -> list[floa
     # Rounded, so that a setting of the coarse grid is found again in the fine one; a range of one value has one.
     values = {round(origin + place * step, 9) for place in places}
     return sorted(value for value in values if limits[0] <= value <= limits[1])
-
-
-def _middle(trials: Sequence[Trial], steps: Range) -> Trial:
-    """Of the best trials the one that is nearest to their mean."""
-    best = min(trial.rank for trial in trials)
-    equal = [trial for trial in trials if trial.rank == best]
-    alpha, beta = sum(trial.alpha for trial in equal) / len(equal), sum(trial.beta for trial in equal) / len(equal)
-    return min(equal, key=lambda trial: _order(trial, alpha, beta, steps))
-
-
-def _order(trial: Trial, alpha: float, beta: float, steps: Range) -> tuple[float, float, float]:
-    """Distance to a setting in steps; among equally near ones the smaller weights come first."""
-    away = ((trial.alpha - alpha) / (steps[0] or 1), (trial.beta - beta) / (steps[1] or 1))
-    return round(away[0] ** 2 + away[1] ** 2, 9), trial.alpha, trial.beta

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asr import checkpoint
@@ -22,8 +23,8 @@ from tiny_run import RATE_HZ, error_line, read_once, save_run, write_noise
 Capture = pytest.CaptureFixture[str]
 
 
-def trial(alpha: float, beta: float, errors: int, character_errors: int = 0) -> Trial:
-    return Trial(alpha, beta, Counts(90, errors), Counts(900, character_errors))
+def trial(alpha: float, beta: float, expected: float) -> Trial:
+    return Trial(alpha, beta, expected, Counts(90, 3), Counts(900, 5))
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -34,45 +35,33 @@ def test_the_minimum_of_a_bowl_is_found_to_a_step_of_the_fine_grid() -> None:
 
     def measure(alpha: float, beta: float) -> Trial:
         tried.append((alpha, beta))
-        return trial(alpha, beta, round(1000 * ((alpha - 0.7) ** 2 + (beta - 2.25) ** 2)))
+        return trial(alpha, beta, (alpha - 0.7) ** 2 + (beta - 2.25) ** 2)
 
     found = search(measure, (0.0, 3.2), (-2.0, 6.0))
-    assert (found.chosen.alpha, found.chosen.beta, found.equal) == (0.7, 2.25, 1)
+    assert (found.chosen.alpha, found.chosen.beta) == (0.7, 2.25)
     assert len(tried) == len(set(tried)) == len(found.trials)
-    assert [item.rank for item in found.trials] == sorted(item.rank for item in found.trials)
+    assert [item.expected for item in found.trials] == sorted(item.expected for item in found.trials)
     assert {(0.0, -2.0), (3.2, 6.0)} < set(tried)  # both ends
     lines = found.render().splitlines()
     assert len(lines) == 12
-    assert lines[1].split() == ["0.7", "2.25", "0.00%", "0", "0.00%"]
-    assert lines[-1] == "chosen: alpha 0.7, beta 2.25, nearest to the middle of 1 equal settings: WER 0.00% [0 / 90]"
+    assert lines[1].split() == ["0.7", "2.25", "0.00", "3.23%", "3", "0.55%"]
+    assert lines[-1] == "chosen: alpha 0.7, beta 2.25: 0.00 errors expected, WER 3.23% [3 / 93]"
 
 
-def test_the_middle_of_a_plateau() -> None:
-    def measure(alpha: float, beta: float) -> Trial:
-        return trial(alpha, beta, 3 if 0.75 <= alpha <= 1.65 and 0.9 <= beta <= 3.1 else 5)
-
-    found = search(measure, (0.0, 3.2), (-2.0, 6.0))
-    assert (found.chosen.alpha, found.chosen.beta) == (1.2, 2.0)
-    assert found.equal == 9 * 9  # all of the fine grid
-
-
-def test_character_errors_decide_between_equal_word_errors() -> None:
-    def measure(alpha: float, beta: float) -> Trial:
-        return trial(alpha, beta, 3, 7 if (alpha, beta) == (2.0, 1.0) else 8)
-
-    found = search(measure, (0.0, 3.2), (-2.0, 6.0))
-    assert (found.chosen.alpha, found.chosen.beta, found.equal) == (2.0, 1.0, 1)
+def test_the_smaller_weights_where_as_many_errors_are_expected() -> None:
+    found = search(lambda alpha, beta: trial(alpha, beta, 3.0), (0.4, 3.2), (-2.0, 6.0))
+    assert (found.chosen.alpha, found.chosen.beta) == (0.4, -2.0)
 
 
 def test_a_range_of_one_value_holds_a_weight() -> None:
-    found = search(lambda alpha, beta: trial(alpha, beta, round(100 * abs(alpha - 1))), (0.0, 3.2), (1.3, 1.3))
+    found = search(lambda alpha, beta: trial(alpha, beta, abs(alpha - 1)), (0.0, 3.2), (1.3, 1.3))
     assert (found.chosen.alpha, found.chosen.beta) == (1.0, 1.3)
     assert {item.beta for item in found.trials} == {1.3}
     assert not at_the_end(1.3, (1.3, 1.3))
 
 
 def test_ends() -> None:
-    found = search(lambda alpha, beta: trial(alpha, beta, round(100 * (4 - alpha))), (0.3, 2.0), (0.0, 1.0))
+    found = search(lambda alpha, beta: trial(alpha, beta, 4 - alpha), (0.3, 2.0), (0.0, 1.0))
     assert at_the_end(found.chosen.alpha, (0.3, 2.0))
     with pytest.raises(ConfigError, match=r"beta: the range must be LOW HIGH with LOW <= HIGH, found 2 1"):
         search(lambda alpha, beta: trial(alpha, beta, 0), (0.0, 1.0), (2.0, 1.0))
@@ -92,6 +81,25 @@ def test_on_log_probabilities(tmp_path: Path) -> None:
     assert found.chosen.words.errors == 0
     by_alpha = {item.alpha: item.words.errors for item in found.trials}
     assert (by_alpha[0.0], by_alpha[3.2]) == (1, 1)
+
+
+def test_errors_are_expected_over_all_hypotheses(tmp_path: Path) -> None:
+    rows = {"u0": spelled("ab", peak=0.7), "u1": spelled("cb", peak=0.6), "silent": spelled("a", peak=0.9)}
+    path = write_spelled(tmp_path / "e.npz", rows, {"u0": "ab", "u1": "ab", "silent": ""})
+    lm = write_arpa(tmp_path / "lm.arpa", [(-0.5, "ab"), (-0.6, "cb")])
+    emissions = read_emissions(path)
+    decoder = Decoder(DecodeConfig(decoder="beam", lm=str(lm)), emissions.vocabulary)
+    found = tune(emissions, decoder, (0.0, 0.0), (0.0, 0.0)).chosen
+    wanted = 0.0
+    for name, reference in emissions.refs.items():
+        hypotheses = decoder.with_weights(0.0, 0.0)([emissions.log_probs[name]], n_best=20)[0]
+        assert len(hypotheses) > 2
+        shares = np.exp([one.score for one in hypotheses])
+        heard = [one.text.split() for one in hypotheses]
+        wrong = [max(len(words), len(reference.split())) - words.count(reference) for words in heard]  # of one word
+        wanted += float(shares @ wrong / shares.sum())
+    assert found.expected == pytest.approx(wanted, rel=1e-9)
+    assert found.words.errors == 2
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -115,7 +123,7 @@ def test_tuning_makes_a_folder_that_needs_nothing_else(capsys: Capture, manifest
     assert main([*command, "--beam-size", "20"]) == 0
     out, err = capsys.readouterr()
     kept = run / "dev" / "emissions.npz"
-    assert out.splitlines()[0].split() == ["alpha", "beta", "WER", "errors", "CER"]
+    assert out.splitlines()[0].split() == ["alpha", "beta", "expected", "WER", "errors", "CER"]
     assert out.splitlines()[-1].startswith("chosen: alpha ")
     lines = err.splitlines()
     assert lines[:2] == [f"tuning on {manifest}", f"log-probabilities: computed, kept in {kept}"]

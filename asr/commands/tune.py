@@ -19,12 +19,12 @@ LM_FILE = "lm.bin"
 LEXICON_FILE = "lexicon.txt"
 EMISSIONS_FILE = "emissions.npz"
 
-_TUNE = """Searches the weights alpha and beta of the language model for the lowest word error rate on dev: a grid of 9
-by 9, then one four times as fine around its best. Of equal word error rates the lower character error rate counts; of
-settings that are equal in both, the one nearest to their middle. The model's log-probabilities are computed once and
-kept in RUN/DEV/emissions.npz. What was found is written into RUN/config.yaml and the language model into RUN/lm.bin (a
-lexicon into RUN/lexicon.txt), so that the folder needs nothing else. From then on RUN decodes so in every command that
-is not told --decoder greedy."""
+_TUNE = """Searches the weights alpha and beta of the language model for the fewest expected word errors on dev: a grid
+of 9 by 9, then one four times as fine around its best. Expected are the word errors of the 20 best hypotheses, weighed
+by their probabilities: on a small dev set those of the best alone are equal for many settings. The log-probabilities of
+the model are computed once and kept in RUN/DEV/emissions.npz. What was found is written into RUN/config.yaml and the
+language model into RUN/lm.bin (a lexicon into RUN/lexicon.txt), so that the folder needs nothing else. From then on RUN
+decodes so in every command that is not told --decoder greedy."""
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
