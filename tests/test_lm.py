@@ -246,6 +246,11 @@ def test_a_binary_that_was_made_to_mislead(tmp_path: Path) -> None:
         NGram.load(path)
     model.save(path)
     whole = path.read_bytes()
+    end = 64 + 8 * model.order  # of the header, its checksum behind it
+    header = whole[: end - 8] + struct.pack("<q", -1)
+    written(tmp_path, header + struct.pack("<I", zlib.crc32(header)) + whole[end + 4 :], "lm.bin")
+    with pytest.raises(DecodeError, match="is damaged: a size below 0 in"):
+        NGram.load(path)
     header = whole[:56] + struct.pack("<I", 4) + whole[60:88]  # the unit
     written(tmp_path, header + struct.pack("<I", zlib.crc32(header)) + whole[92:], "lm.bin")
     with pytest.raises(DecodeError, match="is damaged: unit 4, wanted 0 to 3"):

@@ -162,6 +162,8 @@ class NGram:
             raise DecodeError(f"{file.name}: is damaged: the header does not match its checksum")
         bos_id, eos_id, slots, text_bytes, stated, checksum = _SIZES.unpack(sizes)
         counts = struct.unpack(f"<{order}q", numbers)
+        if min(*counts, slots, text_bytes) < 0:
+            raise DecodeError(f"{file.name}: is damaged: a size below 0 in {(*counts, slots, text_bytes)}")
         places = _places(counts, slots, text_bytes)
         if file.size != places[-1].stop:
             raise DecodeError(f"{file.name}: has {file.size} bytes, wanted {places[-1].stop}: is it cut?")
