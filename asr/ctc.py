@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,6 +27,26 @@ def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, labels: Tensor, label_l
     return functional.ctc_loss(
         log_probs.transpose(0, 1), labels, log_prob_lens, label_lens, blank=BLANK, reduction="none"
     )
+
+
+def drawn_labels(log_probs: NDArray[np.float32], count: int, generator: np.random.Generator) -> list[list[int]]:
+    """Label sequences drawn with the probabilities that CTC gives them: over any number of alignments, and exactly.
+
+    A label is drawn for each frame, then repeats are merged and blanks left out.
+
+    Args:
+        log_probs: (T, V), normalised over V.
+        count: how many.
+        generator: source of the draws.
+
+    Returns:
+        `count` sequences of labels without blanks.
+    """
+    rising = np.exp(log_probs.astype(np.float64)).cumsum(axis=1)
+    rising /= rising[:, -1:]
+    paths = np.stack([(generator.random((len(rising), 1)) >= rising).sum(axis=1) for _ in range(count)])
+    changes = np.diff(paths, axis=1, prepend=-1) != 0
+    return [path[kept].tolist() for path, kept in zip(paths, changes & (paths != BLANK), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A manifest through a recogniser: transcripts to score, and the loss."""
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from asr.batch import Batch, Batches, BatchOrder, Examples
 from asr.calibration import WORDS_FILE, write_words
 from asr.config import DecodeConfig
-from asr.ctc import ctc_losses
+from asr.ctc import ctc_losses, drawn_labels
 from asr.decode import Word
 from asr.decoding import Decoder
 from asr.emissions import Emissions
@@ -27,6 +28,7 @@ from asr.wer import Result, read_hypotheses, score, write_hypotheses
 HYPOTHESES_FILE = "hypotheses.jsonl"
 REPORT_FILE = "report.txt"
 MADE_FILE = "evaluation.json"
+DRAWS = 20  # texts of an utterance over which errors are expected
 
 
 class Evaluation:
@@ -77,6 +79,7 @@ class Evaluation:
         *,
         keep: dict[str, NDArray[np.float32]] | None = None,
         words: dict[str, Sequence[Word]] | None = None,
+        drawn: dict[str, list[str]] | None = None,
     ) -> tuple[list[Result], list[float]]:
         """Recognise every utterance, in manifest order.
 
@@ -87,6 +90,8 @@ class Evaluation:
                 model, not by how well it goes with a language model whose weights are tuned on the same utterances.
             keep: is given the (T', V) log-probabilities of each utterance by its id.
             words: is given the recognised words of each utterance by its id, with times and confidences.
+            drawn: is given `DRAWS` texts of each utterance by its id, drawn with the probabilities that the model gives
+                them; the same random numbers for an utterance each time.
 
         Returns:
             results: one for each utterance.
@@ -108,6 +113,10 @@ class Evaluation:
             texts.update(zip(batch.ids, (hypotheses[0].text for hypotheses in found), strict=True))
             if keep is not None:
                 keep.update(_cut(batch.ids, rows, lens))
+            if drawn is not None:
+                for name, row in _cut(batch.ids, rows, lens):
+                    labels = drawn_labels(row, DRAWS, np.random.default_rng(zlib.crc32(name.encode())))
+                    drawn[name] = [recognizer.tokenizer.decode(sequence) for sequence in labels]
             if words is not None:
                 words.update(zip(batch.ids, (hypotheses[0].words for hypotheses in found), strict=True))
         results = [

@@ -64,7 +64,7 @@ class RunLog:
 
         Args:
             facts: epoch (from 1), step, train_loss, audio_hours_per_hour, padding_percent, elapsed_s, and after an
-                evaluation dev_loss, dev_wer_percent, dev_cer_percent and best.
+                evaluation dev_loss, dev_wer_percent, dev_expected_wer_percent, dev_cer_percent and best.
         """
         self._write({"event": "epoch", **facts})
         for name, value in facts.items():
@@ -74,7 +74,8 @@ class RunLog:
         if "dev_wer_percent" in facts:
             self.dev_wer = f"{facts['dev_wer_percent']:.2f}%"
             star = " *" if facts["best"] else ""
-            dev = f"dev loss {facts['dev_loss']:.3f} WER {self.dev_wer} CER {facts['dev_cer_percent']:.2f}%{star}  "
+            wer = f"{self.dev_wer} (expected {facts['dev_expected_wer_percent']:.2f}%)"
+            dev = f"dev loss {facts['dev_loss']:.3f} WER {wer} CER {facts['dev_cer_percent']:.2f}%{star}  "
         elapsed_s = facts["elapsed_s"]
         left_s = elapsed_s * (self.epochs / facts["epoch"] - 1)
         self.line(

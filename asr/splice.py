@@ -10,7 +10,7 @@ so do words whose alignment is in doubt.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from asr.decode import Word
 from asr.errors import ConfigError, ManifestError
 from asr.evaluate import Evaluation
 from asr.files import atomic_path, locked
-from asr.manifest import Utterance, write_manifest
+from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.progress import Progress
 from asr.recognizer import Recognizer
 from asr.trainset import LabelledSet, unusable
@@ -108,12 +108,25 @@ def splice(
             raise ManifestError(
                 f"utterance {utterance.id}: spliced sentences are called so; was this manifest spliced before?"
             )
-    if (out / MANIFEST_FILE).exists() and not (out / AUDIO_FOLDER).is_dir():
+    if seconds[0] > recognizer.config.train.max_utterance_s:
+        raise ConfigError(
+            f"sentences of {seconds[0]:g} s and more are longer than train.max_utterance_s="
+            f"{recognizer.config.train.max_utterance_s:g} of the model, so that training would refuse them"
+        )
+    if not _is_ours(out / MANIFEST_FILE):
         raise ConfigError(f"{out / MANIFEST_FILE}: would be overwritten; choose another folder")
     with locked(out) as alone:
         if not alone:
             raise ConfigError(f"{out}: another process is writing sentences there")
         return _splice(utterances, recognizer, out, hours, seconds, seed)
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Whether a manifest may be written over: there is none, or the last of its records is a spliced sentence."""
+    if not manifest.exists():
+        return True
+    records = read_manifest(manifest, with_texts=False)
+    return _NAME.fullmatch(records[-1].id) is not None
 
 
 def _splice(
@@ -130,10 +143,11 @@ def _splice(
     for utterance, found in cut_all(utterances, recognizer):
         pieces.setdefault(utterance.speaker or "", []).extend(found)
         whole += len(found) == 1
-    (out / MANIFEST_FILE).unlink(missing_ok=True)  # an old one must never stand beside new audio
     made: list[Utterance] = []
     total_s = 0.0
     sentences = _sentences(pieces, recognizer, out / AUDIO_FOLDER, seconds, seed)
+    sentences = chain([next(sentences)], sentences)  # an error, where there are none
+    (out / MANIFEST_FILE).unlink(missing_ok=True)  # an old one must never stand beside new audio
     with Progress(round(3600 * hours), "s") as progress:
         while total_s < 3600 * hours:
             utterance, wave = next(sentences)
@@ -169,10 +183,11 @@ def _sentences(
 
 
 def _reason_against(utterance: Utterance, recognizer: Recognizer) -> str | None:
-    """Why training would refuse an utterance; what the model has no labels for is not judged."""
+    """Why training would refuse an utterance; one with a word that the model has no labels for is not judged."""
     tokenizer = recognizer.tokenizer
     unknown = tokenizer.out_of_vocabulary(utterance.text)
-    labels = [] if unknown else tokenizer.encode(utterance.text, where=f"utterance {utterance.id}")
+    judged = not unknown or recognizer.config.text.allow_oov
+    labels = [] if not judged else tokenizer.encode(utterance.text, where=f"utterance {utterance.id}")
     return unusable(LabelledSet([utterance], [labels], [unknown]), recognizer.config, recognizer).get(utterance.id)
 
 

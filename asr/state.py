@@ -36,7 +36,7 @@ class Position:
     Attributes:
         epoch, batch: the next batch to train on.
         step: optimiser steps tried so far, skipped ones included.
-        best: (word errors, character errors, loss) of the best dev evaluation.
+        best_rank: (expected word errors, loss) of the best dev evaluation.
         skipped: steps skipped for a non-finite loss or gradient.
         skipped_in_a_row: of these, the last ones without a good step between.
         loss_sum, loss_count: training loss of this epoch so far, over `loss_count` utterances.
@@ -48,7 +48,7 @@ class Position:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    best: list[float] = field(default_factory=list)
+    best_rank: list[float] = field(default_factory=list)
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss_sum: float = 0.0

@@ -17,7 +17,7 @@ from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers
 from asr.config import Config
 from asr.distributed import join, processes_here
 from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
-from asr.evaluate import Evaluation
+from asr.evaluate import DRAWS, Evaluation
 from asr.files import locked, remove_temporary, write_text_atomic
 from asr.finetune import start_from
 from asr.learner import Learner, Outcome, learning_rate, use_bfloat16
@@ -43,7 +43,7 @@ from asr.state import (
 from asr.streaming import ShardOrder
 from asr.text import build_tokenizer
 from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utterances, require_audio, unusable
-from asr.wer import score
+from asr.wer import score, word_errors
 
 UNUSABLE_FILE = "unusable.txt"
 
@@ -316,24 +316,32 @@ class Trainer:
             self._interrupt()
 
     def _evaluate(self) -> dict[str, Any]:
-        """Score dev with the averaged weights and keep them when they are the best so far."""
+        """Score dev with the averaged weights and keep them when they are the best so far.
+
+        The best are those with the fewest expected errors: docs/decisions/0008-which-epoch.md.
+        """
         position, average = self.position, self.learner.average
-        shares = self.world.gather(self.dev.run(average))
-        results = [result for share, _ in shares for result in share]
-        losses = [loss for _, share in shares for loss in share]
+        drawn: dict[str, list[str]] = {}
+        own_results, own_losses = self.dev.run(average, drawn=drawn)
+        pairs = [(result.reference, text) for result in own_results for text in drawn[result.id]]
+        errors_of = word_errors(pairs)
+        shares = self.world.gather((own_results, own_losses, sum(errors_of[pair] for pair in pairs)))
+        results = [result for share, _, _ in shares for result in share]
+        losses = [loss for _, share, _ in shares for loss in share]
         loss = sum(losses) / len(losses) if losses else math.nan
+        expected = sum(errors for _, _, errors in shares) / DRAWS
         scored = score(results)
-        # On a small dev set many epochs make as few errors as the best: of these the one with the lowest loss counts.
-        rank = [scored.words.errors, scored.characters.errors, loss if math.isfinite(loss) else math.inf]
-        best = not position.best or rank < position.best
+        rank = [expected, loss if math.isfinite(loss) else math.inf]
+        best = not position.best_rank or rank < position.best_rank
         if best:
-            position.best = rank
+            position.best_rank = rank
             facts = {"epoch": position.epoch, "step": position.step, "dev_wer_percent": scored.words.percent}
             if self.world.leads:
                 checkpoint.save_weights(self.out, average.state_dict(), facts)
         return {
             "dev_loss": loss,
             "dev_wer_percent": scored.words.percent,
+            "dev_expected_wer_percent": 100 * expected / scored.words.reference,
             "dev_cer_percent": scored.characters.percent,
             "best": best,
         }

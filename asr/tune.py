@@ -1,14 +1,14 @@
 """The weights of a language model, searched for the fewest expected word errors on saved log-probabilities."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asr.decode import Hypothesis
 from asr.decoding import Decoder
 from asr.emissions import Emissions
 from asr.errors import ConfigError
-from asr.wer import Counts, Result, score
+from asr.wer import Counts, Result, score, word_errors
 
 Range = tuple[float, float]
 
@@ -75,7 +75,7 @@ def tune(emissions: Emissions, decoder: Decoder, alpha: Range, beta: Range) -> T
     def measure(alpha: float, beta: float) -> Trial:
         found = decoder.with_weights(alpha, beta)(rows, names=names, n_best=_N_BEST)
         pairs = [(said, one.text) for said, hypotheses in zip(references, found, strict=True) for one in hypotheses]
-        _count_errors(pairs, known)
+        known.update(word_errors(pair for pair in pairs if pair not in known))
         expected = sum(
             _expected([known[said, one.text] for one in hypotheses], hypotheses)
             for said, hypotheses in zip(references, found, strict=True)
@@ -85,16 +85,6 @@ def tune(emissions: Emissions, decoder: Decoder, alpha: Range, beta: Range) -> T
         return Trial(alpha, beta, expected, scored.words, scored.characters)
 
     return search(measure, alpha, beta)
-
-
-def _count_errors(pairs: Iterable[tuple[str, str]], known: dict[tuple[str, str], int]) -> None:
-    """Add the word errors of each (reference, hypothesis) that is not known yet."""
-    new = sorted({pair for pair in pairs if pair not in known})
-    known.update({(said, heard): len(heard.split()) for said, heard in new if not said})  # which cannot be scored
-    spoken = [pair for pair in new if pair[0]]
-    if spoken:
-        scored = score([Result(str(n), None, said, heard, 0.0) for n, (said, heard) in enumerate(spoken)])
-        known.update(zip(spoken, (one.words.errors for one in scored.utterances), strict=True))
 
 
 def _expected(errors: Sequence[int], hypotheses: Sequence[Hypothesis]) -> float:
@@ -158,5 +148,7 @@ def results_of(emissions: Emissions, texts: Mapping[str, str]) -> list[Result]:
 
 def _grid(origin: float, step: float, places: range, limits: Range) -> list[float]:
     # Rounded, so that a setting of the coarse grid is found again in the fine one; a range of one value has one.
+    # Its ends stay what they are.
+    low, high = limits
     values = {round(origin + place * step, 9) for place in places}
-    return sorted(value for value in values if limits[0] <= value <= limits[1])
+    return sorted({min(max(value, low), high) for value in values if low - 1e-9 <= value <= high + 1e-9})

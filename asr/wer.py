@@ -177,6 +177,16 @@ def score(results: Sequence[Result]) -> Score:
     )
 
 
+def word_errors(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The word errors of each (reference, hypothesis) among `pairs`; every word is one where nothing was said."""
+    found = {(said, heard): len(heard.split()) for said, heard in pairs}
+    spoken = [pair for pair in found if pair[0].strip()]
+    if spoken:  # without a word in any reference there is no error rate, and `score` says so
+        scored = score([Result(str(n), None, said, heard, 0.0) for n, (said, heard) in enumerate(spoken)])
+        found.update(zip(spoken, (one.words.errors for one in scored.utterances), strict=True))
+    return found
+
+
 def wer_interval(scored: Score) -> Interval | None:
     """Percentile bootstrap interval of the word error rate; None with fewer than two utterances.
 

@@ -103,7 +103,14 @@ def swapped(old: str, new: str):  # type: ignore[no-untyped-def]
         (swapped("-0.625", "-1e39"), "line 11: .*'-1e39' is no finite number"),
         (swapped("-0.625", "-" + "9" * 400), "line 11: .* is no finite number"),
         (swapped("-0.625", "0.625"), "line 11: log10 probability '0.625' is above 0"),
-        (swapped("-0.0625", "inf"), "line 15: found 'inf' where 2 words are over, wanted a finite log10 backoff"),
+        (
+            swapped("-0.0625", "inf"),
+            "line 15: found 'inf' where 2 words are over, wanted a log10 backoff weight of at most",
+        ),
+        (
+            swapped("-0.0625", "300"),
+            "line 15: found '300' where 2 words are over, wanted a log10 backoff weight of at most 10",
+        ),
         (swapped("-0.375\ta b", "-0.375\ta b a"), "line 15: wanted a log10 probability, 2 words and at most a backoff"),
         (swapped("-0.3\tb </s>", "-0.3\tb a </s>"), "line 16: found '</s>' where 2 words are over"),
         (swapped("-0.375\ta b\t-0.0625", "-0.375\ta"), "line 15: wanted a log10 probability, 2 words and"),

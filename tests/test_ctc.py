@@ -1,6 +1,8 @@
 """CTC losses against the sum over every path, which transcripts fit, and losses that know nothing of padding."""
 
+import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from asr.config import AudioConfig, Config, EncoderConfig, FeatureConfig, TextConfig
-from asr.ctc import Infeasible, ctc_losses, find_infeasible
+from asr.ctc import Infeasible, ctc_losses, drawn_labels, find_infeasible
 from asr.recognizer import Recognizer, pad_waves
 from asr.text import Tokenizer
 from oracles.ctc import collapse, ctc_loss
@@ -147,3 +149,21 @@ def test_transcribing_is_decoding_what_forward_gives() -> None:
         expected = recognizer.decode(*recognizer(waves, lens))
     assert recognizer.transcribe_waves(waves, lens) == expected
     assert recognizer.frame_s == pytest.approx(0.04)
+
+
+def test_labels_are_drawn_with_the_probabilities_that_ctc_gives_them() -> None:
+    """Shares of drawn sequences against the sum over all paths, written out."""
+    rng = np.random.default_rng(1)
+    probs = rng.dirichlet(np.ones(3), size=4)
+    wanted: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(3), repeat=4):
+        labels = tuple(label for label, _ in itertools.groupby(path) if label)
+        wanted[labels] = wanted.get(labels, 0.0) + float(np.prod([probs[t, label] for t, label in enumerate(path)]))
+    drawn = drawn_labels(np.log(probs).astype(np.float32), 20_000, np.random.default_rng(2))
+    shares = {labels: count / len(drawn) for labels, count in Counter(map(tuple, drawn)).items()}
+    assert sum(wanted.values()) == pytest.approx(1)
+    for labels, probability in wanted.items():
+        deviation = math.sqrt(probability * (1 - probability) / len(drawn))
+        assert shares.get(labels, 0.0) == pytest.approx(probability, abs=5 * deviation + 1e-6)
+    certain = np.log(np.array([[1e-9, 1 - 1e-9], [1 - 1e-9, 1e-9], [1e-9, 1 - 1e-9]], np.float32) + 1e-12)
+    assert drawn_labels(certain, 3, rng) == [[1, 1]] * 3

@@ -242,7 +242,12 @@ def test_a_binary_that_was_made_to_mislead(tmp_path: Path) -> None:
     table = model.arrays.table.copy()
     table["value"][table["value"] >= 0] = 1 << 20
     replace(model, arrays=model.arrays._replace(table=table)).save(path)
-    with pytest.raises(DecodeError, match="its table points outside the model"):
+    with pytest.raises(DecodeError, match="its arrays point outside the model"):
+        NGram.load(path)
+    states = model.arrays.states.copy()
+    states["backoff"][1] = np.inf  # of which no search would come back
+    replace(model, arrays=model.arrays._replace(states=states)).save(path)
+    with pytest.raises(DecodeError, match="or hold what is no probability"):
         NGram.load(path)
     model.save(path)
     whole = path.read_bytes()

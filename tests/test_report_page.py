@@ -165,8 +165,8 @@ def test_curves_and_the_numbers_behind_them(root: Node) -> None:
     )
     assert labels[2] == "Learning rate. learning rate: first 0.001, highest 0.001 (epoch 1), last 0.00025."
     assert part.table("Epochs")[0::4] == [
-        ["epoch", "step", "train loss", "dev loss", "dev WER", "dev CER", "learning rate", "h/h"],
-        ["4", "40", "2.0000", "1.5000", "15.00%", "7.50%", "0.00025", "104.0"],
+        ["epoch", "step", "train loss", "dev loss", "dev WER", "expected", "dev CER", "learning rate", "h/h"],
+        ["4", "40", "2.0000", "1.5000", "15.00%", "16.50%", "7.50%", "0.00025", "104.0"],
     ]
     assert part.table("Epochs")[1][0] == "1 (best so far)"
     assert part.table("Events: 1")[1] == ["skipped", "15", "loss nan; gradient_norm 1.5; ids u8, u9"]
@@ -219,8 +219,8 @@ def test_a_run_under_way(tmp_path: Path) -> None:
     root = read_page(found.html)
     assert root.one("summary").facts()["Training"] == "under way or interrupted, 2 of 60 epochs in the log"
     assert root.one("training").table("Epochs")[1:] == [
-        ["1 (best so far)", "10", "inf", "nan", "60.00%", "30.00%", "0.001", "101.0"],
-        ["2", "20", "4.0000", "", "", "", "0.0005", "102.0"],
+        ["1 (best so far)", "10", "inf", "nan", "60.00%", "66.00%", "30.00%", "0.001", "101.0"],
+        ["2", "20", "4.0000", "", "", "", "", "0.0005", "102.0"],
     ]
     assert "train: first 4, lowest 4 (epoch 2), last 4; 1 not finite." in root.text
 

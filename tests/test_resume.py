@@ -153,9 +153,9 @@ def test_stopped_during_evaluation(
 ) -> None:
     run = Evaluation.run
 
-    def run_and_stop(self: Evaluation, *arguments: Any) -> object:
+    def run_and_stop(self: Evaluation, *arguments: Any, **options: Any) -> object:
         signal.raise_signal(signal.SIGTERM)
-        return run(self, *arguments)
+        return run(self, *arguments, **options)
 
     monkeypatch.setattr(Evaluation, "run", run_and_stop)
     out = tmp_path / "run"

@@ -159,8 +159,18 @@ def test_sentences_that_could_not_be_trained_on_are_not_made(run: Path, tmp_path
     assert made.sentences == len(sentences) < int(sentences[-1].id.removeprefix("spliced-")) + 1
     assert not unusable(label(sentences, recognizer.tokenizer), settings, recognizer)
     recognizer.config = replace(settings, train=replace(settings.train, max_utterance_s=0.1))
+    before = (tmp_path / "some" / "train.jsonl").read_text()
     with pytest.raises(ConfigError, match=r"200 of 200 sentences could not be trained on, the last: .* longer than"):
+        splice(items, recognizer, tmp_path / "some", hours=0.01, seconds=(0.05, 2))
+    assert (tmp_path / "some" / "train.jsonl").read_text() == before
+    with pytest.raises(ConfigError, match=r"sentences of 0\.3 s and more are longer than train\.max_utterance_s=0\.1"):
         splice(items, recognizer, tmp_path / "none", hours=0.01, seconds=(0.3, 2))
+    (tmp_path / "mine" / "spliced").mkdir(parents=True)  # as an interrupted run leaves it
+    mine = write_corpus(tmp_path / "mine", ["ab"]).read_text()
+    recognizer.config = settings
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        splice(items, recognizer, tmp_path / "mine", hours=0.01, seconds=(0.3, 2))
+    assert (tmp_path / "mine" / "train.jsonl").read_text() == mine
 
 
 def test_bad_input(run: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from asr.state import state_files
 from asr.text import Tokenizer
 from asr.train import UNUSABLE_FILE, Trainer
 from asr.trainset import label, leave_out
-from asr.wer import Counts, Score
+from asr.wer import Result
 from tones import tiny, write_corpus
 
 TEXTS = ["ab", "cab", "bad dad", "a b c", "abba cab", "d", "dab", "cc"]
@@ -132,24 +132,20 @@ def test_global_normalisation_reaches_every_copy_of_the_weights(tmp_path: Path, 
 # --- choosing the best ------------------------------------------------------------------------------------------------
 
 
-def fake_scores(errors: list[tuple[int, int]]) -> Callable[[object], Score]:
-    """A stand-in for `score` that finds these (word, character) errors, of 10 and 100, one after the other."""
-    left: Iterator[tuple[int, int]] = iter(errors)
-
-    def score(_: object) -> Score:
-        words, characters = next(left)
-        return Score((), Counts(10 - words, words), Counts(100 - characters, characters))
-
-    return score
-
-
 def test_best_weights_are_kept_not_the_last(
     tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [(5, 9), (3, 9), (3, 8), (3, 8), (4, 1)]
-    monkeypatch.setattr(train, "score", fake_scores(errors))
-    losses = iter([1.0, 2.0, 3.0, 3.0, 0.5])
-    monkeypatch.setattr(train.Evaluation, "run", lambda *_: ([], [next(losses)]))
+    results = [Result("a", None, "ab cd", "ab", 1.0), Result("b", None, "", "", 1.0)]
+    wrong = iter([[12, 0], [10, 1], [9, 1], [9, 1], [11, 0]])  # of 20 texts drawn for each utterance
+    losses = iter([1.0, 2.0, 3.0, 2.5, 0.5])
+
+    def evaluated(*_: object, drawn: dict[str, list[str]]) -> tuple[list[Result], list[float]]:
+        of_first, of_second = next(wrong)
+        drawn["a"] = ["ab"] * of_first + ["ab cd"] * (20 - of_first)
+        drawn["b"] = ["c"] * of_second + [""] * (20 - of_second)
+        return results, [next(losses)]
+
+    monkeypatch.setattr(train.Evaluation, "run", evaluated)
     averages = []
 
     class Remembering(Trainer):
@@ -160,14 +156,13 @@ def test_best_weights_are_kept_not_the_last(
 
     Remembering(settings("train.epochs=5"), tmp_path / "run").run()
     epochs = logged(tmp_path / "run", "epoch")
-    assert [facts["dev_wer_percent"] for facts in epochs] == [50, 30, 30, 30, 40]
-    # Fewer character errors decide between equal word errors, then the lower loss; of two equal ones the first stays.
-    assert [facts["best"] for facts in epochs] == [True, True, True, False, False]
+    assert [facts["dev_wer_percent"] for facts in epochs] == [50] * 5
+    assert [facts["dev_expected_wer_percent"] for facts in epochs] == pytest.approx([30, 27.5, 25, 25, 27.5])
+    assert [facts["best"] for facts in epochs] == [True, True, True, True, False]  # the loss decides on the fourth
     weights, facts = checkpoint.load_tensors(tmp_path / "run" / WEIGHTS_FILE)
-    assert (facts["epoch"], facts["step"]) == (3, epochs[2]["step"])
+    assert (facts["epoch"], facts["step"]) == (4, epochs[3]["step"])
     assert facts["versions"] == checkpoint.versions()
-    end_of_third = [average for epoch, average in averages if epoch == 2][-1]
-    assert same(weights, end_of_third)
+    assert same(weights, [average for epoch, average in averages if epoch == 3][-1])
     assert not same(weights, averages[-1][1])
 
 

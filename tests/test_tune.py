@@ -60,6 +60,14 @@ def test_a_range_of_one_value_holds_a_weight() -> None:
     assert not at_the_end(1.3, (1.3, 1.3))
 
 
+@pytest.mark.parametrize("limits", [(1 / 3, 2 / 3), (0.123456789123, 0.123456789123)])
+def test_the_ends_of_a_range_are_tried_whatever_their_decimals(limits: tuple[float, float]) -> None:
+    found = search(lambda alpha, beta: trial(alpha, beta, 1 - alpha), limits, (0.0, 0.0))
+    tried = {item.alpha for item in found.trials}
+    assert (min(tried), max(tried)) == limits
+    assert found.chosen.alpha == limits[1]
+
+
 def test_ends() -> None:
     found = search(lambda alpha, beta: trial(alpha, beta, 4 - alpha), (0.3, 2.0), (0.0, 1.0))
     assert at_the_end(found.chosen.alpha, (0.3, 2.0))

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.wer import Counts, Interval, Result, compare, read_hypotheses, score, wer_interval, write_hypotheses
+from asr.wer import (
+    Counts,
+    Interval,
+    Result,
+    compare,
+    read_hypotheses,
+    score,
+    wer_interval,
+    word_errors,
+    write_hypotheses,
+)
 from oracles.edit_distance import edit_distance
 
 
@@ -318,3 +328,9 @@ def test_unusable_file_is_named(tmp_path: Path, content: bytes | None, message: 
     with pytest.raises(ScoringError, match=message) as caught:
         read_hypotheses(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_word_errors_of_pairs() -> None:
+    pairs = [("a b", "a"), ("a b", "a b"), ("", "a b"), ("  ", "a"), ("a b", "a"), ("", "")]
+    assert word_errors(pairs) == {("a b", "a"): 1, ("a b", "a b"): 0, ("", "a b"): 2, ("  ", "a"): 1, ("", ""): 0}
+    assert word_errors([(" ", "a b")]) == {(" ", "a b"): 2}

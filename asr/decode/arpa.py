@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from asr.decode.arpa_lines import (
     ENDED,
     FINE,
+    LARGEST_BACKOFF,
     NEWLINE,
     NO_BACKOFF,
     NO_CONTEXT,
@@ -195,7 +196,8 @@ class _Reader:
                 NO_NUMBER: f"log10 probability {field} is no finite number",
                 POSITIVE: f"log10 probability {field} is above 0",
                 WRONG_FIELDS: f"wanted a log10 probability, {count} and at most a backoff weight",
-                NO_BACKOFF: f"found {field} where {count} are over, wanted a finite log10 backoff weight",
+                NO_BACKOFF: f"found {field} where {count} are over, wanted a log10 backoff weight of at most "
+                f"{LARGEST_BACKOFF:g}",
                 TOP_BACKOFF: f"backoff weight {field} in the highest order, which has none",
                 NO_WORD: f"word {field} is not among the unigrams",
                 NO_CONTEXT: f"the first {order - 1} words of this {order}-gram are not listed as a {order - 1}-gram",

@@ -105,6 +105,10 @@ def _probability(text, place):  # type: ignore[no-untyped-def]
     return code, start, end, value
 
 
+# A log10 weight above this is none of any estimate, and its exponential soon more than a float64 holds.
+LARGEST_BACKOFF = 10.0
+
+
 @inner
 def _backoff(text, place, is_top):  # type: ignore[no-untyped-def]
     """Code, place (the end of the line, or the fault) and value of what follows the words."""
@@ -116,7 +120,7 @@ def _backoff(text, place, is_top):  # type: ignore[no-untyped-def]
         value = np.float32(0.0)
     elif after < line_end:
         code = WRONG_FIELDS
-    elif not math.isfinite(value):
+    elif not math.isfinite(value) or value > LARGEST_BACKOFF:
         code = NO_BACKOFF
     elif is_top and value != 0.0:
         code = TOP_BACKOFF

@@ -81,7 +81,7 @@ def scaled(now, entries, best):  # type: ignore[no-untyped-def]
         for j in range(entries):
             mass = now[j].best_blank + now[j].best_label if best else now[j].blank + now[j].in_label
             largest = max(largest, mass)
-        if SMALL < largest < LARGE or largest == 0.0:
+        if SMALL < largest < LARGE or largest == 0.0 or largest == np.inf:  # no factor brings that back
             return bits
         factor, step = (LARGE, -_SCALE_BITS) if largest <= SMALL else (SMALL, _SCALE_BITS)
         bits += step

@@ -15,6 +15,7 @@ from typing import IO, Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decode.arpa_lines import LARGEST_BACKOFF
 from asr.decode.automaton import STATE, NGramArrays, advance, walk
 from asr.decode.hashing import EMPTY, SLOT
 from asr.errors import DecodeError
@@ -176,7 +177,9 @@ class NGram:
         *arrays, text = (whole[place.start : place.stop].view(place.dtype) for place in places)
         model = cls(counts, NGramArrays(*arrays), bos_id, eos_id, UNITS[stated - 1] if stated else None, text)
         if not model._is_sound():
-            raise DecodeError(f"{file.name}: is damaged: its table points outside the model")
+            raise DecodeError(
+                f"{file.name}: is damaged: its arrays point outside the model, or hold what is no probability"
+            )
         return model
 
     def _is_sound(self) -> bool:
@@ -187,7 +190,9 @@ class NGram:
         shorter = bool((states["suffix"] < np.arange(len(states))).all())
         indices = ((table["value"], len(states) + len(after)), (states["suffix"], len(states)), (after, len(states)))
         inside = all(places.min(initial=-1) >= -1 and places.max(initial=-1) < end for places, end in indices)
-        return ids and slots and shorter and inside
+        numbers = (unigrams, 0.0), (table["number"], 0.0), (states["backoff"], LARGEST_BACKOFF)
+        finite = all(np.isfinite(values).all() and values.max(initial=0) <= most for values, most in numbers)
+        return ids and slots and shorter and inside and bool(finite)
 
     def word_id(self, word: str) -> int:
         """The id of a word; 0, which is `<unk>`, for one that the model does not know."""

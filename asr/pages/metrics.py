@@ -13,6 +13,7 @@ NUMBERS = (
     "train_loss",
     "dev_loss",
     "dev_wer_percent",
+    "dev_expected_wer_percent",
     "dev_cer_percent",
     "learning_rate",
     "audio_hours_per_hour",

@@ -13,6 +13,7 @@ _COLUMNS = {  # of the table: heads, and how their numbers are written
     "train_loss": ("train loss", "{:.4f}"),
     "dev_loss": ("dev loss", "{:.4f}"),
     "dev_wer_percent": ("dev WER", "{:.2f}%"),
+    "dev_expected_wer_percent": ("expected", "{:.2f}%"),
     "dev_cer_percent": ("dev CER", "{:.2f}%"),
     "learning_rate": ("learning rate", "{:.3g}"),
     "audio_hours_per_hour": ("h/h", "{:.1f}"),
