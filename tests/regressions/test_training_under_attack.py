@@ -65,9 +65,9 @@ def stopped(settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def stop_after_an_epoch(settings: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = Evaluation.run
 
-    def run_and_stop(self: Evaluation, *arguments: Any) -> object:
+    def run_and_stop(self: Evaluation, *arguments: Any, **options: Any) -> object:
         signal.raise_signal(signal.SIGTERM)
-        return run(self, *arguments)
+        return run(self, *arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(Evaluation, "run", run_and_stop)
