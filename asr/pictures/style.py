@@ -65,7 +65,7 @@ class Panels:
         for number, own in enumerate(heights):
             box = (_LEFT / width, (top - own) / height, 1 - (_LEFT + _RIGHT) / width, own / height)
             axes = self.figure.add_axes(box, sharex=self.axes[0] if number else None)
-            axes.tick_params(labelbottom=number == len(heights) - 1)
+            axes.xaxis.set_visible(number == len(heights) - 1)
             self.axes.append(axes)
             self._bars.append((1 - (_RIGHT - _GAP) / width, box[1], _BAR / width, box[3]))
             top -= own + _BETWEEN
@@ -90,10 +90,11 @@ class Panels:
 def mark_words(panels: Sequence[Axes], words: Sequence[Word]) -> None:
     """Thin lines through panels where words begin (full) and end (dashed)."""
     outlined = [Stroke(linewidth=2, foreground="black"), Normal()]  # seen on bright and on dark ground
+    edges = {"-": [word.start_s for word in words], "--": [word.end_s for word in words]}
     for axes in panels:
-        for word in words:
-            for time_s, kind in ((word.start_s, "-"), (word.end_s, "--")):
-                axes.axvline(time_s, color="white", linewidth=1, linestyle=kind, path_effects=outlined)
+        for kind, times_s in edges.items():
+            lines = axes.vlines(times_s, 0, 1, "white", kind, linewidth=1, transform=axes.get_xaxis_transform())
+            lines.set_path_effects(outlined)
 
 
 def save(figure: Figure, folder: Path, stem: str) -> bytes:
