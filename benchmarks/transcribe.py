@@ -1,7 +1,7 @@
 """How fast files become text: each backend, one and two threads, and how much of the time is spent outside the encoder.
 
     python benchmarks/transcribe.py RUN MANIFEST [--hours 1] [--threads 1 2] [--batch-s 60] [--suffix .flac]
-                                    [--rounds 3] [--peers] [--json FILE]
+                                    [--rounds 3] [--backends float32 bfloat16 int8] [--peers] [--json FILE]
 
 The whole of `asr transcribe` runs: audio is read, resampled, turned into features, encoded and decoded greedily. The
 manifest's files are taken over and over until there are so many hours, `--suffix` after writing each of them anew in
@@ -32,7 +32,7 @@ from timing import alternate, ratio, report
 from torch import Tensor, nn
 
 from asr import audio, checkpoint
-from asr.backends import Backend, make_backend
+from asr.backends import Backend, Precision, make_backend
 from asr.encoder import RecurrentLayer, reversal
 from asr.errors import ConfigError
 from asr.export import onnx_model, required
@@ -43,6 +43,10 @@ from asr.sources import Recording
 from asr.transcribe import Failure, Transcriber
 from asr.transcript import Transcript
 from asr.wer import Result, score
+
+# What has bare kernels to be compared with.
+BARE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
 class _Peer:
@@ -203,17 +207,19 @@ def main() -> None:
     parser.add_argument("--batch-s", type=float, default=60.0)
     parser.add_argument("--suffix", choices=(".wav", ".flac"), default="")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--backends", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
 
     recognizer = checkpoint.load(arguments.run, decode={"decoder": "greedy"})
     utterances = read_manifest(arguments.manifest)
-    backends: list[Backend] = [make_backend(recognizer, name) for name in ("float32", "bfloat16")]
-    try:
-        backends.append(make_backend(recognizer, "int8"))
-    except ConfigError as error:
-        print(f"without int8: {error}")
+    backends: list[Backend] = []
+    for precision in arguments.backends:
+        try:
+            backends.append(make_backend(recognizer, precision))
+        except ConfigError as error:
+            print(f"without {precision}: {error}")
     if arguments.peers:
         backends += [TorchInt8(recognizer), OnnxFloat32(recognizer)]
 
@@ -240,8 +246,9 @@ def main() -> None:
                 tasks[f"{backend.name}, {threads} thread{'s' * (threads > 1)}"] = partial(
                     transcribed, recognizer, paths * times, backend, threads=threads, batch_s=arguments.batch_s
                 )
-        for dtype in (torch.float32, torch.bfloat16):
-            tasks[f"bare {str(dtype).removeprefix('torch.')}"] = bare(recognizer, dtype, recorder.lens)
+        for name, dtype in BARE.items():
+            if name in arguments.backends:
+                tasks[f"bare {name}"] = bare(recognizer, dtype, recorder.lens)
         cpu: dict[str, list[float]] = {task: [] for task in tasks}
         wall = alternate({task: partial(_on_cpu, cpu[task], run) for task, run in tasks.items()}, arguments.rounds)
     cpu = {task: taken[1:] for task, taken in cpu.items()}  # the first was to warm up
@@ -253,11 +260,11 @@ def main() -> None:
             f"{task}: {row['wall']:.0f} times real time (best round {row['best']:.0f}), "
             f"{row['core']:.0f} a second of one core"
         )
-    for dtype in ("float32", "bfloat16"):
-        if f"{dtype}, 1 thread" in cpu:
-            low, middle, high = ratio(cpu[f"{dtype}, 1 thread"], cpu[f"bare {dtype}"])
-            facts["full_per_bare"][dtype] = middle
-            print(f"{dtype}: whole / bare kernels {middle:.2f} ({low:.2f} to {high:.2f})")
+    for name in BARE:
+        if f"{name}, 1 thread" in cpu:
+            low, middle, high = ratio(cpu[f"{name}, 1 thread"], cpu[f"bare {name}"])
+            facts["full_per_bare"][name] = middle
+            print(f"{name}: whole / bare kernels {middle:.2f} ({low:.2f} to {high:.2f})")
     facts["wall_s"], facts["cpu_s"] = wall, cpu
     report(facts, arguments.json)
 

@@ -23,9 +23,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     (data / "made_from.json").write_text(json.dumps({"source": None}))
     conf = tmp_path / "tiny.yaml"
     conf.write_text("train: {epochs: 2}\n")
-    monkeypatch.setattr(an4, "CUTTER", ("encoder.subsampling=4",))
     monkeypatch.setattr(an4, "FIRST", ("train.epochs=2",))
-    monkeypatch.setattr(an4, "SECOND", ("train.epochs=1",))
     monkeypatch.setattr(an4, "SPLICED_HOURS", 0.002)
     return ["run.py", "--out", str(tmp_path / "out"), "--conf", str(conf), *TINY]
 
@@ -34,7 +32,7 @@ def scores(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("test: WER ")]
 
 
-def test_the_model_is_trained_on_what_the_cutter_makes(
+def test_the_model_goes_on_with_sentences_that_it_cut_itself(
     arguments: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", arguments)
@@ -44,8 +42,7 @@ def test_the_model_is_trained_on_what_the_cutter_makes(
     assert greedy.endswith("; greedy")
     assert "beam of 100" in beam
     out = tmp_path / "out"
-    starts = {name: checkpoint.load_config(out / name).train.init_from for name in ("cutter-1", "cutter-2", "model")}
-    assert starts == {"cutter-1": "", "cutter-2": str(out / "cutter-1"), "model": ""}
+    assert checkpoint.load_config(out / "model").train.init_from == str(out / "first")
     trained_on = checkpoint.load_config(out / "model").data.train
     assert trained_on == str(out / "spliced" / "train.jsonl")
     assert len(read_manifest(trained_on)) > 3
@@ -53,4 +50,4 @@ def test_the_model_is_trained_on_what_the_cutter_makes(
     assert an4.run() == 0
     again = capsys.readouterr()
     assert scores(again.out) == first
-    assert again.err.count("skipped") == 8  # corpus, cutter twice, splice, model, two scores, language model
+    assert again.err.count("skipped") == 7  # corpus, first model, splice, model, two scores, language model
