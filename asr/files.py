@@ -98,10 +98,11 @@ def remove_temporary(folder: Path) -> None:
 
 
 def require_folder(path: Path) -> None:
-    """ConfigError where `path` is no folder and cannot be made one, because it or what it lies in is a file."""
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    """ConfigError where `path` is no folder and cannot be made one, because something else is in its place."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink())
     if not there.is_dir():
-        raise ConfigError(f"{there}: is a file, wanted a folder{'' if there == path else f' for {path}'}")
+        kind = "a file" if there.exists() else "a link to nothing"
+        raise ConfigError(f"{there}: is {kind}, wanted a folder{'' if there == path else f' for {path}'}")
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from asr.augment import utterance_generator
 from asr.decode import Word
 from asr.errors import ConfigError, ManifestError
 from asr.evaluate import Evaluation
-from asr.files import atomic_path, locked
+from asr.files import atomic_path, locked, require_folder
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.progress import Progress
 from asr.recognizer import Recognizer
@@ -115,6 +115,7 @@ def splice(
         )
     if not _is_ours(out / MANIFEST_FILE):
         raise ConfigError(f"{out / MANIFEST_FILE}: would be overwritten; choose another folder")
+    require_folder(out)
     with locked(out) as alone:
         if not alone:
             raise ConfigError(f"{out}: another process is writing sentences there")
@@ -158,6 +159,8 @@ def _splice(
             for _ in range(before, min(round(total_s), round(3600 * hours))):
                 progress.step({"sentences": str(len(made))})
     write_manifest(out / MANIFEST_FILE, [*utterances, *made])
+    for path in set((out / AUDIO_FOLDER).glob("spliced-*.flac")) - {sentence.audio_filepath for sentence in made}:
+        path.unlink()  # of an earlier call that made more
     return Spliced(len(pieces), sum(map(len, pieces.values())), whole, len(made), total_s)
 
 

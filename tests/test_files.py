@@ -118,3 +118,6 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         require_folder(tmp_path / "file")
     with pytest.raises(ConfigError, match=r"file: is a file, wanted a folder for .*file/new/newer$"):
         require_folder(tmp_path / "file" / "new" / "newer")
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    with pytest.raises(ConfigError, match=r"link: is a link to nothing, wanted a folder$"):
+        require_folder(tmp_path / "link")

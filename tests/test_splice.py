@@ -173,6 +173,14 @@ def test_sentences_that_could_not_be_trained_on_are_not_made(run: Path, tmp_path
     assert (tmp_path / "mine" / "train.jsonl").read_text() == mine
 
 
+def test_audio_of_an_earlier_call_does_not_stay(run: Path, tmp_path: Path) -> None:
+    old, recognizer = read_manifest(run / "train.jsonl"), checkpoint.load(run / "model")
+    for hours in (0.004, 0.002):
+        splice(old, recognizer, tmp_path, hours=hours, seconds=(0.5, 3))
+        named = {item.audio_filepath for item in read_manifest(tmp_path / "train.jsonl")[len(old) :]}
+        assert set((tmp_path / "spliced").iterdir()) == named
+
+
 def test_bad_input(run: Path, tmp_path: Path, capsys: Capture) -> None:
     manifest, model = str(run / "train.jsonl"), str(run / "model")
     command = ["splice", manifest, "--model", model, "--out", str(tmp_path)]
@@ -180,6 +188,8 @@ def test_bad_input(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "LOW <= HIGH" in capsys.readouterr().err
     assert main([*command, "--hours", "nan"]) == 2
     assert "--hours must be" in capsys.readouterr().err
+    assert main([*command[:-1], manifest]) == 2
+    assert "train.jsonl: is a file, wanted a folder" in capsys.readouterr().err
     recognizer = checkpoint.load(model)
     taken = [
         Utterance("spliced-000000", item.audio_filepath, item.duration, item.text)

@@ -90,10 +90,12 @@ class Panels:
 def mark_words(panels: Sequence[Axes], words: Sequence[Word]) -> None:
     """Thin lines through panels where words begin (full) and end (dashed)."""
     outlined = [Stroke(linewidth=2, foreground="black"), Normal()]  # seen on bright and on dark ground
-    edges = {"-": [word.start_s for word in words], "--": [word.end_s for word in words]}
+    begins, ends = [word.start_s for word in words], [word.end_s for word in words]
     for axes in panels:
-        for kind, times_s in edges.items():
-            lines = axes.vlines(times_s, 0, 1, "white", kind, linewidth=1, transform=axes.get_xaxis_transform())
+        height = axes.get_xaxis_transform()
+        full = axes.vlines(begins, 0, 1, "white", "solid", linewidth=1, transform=height)
+        dashed = axes.vlines(ends, 0, 1, "white", "dashed", linewidth=1, transform=height)
+        for lines in (full, dashed):
             lines.set_path_effects(outlined)
 
 
