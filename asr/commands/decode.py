@@ -17,13 +17,20 @@ _AT_ONCE = 256  # utterances decoded before the first of them is printed
 _DECODE = """Decodes log-probabilities of any CTC model. EMISSIONS.npz holds a matrix (T, V) of natural-log
 probabilities for each utterance id, and a JSON file says what they mean: labels (V texts), blank (index), space (index
 or text), frame_s (seconds) and, where they are known, refs (id -> text). `asr evaluate --emissions` writes both. For a
-file without JSON give --labels FILE.txt."""
+file without JSON give --labels FILE.txt. Several files are an ensemble: the mean of their log-probabilities is
+decoded."""
 
 
 def add_decode(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr decode`."""
     parser.description = _DECODE
-    parser.add_argument("emissions", type=Path, metavar="EMISSIONS.npz", help="log-probabilities")
+    parser.add_argument(
+        "emissions",
+        type=Path,
+        nargs="+",
+        metavar="EMISSIONS.npz",
+        help="log-probabilities; of several files of the same utterances and labels the mean, as of one model",
+    )
     parser.add_argument(
         "--labels",
         type=Path,
@@ -77,7 +84,8 @@ def _score_line(emissions: "Emissions", texts: dict[str, str]) -> str:
 
 
 def _emissions_of(arguments: argparse.Namespace) -> "Emissions":
-    from asr.emissions import read_emissions, read_labels, with_settings
+    from asr.emissions import read_labels, with_settings
+    from asr.ensemble import read_ensemble
 
     settings = {key: getattr(arguments, key) for key in ("blank", "space", "frame_s")}
     settings = {key: value for key, value in settings.items() if value is not None}
@@ -86,11 +94,12 @@ def _emissions_of(arguments: argparse.Namespace) -> "Emissions":
         if settings:
             name = next(iter(settings)).replace("_", "-")
             raise ConfigError(f"--{name} goes with --labels FILE.txt; a JSON file says it itself")
-        beside = arguments.emissions.with_suffix(".json")
-        if labels is None and arguments.emissions.is_file() and not beside.is_file():
-            raise DecodeError(
-                f"{beside}: is missing, which says what the columns of {arguments.emissions} mean; without it give "
-                "--labels FILE.txt, a label a line (and --blank, --space, --frame-s)"
-            )
-        return read_emissions(arguments.emissions, labels)
-    return read_emissions(arguments.emissions, with_settings(read_labels(labels), labels, **settings))
+        for path in arguments.emissions:
+            beside = path.with_suffix(".json")
+            if labels is None and path.is_file() and not beside.is_file():
+                raise DecodeError(
+                    f"{beside}: is missing, which says what the columns of {path} mean; without it give "
+                    "--labels FILE.txt, a label a line (and --blank, --space, --frame-s)"
+                )
+        return read_ensemble(arguments.emissions, labels)
+    return read_ensemble(arguments.emissions, with_settings(read_labels(labels), labels, **settings))

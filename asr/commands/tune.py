@@ -34,7 +34,11 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--manifest", type=Path, metavar="DEV.jsonl", help="utterances to tune on (the run's data.dev)")
     source.add_argument(
-        "--emissions", type=Path, metavar="FILE.npz", help="their log-probabilities, with references in the JSON beside"
+        "--emissions",
+        type=Path,
+        nargs="+",
+        metavar="FILE.npz",
+        help="their log-probabilities, with references in the JSON beside; of several files the mean, as of one model",
     )
     for name, low, high in (("alpha", 0.0, 3.2), ("beta", -2.0, 6.0)):
         parser.add_argument(
@@ -84,18 +88,19 @@ def _tune(arguments: argparse.Namespace) -> int:
 def _emissions(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     """The log-probabilities to tune on, of the run's own labels and with references."""
     from asr import checkpoint
-    from asr.emissions import read_emissions
+    from asr.ensemble import read_ensemble
 
     if arguments.emissions is None:
         return _computed(arguments, settings)
-    emissions = read_emissions(arguments.emissions)
-    print(f"tuning on {arguments.emissions}", file=sys.stderr)
+    emissions = read_ensemble(arguments.emissions)
+    files = ", ".join(map(str, arguments.emissions))
+    print(f"tuning on {files}", file=sys.stderr)
     if not emissions.refs:
-        raise DecodeError(f"{arguments.emissions}: the JSON beside it has no refs; tuning needs reference texts")
+        raise DecodeError(f"{files}: the JSON beside it has no refs; tuning needs reference texts")
     tokens = checkpoint.load_tokenizer(arguments.model, settings).tokens
     blank, labels = emissions.vocabulary.blank, list(emissions.vocabulary.labels)
     if blank != 0 or labels[1:] != tokens[1:]:  # the blank may have any name
-        raise DecodeError(f"{arguments.emissions}: its labels are not those of {arguments.model}")
+        raise DecodeError(f"{files}: its labels are not those of {arguments.model}")
     return emissions
 
 
