@@ -10,6 +10,7 @@ as any sound: it is given the time that the words around it do not explain. One 
 dash) has no time and is left out. Both are named, and so are words that the audio speaks against.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,9 @@ class AlignedText:
 
     @property
     def confidence(self) -> float:
-        """Mean of the words'."""
-        return sum(word.confidence for word in self.words) / len(self.words)
+        """Geometric mean of the words'."""
+        logs = [math.log(word.confidence) if word.confidence > 0 else -math.inf for word in self.words]
+        return math.exp(sum(logs) / len(logs))
 
     @property
     def doubtful(self) -> list[Word]:

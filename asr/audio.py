@@ -26,7 +26,6 @@ from asr.lengths import s_to_samples
 from asr.manifest import Utterance
 from asr.resampling import StreamResampler, resample
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
 # Headers state lengths rounded, and lossy codecs pad: a segment may end this much after the audio does.
 END_TOLERANCE_S = 0.1
 # After a seek the MP3 decoder gives silence or noise until it has read this much, at the lowest bit rates.
@@ -220,12 +219,13 @@ def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | N
         raise AudioError(f"utterance {utterance.id}: {error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpenAudio:
     """Audio whose header was found good; `name` is what messages call it."""
 
     file: soundfile.SoundFile
     name: str
+    _place: int = 0  # the sample behind those that were read
 
     def segment(self, offset_s: float, duration_s: float | None) -> tuple[int, int]:
         """First sample and number of samples of a segment, at the file's own rate; AudioError when it is not inside."""
@@ -247,7 +247,7 @@ class OpenAudio:
         if 4 * frames * file.channels > _MAX_BYTES:
             raise AudioError(f"{name}: {frames} samples of {file.channels} channels, more than {_MAX_BYTES} bytes")
         lead_in = min(first, round(_MP3_LEAD_IN_S * file.samplerate)) if file.format == "MP3" else 0
-        file.seek(first - lead_in)
+        self._go_to(first - lead_in)
         try:
             # One read: soundfile seeks after each.
             samples = torch.from_numpy(file.read(lead_in + frames, dtype=dtype, always_2d=True))[lead_in:]
@@ -255,11 +255,21 @@ class OpenAudio:
             raise AudioError(
                 f"{name}: cannot read audio: no memory for the {frames} samples that it declares"
             ) from error
+        self._place = first + len(samples)
         if len(samples) == 0 or frames - len(samples) > END_TOLERANCE_S * file.samplerate:
             raise AudioError(f"{name}: truncated: header declares {frames} samples, {len(samples)} could be read")
         if dtype == "float32":
             _check_values(samples, first, name)
         return samples
+
+    def _go_to(self, place: int) -> None:
+        """Make `place` the next sample to be read; codecs of telephony can only be read on from where they are."""
+        if self.file.seekable():
+            self.file.seek(place)
+        elif place >= self._place:
+            self.file.read(place - self._place)
+        else:
+            raise AudioError(f"{self.name}: cannot be read from sample {place} on: {self.file.subtype} has no way back")
 
     def mono(self, first: int, frames: int, config: AudioConfig) -> Tensor:
         """(S,) float32 samples of one channel at `config.sample_rate_hz`; AudioError as `load`."""
@@ -282,8 +292,8 @@ def opened(source: Path | str | bytes, name: str = "") -> Iterator[OpenAudio]:
     try:
         with _descriptor(source, name) as descriptor:
             check_sphere_length(descriptor, name)
-            path = descriptor if isinstance(source, bytes) else os.fsencode(source)
-            with soundfile.SoundFile(path, closefd=False) as file:
+            # Never by its name: libsndfile takes whatever is called .au or .snd for audio.
+            with soundfile.SoundFile(descriptor, closefd=False) as file:
                 if not 1000 <= file.samplerate <= 768000:
                     raise AudioError(f"{name}: sample rate {file.samplerate} Hz is not in 1000..768000")
                 check_length(file, descriptor, name)

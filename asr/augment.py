@@ -17,6 +17,7 @@ from asr import audio
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
 from asr.features import valid_mask
+from asr.files import AUDIO_SUFFIXES
 from asr.resampling import resample
 
 # Synthetic noise is read from loops of this many samples (16 s at 16 kHz), in these steps of its spectral slope. Below
@@ -58,7 +59,7 @@ class WaveAugment:
         self.noise_files: list[Path] = []
         if config.noise_dir:
             folder = Path(config.noise_dir)
-            self.noise_files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
+            self.noise_files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
             if not self.noise_files:
                 raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
 

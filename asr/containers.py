@@ -14,8 +14,11 @@ _UNKNOWN_FRAMES = (1 << 63) - 1
 # A page of an Ogg stream is at most this long (RFC 3533); the flag marks the last one.
 _OGG_PAGE_BYTES = 65307
 _OGG_LAST_PAGE = 4
-# Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length.
+# Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length; or
+# about this much, as SoX in WAV and AIFF and arecord do: less a page, and with or without their own header.
 _UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+_ABOUT_BYTES = (1 << 31, 0x7F000000)
+_PAGE_BYTES = 4096
 
 # Bytes are read with pread, which leaves the descriptor's position alone: libsndfile may be using it.
 
@@ -41,7 +44,7 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
     """AudioError when an open file is shorter than its header says, or the header does not say."""
     # libsndfile shortens what a header declares to what the file holds, and says so in its log only.
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
-        if int(declared) > int(held) + _HEADER_BYTES and int(declared) not in _UNKNOWN_BYTES:
+        if int(declared) > int(held) + _HEADER_BYTES and not _is_unknown(int(declared)):
             raise AudioError(f"{name}: truncated: header declares {declared} bytes, the file holds {held}")
     if file.format == "OGG":
         _check_ogg_end(descriptor, name)
@@ -49,6 +52,11 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
         raise AudioError(f"{name}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
         raise AudioError(f"{name}: holds no samples")
+
+
+def _is_unknown(declared: int) -> bool:
+    about = any(abs(declared - size) <= _PAGE_BYTES + _HEADER_BYTES for size in _ABOUT_BYTES)
+    return about or declared in _UNKNOWN_BYTES
 
 
 def _check_ogg_end(descriptor: int, name: str) -> None:

@@ -116,6 +116,11 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def launched() -> bool:
+    """Whether torchrun started this process, were it one alone."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def restarted() -> bool:
     """Whether torchrun started these processes again after one of them had died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is either whole or absent, also after a crash."""
+"""Names of files, and atomic writes: a file is either whole or absent, also after a crash."""
 
 import errno
 import fcntl
@@ -12,6 +12,8 @@ from typing import IO
 
 from asr.errors import ConfigError
 
+# How names of audio files end. libsndfile looks at the content; folders are searched by name.
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
 _URL = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://")
 _held: set[IO[str]] = set()  # files of the locks that this process holds
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a write fails with, naming no file

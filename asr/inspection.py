@@ -107,11 +107,13 @@ def part_of(name: str, total_s: float, start_s: float, end_s: float | None) -> t
         ConfigError: the part is empty, too long, or not inside the recording.
     """
     if not 0 <= start_s < total_s:
-        raise ConfigError(f"{name}: --from {start_s:g} is outside the recording of {total_s:.2f} s")
+        raise ConfigError(f"{name}: a part from {start_s:g} s begins outside the recording of {total_s:.2f} s")
     if end_s is None:
         return start_s, min(total_s, start_s + LONGEST_S)
     if not start_s < end_s <= total_s + audio.END_TOLERANCE_S:
-        raise ConfigError(f"{name}: --to {end_s:g} must be above --from {start_s:g} and inside the {total_s:.2f} s")
+        raise ConfigError(
+            f"{name}: a part from {start_s:g} to {end_s:g} s is not inside the recording of {total_s:.2f} s"
+        )
     if end_s - start_s > LONGEST_S:
         raise ConfigError(
             f"{name}: {end_s - start_s:g} s from {start_s:g} to {end_s:g} are more than a picture shows, which is "

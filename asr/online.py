@@ -163,7 +163,7 @@ class OnlineRecognizer:
         assert utterance is not None
         utterance.take(self._normalizer.rest())
         segment = utterance.finish(utterance.first * self._feature_s)
-        return [segment] if segment.hypotheses[0].tokens else []
+        return [segment] if segment.words else []  # separators alone are no words
 
     def _partial(self) -> tuple[str, float]:
         if self._utterance is None:

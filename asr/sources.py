@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from asr.audio import SUFFIXES
 from asr.errors import AudioError
+from asr.files import AUDIO_SUFFIXES
 from asr.manifest import read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
@@ -56,6 +56,8 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
     if arguments.count("-") > 1:
         raise AudioError("standard input: is named twice")
     for argument in arguments:
+        if not argument:  # the folder that we are in, as pathlib sees it; more likely a variable without a value
+            raise AudioError("a path is empty: name a file or folder (. is this one)")
         if argument == "-":
             if stdin is None:
                 raise AudioError("standard input: is closed")
@@ -127,11 +129,11 @@ def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
             found.append(path)
             continue
         inside = sorted(Path(folder, name) for folder, _, names in os.walk(path, onerror=_unreadable) for name in names)
-        by_name = [child for child in inside if child.suffix.lower() in SUFFIXES]
+        by_name = [child for child in inside if child.suffix.lower() in AUDIO_SUFFIXES]
         if not by_name:
-            raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(SUFFIXES)})")
+            raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(AUDIO_SUFFIXES)})")
         found += by_name
-        others += [child for child in inside if child.suffix.lower() not in SUFFIXES]
+        others += [child for child in inside if child.suffix.lower() not in AUDIO_SUFFIXES]
     return found, others
 
 

@@ -130,15 +130,16 @@ class Transcript:
 
     @property
     def confidence(self) -> float:
-        """Of the best hypothesis, 0 to 1; the decoder says what it measures."""
-        return _share(self.alternatives[0])
+        """0 to 1, geometric mean of the words'; without a word, what the decoder says of the best hypothesis."""
+        return Segment.of(self.words).confidence if self.words else _share(self.alternatives[0])
 
     def as_json(self) -> dict[str, Any]:
         """The fields that Whisper's JSON has, and ours; times in seconds with three decimals.
 
         Whisper's are `text`, `language` and `segments` (`id`, `start`, `end`, `text`, and `words` of `word`, `start`,
         `end`, `probability`); a word stands without the space that Whisper puts before it. Ours are `audio_filepath`,
-        `duration`, `confidence` (also of a segment) and `alternatives`, best first, with natural-log scores.
+        `duration`, `confidence` (also of a segment) and `alternatives`, best first, with natural-log scores and the
+        decoder's own confidence.
         """
         return {
             "audio_filepath": self.source,

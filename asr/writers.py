@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from asr.errors import ConfigError
-from asr.files import write_text_atomic
+from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.transcript import Transcript, lines_of
 
 Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid"]
@@ -44,7 +44,7 @@ def render(transcript: Transcript, format: Format) -> str:
     - `vtt`: WebVTT (W3C, https://www.w3.org/TR/webvtt1/); `&`, `<` and `>` are escaped, so `-->` cannot occur.
     - `ctm`: NIST's time marked conversation (SCTK, doc/infmts.htm), as sclite and Kaldi read it:
       `file channel start duration word confidence`, the channel always 1. The file is the source's name without
-      folders and suffix, as sclite wants it; two sources of the same name cannot be told apart in one file. Columns are
+      folders and suffix, as sclite wants it; an id in a manifest stays whole. Columns are
       separated by spaces, so a space in the name or inside a word becomes `_`. sclite reads a word `@` as no word, and
       `(word)` as optional.
     - `tsv`: `start end text` with a header, times in milliseconds, as Whisper's writer has it. Nothing is quoted:
@@ -196,9 +196,15 @@ def _vtt(transcript: Transcript) -> str:
     return "".join(["WEBVTT\n", *cues])
 
 
+def ctm_name(source: str) -> str:
+    """What a recording is called in CTM: its file without folders and suffix, or its id in a manifest, in one word."""
+    path = Path(source)
+    stem = path.stem if path.suffix.lower() in AUDIO_SUFFIXES else path.name
+    return re.sub(r"^;", "_", _BLANKS.sub("_", stem)) or "_"  # sclite takes a line that begins with ;; for a comment
+
+
 def _ctm(transcript: Transcript) -> str:
-    # sclite takes a line that begins with ;; for a comment.
-    name = re.sub(r"^;", "_", _BLANKS.sub("_", Path(transcript.source).stem)) or "_"
+    name = ctm_name(transcript.source)
     lines = []
     for word in transcript.words:
         text = _clean(word.text).replace(" ", "_")

@@ -77,7 +77,7 @@ def test_a_recording(tmp_path: Path, run: Path, capsys: Capture) -> None:
     out, err = succeed(capsys, "inspect", audio, "--model", run, "--text", "ab cab", "--out", tmp_path / "out")
     assert err == ""
     assert "all 1.00 s" in out
-    assert re.search(r"\d+ of 2 words wrong", out)
+    assert re.search(r"\d+ errors in 2 words", out)
     names = ("overview", "layer1-forward")
     expected = {"index.html", *(name + suffix for name in names for suffix in (".png", ".svg"))}
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected
@@ -240,8 +240,8 @@ def test_a_plain_network_has_a_reach_alone(tmp_path: Path, capsys: Capture) -> N
         (["short.wav"], "short.wav: 160 samples of audio are shorter than one frame of 512"),
         (["a.wav", "--model", "nowhere"], "nowhere: model folder is missing"),
         (["a.wav", "--gates", "forget,reset"], "no 'reset'; they have input, forget, candidate, output, cell, hidden"),
-        (["a.wav", "--from", "2"], "a.wav: --from 2 is outside the recording of 1.00 s"),
-        (["a.wav", "--from", "0.5", "--to", "0.5"], "--to 0.5 must be above --from 0.5 and inside the 1.00 s"),
+        (["a.wav", "--from", "2"], "a.wav: a part from 2 s begins outside the recording of 1.00 s"),
+        (["a.wav", "--from", "0.5", "--to", "0.5"], "a part from 0.5 to 0.5 s is not inside the recording of 1.00 s"),
         (["a.wav", "--to", "nan"], "--to must be a number of seconds from 0 on, found nan"),
         (["a.wav", "--from", "-1"], "--from must be a number of seconds from 0 on, found -1"),
         (["long.wav", "--to", "31"], "long.wav: 31 s from 0 to 31 are more than a picture shows, which is 30 s"),

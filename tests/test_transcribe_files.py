@@ -175,6 +175,17 @@ def test_what_is_there_is_not_replaced_unasked(capsys: Capture, run: Path, calls
     assert replaced["a.txt"] == files["a.txt"]
 
 
+def test_one_process_of_torchrun_goes_on_as_several_do(
+    capsys: Capture, run: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("out/one").mkdir(parents=True)
+    Path("out/one/b.txt").write_text("by hand\n")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert succeed(capsys, "transcribe", "calls", "--model", run, "--out", "out") == ("", "")
+    assert written(Path("out"))["one/b.txt"] == "by hand\n"
+    assert list(written(Path("out"))) == ["a.txt", "one/b.txt", "one/c.txt"]
+
+
 def test_with_nothing_left_to_do_no_model_is_loaded(
     capsys: Capture, run: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,7 +351,7 @@ def test_files_that_are_not_audio_by_their_names_are_counted(capsys: Capture, ru
     for name in ("notes.txt", "one/list.csv"):
         (calls / name).touch()
     assert succeed(capsys, "transcribe", "calls", "--model", run)[1] == (
-        "note: 2 files are not audio by their names and were left out: calls/notes.txt ...\n"
+        "note: not audio by its name, left out: calls/notes.txt and 1 more\n"
     )
 
 

@@ -192,7 +192,7 @@ def test_json_whole_picture() -> None:
         "duration": 2.346,
         "language": "en",
         "text": 'she said"',
-        "confidence": 0.875,
+        "confidence": 0.7,
         "segments": [
             {
                 "id": 0,

@@ -49,6 +49,12 @@ def print_error(error: Exception) -> None:
     print("error:", " ".join(text.splitlines()), file=sys.stderr)
 
 
+def require_output() -> None:
+    """ConfigError where standard output is closed, and what is printed would be lost without a word."""
+    if sys.stdout is None:
+        raise ConfigError("standard output is closed")
+
+
 def conf_and_overrides(arguments: argparse.Namespace) -> tuple[Path | None, list[str]]:
     """CONF, where there is one, and the `key=value` of a command line that has both."""
     # argparse takes the first positional for CONF, which may be left out or stand behind key=value.

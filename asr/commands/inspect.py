@@ -103,7 +103,7 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
     files = write_recording(shown, names, arguments.out)
     print(f"{arguments.source}: {shown.part}: {shown.hypothesis.text or '(nothing was heard)'}")
     if shown.counts is not None:
-        print(f"{shown.counts.errors} of {shown.counts.reference} words wrong")
+        print(f"{shown.counts.errors} errors in {shown.counts.reference} words")
     for line in shown.unknown:
         print(f"note: --text: {line}", file=sys.stderr)
     if shown.end_s < shown.total_s and arguments.end_s is None:

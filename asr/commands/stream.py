@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from asr.commands.common import load_model
+from asr.commands.common import load_model, require_output
 from asr.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
     )
     print(f"listening: partial results are at most {online.latency_s:.2f} s late, final ones ", end="", file=sys.stderr)
     print(f"{pause_s + chunk_s:.2f} s, and the time of computing", file=sys.stderr)
+    require_output()
     show = _show_json if arguments.format == "json" else _Text(sys.stdout)
     partial = ""
     for update, compute_s in _updates(online):
@@ -102,6 +103,8 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
 
     from asr.sources import AUDIO_STARTS
 
+    if sys.stdin is None:
+        raise AudioError("standard input: is closed")
     rest, begun = b"", False
     descriptor = sys.stdin.fileno()
     while True:

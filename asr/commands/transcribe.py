@@ -19,6 +19,7 @@ from asr.commands.common import (
     batch_seconds,
     load_model,
     print_error,
+    require_output,
 )
 from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
 from asr.errors import ConfigError
@@ -97,10 +98,8 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         raise ConfigError("several processes cannot share standard input: name files, folders, patterns or a manifest")
     recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
     if others and world.leads:
-        print(
-            f"note: {len(others)} files are not audio by their names and were left out: {others[0]} ...",
-            file=sys.stderr,
-        )
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        print(f"note: not audio by its name, left out: {others[0]}{more}", file=sys.stderr)
     to_files = arguments.out is not None or arguments.beside
     if world.size > 1 and not to_files:
         raise ConfigError("several processes need --out DIR or --beside: each recording becomes a file of its own")
@@ -113,6 +112,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
 def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]") -> int:
     """Print results as they come; returns how many recordings failed."""
+    require_output()
     if arguments.merged is not None or arguments.skip_existing or arguments.overwrite:
         raise ConfigError("--merged, --skip-existing and --overwrite go with --out DIR or --beside")
     if len(recordings) > 1 and arguments.format not in _JOINABLE:
@@ -120,6 +120,8 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
             f"{len(recordings)} recordings in one stream of {arguments.format} could not be told apart: --out DIR or "
             "--beside writes a file for each"
         )
+    if arguments.format == "ctm":
+        _require_ctm_names(recordings)
     failed = 0
     transcriber = _transcriber(arguments)
     for result in _results(transcriber, recordings, arguments.n_best):
@@ -132,7 +134,7 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
 
 def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", world: "World") -> int:
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
-    from asr.distributed import restarted
+    from asr.distributed import launched
     from asr.sources import searched
     from asr.writers import destinations, exists_already, require_writable, write_transcript
 
@@ -148,7 +150,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
         require_writable(folder)
     # As the first process sees it, before any of them has written: otherwise shares could overlap.
     there = world.gather([exists_already(target) for target in targets])[0]
-    goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or restarted()
+    goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or launched()
     if any(there) and not goes_on:
         raise ConfigError(
             f"{sum(there)} of {len(targets)} transcripts are there already, as {targets[there.index(True)]}: "
@@ -156,6 +158,8 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
         )
     _require_own(recordings, targets)
     if arguments.merged is not None:
+        if arguments.format == "ctm":
+            _require_ctm_names(recordings)
         _require_place(arguments.merged, recordings, targets, replace=goes_on)
     # Several processes go on where they were when one of them died and torchrun started them again.
     skipped = [False] * len(there) if arguments.overwrite else there
@@ -185,6 +189,21 @@ def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> 
             raise ConfigError(
                 f"utterances {owner.name} and {recording.name} would both be written to {target}: give them other ids, "
                 "or do them apart"
+            )
+
+
+def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
+    """ConfigError where two recordings would have the same name in one CTM file, which has no folders."""
+    from asr.writers import ctm_name
+
+    owners: dict[str, Recording] = {}
+    for recording in recordings:
+        name = ctm_name(recording.name)
+        owner = owners.setdefault(name, recording)
+        if owner != recording:
+            raise ConfigError(
+                f"{owner.name} and {recording.name} would both be called {name} in one CTM file: --out DIR without "
+                "--merged writes a file for each"
             )
 
 

@@ -173,7 +173,7 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
     if wanted and not found.words:
         raise DecodeError(
             f"language model: none of its {len(wanted)} words ({wanted[-1]!r}) can be spelled with the labels; "
-            "is it of another unit (lm_unit), or another case?"
+            "is it of another unit (lm_unit), or another case (`asr lm train --normalize RUN` writes that of a model)?"
         )
     if not by_user:
         warn_of_unspelled(wanted, found, alphabet)

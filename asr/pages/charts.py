@@ -8,7 +8,7 @@ from asr.html import Html, element, join
 
 # In SVG units, one to a pixel on a phone, where a chart is as wide as the screen.
 WIDTH, HEIGHT = 360, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 26, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 26, 36
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -60,7 +60,8 @@ def line_chart(
             points = [place(*point) for point in run]
             parts.append(element("path", d=_path(points), class_=kind))
             if diagonal or len(points) == 1:
-                parts += [element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="3", class_=kind) for x, y in points]
+                radius = str(5 - 2 * number)  # one line's point does not hide the other's
+                parts += [element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, class_=kind) for x, y in points]
         if len(series) > 1:
             x = _LEFT + number * 110
             parts += [element("path", d=f"M{x} 12h24", class_=kind), _text(x + 30, 16, line.name)]

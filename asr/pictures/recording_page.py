@@ -72,7 +72,7 @@ def _facts(shown: Inspection) -> Html:
 def _compared(columns: Sequence[Compared], counts: Counts, unknown: Sequence[str]) -> list[Html]:
     """Where reference and hypothesis part."""
     said = (
-        f"{counts.errors} of {counts.reference} words are wrong: {counts.substitutions} substituted, "
+        f"{counts.errors} errors in {counts.reference} words: {counts.substitutions} substituted, "
         f"{counts.deletions} deleted, {counts.insertions} inserted. What was said is dated by forced alignment."
     )
     rows = []

@@ -1,6 +1,6 @@
 """Synthetic speech for the demo: spoken digits and short commands by espeak-ng, made offline in seconds.
 
-The corpus is easy, and not a benchmark: formant synthesis of 30-odd words without mumbling, rooms or accents that are
+The corpus is easy, and not a benchmark: formant synthesis of 40 words without mumbling, rooms or accents that are
 real. A low word error rate here shows that the whole chain works, and says nothing about recorded speech.
 
 A voice is an espeak-ng accent with a variant (vocal tract, pitch and voice quality), for example `en-us+f2`. Every

@@ -15,11 +15,13 @@ import asr
 from asr import audio
 from asr.backends import make_backend
 from asr.cli import main
+from asr.config import AudioConfig
 from asr.errors import AudioError, ConfigError, DecodeError
 from asr.export import export_onnx
 from asr.online import OnlineRecognizer
 from asr.sources import Recording, find_recordings
 from asr.transcribe import Transcriber
+from asr.writers import ctm_name
 from tiny_run import RATE_HZ, error_line, read_once, save_run, succeed, write_audio, write_texts
 
 Capture = pytest.CaptureFixture[str]
@@ -320,3 +322,81 @@ def test_an_export_never_replaces_a_runs_own_files(model: asr.Transcriber, run: 
     with pytest.raises(ConfigError, match=r"weights\.safetensors: wanted a file NAME\.onnx to write to"):
         export_onnx(model.recognizer, weights)
     assert weights.read_bytes() == before
+
+
+# --- found later ------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_in_which_separators_alone_were_heard_has_no_result(
+    model: asr.Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = model.recognizer.tokenizer.tokens.index(" ")
+
+    def spaces(encoder: Any, feats: torch.Tensor) -> torch.Tensor:
+        rows = torch.full((len(feats) // 4, len(model.recognizer.tokenizer.tokens)), -20.0)
+        rows[:, space] = 0.0
+        return rows.log_softmax(1)
+
+    monkeypatch.setattr("asr.online.EncoderStream.accept", spaces)
+    online = OnlineRecognizer(model.recognizer, pauses=None)
+    online.accept(noise(4 * RATE_HZ))
+    assert online.finish().segments == []
+
+
+def test_ids_with_dots_stay_whole_in_ctm(run: Path, recording: Path, capsys: Capture) -> None:
+    parts = [{"audio_filepath": "a.wav", "duration": 0.2, "offset": offset} for offset in (0.125, 0.25)]
+    Path("m.jsonl").write_text("\n".join(map(json.dumps, parts)))
+    assert main(["transcribe", "--model", str(run), "m.jsonl", "--format", "ctm", "--out", "out"]) == 0
+    assert [ctm_name(name) for name in ("a@0.125", "a@0.25", "x/a.b.wav", "x.y")] == ["a@0.125", "a@0.25", "a.b", "x.y"]
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        write_audio(Path(folder) / "a.wav", 0.3)
+    line = error_line(capsys, "transcribe", "--model", run, "x/a.wav", "y/a.wav", "--format", "ctm")
+    assert line.startswith("error: x/a.wav and y/a.wav would both be called a in one CTM file")
+
+
+@pytest.mark.parametrize("name", ["note.au", "note.snd"])
+def test_a_name_does_not_make_audio(name: str) -> None:
+    Path(name).write_bytes(b"This is not audio, whatever it is called. " * 1000)
+    with pytest.raises(AudioError, match=f"{name}: cannot read audio: format not recognised"):
+        audio.load(Path(name), AudioConfig())
+
+
+@pytest.mark.parametrize(("data_bytes", "riff_bytes"), [(0x7FFFF000, 0x7FFFF024), (0x7FFFFF00, 0x7FFFFF24)])
+def test_headers_that_sox_and_arecord_write_into_a_pipe(recording: Path, data_bytes: int, riff_bytes: int) -> None:
+    content = bytearray(recording.read_bytes())
+    wanted = audio.load(bytes(content), AudioConfig(sample_rate_hz=RATE_HZ))
+    assert content[36:40] == b"data"
+    content[4:8], content[40:44] = riff_bytes.to_bytes(4, "little"), data_bytes.to_bytes(4, "little")
+    assert torch.equal(audio.load(bytes(content), AudioConfig(sample_rate_hz=RATE_HZ)), wanted)
+
+
+def test_codecs_of_telephony_are_read_on_from_where_they_are() -> None:
+    config = AudioConfig(sample_rate_hz=8000)
+    soundfile.write("gsm.wav", noise(40000), 8000, subtype="GSM610")
+    whole = audio.load(Path("gsm.wav"), config)
+    assert 40000 <= len(whole) < 40400
+    assert torch.equal(audio.load(Path("gsm.wav"), config, offset_s=1.0, duration_s=2.0), whole[8000:24000])
+    assert torch.equal(torch.cat(list(audio.blocks(Path("gsm.wav"), config, block_s=1.0))), whole)
+    with audio.opened(Path("gsm.wav")) as opened:
+        opened.read(800, 800)
+        with pytest.raises(AudioError, match="cannot be read from sample 0 on: GSM610 has no way back"):
+            opened.read(0, 800)
+
+
+def test_an_empty_path_is_not_the_folder_that_we_are_in(recording: Path) -> None:
+    with pytest.raises(AudioError, match="a path is empty"):
+        find_recordings([""], None)
+
+
+@pytest.mark.parametrize("arguments", [["a.wav"], ["--stream", "--sample-rate", str(RATE_HZ)]])
+def test_closed_standard_streams(
+    run: Path, recording: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", None)
+        assert main(["transcribe", "--model", str(run), *arguments]) == 2
+    assert "error: standard output is closed" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["transcribe", "--model", str(run), "--stream", "--sample-rate", str(RATE_HZ)]) == 2
+    assert "error: standard input: is closed" in capsys.readouterr().err
