@@ -97,6 +97,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     if world.size > 1 and "-" in arguments.audio:
         raise ConfigError("several processes cannot share standard input: name files, folders, patterns or a manifest")
     recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
+    others = _without_transcripts(others, recordings)
     if others and world.leads:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         print(f"note: not audio by its name, left out: {others[0]}{more}", file=sys.stderr)
@@ -108,6 +109,15 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     if failed == len(recordings):
         return FAILED
     return PARTLY_FAILED if failed else 0
+
+
+def _without_transcripts(paths: Sequence[Path], recordings: "Sequence[Recording]") -> list[Path]:
+    """The files that are not what `--beside` writes for one of the recordings."""
+    from asr.writers import SUFFIXES
+
+    written = set(SUFFIXES.values())
+    owners = {recording.audio.with_suffix("") for recording in recordings if isinstance(recording.audio, Path)}
+    return [path for path in paths if path.suffix not in written or path.with_suffix("") not in owners]
 
 
 def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]") -> int:
