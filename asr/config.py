@@ -257,16 +257,18 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
     from omegaconf.errors import OmegaConfBaseException
 
     merged = OmegaConf.structured(kind)
-    where = "configuration"
+    where, given = "configuration", None
     try:
         if path is not None:
             where = str(path)
-            merged = OmegaConf.unsafe_merge(merged, OmegaConf.load(path))
+            given = OmegaConf.load(path)
+            merged = OmegaConf.unsafe_merge(merged, given)
         for override in overrides:
             where = f"override {override!r}"
             if "=" not in override:
                 raise ConfigError(f"{where} is not of the form key=value")
-            merged = OmegaConf.unsafe_merge(merged, OmegaConf.from_dotlist([override]))
+            given = OmegaConf.from_dotlist([override])
+            merged = OmegaConf.unsafe_merge(merged, given)
         where = "configuration"
         config = OmegaConf.to_object(merged)
     except OSError as error:
@@ -274,7 +276,7 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: {_explain(error, kind)}") from error
+        raise ConfigError(f"{where}: {_explain(error, kind, given)}") from error
     assert isinstance(config, kind)
     return config
 
@@ -319,13 +321,33 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _explain(error: Exception, kind: type) -> str:
-    """One line for an OmegaConf error, with the nearest known key when one was misspelled."""
-    full_key = getattr(error, "full_key", None)
+def _key_of_list(kind: type, given: Any) -> str:
+    """The key of a list that cannot be used, which OmegaConf does not name; empty where there is none."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for key in (key for key, default in flatten(kind()).items() if isinstance(default, tuple)):
+        value = OmegaConf.to_container(given) if given is not None else None
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        for part in reversed(key.split(".") if value is not None else []):
+            value = {part: value}
+        try:
+            OmegaConf.unsafe_merge(OmegaConf.structured(kind), value or {})
+        except (OmegaConfBaseException, ValueError, TypeError):
+            return key
+    return ""
+
+
+def _explain(error: Exception, kind: type, given: Any) -> str:
+    """One line for an OmegaConf error over what was `given`, with the nearest known key when one was misspelled."""
+    full_key = getattr(error, "full_key", None) or _key_of_list(kind, given)
     reason = re.sub(r"\s+", " ", str(error).split("full_key:")[0]).strip()
     reason = reason.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element of the list")  # a template unfilled
-    if "is not a TupleConfig" in reason:
-        reason = "wanted a list, as [1, 2]"
+    if "is not a TupleConfig" in reason or "incompatible container" in reason:
+        reason = "wanted a list, as [1, 2]" if full_key else "wanted keys with values, found a list"
+    if "does not match type hint length" in reason:
+        reason = "wanted {1} elements, found {0}".format(*re.findall(r"\d+", reason))
     if not full_key or "not in" not in reason:
         return f"{full_key}: {reason}" if full_key else reason
     known = list(flatten(kind()))

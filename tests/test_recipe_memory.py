@@ -218,7 +218,7 @@ def test_an_interrupted_grid_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("lag=[10]", "unknown key 'lag'; did you mean 'lags'"),
         ("lags=[5]", r"lags must be in 10\.\.100000, found 5"),
         ("lags=[30", r"override 'lags=\[30': not valid YAML"),
-        ("lags=[30.5]", r"override 'lags=\[30\.5\]': an element of the list could not be converted to Integer"),
+        ("lags=[30.5]", r"override 'lags=\[30\.5\]': lags: an element of the list could not be converted to Integer"),
         ("lags=30", r"override 'lags=30': lags: wanted a list, as \[1, 2\]"),
         ("lags=[]", r"lags must be one or more, each once, found \[\]"),
         ("tasks=[adding,adding]", "tasks must be one or more, each once"),
