@@ -120,9 +120,9 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
             if isinstance(found, AsrError):
                 raise found
             aligned = _aligned(found.log_probs, utterance.text, recognizer, f"utterance {utterance.id}")
-            path = arguments.out / f"{_file_name(utterance.id)}{SUFFIXES[arguments.format]}"
-            # A CTM names recordings by their file's stem: here that of the result, which is the utterance's id.
-            source = path if arguments.format == "ctm" else utterance.audio_filepath
+            name = _file_name(utterance.id)
+            path = arguments.out / f"{name}{SUFFIXES[arguments.format]}"
+            source = name if arguments.format == "ctm" else utterance.audio_filepath  # a CTM has ids
             transcript = Transcript.of([aligned], found.duration_s, source)
             write_transcript(transcript, path, arguments.format)
         except AsrError as error:
