@@ -10,7 +10,6 @@ as any sound: it is given the time that the words around it do not explain. One 
 dash) has no time and is left out. Both are named, and so are words that the audio speaks against.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from asr.emissions import Vocabulary
 from asr.errors import TextError
 from asr.lengths import ctc_frames_needed
 from asr.text import Tokenizer
+from asr.transcript import mean_confidence
 
 # A confidence below it: benchmarks/word_times.py has 3 % of the words of AN4's dev set there, with a model that
 # recognises 91 % of them, and 98 % of words that are put in their places.
@@ -87,8 +87,7 @@ class AlignedText:
     @property
     def confidence(self) -> float:
         """Geometric mean of the words'."""
-        logs = [math.log(word.confidence) if word.confidence > 0 else -math.inf for word in self.words]
-        return math.exp(sum(logs) / len(logs))
+        return mean_confidence(self.words)
 
     @property
     def doubtful(self) -> list[Word]:

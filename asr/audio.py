@@ -38,6 +38,7 @@ _LOUDEST = 1e9
 _MAX_BYTES = 4_000_000_000
 # A block of `blocks` is at most this large as float32, whatever rate and channels a header declares.
 _MAX_BLOCK_BYTES = 64_000_000
+_SKIPPED_AT_ONCE = 1_000_000  # samples
 # A few kilobytes of FLAC can hold days of silence: memory stays, but time does not.
 LONGEST_S = 86_400.0
 
@@ -266,10 +267,11 @@ class OpenAudio:
         """Make `place` the next sample to be read; codecs of telephony can only be read on from where they are."""
         if self.file.seekable():
             self.file.seek(place)
-        elif place >= self._place:
-            self.file.read(place - self._place)
-        else:
+        elif place < self._place:
             raise AudioError(f"{self.name}: cannot be read from sample {place} on: {self.file.subtype} has no way back")
+        else:
+            for first in range(self._place, place, _SKIPPED_AT_ONCE):
+                self.file.read(min(_SKIPPED_AT_ONCE, place - first), dtype="int16")
 
     def mono(self, first: int, frames: int, config: AudioConfig) -> Tensor:
         """(S,) float32 samples of one channel at `config.sample_rate_hz`; AudioError as `load`."""

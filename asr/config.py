@@ -326,14 +326,17 @@ def _key_of_list(kind: type, given: Any) -> str:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    plain = None if given is None else OmegaConf.to_container(given)
     for key in (key for key, default in flatten(kind()).items() if isinstance(default, tuple)):
-        value = OmegaConf.to_container(given) if given is not None else None
-        for part in key.split("."):
+        parts, value = key.split("."), plain
+        for part in parts:
             value = value.get(part) if isinstance(value, dict) else None
-        for part in reversed(key.split(".") if value is not None else []):
+        if value is None:
+            continue
+        for part in reversed(parts):
             value = {part: value}
         try:
-            OmegaConf.unsafe_merge(OmegaConf.structured(kind), value or {})
+            OmegaConf.unsafe_merge(OmegaConf.structured(kind), value)
         except (OmegaConfBaseException, ValueError, TypeError):
             return key
     return ""

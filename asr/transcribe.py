@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,7 +23,7 @@ from asr.lengths import s_to_samples
 from asr.pauses import Cutting
 from asr.recognizer import Recognizer, pad_waves, pick_device
 from asr.sources import Recording
-from asr.transcript import Transcript
+from asr.transcript import Transcript, mean_confidence
 from asr.windows import Segment, encode, segments
 
 # Up to here a recording is encoded as a whole, as utterances are in training and evaluation; beyond, by windows.
@@ -80,8 +79,7 @@ class Joined:
     @property
     def confidence(self) -> float:
         """Of the words, as a geometric mean; 1 where nothing was said."""
-        logs = [np.log(max(word.confidence, 1e-30)) for word in self.words]
-        return float(np.exp(np.mean(logs))) if logs else 1.0
+        return mean_confidence(self.words) if self.words else 1.0
 
 
 def best_joined(parts: Sequence[Segment], n_best: int) -> list[Joined]:

@@ -40,6 +40,12 @@ class Recognised(Protocol):
     def confidence(self) -> float: ...
 
 
+def mean_confidence(words: Sequence[Word]) -> float:
+    """The geometric mean of the confidences of one or more words."""
+    logs = [math.log(word.confidence) if word.confidence > 0 else -math.inf for word in words]
+    return math.exp(sum(logs) / len(logs))
+
+
 @dataclass(frozen=True)
 class Segment:
     """Words that belong together on a screen.
@@ -61,13 +67,12 @@ class Segment:
     @classmethod
     def of(cls, words: Sequence[Word]) -> "Segment":
         """The segment of one or more words."""
-        logs = [math.log(word.confidence) if word.confidence > 0 else -math.inf for word in words]
         return cls(
             start_s=words[0].start_s,
             end_s=words[-1].end_s,
             text=" ".join(word.text for word in words),
             words=tuple(words),
-            confidence=math.exp(sum(logs) / len(logs)),
+            confidence=mean_confidence(words),
         )
 
 
@@ -131,7 +136,7 @@ class Transcript:
     @property
     def confidence(self) -> float:
         """0 to 1, geometric mean of the words'; without a word, what the decoder says of the best hypothesis."""
-        return Segment.of(self.words).confidence if self.words else _share(self.alternatives[0])
+        return mean_confidence(self.words) if self.words else _share(self.alternatives[0])
 
     def as_json(self) -> dict[str, Any]:
         """The fields that Whisper's JSON has, and ours; times in seconds with three decimals.

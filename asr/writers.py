@@ -44,7 +44,7 @@ def render(transcript: Transcript, format: Format) -> str:
     - `vtt`: WebVTT (W3C, https://www.w3.org/TR/webvtt1/); `&`, `<` and `>` are escaped, so `-->` cannot occur.
     - `ctm`: NIST's time marked conversation (SCTK, doc/infmts.htm), as sclite and Kaldi read it:
       `file channel start duration word confidence`, the channel always 1. The file is the source's name without
-      folders and suffix, as sclite wants it; an id in a manifest stays whole. Columns are
+      folders and suffix, as sclite wants it; so is an id that is called as an audio file. Columns are
       separated by spaces, so a space in the name or inside a word becomes `_`. sclite reads a word `@` as no word, and
       `(word)` as optional.
     - `tsv`: `start end text` with a header, times in milliseconds, as Whisper's writer has it. Nothing is quoted:

@@ -78,6 +78,9 @@ def run_stream(arguments: argparse.Namespace) -> int:
     given = {name: value for name in _DEFAULTS if (value := getattr(arguments, name)) is not None}
     look_ahead_s, chunk_s, pause_s = (_DEFAULTS | given).values()
     pauses = Cutting(pause_s=pause_s, margin_s=min(Cutting.margin_s, 0.375 * pause_s))
+    require_output()
+    if sys.stdin is None:
+        raise AudioError("standard input: is closed")
     recognizer = load_model(arguments)
     online = OnlineRecognizer(
         recognizer,
@@ -88,7 +91,6 @@ def run_stream(arguments: argparse.Namespace) -> int:
     )
     print(f"listening: partial results are at most {online.latency_s:.2f} s late, final ones ", end="", file=sys.stderr)
     print(f"{pause_s + chunk_s:.2f} s, and the time of computing", file=sys.stderr)
-    require_output()
     show = _show_json if arguments.format == "json" else _Text(sys.stdout)
     partial = ""
     for update, compute_s in _updates(online):
@@ -103,8 +105,6 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
 
     from asr.sources import AUDIO_STARTS
 
-    if sys.stdin is None:
-        raise AudioError("standard input: is closed")
     rest, begun = b"", False
     descriptor = sys.stdin.fileno()
     while True:
