@@ -51,7 +51,10 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
     if file.frames == _UNKNOWN_FRAMES:
         raise AudioError(f"{name}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
-        raise AudioError(f"{name}: holds no samples")
+        held = os.fstat(descriptor).st_size
+        # A recorder that is killed never comes to write the length into its header.
+        unfinished = f", says its header, in {held} bytes (recorder stopped?)" if held > _PAGE_BYTES else ""
+        raise AudioError(f"{name}: holds no samples{unfinished}")
 
 
 def _is_unknown(declared: int) -> bool:

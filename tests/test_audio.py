@@ -147,6 +147,11 @@ def test_wav_that_was_written_to_a_pipe(tmp_path: Path) -> None:
     assert len(load(riff(tmp_path / "a.wav", 0xFFFFFFFF, 0xFFFFFFFF), CONFIG)) == RATE_HZ
 
 
+def test_wav_whose_recorder_was_stopped(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"holds no samples, says its header, in 32044 bytes \(recorder stopped\?\)"):
+        load(riff(tmp_path / "a.wav", 36, 0), CONFIG)
+
+
 # --- sample rate ------------------------------------------------------------------------------------------------------
 
 
