@@ -22,6 +22,7 @@ from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
 from asr.errors import AsrError, Interrupted
 from asr.lm.commands import add_commands as add_language_model
+from asr.signals import use_own_stack
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +54,7 @@ def run_command(command: Callable[[], int]) -> int:
     # that makes training ten times slower; this shorter spin costs a few per cent on a quiet machine. It is read when
     # torch is first imported, which is why commands import it inside.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    use_own_stack()  # Ctrl-C comes while kernels run
     try:
         code = command()
         if sys.stdout:  # None where it was closed

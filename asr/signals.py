@@ -1,5 +1,6 @@
 """Signals that ask a training to end: what was learnt is saved first, where there is anything."""
 
+import faulthandler
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,8 +37,21 @@ def ending_at_once() -> Iterator[None]:
         yield
 
 
+def use_own_stack() -> None:
+    """Let handlers of signals run on a stack of their own; called from the main thread, which signals go to.
+
+    While oneDNN's generated matrix kernels run, as in torch's LSTM on a CPU, the stack pointer may point into the heap
+    (uxlfoundation/oneDNN issue 4845, mended in its pull request 4855). The frame of a signal is then written over what
+    lies there, and the process dies soon after: "corrupted size vs. prev_size". Python asks for another stack for all
+    its handlers; what sets one up is faulthandler.
+    """
+    if not faulthandler.is_enabled():
+        faulthandler.enable(file=2)
+
+
 @contextmanager
 def _handled(handler: _Handler, *numbers: signal.Signals) -> Iterator[None]:
+    use_own_stack()
     # One that is ignored stays so: that is what nohup does, and a shell to what it starts in the background.
     taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, handler) for number in taken}
