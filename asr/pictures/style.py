@@ -103,9 +103,10 @@ def save(figure: Figure, folder: Path, stem: str) -> bytes:
     """Write STEM.png and STEM.svg, and return the PNG."""
     written = b""
     with styled():
-        for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
+        fast: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}}  # a second of seven pictures; a tenth more bytes
+        for suffix, metadata, how in ((".svg", {"Date": None}, {}), (".png", {"Software": None}, fast)):
             content = io.BytesIO()
-            figure.savefig(content, format=suffix[1:], metadata=metadata)
+            figure.savefig(content, format=suffix[1:], metadata=metadata, **how)
             written = content.getvalue()
             with atomic_path(folder / (stem + suffix)) as temporary:
                 temporary.write_bytes(written)
