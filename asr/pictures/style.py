@@ -34,6 +34,11 @@ _RC: dict[Any, Any] = {
     "svg.hashsalt": "asr",  # the same picture gives the same file
     "svg.image_inline": True,
 }
+# What each format is written with. PNG at its fastest level: a second less for seven pictures, a tenth more bytes.
+_SAVED: dict[str, dict[str, Any]] = {
+    ".svg": {"metadata": {"Date": None}},
+    ".png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}},
+}
 
 
 @contextmanager
@@ -103,10 +108,9 @@ def save(figure: Figure, folder: Path, stem: str) -> bytes:
     """Write STEM.png and STEM.svg, and return the PNG."""
     written = b""
     with styled():
-        fast: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}}  # a second of seven pictures; a tenth more bytes
-        for suffix, metadata, how in ((".svg", {"Date": None}, {}), (".png", {"Software": None}, fast)):
+        for suffix, options in _SAVED.items():
             content = io.BytesIO()
-            figure.savefig(content, format=suffix[1:], metadata=metadata, **how)
+            figure.savefig(content, format=suffix[1:], **options)
             written = content.getvalue()
             with atomic_path(folder / (stem + suffix)) as temporary:
                 temporary.write_bytes(written)
