@@ -5,18 +5,19 @@ What is drawn depends on (seed, epoch, utterance id) alone: not on the batch, th
 
 import hashlib
 from functools import cache
-from math import ceil
+from math import ceil, log
 from pathlib import Path
 
 import numpy as np
 import torch
+import torchaudio
 from torch import Tensor
 from torch.nn import functional
 
 from asr import audio
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
-from asr.features import valid_mask
+from asr.features import valid_mask, zero_padding_
 from asr.files import AUDIO_SUFFIXES
 from asr.resampling import resample
 
@@ -25,7 +26,13 @@ from asr.resampling import resample
 _LOOP_SAMPLES = 1 << 18
 _SLOPE_STEPS = 4
 _LEVEL_BELOW = 1 / 65536
-# oneDNN builds a convolution for each length that it meets, which takes longer than the resampling itself.
+# A room: the direct sound is so much louder than all of the echoes, uniform in decibels.
+_DIRECT_DB = (0.0, 15.0)
+# A microphone's response: as many points over the mel axis, joined by straight lines.
+_FILTER_POINTS = 6
+_NEPER_POWER_PER_DB = log(10) / 10
+# oneDNN builds a convolution for each length that it meets, which takes longer than the resampling itself; and the
+# Fourier transform of a length with a large prime factor takes eight times as long as that of a round one.
 _LENGTH_STEP = 4096
 
 
@@ -51,7 +58,7 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 
 
 class WaveAugment:
-    """Cropping, speed perturbation (Ko et al. 2015), gain and additive noise on one waveform."""
+    """Cropping, speed perturbation (Ko et al. 2015), rooms, gain and additive noise on one waveform."""
 
     def __init__(self, config: AugmentConfig, audio_config: AudioConfig) -> None:
         self.config = config
@@ -69,6 +76,8 @@ class WaveAugment:
             first, last = (int(_uniform(0, self.config.crop_share, generator) * len(wave)) for _ in range(2))
             wave = wave[first : len(wave) - last]
         wave = _at_speed(wave, round(100 * speed))
+        if self.config.reverb_probability and _uniform(0, 1, generator) < self.config.reverb_probability:
+            wave = self._in_a_room(wave, generator)
         gain_db = _uniform(-self.config.gain_db, self.config.gain_db, generator)
         wave = wave * 10 ** (gain_db / 20)
         if _uniform(0, 1, generator) < self.config.noise_probability:
@@ -77,6 +86,15 @@ class WaveAugment:
             power = torch.dot(wave, wave) / torch.dot(noise, noise).clamp_min(1e-20 * len(noise))
             wave = torch.addcmul(wave, noise, torch.sqrt(power * 10 ** (-snr_db / 10)))
         return wave
+
+    def _in_a_room(self, wave: Tensor, generator: torch.Generator) -> Tensor:
+        """As long as `wave`; what would still sound after its end is cut off."""
+        reverb_s = _uniform(*self.config.reverb_s, generator)
+        response = room_response(reverb_s, self.audio_config.sample_rate_hz, generator)
+        whole = len(wave) + len(response) - 1
+        padded = functional.pad(wave, (0, -whole % _LENGTH_STEP))
+        heard: Tensor = torchaudio.functional.fftconvolve(padded, response)
+        return heard[: len(wave)]
 
     def _noise(self, samples: int, generator: torch.Generator) -> Tensor:
         if not self.noise_files:
@@ -93,6 +111,22 @@ def _at_speed(wave: Tensor, percent: int) -> Tensor:
         return wave
     padded = functional.pad(wave, (0, -len(wave) % _LENGTH_STEP))
     return resample(padded, percent, 100)[: ceil(100 * len(wave) / percent)]
+
+
+def room_response(reverb_s: float, rate_hz: int, generator: torch.Generator) -> Tensor:
+    """(S,) float32 impulse response of a room by Polack's statistical model: echoes are Gaussian noise that dies away.
+
+    The first sample is the direct sound, 1. Echoes fall by 60 dB in `reverb_s` seconds, where the response ends;
+    together they are 0 to 15 dB weaker than the direct sound, in power.
+    """
+    direct_db = _uniform(*_DIRECT_DB, generator)
+    samples = max(2, round(reverb_s * rate_hz))
+    decay = torch.exp(torch.linspace(0, -3 * log(10), samples))
+    echoes = torch.randn(samples, generator=generator) * decay
+    echoes[0] = 0
+    response: Tensor = echoes * (10 ** (-direct_db / 20) / torch.linalg.vector_norm(echoes))
+    response[0] = 1
+    return response
 
 
 def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
@@ -121,11 +155,12 @@ def _noise_loop(steps: int) -> Tensor:
 
 def draws_of(config: AugmentConfig) -> int:
     """How many uniform numbers FeatureAugment takes for one utterance."""
-    return 1 + 2 * (config.freq_masks + config.time_masks)
+    filter_points = _FILTER_POINTS if config.filter_db else 0
+    return 1 + 2 * (config.freq_masks + config.time_masks) + filter_points
 
 
 class FeatureAugment:
-    """Vocal-tract warp and SpecAugment masks on a batch, from numbers that were drawn for each utterance."""
+    """Vocal-tract warp, microphones and SpecAugment masks on a batch, from numbers drawn for each utterance."""
 
     def __init__(self, config: AugmentConfig, centres_hz: Tensor) -> None:
         self.config = config
@@ -155,6 +190,22 @@ class FeatureAugment:
         index = lower.unsqueeze(1).expand(-1, feats.shape[1], -1)
         return torch.lerp(feats.gather(2, index), feats.gather(2, index + 1), share)
 
+    def filter(self, feats: Tensor, feat_lens: Tensor, draws: Tensor) -> Tensor:
+        """FilterAugment (Nam et al. 2022), its linear kind: a microphone that hears some frequencies better.
+
+        Args:
+            feats: (B, T, F) log-mel features, padding zero, which it stays.
+            feat_lens: (B,) int64 on the CPU, valid frames.
+            draws: (B, D) uniform in 0..1; the last numbers of a row are the response at equally distant filters.
+        """
+        if self.config.filter_db == 0:
+            return feats
+        points_db = self.config.filter_db * (2 * draws[:, -_FILTER_POINTS:] - 1)
+        response_db = functional.interpolate(
+            points_db.unsqueeze(1), size=feats.shape[2], mode="linear", align_corners=True
+        )
+        return zero_padding_(feats + _NEPER_POWER_PER_DB * response_db, feat_lens)
+
     def mask(self, feats: Tensor, feat_lens: Tensor, draws: Tensor) -> Tensor:
         """Set SpecAugment's bands of frequency and time to zero, the mean of normalised features.
 
@@ -164,7 +215,8 @@ class FeatureAugment:
             draws: (B, D) uniform in 0..1; D is `draws_of(config)`.
         """
         config = self.config
-        pairs = draws[:, 1:].reshape(len(draws), config.freq_masks + config.time_masks, 2)
+        masks = config.freq_masks + config.time_masks
+        pairs = draws[:, 1 : 1 + 2 * masks].reshape(len(draws), masks, 2)
         bins = torch.full((len(feats), 1), feats.shape[2], device=feats.device)
         frames = feat_lens.to(feats.device).unsqueeze(1)
         keep_bins = _keep(pairs[:, : config.freq_masks], bins, bins.clamp_max(config.freq_mask_bins), feats.shape[2])

@@ -87,6 +87,9 @@ class AugmentConfig:
     noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
+    reverb_probability: float = 0.0  # chance that an utterance is heard in a synthetic room (Ko et al. 2017)
+    reverb_s: tuple[float, float] = (0.1, 0.6)  # uniform range of the reverberation time, until 60 dB down
+    filter_db: float = 0.0  # another microphone: a random response in -filter_db..filter_db (Nam et al. 2022)
     warp: float = 0.1  # vocal-tract warp: frequencies are scaled by a factor uniform in 1-warp..1+warp
     freq_masks: int = 2  # SpecAugment (Park et al. 2019), without its time warp
     freq_mask_bins: int = 15  # widest frequency mask
@@ -101,6 +104,10 @@ class AugmentConfig:
         _require(0 <= self.noise_probability <= 1, "augment.noise_probability", "in 0..1", self.noise_probability)
         low, high = self.noise_snr_db
         _require(low <= high, "augment.noise_snr_db", "[low, high] with low <= high", [low, high])
+        _require(0 <= self.reverb_probability <= 1, "augment.reverb_probability", "in 0..1", self.reverb_probability)
+        short, long = self.reverb_s
+        _require(0.01 <= short <= long <= 5, "augment.reverb_s", "[low, high] in 0.01..5", [short, long])
+        _require(0 <= self.filter_db <= 40, "augment.filter_db", "in 0..40", self.filter_db)
         _require(0 <= self.crop_share < 0.5, "augment.crop_share", "in 0..0.5", self.crop_share)
         _require(0 <= self.gain_db <= 60, "augment.gain_db", "in 0..60", self.gain_db)
         _require(0 <= self.warp <= 0.5, "augment.warp", "in 0..0.5", self.warp)

@@ -76,7 +76,8 @@ class Recognizer(nn.Module):
         if augment is None:
             return self.normalizer(feats, feat_lens), feat_lens
         transform, draws = augment
-        feats = self.normalizer(transform.warp(feats, draws), feat_lens)
+        feats = transform.filter(transform.warp(feats, draws), feat_lens, draws)
+        feats = self.normalizer(feats, feat_lens)
         return transform.mask(feats, feat_lens, draws), feat_lens
 
     def load(self, utterance: Utterance) -> Tensor:

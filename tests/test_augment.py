@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -12,7 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from asr import audio
-from asr.augment import FeatureAugment, WaveAugment, coloured_noise, draws_of, speed_of, utterance_generator
+from asr.augment import (
+    FeatureAugment,
+    WaveAugment,
+    coloured_noise,
+    draws_of,
+    room_response,
+    speed_of,
+    utterance_generator,
+)
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
 
@@ -73,7 +82,7 @@ def test_seed_of_an_utterance_is_the_same_in_every_process() -> None:
 
 
 def test_waveform_is_perturbed_by_its_generator_alone() -> None:
-    augment = wave_augment(crop_share=0.1, gain_db=6.0, noise_probability=0.5)
+    augment = wave_augment(crop_share=0.1, gain_db=6.0, noise_probability=0.5, reverb_probability=0.5)
     clean = coloured_noise(2000, 1.0, generator("clean"))
     before = clean.clone()
     perturbed = {name: augment(clean, generator(name)) for name in "abcdefghij"}
@@ -199,6 +208,39 @@ def test_folder_without_noise_is_refused(tmp_path: Path) -> None:
         wave_augment(noise_probability=1.0, noise_dir=str(tmp_path))
 
 
+@pytest.mark.parametrize("reverb_s", [0.1, 0.5])
+def test_echoes_fall_by_sixty_decibels_in_the_reverberation_time(reverb_s: float) -> None:
+    responses = torch.stack([room_response(reverb_s, RATE_HZ, generator(str(number))) for number in range(200)])
+    assert responses.shape[1] == round(reverb_s * RATE_HZ)
+    assert (responses[:, 0] == 1).all()
+    direct_db = -10 * torch.log10(responses[:, 1:].square().sum(1))
+    assert -0.01 < float(direct_db.min()) < 0.5
+    assert 14.5 < float(direct_db.max()) < 15.01
+    power_db = 10 * torch.log10(responses.square().mean(0))
+    tenth = responses.shape[1] // 10
+    fall_db = float(power_db[1 : 1 + tenth].mean() - power_db[-tenth:].mean())
+    assert fall_db == pytest.approx(0.9 * 60, abs=1)
+
+
+def test_room_is_a_convolution_that_ends_with_the_utterance() -> None:
+    augment = wave_augment(reverb_probability=1.0, reverb_s=(0.1, 0.1))
+    clean = torch.randn(9001, generator=generator("clean"))
+    heard = augment(clean, generator())
+    response = augment(torch.eye(1, 9001)[0], generator())  # what one click makes
+    assert len(heard) == len(clean)
+    assert not response[800:].abs().max() > 1e-6  # a tenth of a second
+    wanted = np.convolve(clean.double().numpy(), response[:800].double().numpy())[: len(clean)]
+    np.testing.assert_allclose(heard.numpy(), wanted, atol=1e-4)
+
+
+def test_rooms_come_as_often_as_asked_and_differ() -> None:
+    augment, clean = wave_augment(reverb_probability=0.25), tone(440, 400)
+    heard = [augment(clean, generator(str(number))) for number in range(400)]
+    changed = [wave for wave in heard if not torch.equal(wave, clean)]
+    assert 70 < len(changed) < 130
+    assert len({float(wave[-1]) for wave in changed}) == len(changed)
+
+
 def test_silence_stays_silent() -> None:
     silence = torch.zeros(700)
     assert not wave_augment(gain_db=6.0, noise_probability=1.0)(silence, generator()).any()
@@ -288,6 +330,31 @@ def test_each_row_has_its_own_factor_and_padding_stays_zero() -> None:
         torch.testing.assert_close(together[row : row + 1], augment.warp(feats[row : row + 1], draws[row : row + 1]))
     assert not together[1, 4:].any()
     assert together[1, :4].any()
+
+
+# --- microphones ------------------------------------------------------------------------------------------------------
+
+
+def test_microphone_adds_a_response_in_decibels_between_its_points() -> None:
+    augment = feature_augment(bins=11, filter_db=10.0)
+    feats = torch.randn(2, 4, 11, generator=generator())
+    feats[1, 3:] = 0
+    lens = torch.tensor([4, 3])
+    draws = torch.rand(2, draws_of(augment.config), generator=generator("draws"))
+    draws[0, -6:] = torch.tensor([0.0, 0.5, 1.0, 0.5, 0.5, 0.75])
+    heard = augment.filter(feats, lens, draws)
+    added_db = (heard - feats)[0] * 10 / math.log(10)
+    torch.testing.assert_close(added_db[0], torch.tensor([-10.0, -5, 0, 5, 10, 5, 0, 0, 0, 2.5, 5]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(added_db, added_db[:1].expand(4, -1), atol=1e-4, rtol=0)  # the same in every frame
+    assert not heard[1, 3:].any()  # padding
+    torch.testing.assert_close(augment.filter(feats[1:, :3], lens[1:], draws[1:]), heard[1:, :3])
+
+
+def test_no_microphone_needs_no_numbers() -> None:
+    augment = feature_augment(bins=11)
+    feats = torch.randn(2, 4, 11, generator=generator())
+    assert augment.filter(feats, torch.tensor([4, 3]), torch.rand(2, draws_of(augment.config))) is feats
+    assert draws_of(AugmentConfig(filter_db=1.0)) == draws_of(AugmentConfig()) + 6
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
