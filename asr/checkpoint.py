@@ -102,15 +102,20 @@ def save_weights(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]
     save_tensors(folder / WEIGHTS_FILE, tensors, {**facts, "versions": versions()})
 
 
+def require_there(folder: Path) -> None:
+    """CheckpointError where a run folder is wanted and there is none."""
+    if not folder.is_dir():
+        what = "is a file, wanted a run folder" if folder.exists() else "run folder is missing"
+        raise CheckpointError(f"{folder}: {what}")
+
+
 def load_config(folder: Path) -> Config:
     """The configuration of a run folder.
 
     Raises:
         CheckpointError: the folder or its configuration is missing or unusable.
     """
-    if not folder.is_dir():
-        what = "is a file, wanted a run folder" if folder.exists() else "model folder is missing"
-        raise CheckpointError(f"{folder}: {what}")
+    require_there(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder}: not a run folder ({CONFIG_FILE} is missing)")
     try:

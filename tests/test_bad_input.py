@@ -220,7 +220,7 @@ def spoil_weight(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (shutil.rmtree, "{run}: model folder is missing"),
+        (shutil.rmtree, "{run}: run folder is missing"),
         (lambda run: (run / "config.yaml").unlink(), "{run}: not a run folder (config.yaml is missing)"),
         (edit("config.yaml", "  width: 8", "  widht: 8"), "{run}/config.yaml: unknown key 'encoder.widht'; did you"),
         (edit("config.yaml", "  layers: 1", "  layers: 2"), "{run}/weights.safetensors: tensor encoder.layers.1."),

@@ -89,7 +89,7 @@ def test_missing_files_are_named(tmp_path: Path, name: str) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nowhere: model folder is missing"):
+    with pytest.raises(CheckpointError, match="nowhere: run folder is missing"):
         checkpoint.load(tmp_path / "nowhere")
 
 

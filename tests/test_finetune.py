@@ -46,7 +46,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     slower = recognizer_like(tmp_path, "ab", "audio.sample_rate_hz=8000")
     with pytest.raises(ConfigError, match=r"audio\.sample_rate_hz is 16000 in that run, 8000 in this one"):
         start_from(slower, tmp_path)
-    with pytest.raises(CheckpointError, match=r"^train\.init_from: .*: model folder is missing"):
+    with pytest.raises(CheckpointError, match=r"^train\.init_from: .*: run folder is missing"):
         start_from(wider, tmp_path / "nowhere")
 
 

@@ -238,7 +238,7 @@ def test_a_plain_network_has_a_reach_alone(tmp_path: Path, capsys: Capture) -> N
         (["nowhere.wav"], "nowhere.wav: cannot read audio: No such file or directory"),
         (["empty.wav"], "empty.wav: file is empty (0 bytes)"),
         (["short.wav"], "short.wav: 160 samples of audio are shorter than one frame of 512"),
-        (["a.wav", "--model", "nowhere"], "nowhere: model folder is missing"),
+        (["a.wav", "--model", "nowhere"], "nowhere: run folder is missing"),
         (["a.wav", "--gates", "forget,reset"], "no 'reset'; they have input, forget, candidate, output, cell, hidden"),
         (["a.wav", "--from", "2"], "a.wav: a part from 2 s begins outside the recording of 1.00 s"),
         (["a.wav", "--from", "0.5", "--to", "0.5"], "a part from 0.5 to 0.5 s is not inside the recording of 1.00 s"),

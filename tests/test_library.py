@@ -289,7 +289,7 @@ def test_load_with_another_decoder(run: Path, samples: Samples) -> None:
 
 
 def test_load_what_is_not_there(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="model folder is missing"):
+    with pytest.raises(CheckpointError, match="run folder is missing"):
         asr.load(tmp_path / "none")
     with pytest.raises(DecodeError, match=r"none\.arpa: cannot be read"):
         asr.load(run, decoder="beam", lm=str(tmp_path / "none.arpa"))

@@ -314,7 +314,7 @@ def test_no_whole_state_is_left(stopped: tuple[Config, Path]) -> None:
     state.unlink()
     with pytest.raises(CheckpointError, match=r"run: holds no state to go on from"):
         Trainer(settings, out, resume=True)
-    with pytest.raises(CheckpointError, match="nowhere: model folder is missing"):
+    with pytest.raises(CheckpointError, match="nowhere: run folder is missing"):
         Trainer(settings, out / "nowhere", resume=True)
 
 

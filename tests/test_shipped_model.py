@@ -54,7 +54,7 @@ def test_the_card_has_the_figures_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match="model folder is missing"):
+    with pytest.raises(CheckpointError, match="run folder is missing"):
         ship.ship(tmp_path / "none", tmp_path, tmp_path / "shipped")
     run = make_run(tmp_path / "an4")
     monkeypatch.setattr(ship, "MAX_MB", 0.001)

@@ -79,7 +79,7 @@ def test_decoding_may_change_on_resume(capsys: Capture, run: Path) -> None:
 
 def test_resume_of_no_run(capsys: Capture, tmp_path: Path) -> None:
     assert main(["train", "--resume", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: model folder is missing\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: run folder is missing\n"
 
 
 def test_a_new_run_from_the_configuration_of_a_tuned_one(

@@ -198,7 +198,7 @@ def test_what_cannot_be_tuned(capsys: Capture, manifest: Path, tmp_path: Path) -
         line = error_line(capsys, "tune", run, "--lm", lm, "--manifest", manifest, "--alpha", "-1", "1")
         assert line == "error: decode.alpha must be in 0..10, found -1.0"
         assert main(["tune", str(tmp_path / "none"), "--lm", str(lm)]) == 2
-        assert "none: model folder is missing" in capsys.readouterr().err
+        assert "none: run folder is missing" in capsys.readouterr().err
     plain = write_spelled(tmp_path / "plain.npz", {"u": spelled("ab")})
     assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(plain)]) == 2
     assert "the JSON beside it has no refs; tuning needs reference texts" in capsys.readouterr().err

@@ -60,9 +60,7 @@ def run_page(folder: Path, *, worst: int = 30) -> RunPage:
     files = result_files(folder)
     is_run = any((folder / name).is_file() for name in (checkpoint.CONFIG_FILE, METRICS_FILE))
     if not files and not is_run:
-        if not folder.is_dir():
-            what = "is a file, wanted a run folder" if folder.exists() else "run folder is missing"
-            raise CheckpointError(f"{folder}: {what}")
+        checkpoint.require_there(folder)
         wanted = f"{checkpoint.CONFIG_FILE}, {METRICS_FILE} or {HYPOTHESES_FILE}"
         raise CheckpointError(f"{folder}: not a run folder: holds no {wanted}")
     found = RunPage()
