@@ -1,18 +1,19 @@
 """digits: single spoken digits by six speakers; the official test, and each speaker recognised without being heard."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own modules, where the package is not
 
 from asr import config, recipe
 from asr.cli import parse, run_command
-from asr.manifest import read_manifest
+from asr.manifest import read_manifest, write_manifest
 from asr.report import summary_line
 from asr.wer import Result, read_hypotheses, score
 from recipes.digits.silence import surround
 
-# Four voices alone do not make a stranger's: letters, and what 67 speakers taught the AN4 model, carry over.
+# Four voices do not make a stranger's. What 67 speakers of AN4 taught its model carries over, and so do their digits.
 START = Path(__file__).resolve().parents[1] / "an4" / "model"
 STRANGERS = "digits-strangers.yaml"
 
@@ -21,6 +22,9 @@ def run() -> int:
     """The recipe's stages; returns the exit code."""
     parser = recipe.parser(__file__, __doc__)
     parser.add_argument("--official-only", action="store_true", help="leave the six leave-one-speaker-out runs away")
+    parser.add_argument(
+        "--an4", type=Path, help="archive or folder with AN4, whose digits help with strangers (default: download it)"
+    )
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
     out: Path = arguments.out
@@ -29,25 +33,32 @@ def run() -> int:
     recipe.run_experiment(official, out / "model", settings)
     if not arguments.official_only:
         strangers = [f"train.init_from={START}", *arguments.overrides]
-        leave_one_out(official, out, config.load(arguments.conf.parent / STRANGERS, strangers))
+        leave_one_out(official, out, arguments.an4, config.load(arguments.conf.parent / STRANGERS, strangers))
     return 0
 
 
-def leave_one_out(official: Path, out: Path, settings: config.Config) -> None:
+def leave_one_out(official: Path, out: Path, an4: Path | None, settings: config.Config) -> None:
     """Train once without each speaker, score on all recordings of that speaker, and print the joint figure.
 
     The 2-gram of sentences of one word is what says that a recording holds one of ten words.
     """
-    from asr.evaluate import HYPOTHESES_FILE  # brings torch, which `run_command` sets up first
+    from asr.evaluate import HYPOTHESES_FILE  # these bring torch, which `run_command` sets up first
+    from recipes.digits.clips import cut_digits
 
     utterances = [item for split in ("train", "dev", "test") for item in read_manifest(official / f"{split}.jsonl")]
     quiet = out / "quiet"
     surround(utterances[0].audio_filepath.resolve().parent, quiet)
+    recipe.corpus_stage(out / "an4", "an4", an4)
+    clips = read_manifest(cut_digits(out / "an4" / "train.jsonl", START, out / "clips"))
     pooled: list[Result] = []
     for speaker in sorted({str(utterance.speaker) for utterance in utterances}):
-        data, model, tuned = (out / f"without-{speaker}" / name for name in ("data", "model", "model-lm"))
+        fold = out / f"without-{speaker}"
+        data, train, model, tuned = (fold / name for name in ("data", "train.jsonl", "model", "model-lm"))
         recipe.corpus_stage(data, "digits", quiet, held_out_speaker=speaker)
-        recipe.run_experiment(data, model, settings)
+        write_manifest(train, [*read_manifest(data / "train.jsonl"), *clips])
+        wanted = recipe.with_data(settings, data)
+        recipe.train_stage(model, replace(wanted, data=replace(wanted.data, train=str(train.absolute()))))
+        recipe.score_stage(model, data / "test.jsonl", model / "test")
         recipe.language_model_stage(data, model, tuned, order=2)
         recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
         pooled += read_hypotheses(tuned / "test" / HYPOTHESES_FILE)
