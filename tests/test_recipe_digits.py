@@ -1,0 +1,126 @@
+"""What recipes/digits has of its own: quiet around words, digits of others, a model without each speaker."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr import checkpoint, recipe
+from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.splice import Piece
+from recipes.digits import clips
+from recipes.digits import run as digits
+from recipes.digits.silence import surround
+from tones import RATE_HZ, TINY
+
+Capture = pytest.CaptureFixture[str]
+
+
+def write_recordings(folder: Path) -> Path:
+    """Three digits by three speakers, twelve times each: noise, a third of a second long."""
+    folder.mkdir(parents=True)
+    for number in range(108):
+        noise = 0.1 * np.random.default_rng(number).standard_normal(RATE_HZ // 3)
+        name = f"{1 + number % 3}_{'abc'[number // 3 % 3]}_{number // 9}.wav"
+        soundfile.write(folder / name, noise, RATE_HZ, subtype="PCM_16")
+    return folder
+
+
+def test_quiet_surrounds_a_word_that_stays_as_it_is(tmp_path: Path, capsys: Capture) -> None:
+    recordings = write_recordings(tmp_path / "source" / "recordings")
+    (tmp_path / ".quiet.unfinished").mkdir()  # an earlier attempt
+    surround(recordings, tmp_path / "quiet")
+    assert not (tmp_path / ".quiet.unfinished").exists()
+    names = sorted(path.name for path in recordings.iterdir())
+    assert sorted(path.name for path in (tmp_path / "quiet" / "recordings").iterdir()) == names
+    word, _ = soundfile.read(recordings / names[0])
+    padded, rate_hz = soundfile.read(tmp_path / "quiet" / "recordings" / names[0])
+    edge = round(0.3 * RATE_HZ)
+    assert rate_hz == RATE_HZ
+    assert len(padded) == len(word) + 2 * edge
+    power = np.mean(word**2)
+    for noise in (padded[:edge], padded[edge:-edge] - word, padded[-edge:]):
+        assert 10 * np.log10(np.mean(noise**2) / power) == pytest.approx(-35, abs=0.5)
+
+    before = (tmp_path / "quiet" / "recordings" / names[0]).read_bytes()
+    surround(recordings, tmp_path / "again")
+    assert (tmp_path / "again" / "recordings" / names[0]).read_bytes() == before
+    capsys.readouterr()
+    surround(recordings, tmp_path / "quiet")
+    assert capsys.readouterr().err == f"[silence: complete in {tmp_path / 'quiet'}, skipped]\n"
+
+
+def test_clips_are_single_digits_long_enough_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentences = [
+        Utterance("u1", tmp_path / "u1.wav", 3.0, "FIVE SIX P", speaker="s"),
+        Utterance("u2", tmp_path / "u2.wav", 3.0, "enter", speaker="s"),
+    ]
+    write_manifest(tmp_path / "train.jsonl", sentences)
+    seconds = {"five": 0.5, "six seven": 0.9, "p": 0.5, "two": 0.2, "six": 0.3}
+
+    def cut_all(found: list[Utterance], _: Any) -> Iterator[tuple[Utterance, list[Piece]]]:
+        assert [utterance.id for utterance in found] == ["u1"]  # no digit, nothing to align
+        yield found[0], [Piece(torch.zeros(round(16000 * long)), text) for text, long in seconds.items()]
+
+    recognizer = SimpleNamespace(config=SimpleNamespace(audio=SimpleNamespace(sample_rate_hz=16000)))
+    monkeypatch.setattr(clips, "cut_all", cut_all)
+    monkeypatch.setattr(checkpoint, "load", lambda *_: recognizer)
+    made = clips.cut_digits(tmp_path / "train.jsonl", tmp_path, tmp_path / "out")
+    found = read_manifest(made)
+    assert [(clip.id, clip.text, clip.duration, clip.speaker) for clip in found] == [
+        ("u1-0", "five", 0.5, "s"),
+        ("u1-4", "six", 0.3, "s"),
+    ]
+    assert soundfile.info(found[0].audio_filepath).samplerate == 8000
+    monkeypatch.undo()
+    assert clips.cut_digits(tmp_path / "nowhere.jsonl", tmp_path, tmp_path / "out") == made  # complete
+
+
+def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    source = write_recordings(tmp_path / "source" / "recordings").parent
+    out = tmp_path / "out"
+    outside = write_recordings(tmp_path / "outside") / "1_a_0.wav"
+
+    def corpus_stage(data: Path, corpus: str, source: Path | None, **options: Any) -> None:
+        if corpus == "an4":
+            write_manifest(data / "train.jsonl", [Utterance("u1", outside, 1 / 3, "one")])
+        else:
+            partial(whole_stage, allow_partial=True)(data, corpus, source, **options)
+
+    def cut_digits(manifest: Path, model: Path, folder: Path) -> Path:
+        assert model == digits.START
+        write_manifest(folder / "clips.jsonl", read_manifest(manifest))
+        return folder / "clips.jsonl"
+
+    whole_stage = recipe.corpus_stage
+    monkeypatch.setattr(recipe, "corpus_stage", corpus_stage)
+    monkeypatch.setattr(clips, "cut_digits", cut_digits)
+    monkeypatch.setattr(digits, "START", out / "model")
+    for name in ("digits.yaml", "digits-strangers.yaml"):
+        (tmp_path / name).write_text("train: {epochs: 1}\n")
+    arguments = ["run.py", "--source", str(source), "--out", str(out), "--conf", str(tmp_path / "digits.yaml"), *TINY]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert digits.run() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("leave one speaker out, all six: WER ")
+    assert " / 108," in lines[-1]  # every recording once
+    for speaker in "abc":
+        fold = out / f"without-{speaker}"
+        trained_on = read_manifest(checkpoint.load_config(fold / "model").data.train)
+        assert {utterance.speaker for utterance in trained_on} < {*"abc", None}
+        assert speaker not in {utterance.speaker for utterance in trained_on}
+        assert trained_on[-1].id == "u1"
+        assert checkpoint.load_config(fold / "model").train.init_from == str(out / "model")
+        assert checkpoint.load_config(fold / "model-lm").decode.decoder == "beam"
+
+    assert digits.run() == 0
+    again = capsys.readouterr()
+    assert again.out.splitlines()[-1] == lines[-1]
+    assert "train: complete" in again.err
+    assert f"[train: {out}" not in again.err
