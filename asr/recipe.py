@@ -105,11 +105,11 @@ def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[
         score_stage(model, data / f"{test}.jsonl", model / test)
 
 
-def with_data(settings: "Config", data: Path) -> "Config":
-    """The configuration with the manifests of a prepared corpus, all paths absolute."""
+def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Config":
+    """The configuration with the manifests of a prepared corpus, or another one to train on, all paths absolute."""
     from asr.config import DataConfig, with_absolute_paths
 
-    manifests = DataConfig(train=str(data / "train.jsonl"), dev=str(data / "dev.jsonl"))
+    manifests = DataConfig(train=str(train or data / "train.jsonl"), dev=str(data / "dev.jsonl"))
     return with_absolute_paths(replace(settings, data=manifests))
 
 

@@ -1,7 +1,6 @@
 """What recipes/digits has of its own: quiet around words, digits of others, a model without each speaker."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,7 +90,7 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
         if corpus == "an4":
             write_manifest(data / "train.jsonl", [Utterance("u1", outside, 1 / 3, "one")])
         else:
-            partial(whole_stage, allow_partial=True)(data, corpus, source, **options)
+            whole_stage(data, corpus, source, allow_partial=True, **options)
 
     def cut_digits(manifest: Path, model: Path, folder: Path) -> Path:
         assert model == digits.START

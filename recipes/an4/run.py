@@ -1,7 +1,6 @@
 """AN4: train on 859 utterances by 67 speakers, choose on 7 others, score the official 130 test utterances."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from asr import config, recipe
@@ -22,9 +21,8 @@ def run() -> int:
     data, first, spliced, model, tuned = (arguments.out / name for name in names)
     recipe.corpus_stage(data, "an4", arguments.source)
 
-    def settings(*overrides: str, train: Path = data / "train.jsonl") -> config.Config:
-        wanted = recipe.with_data(config.load(arguments.conf, [*arguments.overrides, *overrides]), data)
-        return replace(wanted, data=replace(wanted.data, train=str(train.absolute())))
+    def settings(*overrides: str, train: Path | None = None) -> config.Config:
+        return recipe.with_data(config.load(arguments.conf, [*arguments.overrides, *overrides]), data, train)
 
     recipe.train_stage(first, settings(*FIRST))
     recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)

@@ -1,7 +1,6 @@
 """digits: single spoken digits by six speakers; the official test, and each speaker recognised without being heard."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own modules, where the package is not
@@ -56,8 +55,7 @@ def leave_one_out(official: Path, out: Path, an4: Path | None, settings: config.
         data, train, model, tuned = (fold / name for name in ("data", "train.jsonl", "model", "model-lm"))
         recipe.corpus_stage(data, "digits", quiet, held_out_speaker=speaker)
         write_manifest(train, [*read_manifest(data / "train.jsonl"), *clips])
-        wanted = recipe.with_data(settings, data)
-        recipe.train_stage(model, replace(wanted, data=replace(wanted.data, train=str(train.absolute()))))
+        recipe.train_stage(model, recipe.with_data(settings, data, train))
         recipe.score_stage(model, data / "test.jsonl", model / "test")
         recipe.language_model_stage(data, model, tuned, order=2)
         recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
