@@ -55,12 +55,16 @@ class FeatureConfig:
     hop_ms: float = 10.0
     low_hz: float = 20.0
     high_hz: float = 0.0  # 0: half the sample rate
-    normalization: Literal["global", "utterance", "none"] = "global"  # of each mel bin: by the training set or alone
+    # Of each mel bin: by mean and deviation of the training set (global); by its deviation, and a mean between its own
+    # and the utterance's (map); by those of the utterance; or not at all.
+    normalization: Literal["global", "map", "utterance", "none"] = "global"
+    prior_s: float = 3.0  # map: the training set's mean counts as so many seconds of the utterance
 
     def __post_init__(self) -> None:
         _require(self.mel_bins >= 8, "features.mel_bins", "at least 8", self.mel_bins)
         _require(0 < self.hop_ms <= self.window_ms, "features.hop_ms", "in (0, window_ms]", self.hop_ms)
         _require(self.low_hz >= 0, "features.low_hz", "at least 0", self.low_hz)
+        _require(0 < self.prior_s <= 3600, "features.prior_s", "in (0, 3600]", self.prior_s)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ POWER_FLOOR = 1e-10
 BLOCK_FRAMES = 256
 # Added to the variance: a constant mel bin (band-limited audio) normalises to zero instead of amplified noise.
 VARIANCE_FLOOR = 1e-4
+# Kinds of normalisation that look at the training set.
+TRAINED = ("global", "map")
 
 
 class LogMel(nn.Module):
@@ -171,7 +173,10 @@ class Normalizer(nn.Module):
     """Zero mean and unit variance of each mel bin over valid frames.
 
     `utterance` takes both from the utterance itself, `global` from the training set (buffers `mean` and `std`, kept
-    in the checkpoint; `fit` sets them), `none` leaves the features alone. Padding stays zero.
+    in the checkpoint; `fit` sets them), `none` leaves the features alone. `map` takes the training set's variance and,
+    for an utterance of n frames with mean m, the mean (p * mean + n * m) / (p + n) with p the frames of `prior_s`: the
+    maximum a posteriori estimate (Gauvain & Lee 1994), which follows a voice, a microphone or a level as far as there
+    is audio to know it by. Padding stays zero.
     """
 
     mean: Tensor
@@ -180,7 +185,8 @@ class Normalizer(nn.Module):
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
         self.kind = config.normalization
-        if self.kind == "global":
+        self.prior = 1000 * config.prior_s / config.hop_ms  # frames
+        if self.kind in TRAINED:
             self.register_buffer("mean", torch.zeros(config.mel_bins))
             self.register_buffer("std", torch.ones(config.mel_bins))
 
@@ -190,8 +196,15 @@ class Normalizer(nn.Module):
             return feats
         if self.kind == "global":
             return zero_padding_((feats - self.mean) / self.std, feat_lens)
+        if self.kind == "map":
+            mean = self.adapted(_sums(feats, feat_lens), _counts(feats, feat_lens)).to(feats.dtype)
+            return zero_padding_((feats - mean) / self.std, feat_lens)
         mean, variance = _moments(feats, feat_lens)
         return zero_padding_((feats - mean) * torch.rsqrt(variance + VARIANCE_FLOOR), feat_lens)
+
+    def adapted(self, total: Tensor, count: Tensor | int) -> Tensor:
+        """The mean for normalization=map, in float64, of frames that sum up to (..., F) `total` and are `count`."""
+        return (self.prior * self.mean.double() + total) / (self.prior + count)
 
     def fit(
         self, batches: Iterable[tuple[Tensor, Tensor]], add_up: Callable[[list[Tensor]], None] = lambda _: None
@@ -216,9 +229,18 @@ class Normalizer(nn.Module):
 
 def _moments(feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance over the valid frames, (B, 1, F) each."""
-    counts = feat_lens.to(feats.device).view(-1, 1, 1)
+    counts = _counts(feats, feat_lens)
     # In float64 the mean of a constant bin is that constant, in any batch: rounding would be amplified by its variance.
-    total = zero_padding(feats, feat_lens).sum(1, keepdim=True, dtype=torch.float64)
-    mean = (total / counts).to(feats.dtype)
+    mean = (_sums(feats, feat_lens) / counts).to(feats.dtype)
     variance = zero_padding_(feats - mean, feat_lens).square().sum(1, keepdim=True) / counts
     return mean, variance
+
+
+def _sums(feats: Tensor, feat_lens: Tensor) -> Tensor:
+    """(B, 1, F) float64 sums over the valid frames."""
+    return zero_padding(feats, feat_lens).sum(1, keepdim=True, dtype=torch.float64)
+
+
+def _counts(feats: Tensor, feat_lens: Tensor) -> Tensor:
+    """(B, 1, 1) int64 numbers of valid frames, on the features' device."""
+    return feat_lens.to(feats.device).view(-1, 1, 1)

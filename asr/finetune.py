@@ -10,7 +10,13 @@ from asr.errors import CheckpointError, ConfigError
 from asr.recognizer import Recognizer
 
 # What may differ between the two runs without giving the weights another meaning.
-_FREE = {"features.normalization", "encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias"}
+_FREE = {
+    "features.normalization",
+    "features.prior_s",
+    "encoder.dropout",
+    "encoder.locked_dropout",
+    "encoder.forget_bias",
+}
 
 
 def start_from(recognizer: Recognizer, folder: Path) -> list[str]:

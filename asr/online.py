@@ -23,7 +23,7 @@ from asr.recognizer import Recognizer
 from asr.resampling import StreamResampler
 from asr.windows import Segment
 
-# With normalization=utterance the first frames wait until so much audio has been heard.
+# With normalization=utterance or map the first frames wait until so much audio has been heard.
 _PRIMED_S = 1.0
 
 
@@ -289,7 +289,7 @@ class _ConvolutionStream:
 
 
 class _RunningNormalizer:
-    """The recogniser's normalisation; with `utterance` by the mean and variance of all that was heard so far."""
+    """The recogniser's normalisation; with `utterance` and `map` by the moments of all that was heard so far."""
 
     def __init__(self, recognizer: Recognizer, primed: int) -> None:
         self.normalizer = recognizer.normalizer
@@ -301,7 +301,7 @@ class _RunningNormalizer:
 
     def accept(self, feats: Tensor) -> Tensor:
         """(T, F) frames -> the (T, F) that can be normalised by now."""
-        if self.normalizer.kind != "utterance":
+        if self.normalizer.kind not in ("utterance", "map"):
             normalised: Tensor = self.normalizer(feats.unsqueeze(0), torch.tensor([len(feats)]))[0]
             return normalised
         values = feats.double().cpu()
@@ -317,6 +317,9 @@ class _RunningNormalizer:
         if not held:
             return self._sum.float()[None][:0]
         feats = torch.cat(held)
+        if self.normalizer.kind == "map":
+            mean = self.normalizer.adapted(self._sum.to(feats.device), self._count)
+            return (feats - mean.to(feats)) / self.normalizer.std
         mean = self._sum / self._count
         variance = (self._squares / self._count - mean.square()).clamp_min(0)
         return (feats - mean.to(feats)) * torch.rsqrt(variance.to(feats) + VARIANCE_FLOOR)

@@ -20,6 +20,7 @@ from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import DRAWS, Evaluation
 from asr.files import locked, remove_temporary, write_text_atomic
 from asr.finetune import start_from
+from asr.features import TRAINED
 from asr.learner import Learner, Outcome, learning_rate, use_bfloat16
 from asr.manifest import hours
 from asr.objective import views
@@ -132,7 +133,7 @@ class Trainer:
             data=fingerprint([*train_set.utterances, *dev_set.utterances]),
         )
         self.world.agree(self.origin.facts())
-        if not resume and config.features.normalization == "global":
+        if not resume and config.features.normalization in TRAINED:
             self._fit_normalizer(recognizer, train_set)
         self.world.spread(recognizer.state_dict().values())
         average = Recognizer(config, tokenizer).to(self.device).eval()

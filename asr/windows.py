@@ -92,7 +92,8 @@ def encode(
     """The log-probabilities of a recording, in chunks of a stretch each, in order and without a gap.
 
     Memory is that of one window, of `_GATHERED` batches of features and of one batch in the encoder, however long the
-    recording is. Features with normalization=utterance are normalised over each stretch, as over a training utterance.
+    recording is. Features with normalization=utterance or map are normalised over each stretch, as over a
+    training utterance.
 
     Args:
         recognizer: a loaded model, in evaluation mode.

@@ -250,7 +250,7 @@ OVERRIDES = st.fixed_dictionaries(
     optional={
         "data.train": PATHS,
         "audio.sample_rate_hz": st.sampled_from([8000, 16000, 48000]),
-        "features.normalization": st.sampled_from(["utterance", "global"]),
+        "features.normalization": st.sampled_from(["utterance", "map", "global"]),
         "text.allow_oov": st.booleans(),
         "augment.speeds": st.lists(st.integers(50, 200).map(lambda percent: percent / 100), max_size=4).map(tuple),
         "augment.noise_snr_db": st.tuples(st.floats(-20, 10), st.floats(10, 60)),

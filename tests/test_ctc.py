@@ -104,7 +104,7 @@ def test_losses_and_their_gradients_do_not_depend_on_the_batch(kind: str, device
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("normalization", ["utterance", "global"])
+@pytest.mark.parametrize("normalization", ["utterance", "map", "global"])
 def test_recognizer_gives_an_utterance_the_same_in_any_batch(
     normalization: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

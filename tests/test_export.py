@@ -34,7 +34,7 @@ def recognizer_of(**changes: Any) -> Recognizer:
     recognizer = Recognizer(settings, Tokenizer([BLANK_NAME, " ", *"abcdefgh"], settings.text)).eval()
     with torch.no_grad():
         recognizer.encoder.output.weight.mul_(30)
-        if settings.features.normalization == "global":
+        if settings.features.normalization in ("global", "map"):
             recognizer.normalizer.mean.copy_(torch.linspace(-9, -5, 16))
             recognizer.normalizer.std.copy_(torch.linspace(0.7, 2, 16))
     return recognizer
@@ -81,7 +81,7 @@ def test_ragged_batch_is_what_each_utterance_is_alone(cell: str, bidirectional: 
 
 
 @pytest.mark.parametrize("kind", ["noise", "nan"])
-@pytest.mark.parametrize("normalization", ["global", "utterance", "none"])
+@pytest.mark.parametrize("normalization", ["global", "map", "utterance", "none"])
 def test_padding_is_never_read(normalization: str, kind: str) -> None:
     assert_same(recognizer_of(features__normalization=normalization), kind)
 

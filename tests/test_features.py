@@ -177,6 +177,32 @@ def test_global_moments_are_numpys_over_all_valid_frames() -> None:
     assert set(normalizer.state_dict()) == {"mean", "std"}
 
 
+@pytest.mark.parametrize("hop_ms", [10.0, 20.0])
+def test_map_is_the_training_sets_mean_counted_with_the_utterances_frames(hop_ms: float) -> None:
+    rows = feature_rows((30, 50, 7, 1))
+    normalizer = Normalizer(FeatureConfig(mel_bins=8, hop_ms=hop_ms, normalization="map", prior_s=0.4))
+    prior = 400 / hop_ms  # frames
+    normalizer.fit([rubbish_batch(rows, "large")])
+    frames = torch.cat(rows).double().numpy()
+    mean, std = frames.mean(0), np.sqrt(np.maximum(frames.var(0), 1e-4))
+    batch, lens = rubbish_batch(rows, "nan")
+    normalized = normalizer(batch, lens)
+    for row, feats in enumerate(rows):
+        values = feats.double().numpy()
+        own = (prior * mean + values.sum(0)) / (prior + len(values))
+        np.testing.assert_allclose(normalized[row, : len(values)].numpy(), (values - own) / std, atol=1e-5)
+    assert set(normalizer.state_dict()) == {"mean", "std"}
+
+
+def test_map_follows_a_level_the_further_the_longer_it_is_heard() -> None:
+    """A recording 20 dB louder is, once normalised, louder by the prior's share of its frames."""
+    normalizer = Normalizer(FeatureConfig(mel_bins=8, normalization="map", prior_s=1.0))
+    for frames, share in ((25, 0.8), (100, 0.5), (900, 0.1)):
+        feats, lens = feature_rows((frames,))[0].unsqueeze(0), torch.tensor([frames])
+        louder = normalizer(feats + 4.6, lens) - normalizer(feats, lens)
+        torch.testing.assert_close(louder, torch.full_like(louder, 4.6 * share), atol=1e-4, rtol=0)
+
+
 def test_no_normalisation_changes_nothing() -> None:
     batch, lens = rubbish_batch(feature_rows((3, 5)), "noise")
     normalizer = Normalizer(FeatureConfig(mel_bins=8, normalization="none"))
@@ -186,7 +212,7 @@ def test_no_normalisation_changes_nothing() -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", RUBBISH)
-@pytest.mark.parametrize("normalization", ["utterance", "global"])
+@pytest.mark.parametrize("normalization", ["utterance", "map", "global"])
 def test_normalisation_does_not_depend_on_the_batch(
     normalization: str, kind: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +221,7 @@ def test_normalisation_does_not_depend_on_the_batch(
     for feats in rows:
         feats[:, 2] = np.log(1e-10)
     normalizer = Normalizer(FeatureConfig(mel_bins=8, normalization=normalization))  # type: ignore[arg-type]
-    if normalization == "global":
+    if normalization != "utterance":
         normalizer.fit([rubbish_batch(rows, kind)])
     normalizer.to(device)
     batch, lens = rubbish_batch(rows, kind, extra=500)

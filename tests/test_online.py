@@ -15,7 +15,7 @@ from asr.audio import resample
 from asr.config import EncoderConfig
 from asr.encoder import Encoder
 from asr.errors import AudioError, ConfigError
-from asr.online import EncoderStream, OnlineRecognizer, Update
+from asr.online import EncoderStream, OnlineRecognizer, Update, _RunningNormalizer
 from asr.pauses import Cutting
 from bursts import RATE_HZ, recognizer_of, speech
 
@@ -143,7 +143,14 @@ def test_one_direction_without_pauses_is_as_offline(overrides: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize(
-    "overrides", [(ONE_WAY,), (), ("features.normalization=utterance",), (ONE_WAY, "decode.decoder=beam")]
+    "overrides",
+    [
+        (ONE_WAY,),
+        (),
+        ("features.normalization=utterance",),
+        ("features.normalization=map",),
+        (ONE_WAY, "decode.decoder=beam"),
+    ],
 )
 def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
     recognizer = two_layers(*overrides)
@@ -155,6 +162,21 @@ def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
         found.append([(segment.offset_s, segment.words) for segment in segments])
     assert len(found[0]) >= 2  # a random model hears no word in some
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("normalization", ["map", "utterance"])
+def test_frames_are_normalised_by_all_that_was_heard_when_they_are_given(normalization: str) -> None:
+    recognizer = two_layers(f"features.normalization={normalization}", f"features.mel_bins={MEL_BINS}")
+    if normalization == "map":
+        recognizer.normalizer.fit([(frames(300, 5).unsqueeze(0), torch.tensor([300]))])
+    heard = frames(250, 6) + 3
+    running = _RunningNormalizer(recognizer, primed=100)
+    assert not len(running.accept(heard[:60]))
+    for first, behind in ((0, 150), (150, 250)):
+        before = max(first, 60)
+        found = running.accept(heard[before:behind])
+        expected = recognizer.normalizer(heard[:behind].unsqueeze(0), torch.tensor([behind]))[0, first:]
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_pauses_make_results_final_at_their_time() -> None:

@@ -117,8 +117,11 @@ def test_average_off_is_the_weights_themselves(tmp_path: Path, settings: MakeCon
     assert same(trainer.learner.average.state_dict(), trainer.learner.recognizer.state_dict())
 
 
-def test_global_normalisation_reaches_every_copy_of_the_weights(tmp_path: Path, settings: MakeConfig) -> None:
-    trainer = Trainer(settings("features.normalization=global"), tmp_path / "run")
+@pytest.mark.parametrize("normalization", ["global", "map"])
+def test_the_training_sets_moments_reach_every_copy_of_the_weights(
+    normalization: str, tmp_path: Path, settings: MakeConfig
+) -> None:
+    trainer = Trainer(settings(f"features.normalization={normalization}"), tmp_path / "run")
     trainer.run()
     mean = trainer.learner.recognizer.normalizer.mean
     assert (mean < -5).all()  # natural-log energies of quiet tones: far from the zeros it started with

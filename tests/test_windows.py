@@ -139,7 +139,7 @@ def test_cutting_that_cannot_be(changes: dict[str, float], message: str) -> None
 
 
 @pytest.mark.parametrize("subsampling", [1, 4, 8])
-@pytest.mark.parametrize("normalization", ["global", "utterance"])
+@pytest.mark.parametrize("normalization", ["global", "map", "utterance"])
 def test_a_stretch_is_encoded_as_an_utterance(subsampling: int, normalization: str) -> None:
     recognizer = recognizer_of(f"encoder.subsampling={subsampling}", f"features.normalization={normalization}")
     wave = speech((0.5, 2.0), (4.0, 5.5), (8.0, 8.6), duration_s=10.0)
