@@ -18,9 +18,9 @@ from asr.config import Config
 from asr.distributed import join, processes_here
 from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import DRAWS, Evaluation
+from asr.features import TRAINED
 from asr.files import locked, remove_temporary, write_text_atomic
 from asr.finetune import start_from
-from asr.features import TRAINED
 from asr.learner import Learner, Outcome, learning_rate, use_bfloat16
 from asr.manifest import hours
 from asr.objective import views
