@@ -278,7 +278,8 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
             where = f"override {override!r}"
             if "=" not in override:
                 raise ConfigError(f"{where} is not of the form key=value")
-            given = OmegaConf.from_dotlist([override])
+            # A shell makes key='' into key=, which YAML takes for null.
+            given = OmegaConf.from_dotlist([override + "''" if override.endswith("=") else override])
             merged = OmegaConf.unsafe_merge(merged, given)
         where = "configuration"
         config = OmegaConf.to_object(merged)

@@ -89,7 +89,7 @@ def test_an_unknown_key_that_is_like_no_other() -> None:
     [
         ("train.epochs=yes", "train.epochs: Value 'True' of type 'bool'"),
         ("train.epochs=2.5", "train.epochs: Value '2.5' of type 'float'"),
-        ("train.epochs=", "train.epochs: .*None"),
+        ("train.epochs=", "train.epochs: Value ''"),
         ("train.epochs=null", "train.epochs: .*None"),
         ("train.epochs=three", "train.epochs: Value 'three'"),
         ("train.epochs=[3]", "train.epochs: "),
@@ -281,6 +281,14 @@ def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, values: dict[
 @given(st.floats(1e-12, 1e12))
 def test_overrides_keep_every_digit(value: float) -> None:
     assert load(None, [f"train.learning_rate={value!r}"]).train.learning_rate == value
+
+
+def test_an_empty_override_is_an_empty_text_and_no_number(tmp_path: Path) -> None:
+    path = written(tmp_path, "train:\n  init_from: some/run\n")
+    for override in ("train.init_from=", "train.init_from=''"):
+        assert load(path, [override]).train.init_from == ""
+    with pytest.raises(ConfigError, match=r"override 'train\.seed=': train\.seed: "):
+        load(None, ["train.seed="])
 
 
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

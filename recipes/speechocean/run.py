@@ -8,7 +8,7 @@ from asr.cli import parse, run_command
 from asr.manifest import read_manifest
 
 # A training from nothing had not left the plateau of CTC's beginning after 12 hours of audio. One from this model, of
-# letters and numbers, leaves it in its first epoch. "train.init_from=''" starts from nothing.
+# letters and numbers, leaves it in its first epoch. `train.init_from=` starts from nothing.
 START = Path(__file__).resolve().parents[1] / "an4" / "model"
 
 
