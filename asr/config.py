@@ -58,7 +58,7 @@ class FeatureConfig:
     # Of each mel bin: by mean and deviation of the training set (global); by its deviation, and a mean between its own
     # and the utterance's (map); by those of the utterance; or not at all.
     normalization: Literal["global", "map", "utterance", "none"] = "global"
-    prior_s: float = 3.0  # map: the training set's mean counts as so many seconds of the utterance
+    prior_s: float = 1.0  # map: the training set's mean counts as so many seconds of the utterance
 
     def __post_init__(self) -> None:
         _require(self.mel_bins >= 8, "features.mel_bins", "at least 8", self.mel_bins)
