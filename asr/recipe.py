@@ -138,6 +138,11 @@ def train_stage(model: Path, settings: "Config") -> None:
     Trainer(settings, model, resume=resume).run()
 
 
+def made_since(made: Path, *sources: Path) -> bool:
+    """Whether a file is there and no older than any of those that it was made from."""
+    return made.is_file() and made.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
+
+
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:
     """`asr splice` into `out`, once for these weights of `model`; see `asr.splice.splice` for the arguments."""
     from asr import checkpoint
@@ -145,8 +150,7 @@ def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, second
     from asr.recognizer import pick_device
     from asr.splice import MANIFEST_FILE, splice
 
-    made, weights = out / MANIFEST_FILE, model / checkpoint.WEIGHTS_FILE
-    if made.is_file() and made.stat().st_mtime >= weights.stat().st_mtime:
+    if made_since(out / MANIFEST_FILE, model / checkpoint.WEIGHTS_FILE):
         say(f"splice: complete in {out}, skipped")
         return
     say(f"splice: {out}")
@@ -178,7 +182,7 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     references = {utterance.id: tokenizer.normalize(utterance.text) for utterance in utterances}
     require_own(out, manifest, references, "move that folder away, and run the recipe again")
     made = Made.of(manifest, resolve_decode(settings.decode, model))
-    newer = hypotheses.is_file() and hypotheses.stat().st_mtime >= max(path.stat().st_mtime for path in made_from)
+    newer = made_since(hypotheses, *made_from)
     results = read_hypotheses(hypotheses) if newer and Made.read(out) == made else []
     if results and {result.id: result.reference for result in results} == references:
         say(f"score: complete in {out}, skipped")
@@ -202,8 +206,7 @@ def language_model_stage(data: Path, model: Path, out: Path, order: int) -> None
     from asr.manifest import read_manifest
 
     weights = model / checkpoint.WEIGHTS_FILE
-    config_file = out / checkpoint.CONFIG_FILE
-    newer = config_file.is_file() and config_file.stat().st_mtime >= weights.stat().st_mtime
+    newer = made_since(out / checkpoint.CONFIG_FILE, weights)
     if newer and checkpoint.load_config(out).decode.decoder == "beam":  # what `asr tune` writes at its end
         say(f"language model: complete in {out}, skipped")
         return

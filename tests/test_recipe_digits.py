@@ -1,5 +1,6 @@
 """What recipes/digits has of its own: quiet around words, digits of others, a model without each speaker."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import soundfile
 import torch
 
 from asr import checkpoint, recipe
+from asr.errors import ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.splice import Piece
 from recipes.digits import clips
@@ -70,6 +72,8 @@ def test_clips_are_single_digits_long_enough_to_learn(tmp_path: Path, monkeypatc
     recognizer = SimpleNamespace(config=SimpleNamespace(audio=SimpleNamespace(sample_rate_hz=16000)))
     monkeypatch.setattr(clips, "cut_all", cut_all)
     monkeypatch.setattr(checkpoint, "load", lambda *_: recognizer)
+    weights = tmp_path / checkpoint.WEIGHTS_FILE
+    weights.touch()
     made = clips.cut_digits(tmp_path / "train.jsonl", tmp_path, tmp_path / "out")
     found = read_manifest(made)
     assert [(clip.id, clip.text, clip.duration, clip.speaker) for clip in found] == [
@@ -79,6 +83,9 @@ def test_clips_are_single_digits_long_enough_to_learn(tmp_path: Path, monkeypatc
     assert soundfile.info(found[0].audio_filepath).samplerate == 8000
     monkeypatch.undo()
     assert clips.cut_digits(tmp_path / "nowhere.jsonl", tmp_path, tmp_path / "out") == made  # complete
+    os.utime(weights, (made.stat().st_mtime + 1,) * 2)
+    with pytest.raises(ManifestError, match=r"nowhere\.jsonl"):  # it would be made of the new weights
+        clips.cut_digits(tmp_path / "nowhere.jsonl", tmp_path, tmp_path / "out")
 
 
 def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -18,7 +18,7 @@ SHORTEST_S = 0.3  # `three` has six frames of 40 ms to be learnt in, also when i
 
 
 def cut_digits(manifest: Path, model: Path, out: Path) -> Path:
-    """The manifest of what stands between two pauses and is one digit; made once.
+    """The manifest of what stands between two pauses and is one digit; made once for these weights of `model`.
 
     Args:
         manifest: sentences.
@@ -26,7 +26,7 @@ def cut_digits(manifest: Path, model: Path, out: Path) -> Path:
         out: folder for `clips.jsonl` and the FLAC files, one for each digit.
     """
     made = out / "clips.jsonl"
-    if made.is_file():
+    if recipe.made_since(made, model / checkpoint.WEIGHTS_FILE):
         recipe.say(f"clips: complete in {out}, skipped")
         return made
     recipe.say(f"clips: {out}")
