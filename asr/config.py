@@ -55,8 +55,8 @@ class FeatureConfig:
     hop_ms: float = 10.0
     low_hz: float = 20.0
     high_hz: float = 0.0  # 0: half the sample rate
-    # Of each mel bin: by mean and deviation of the training set (global); by its deviation, and a mean between its own
-    # and the utterance's (map); by those of the utterance; or not at all.
+    # Of each mel bin: by mean and deviation of the training set (global); by the training set's deviation, and a mean
+    # between the training set's and the utterance's (map); by those of the utterance; or not at all.
     normalization: Literal["global", "map", "utterance", "none"] = "global"
     prior_s: float = 1.0  # map: the training set's mean counts as so many seconds of the utterance
 
@@ -279,7 +279,7 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
             if "=" not in override:
                 raise ConfigError(f"{where} is not of the form key=value")
             # A shell makes key='' into key=, which YAML takes for null.
-            given = OmegaConf.from_dotlist([override + "''" if override.endswith("=") else override])
+            given = OmegaConf.from_dotlist([override if override.partition("=")[2] else override + "''"])
             merged = OmegaConf.unsafe_merge(merged, given)
         where = "configuration"
         config = OmegaConf.to_object(merged)

@@ -202,7 +202,7 @@ class Normalizer(nn.Module):
         mean, variance = _moments(feats, feat_lens)
         return zero_padding_((feats - mean) * torch.rsqrt(variance + VARIANCE_FLOOR), feat_lens)
 
-    def adapted(self, total: Tensor, count: Tensor | int) -> Tensor:
+    def adapted(self, total: Tensor, count: Tensor | float) -> Tensor:
         """The mean for normalization=map, in float64, of frames that sum up to (..., F) `total` and are `count`."""
         return (self.prior * self.mean.double() + total) / (self.prior + count)
 

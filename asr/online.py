@@ -1,8 +1,9 @@
 """Recognition while audio comes in: partial results at once, final ones after each pause.
 
-An encoder in one direction carries its state from chunk to chunk and gives what it gives offline, to 1e-5. One in both
-directions needs to hear what comes next: it is run over a chunk and a look-ahead behind it, the forward states carried
-on, the backward ones begun anew at the look-ahead's end (latency-controlled BLSTM: Zhang et al. 2016).
+An encoder in one direction carries its state from chunk to chunk and gives what it gives offline, to 1e-5, where features
+are normalised as they are offline: by the training set, and not by what was heard so far. One in both directions needs to
+hear what comes next: it is run over a chunk and a look-ahead behind it, the forward states carried on, the backward ones
+begun anew at the look-ahead's end (latency-controlled BLSTM: Zhang et al. 2016).
 """
 
 from collections.abc import Iterator
@@ -23,8 +24,10 @@ from asr.recognizer import Recognizer
 from asr.resampling import StreamResampler
 from asr.windows import Segment
 
-# With normalization=utterance or map the first frames wait until so much audio has been heard.
+# With normalization=utterance the first frames wait until so much audio has been heard.
 _PRIMED_S = 1.0
+# With it and with normalization=map older audio counts for less, so that another speaker or level is followed.
+_REMEMBERED_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class OnlineRecognizer:
         self._step = self._chunk * subsampling
         self._endpoints = None if pauses is None else _Endpoints(pauses, self._feature_s, subsampling)
         self._waiting = torch.zeros(0, 0)
-        self._normalizer = _RunningNormalizer(recognizer, round(_PRIMED_S / self._feature_s))
+        self._normalizer = _RunningNormalizer(
+            recognizer, primed=round(_PRIMED_S / self._feature_s), remembered=round(_REMEMBERED_S / self._feature_s)
+        )
         self._utterance: _Utterance | None = None
         self._taken = 0  # samples
         self._finished = False
@@ -289,13 +294,20 @@ class _ConvolutionStream:
 
 
 class _RunningNormalizer:
-    """The recogniser's normalisation; with `utterance` and `map` by the moments of all that was heard so far."""
+    """The recogniser's normalisation; with `utterance` and `map` by the moments of what was heard so far.
 
-    def __init__(self, recognizer: Recognizer, primed: int) -> None:
+    Args:
+        recognizer: the model.
+        primed: frames that `utterance` waits for.
+        remembered: frames; where more were heard, older ones count for less.
+    """
+
+    def __init__(self, recognizer: Recognizer, primed: int, remembered: int) -> None:
         self.normalizer = recognizer.normalizer
-        self.primed = primed
+        self.primed = primed if self.normalizer.kind == "utterance" else 0
+        self.remembered = remembered
         self._held: list[Tensor] = []
-        self._count = 0
+        self._count = 0.0
         self._sum = torch.zeros(recognizer.config.features.mel_bins, dtype=torch.float64)
         self._squares = torch.zeros_like(self._sum)
 
@@ -305,6 +317,11 @@ class _RunningNormalizer:
             normalised: Tensor = self.normalizer(feats.unsqueeze(0), torch.tensor([len(feats)]))[0]
             return normalised
         values = feats.double().cpu()
+        if self._count > self.remembered:
+            kept = self.remembered / self._count
+            self._count *= kept
+            self._sum *= kept
+            self._squares *= kept
         self._count += len(values)
         self._sum += values.sum(0)
         self._squares += values.square().sum(0)

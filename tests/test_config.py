@@ -287,6 +287,7 @@ def test_an_empty_override_is_an_empty_text_and_no_number(tmp_path: Path) -> Non
     path = written(tmp_path, "train:\n  init_from: some/run\n")
     for override in ("train.init_from=", "train.init_from=''"):
         assert load(path, [override]).train.init_from == ""
+    assert load(path, ["data.train=https://host/x?key=ab=="]).data.train == "https://host/x?key=ab=="
     with pytest.raises(ConfigError, match=r"override 'train\.seed=': train\.seed: "):
         load(None, ["train.seed="])
 

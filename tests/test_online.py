@@ -17,6 +17,7 @@ from asr.encoder import Encoder
 from asr.errors import AudioError, ConfigError
 from asr.online import EncoderStream, OnlineRecognizer, Update, _RunningNormalizer
 from asr.pauses import Cutting
+from asr.recognizer import Recognizer
 from bursts import RATE_HZ, recognizer_of, speech
 
 MEL_BINS, VOCABULARY = 11, 7
@@ -164,19 +165,35 @@ def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
     assert found[0] == found[1] == found[2]
 
 
+def normalized(recognizer: Recognizer, feats: Tensor) -> Tensor:
+    whole: Tensor = recognizer.normalizer(feats.unsqueeze(0), torch.tensor([len(feats)]))[0]
+    return whole
+
+
 @pytest.mark.parametrize("normalization", ["map", "utterance"])
 def test_frames_are_normalised_by_all_that_was_heard_when_they_are_given(normalization: str) -> None:
     recognizer = two_layers(f"features.normalization={normalization}", f"features.mel_bins={MEL_BINS}")
-    if normalization == "map":
-        recognizer.normalizer.fit([(frames(300, 5).unsqueeze(0), torch.tensor([300]))])
     heard = frames(250, 6) + 3
-    running = _RunningNormalizer(recognizer, primed=100)
-    assert not len(running.accept(heard[:60]))
-    for first, behind in ((0, 150), (150, 250)):
-        before = max(first, 60)
-        found = running.accept(heard[before:behind])
-        expected = recognizer.normalizer(heard[:behind].unsqueeze(0), torch.tensor([behind]))[0, first:]
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    running = _RunningNormalizer(recognizer, primed=100, remembered=1000)
+    first = running.accept(heard[:60])
+    if normalization == "map":  # has the training set's mean to begin with
+        torch.testing.assert_close(first, normalized(recognizer, heard[:60]), atol=1e-4, rtol=0)
+    assert len(first) == (60 if normalization == "map" else 0)
+    for begin, end in ((len(first), 150), (150, 250)):
+        found = running.accept(heard[max(begin, 60) : end])
+        torch.testing.assert_close(found, normalized(recognizer, heard[:end])[begin:], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("normalization", ["map", "utterance"])
+def test_a_stream_follows_another_level(normalization: str) -> None:
+    """After a long time at one level, as if the stream had begun a little before the other one."""
+    recognizer = two_layers(f"features.normalization={normalization}", f"features.mel_bins={MEL_BINS}")
+    running = _RunningNormalizer(recognizer, primed=10, remembered=200)
+    for seed in range(20):
+        running.accept(frames(100, seed) + 5)
+    for seed in range(20, 30):
+        last = running.accept(frames(100, seed))
+    assert abs(float(last.mean())) < 0.2
 
 
 def test_pauses_make_results_final_at_their_time() -> None:
