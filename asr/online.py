@@ -1,9 +1,9 @@
 """Recognition while audio comes in: partial results at once, final ones after each pause.
 
-An encoder in one direction carries its state from chunk to chunk and gives what it gives offline, to 1e-5, where features
-are normalised as they are offline: by the training set, and not by what was heard so far. One in both directions needs to
-hear what comes next: it is run over a chunk and a look-ahead behind it, the forward states carried on, the backward ones
-begun anew at the look-ahead's end (latency-controlled BLSTM: Zhang et al. 2016).
+An encoder in one direction carries its state from chunk to chunk and gives what it gives offline, to 1e-5, where
+features are normalised as they are offline: by the training set, and not by what was heard so far. One in both
+directions needs to hear what comes next: it is run over a chunk and a look-ahead behind it, the forward states carried
+on, the backward ones begun anew at the look-ahead's end (latency-controlled BLSTM: Zhang et al. 2016).
 """
 
 from collections.abc import Iterator
