@@ -245,14 +245,15 @@ def _log_mel(graph: _Graph, log_mel: LogMel, waves: str, wave_lens: str) -> tupl
 def _normalized(graph: _Graph, normalizer: Normalizer, feats: str, lens: str) -> str:
     """(B, T, F) -> the same, normalised and with zeros in the padding."""
     valid = _valid(graph, lens, feats, 1)
-    counts = graph.add("Unsqueeze", lens, graph.integers(1, 2))
     if normalizer.kind == "global":
         centred = graph.add("Sub", feats, graph.constant(_array(normalizer.mean)))
         feats = graph.add("Div", centred, graph.constant(_array(normalizer.std)))
     elif normalizer.kind == "map":
+        counts = graph.add("Unsqueeze", lens, graph.integers(1, 2))
         mean = _mean(graph, _zero_padding(graph, feats, valid, [2]), counts, normalizer)
         feats = graph.add("Div", graph.add("Sub", feats, mean), graph.constant(_array(normalizer.std)))
     elif normalizer.kind == "utterance":
+        counts = graph.add("Unsqueeze", lens, graph.integers(1, 2))
         mean = _mean(graph, _zero_padding(graph, feats, valid, [2]), counts)
         centred = graph.add("Sub", feats, mean)
         squares = _zero_padding(graph, graph.add("Mul", centred, centred), valid, [2])
@@ -261,17 +262,17 @@ def _normalized(graph: _Graph, normalizer: Normalizer, feats: str, lens: str) ->
     return _zero_padding(graph, feats, valid, [2])
 
 
-def _mean(graph: _Graph, values: str, counts: str, prior: Normalizer | None = None) -> str:
+def _mean(graph: _Graph, values: str, counts: str, adapting: Normalizer | None = None) -> str:
     """(B, 1, F) float32 sums over time divided by (B, 1, 1) counts, summed in float64 as `Normalizer` does.
 
-    With a normaliser its mean counts as so many frames more.
+    The mean of a normaliser that adapts counts as so many frames more.
     """
     double, single = graph.onnx.TensorProto.DOUBLE, graph.onnx.TensorProto.FLOAT
     total = graph.add("ReduceSum", graph.add("Cast", values, to=double), graph.integers(1))
     counts = graph.add("Cast", counts, to=double)
-    if prior is not None:
-        total = graph.add("Add", total, graph.constant(prior.prior * prior.mean.cpu().double(), np.float64))
-        counts = graph.add("Add", counts, graph.constant(prior.prior, np.float64))
+    if adapting is not None:
+        total = graph.add("Add", total, graph.constant(adapting.prior * adapting.mean.cpu().double(), np.float64))
+        counts = graph.add("Add", counts, graph.constant(adapting.prior, np.float64))
     return graph.add("Cast", graph.add("Div", total, counts), to=single)
 
 

@@ -1,4 +1,4 @@
-"""Names of files, and atomic writes: a file is either whole or absent, also after a crash."""
+"""Names and ages of files, and atomic writes: a file is either whole or absent, also after a crash."""
 
 import errno
 import fcntl
@@ -97,6 +97,11 @@ def remove_temporary(folder: Path) -> None:
     """Remove what `atomic_path` was writing in a process that was killed; the folder may be missing."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
+
+
+def made_since(made: Path, *sources: Path) -> bool:
+    """Whether a file is there and no older than any of those that it was made from."""
+    return made.is_file() and made.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
 
 
 def require_folder(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.cli import commands, parse, run_command
 from asr.errors import ConfigError, CorpusError
-from asr.files import atomic_path, write_text_atomic
+from asr.files import atomic_path, made_since, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
     from asr.config import Config
@@ -136,11 +136,6 @@ def train_stage(model: Path, settings: "Config") -> None:
         return
     say(f"train: {model}")
     Trainer(settings, model, resume=resume).run()
-
-
-def made_since(made: Path, *sources: Path) -> bool:
-    """Whether a file is there and no older than any of those that it was made from."""
-    return made.is_file() and made.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:

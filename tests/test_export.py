@@ -13,6 +13,7 @@ from asr import checkpoint, config
 from asr.commands.export import add_export
 from asr.errors import ConfigError
 from asr.export import onnx_model
+from asr.features import TRAINED
 from asr.recognizer import Recognizer
 from asr.text import BLANK_NAME, Tokenizer
 from ragged import rubbish_batch
@@ -34,7 +35,7 @@ def recognizer_of(**changes: Any) -> Recognizer:
     recognizer = Recognizer(settings, Tokenizer([BLANK_NAME, " ", *"abcdefgh"], settings.text)).eval()
     with torch.no_grad():
         recognizer.encoder.output.weight.mul_(30)
-        if settings.features.normalization in ("global", "map"):
+        if settings.features.normalization in TRAINED:
             recognizer.normalizer.mean.copy_(torch.linspace(-9, -5, 16))
             recognizer.normalizer.std.copy_(torch.linspace(0.7, 2, 16))
     return recognizer

@@ -110,6 +110,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     from asr.batch import default_workers
     from asr.emissions import read_emissions, write_emissions
     from asr.evaluate import Evaluation, emit
+    from asr.files import made_since
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
 
@@ -123,7 +124,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     path = folder / manifest.stem / EMISSIONS_FILE
     weights = folder / checkpoint.WEIGHTS_FILE
     print(f"tuning on {manifest}", file=sys.stderr)
-    if path.exists() and weights.exists() and path.stat().st_mtime >= weights.stat().st_mtime:
+    if weights.exists() and made_since(path, weights):
         kept = read_emissions(path)
         if kept.refs == refs:
             print(f"log-probabilities: those of {path}, which is newer than the weights", file=sys.stderr)

@@ -7,7 +7,7 @@ import soundfile
 
 from asr import checkpoint, recipe
 from asr.corpora.digits import WORDS
-from asr.files import atomic_path
+from asr.files import atomic_path, made_since
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.recognizer import pick_device
 from asr.resampling import resample
@@ -26,7 +26,7 @@ def cut_digits(manifest: Path, model: Path, out: Path) -> Path:
         out: folder for `clips.jsonl` and the FLAC files, one for each digit.
     """
     made = out / "clips.jsonl"
-    if recipe.made_since(made, model / checkpoint.WEIGHTS_FILE):
+    if made_since(made, model / checkpoint.WEIGHTS_FILE):
         recipe.say(f"clips: complete in {out}, skipped")
         return made
     recipe.say(f"clips: {out}")
