@@ -8,12 +8,10 @@ from asr.cli import parse, run_command
 
 # A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
 # It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
-# new sentences beside the recordings. It stays normalised by the training set, with which its figures were measured.
+# new sentences beside the recordings.
 FIRST = (
     "train.epochs=30",
     "train.dev_every=3",
-    "features.normalization=global",
-    "augment.gain_db=6",
     "augment.freq_mask_bins=15",
     "augment.time_masks=2",
 )
