@@ -51,3 +51,21 @@ def test_the_model_goes_on_with_sentences_that_it_cut_itself(
     again = capsys.readouterr()
     assert scores(again.out) == first
     assert again.err.count("skipped") == 7  # corpus, first model, splice, model, two scores, language model
+
+
+def test_other_recordings_make_a_model_beside_it(
+    arguments: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_corpus(tmp_path / "elsewhere", ["cab", "ab ba"], name="other")
+    arguments[1:1] = ["--outside", str(manifest)]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert an4.run() == 0
+    assert len(scores(capsys.readouterr().out)) == 2
+    out = tmp_path / "out"
+    assert not (out / "model").exists()
+    trained_on = {item.id: item.audio_filepath.resolve() for item in read_manifest(out / "outside.jsonl")}
+    assert {item.id for item in read_manifest(out / "spliced" / "train.jsonl")} < set(trained_on)
+    for other in read_manifest(manifest):
+        assert trained_on[other.id] == other.audio_filepath.resolve()
+    assert checkpoint.load_config(out / "outside").data.train == str(out / "outside.jsonl")
+    assert checkpoint.load_config(out / "outside-lm").decode.decoder == "beam"

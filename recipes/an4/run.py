@@ -5,6 +5,7 @@ from pathlib import Path
 
 from asr import config, recipe
 from asr.cli import parse, run_command
+from asr.manifest import read_manifest, write_manifest
 
 # A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
 # It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
@@ -21,9 +22,21 @@ SPLICED_SECONDS = (1.5, 6.0)
 
 def run() -> int:
     """The recipe's stages; returns the exit code."""
-    arguments = parse(recipe.parser(__file__, __doc__))
-    names = ("data", "first", "spliced", "model", "model-lm")
-    data, first, spliced, model, tuned = (arguments.out / name for name in names)
+    parser = recipe.parser(__file__, __doc__)
+    parser.add_argument(
+        "--outside",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="other recordings for the second training, which makes a model beside that of AN4; may be repeated",
+    )
+    arguments = parse(parser)
+    outside = [utterance for manifest in arguments.outside for utterance in read_manifest(manifest)]
+    name = "outside" if outside else "model"
+    data, first, spliced, model, tuned = (
+        arguments.out / folder for folder in ("data", "first", "spliced", name, f"{name}-lm")
+    )
     recipe.corpus_stage(data, "an4", arguments.source)
 
     def settings(*overrides: str, train: Path | None = None) -> config.Config:
@@ -31,7 +44,11 @@ def run() -> int:
 
     recipe.train_stage(first, settings(*FIRST))
     recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
-    recipe.train_stage(model, settings(f"train.init_from={first}", train=spliced / "train.jsonl"))
+    train = spliced / "train.jsonl"
+    if outside:
+        train, of_an4 = arguments.out / "outside.jsonl", train
+        write_manifest(train, [*read_manifest(of_an4), *outside])
+    recipe.train_stage(model, settings(f"train.init_from={first}", train=train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     recipe.language_model_stage(data, model, tuned, order=3)
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
