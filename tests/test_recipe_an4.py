@@ -57,6 +57,7 @@ def test_other_recordings_make_a_model_beside_it(
     arguments: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = write_corpus(tmp_path / "elsewhere", ["cab", "ab ba"], name="other")
+    manifest.write_text(manifest.read_text().replace("ab ba", "ab b'a"))
     arguments[1:1] = ["--outside", str(manifest)]
     monkeypatch.setattr("sys.argv", arguments)
     assert an4.run() == 0
