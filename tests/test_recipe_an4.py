@@ -69,4 +69,5 @@ def test_other_recordings_make_a_model_beside_it(
     for other in read_manifest(manifest):
         assert trained_on[other.id] == other.audio_filepath.resolve()
     assert checkpoint.load_config(out / "outside").data.train == str(out / "outside.jsonl")
+    assert "'" in (out / "outside" / "tokens.txt").read_text(encoding="utf-8")
     assert checkpoint.load_config(out / "outside-lm").decode.decoder == "beam"

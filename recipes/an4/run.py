@@ -45,12 +45,10 @@ def run() -> int:
     recipe.train_stage(first, settings(*FIRST))
     recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
     train = spliced / "train.jsonl"
-    second = [f"train.init_from={first}"]
     if outside:
         train, of_an4 = arguments.out / "outside.jsonl", train
         write_manifest(train, [*read_manifest(of_an4), *outside])
-        second.append("text.allow_oov=true")  # AN4 has letters alone: others' apostrophes are left out, counted
-    recipe.train_stage(model, settings(*second, train=train))
+    recipe.train_stage(model, settings(f"train.init_from={first}", train=train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     recipe.language_model_stage(data, model, tuned, order=3)
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
