@@ -1,7 +1,9 @@
 """Whether a file holds the audio that its header declares: libsndfile takes what it finds for all there is."""
 
+import mmap
 import os
 import re
+from functools import lru_cache
 
 import soundfile
 
@@ -13,6 +15,7 @@ _HEADER_BYTES = 64
 _UNKNOWN_FRAMES = (1 << 63) - 1
 # A page of an Ogg stream is at most this long (RFC 3533); the flag marks the last one.
 _OGG_PAGE_BYTES = 65307
+_OGG_FIRST_PAGE = 2
 _OGG_LAST_PAGE = 4
 # Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length; or
 # about this much, as SoX in WAV and AIFF and arecord do: less a page, and with or without their own header.
@@ -20,7 +23,19 @@ _UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFF
 _ABOUT_BYTES = (1 << 31, 0x7F000000)
 _PAGE_BYTES = 4096
 
-# Bytes are read with pread, which leaves the descriptor's position alone: libsndfile may be using it.
+_JOINED = "several files joined, of which only the first would be read"
+# The first frame holds a header and no sound, and the last ones the encoder's padding.
+_MP3_TOLERANCE_S = 0.5
+# Bit rates in kbit/s by their index, of MPEG-1 and of the others, by layer; those of layers 2 and 3 are the same there.
+_KILOBITS = {
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+# Bytes are read with pread or a map, which leave the descriptor's position alone: libsndfile may be using it.
 
 
 def check_sphere_length(descriptor: int, name: str) -> None:
@@ -41,13 +56,17 @@ def check_sphere_length(descriptor: int, name: str) -> None:
 
 
 def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
-    """AudioError when an open file is shorter than its header says, or the header does not say."""
+    """AudioError when an open file is shorter or longer than its header says, or the header does not say."""
     # libsndfile shortens what a header declares to what the file holds, and says so in its log only.
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
         if int(declared) > int(held) + _HEADER_BYTES and not _is_unknown(int(declared)):
             raise AudioError(f"{name}: truncated: header declares {declared} bytes, the file holds {held}")
-    if file.format == "OGG":
-        _check_ogg_end(descriptor, name)
+    if file.format in ("OGG", "MP3"):
+        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+            if file.format == "OGG":
+                _check_ogg_end(content, name)
+            else:
+                _check_mp3_length(content, file, name)
     if file.frames == _UNKNOWN_FRAMES:
         raise AudioError(f"{name}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
@@ -62,10 +81,50 @@ def _is_unknown(declared: int) -> bool:
     return about or declared in _UNKNOWN_BYTES
 
 
-def _check_ogg_end(descriptor: int, name: str) -> None:
-    # libsndfile takes the whole pages that it finds for all there is.
-    tail = os.pread(descriptor, _OGG_PAGE_BYTES, max(0, os.fstat(descriptor).st_size - _OGG_PAGE_BYTES))
-    page = tail[tail.rfind(b"OggS") :]
-    segments = page[27 : 27 + page[26]] if len(page) > 27 else b""
-    if len(page) < 27 + len(segments) + sum(segments) or not page[5] & _OGG_LAST_PAGE:
+def _check_ogg_end(content: mmap.mmap, name: str) -> None:
+    # libsndfile takes the whole pages that it finds for all there is, and the first stream for the only one.
+    place, header_type = 0, 0
+    while content[place : place + 4] == b"OggS" and place + 27 < len(content):
+        before, header_type = header_type, content[place + 5]
+        if header_type & _OGG_FIRST_PAGE and before and not before & _OGG_FIRST_PAGE:
+            raise AudioError(f"{name}: {_JOINED}")
+        segments = content[place + 27 : place + 27 + content[place + 26]]
+        place += 27 + len(segments) + sum(segments)
+    if place > len(content) or not header_type & _OGG_LAST_PAGE:
         raise AudioError(f"{name}: truncated: the Ogg stream has no end")
+
+
+def _check_mp3_length(content: mmap.mmap, file: soundfile.SoundFile, name: str) -> None:
+    # libsndfile believes the first header, or guesses by the first bit rate, and reads no further.
+    place = samples = 0
+    while place + 10 <= len(content):
+        frame = _mpeg_frame(content[place : place + 4])
+        if frame is not None:
+            samples += frame[1]
+            place += frame[0]
+        elif content[place : place + 3] == b"ID3":  # whose size is of four times seven bits
+            size = content[place + 6 : place + 10]
+            place += 10 + sum(byte << 7 * (3 - number) for number, byte in enumerate(size))
+        else:
+            break
+    if samples > file.frames + _MP3_TOLERANCE_S * file.samplerate:
+        raise AudioError(
+            f"{name}: {_JOINED}, or its bit rate varies and no header states the length: "
+            f"{file.frames / file.samplerate:.1f} s by its beginning, {samples / file.samplerate:.1f} s by its frames"
+        )
+
+
+@lru_cache(maxsize=4096)
+def _mpeg_frame(header: bytes) -> tuple[int, int] | None:
+    """Bytes and samples of a frame of MPEG audio by its four header bytes (ISO 11172-3, 13818-3), or None."""
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    bit_rate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    if header[0] != 0xFF or header[1] < 0xE0 or version == 1 or layer == 4 or bit_rate in (0, 15) or rate == 3:
+        return None
+    first = version == 3  # MPEG-1; 2 is MPEG-2 and 0 is MPEG-2.5, at half and a quarter of the sample rates
+    rate_hz = (44100, 48000, 32000)[rate] // {3: 1, 2: 2, 0: 4}[version]
+    bits = 1000 * _KILOBITS[first, layer if first or layer == 1 else 2][bit_rate - 1]
+    if layer == 1:
+        return (12 * bits // rate_hz + padding) * 4, 384
+    samples = 1152 if first or layer == 2 else 576
+    return samples // 8 * bits // rate_hz + padding, samples

@@ -65,7 +65,11 @@ def read_manifest(path: Path | str, *, with_texts: bool = True) -> list[Utteranc
 
 
 def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest atomically; audio paths are stored relative to the manifest's folder."""
+    """Write a manifest atomically; audio paths are stored relative to the manifest's folder.
+
+    Raises:
+        ManifestError: a path is not UTF-8, as JSON must be; the message names the utterance.
+    """
     path = Path(path)
     folder = path.parent.resolve()
     records = []
@@ -76,6 +80,8 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
             "duration": round(utterance.duration, 6),
             "text": utterance.text,
         }
+        if _has_surrogate(record["audio_filepath"]):
+            raise ManifestError(f"{path}: utterance {utterance.id}: {record['audio_filepath']!r} is not UTF-8")
         if utterance.offset:
             record["offset"] = round(utterance.offset, 6)
         if utterance.speaker is not None:
@@ -141,9 +147,14 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
         raise ManifestError(f"{where}: {key} must be a string, found {value!r}")
     if not value.strip():
         raise ManifestError(f"{where}: {key} is empty")
-    if any("\ud800" <= character <= "\udfff" for character in value):  # JSON can spell it, no file can hold it
+    if _has_surrogate(value):
         raise ManifestError(f"{where}: {key} holds half of a surrogate pair: {value!r}")
     return value
+
+
+def _has_surrogate(text: str) -> bool:
+    """Whether it holds half of a surrogate pair: JSON and paths of odd bytes have it, no file can."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float:

@@ -110,6 +110,27 @@ def test_ogg_truncated_between_two_pages(capsys: Capture, run: Path, tmp_path: P
     assert transcribe_error(capsys, run, path) == "truncated: the Ogg stream has no end"
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.mp3"])
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\0\x0a" + 10 * b"\0"])
+def test_joined_files(capsys: Capture, run: Path, tmp_path: Path, name: str, tag: bytes) -> None:
+    path = tmp_path / name
+    write_noise(path, 2 * RATE_HZ, **FORMATS[name])
+    path.write_bytes(path.read_bytes() + (tag if name == "a.mp3" else b"") + path.read_bytes())
+    assert "several files joined, of which only the first would be read" in transcribe_error(capsys, run, path)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 44100])  # MPEG-2.5, MPEG-2 and MPEG-1
+def test_mp3_of_a_varying_bit_rate_without_its_length(capsys: Capture, run: Path, tmp_path: Path, rate_hz: int) -> None:
+    path = tmp_path / "a.mp3"
+    quiet = np.zeros(4 * rate_hz)
+    loud = np.random.default_rng(1).normal(0, 0.2, 4 * rate_hz)
+    how = {"format": "MP3", "bitrate_mode": "VARIABLE"}
+    soundfile.write(path, np.concatenate([loud, quiet, loud]), rate_hz, **how)
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(content[:2], 4) :])  # without the first frame, which states the length
+    assert "its bit rate varies and no header states the length" in transcribe_error(capsys, run, path)
+
+
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus"])
 def test_overwritten_in_the_middle(capsys: Capture, run: Path, tmp_path: Path, name: str) -> None:
     """Formats with checksums; in the others any bytes are samples."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from asr import checkpoint
+from asr.errors import AudioError, CorpusError
 from asr.manifest import read_manifest
 from recipes.an4 import run as an4
 from tones import TINY, write_corpus
@@ -71,3 +72,25 @@ def test_other_recordings_make_a_model_beside_it(
     assert checkpoint.load_config(out / "outside").data.train == str(out / "outside.jsonl")
     assert "'" in (out / "outside" / "tokens.txt").read_text(encoding="utf-8")
     assert checkpoint.load_config(out / "outside-lm").decode.decoder == "beam"
+    again = write_corpus(tmp_path / "elsewhere", ["cab", "ba"], name="again")
+    arguments[2] = str(again)
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(CorpusError, match=r"outside.jsonl: was made from other recordings .*--out"):
+        an4.run()
+    assert {item.id for item in read_manifest(out / "outside.jsonl")} == set(trained_on)
+
+
+def test_other_recordings_are_looked_at_before_any_training(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = write_corpus(tmp_path / "one", ["cab"], name="other")
+    two = write_corpus(tmp_path / "two", ["ba"], name="other")
+    for manifest, place in ((two, one), (tmp_path / "out" / "data" / "test.jsonl", "test.jsonl")):
+        monkeypatch.setattr("sys.argv", [*arguments, "--outside", str(one), "--outside", str(manifest)])
+        with pytest.raises(CorpusError, match=f"--outside {manifest}: id '.*-0' stands in .*{place}"):
+            an4.run()
+    (two.parent / "audio" / "other-0.wav").unlink()
+    monkeypatch.setattr("sys.argv", [*arguments, "--outside", str(two)])
+    with pytest.raises(AudioError, match="1 of 1 audio files are missing"):
+        an4.run()
+    assert not (tmp_path / "out" / "first").exists()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from asr import config, recipe
 from asr.cli import parse, run_command
-from asr.manifest import read_manifest, write_manifest
+from asr.errors import CorpusError
+from asr.manifest import Utterance, read_manifest, write_manifest
 
 # A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
 # It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
@@ -32,12 +33,12 @@ def run() -> int:
         help="other recordings for the second training, which makes a model beside that of AN4; may be repeated",
     )
     arguments = parse(parser)
-    outside = [utterance for manifest in arguments.outside for utterance in read_manifest(manifest)]
-    name = "outside" if outside else "model"
+    name = "outside" if arguments.outside else "model"
     data, first, spliced, model, tuned = (
         arguments.out / folder for folder in ("data", "first", "spliced", name, f"{name}-lm")
     )
     recipe.corpus_stage(data, "an4", arguments.source)
+    outside = read_outside(arguments.outside, data)
 
     def settings(*overrides: str, train: Path | None = None) -> config.Config:
         return recipe.with_data(config.load(arguments.conf, [*arguments.overrides, *overrides]), data, train)
@@ -46,13 +47,48 @@ def run() -> int:
     recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
     train = spliced / "train.jsonl"
     if outside:
-        train, of_an4 = arguments.out / "outside.jsonl", train
-        write_manifest(train, [*read_manifest(of_an4), *outside])
+        train = join([*read_manifest(train), *outside], arguments.out / "outside.jsonl")
     recipe.train_stage(model, settings(f"train.init_from={first}", train=train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     recipe.language_model_stage(data, model, tuned, order=3)
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
     return 0
+
+
+def read_outside(manifests: list[Path], data: Path) -> list[Utterance]:
+    """What other recordings there are, before hours go by.
+
+    Raises:
+        CorpusError: an id stands twice, or is one of AN4's own: its test would not be one any more.
+        AudioError: an audio file is missing.
+    """
+    from asr.trainset import require_audio  # brings torch, which `run_command` sets up first
+
+    found: list[Utterance] = []
+    place_of = {item.id: path for path in sorted(data.glob("*.jsonl")) for item in read_manifest(path)}
+    for manifest in manifests:
+        for utterance in read_manifest(manifest):
+            if utterance.id in place_of:
+                raise CorpusError(f"--outside {manifest}: id {utterance.id!r} stands in {place_of[utterance.id]} too")
+            place_of[utterance.id] = manifest
+            found.append(utterance)
+    require_audio(found)
+    return found
+
+
+def join(utterances: list[Utterance], out: Path) -> Path:
+    """The manifest of all of them; CorpusError when it is there and holds others, from which a model was made."""
+
+    def content(utterance: Utterance) -> tuple[str, Path, float, str]:
+        return utterance.id, utterance.audio_filepath.resolve(), round(utterance.offset, 6), utterance.text
+
+    if not out.is_file():
+        write_manifest(out, utterances)
+    elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
+        raise CorpusError(
+            f"{out}: was made from other recordings than --outside names now; --out chooses another folder"
+        )
+    return out
 
 
 if __name__ == "__main__":
