@@ -322,7 +322,7 @@ def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
         if not stat.S_ISREG(status.st_mode):
             raise AudioError(f"{name}: is a pipe or device, not a file; `-` takes audio from standard input")
         if size and source.suffix.lower() == ".raw":
-            raise AudioError(f"{name}: raw samples without a header, which says nothing about rate and encoding")
+            raise AudioError(f"{name}: raw samples without a header: --stream --sample-rate HZ reads them from a pipe")
     if size == 0:
         raise AudioError(f"{name}: file is empty (0 bytes)")
     # Content becomes a file in memory: soundfile reads Python's file objects through callbacks, and a damaged file that

@@ -6,7 +6,7 @@ Every key is consumed or it is an error that suggests the right one. The comment
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -249,6 +249,15 @@ class Config:
                 ms_to_samples(getattr(self.features, key), self.audio.sample_rate_hz)
             except ValueError as error:
                 raise ConfigError(f"features.{key}: {error}") from error
+
+
+def require_keys(values: Mapping[str, Any], kind: type) -> None:
+    """ConfigError when a name is none of the fields of `kind`; the message suggests the right one."""
+    known = [item.name for item in fields(kind)]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            raise ConfigError(f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
 def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:

@@ -72,7 +72,7 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
             if b"\0" in text:  # no name holds one; `find -print0` separates with it
                 raise AudioError(
                     f"standard input: byte {text.index(0)} is null: neither audio in a known container nor a list of "
-                    "paths, one a line"
+                    "paths, one a line (--stream takes raw samples)"
                 )
             lines = os.fsdecode(text).split("\n")
             listed = [line.removesuffix("\r") for line in lines if line.strip()]

@@ -16,6 +16,7 @@ from torch import Tensor
 from asr import audio, checkpoint
 from asr.ahead import map_ahead
 from asr.backends import Precision, make_backend
+from asr.config import DecodeConfig, require_keys
 from asr.decode import Hypothesis, Word
 from asr.decode.inputs import check_number
 from asr.errors import AsrError, AudioError, ConfigError, DecodeError
@@ -302,9 +303,11 @@ def load(run: Path | str, device: str = "auto", **decode: Any) -> Transcriber:
         decode: values of `DecodeConfig` to use in place of the run's own, as decoder="beam", lm="words.arpa".
 
     Raises:
+        ConfigError: `decode` has a name that is none of its; the message suggests the right one.
         CheckpointError: a file is missing or damaged.
         DecodeError: the decoder's files cannot be used.
     """
+    require_keys(decode, DecodeConfig)
     recognizer = checkpoint.load(run, pick_device(device), decode=decode)
     _ = recognizer.decoder  # what is wrong with its files is found out now
     return Transcriber(recognizer)

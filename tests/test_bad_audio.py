@@ -69,7 +69,7 @@ def with_value(value: float) -> Callable[[Path], None]:
         ("a.wav", as_text, "cannot read audio: format not recognised"),
         ("a.flac", as_text, "cannot read audio: format not recognised"),
         ("a.mp3", as_text, "cannot read audio: format not recognised"),
-        ("a.raw", as_text, "raw samples without a header, which says nothing about rate and encoding"),
+        ("a.raw", as_text, "raw samples without a header: --stream --sample-rate HZ reads them from a pipe"),
         ("a.wav", with_value(np.nan), "sample 5000 is not finite (nan)"),
         ("a.wav", with_value(-np.inf), "sample 5000 is not finite (-inf)"),
         (

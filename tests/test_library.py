@@ -253,6 +253,11 @@ def test_more_than_a_window_is_as_its_file(model: asr.Transcriber, tmp_path: Pat
     assert times[-1] > 48
 
 
+def test_a_misspelled_value_of_the_decoder(run: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'decodr'; did you mean 'decoder'"):
+        asr.load(run, decodr="beam")
+
+
 # --- several threads --------------------------------------------------------------------------------------------------
 
 
