@@ -12,8 +12,9 @@ from asr.report import summary_line
 from asr.wer import Result, read_hypotheses, score
 from recipes.digits.silence import surround
 
-# Four voices do not make a stranger's. What 67 speakers of AN4 taught its model carries over, and so do their digits.
-START = Path(__file__).resolve().parents[1] / "an4" / "model"
+# Four voices do not make a stranger's. What 67 speakers of AN4 taught a model carries over, and so do their digits. It is
+# an earlier model than recipes/an4/model, from which strangers fare worse (RESULTS.md).
+START = Path(__file__).resolve().parent / "start"
 STRANGERS = "digits-strangers.yaml"
 
 
