@@ -12,7 +12,7 @@ from asr.report import summary_line
 from asr.wer import Result, read_hypotheses, score
 from recipes.digits.silence import surround
 
-# Four voices do not make a stranger's. What 67 speakers of AN4 taught a model carries over, and so do their digits. This
+# Four voices make no stranger's. What 67 speakers of AN4 taught a model carries over, and so do their digits. This
 # one is older than recipes/an4/model, from which strangers fare worse (RESULTS.md).
 START = Path(__file__).resolve().parent / "start"
 STRANGERS = "digits-strangers.yaml"
