@@ -78,8 +78,10 @@ def test_equals_one_process_with_the_joint_batch(
         found, _ = gradients(together, rank, steps[0])
         wanted, _ = gradients(alone, 0, steps[0])
         assert found.keys() == wanted.keys()
+        # Sums in another order: what float32 rounds away is a share of the whole, 0.9e-6 of its largest with AVX-512.
+        norm = float(torch.cat([gradient.flatten() for gradient in wanted.values()]).norm())
         for key in wanted:
-            torch.testing.assert_close(found[key], wanted[key], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(found[key], wanted[key], rtol=1e-5, atol=1e-6 * norm)
     for step in steps:
         shares = [name for rank in range(size) for name in gradients(together, rank, step)[1]]
         assert sorted(shares) == sorted(gradients(alone, 0, step)[1])
