@@ -256,8 +256,7 @@ def require_keys(values: Mapping[str, Any], kind: type) -> None:
     known = [item.name for item in fields(kind)]
     for key in values:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            raise ConfigError(f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+            raise ConfigError(_unknown_key(key, difflib.get_close_matches(key, known, n=1, cutoff=0.6)))
 
 
 def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
@@ -379,7 +378,11 @@ def _explain(error: Exception, kind: type, given: Any) -> str:
     room_of = {key.rsplit(".", 1)[-1]: key for key in known}
     leaf = full_key.rsplit(".", 1)[-1]
     if leaf in room_of:  # right name, wrong room
-        return f"unknown key {full_key!r}; did you mean {room_of[leaf]!r}?"
+        return _unknown_key(full_key, [room_of[leaf]])
     close = difflib.get_close_matches(full_key, known + rooms, n=1, cutoff=0.6)
     close = close or [room_of[name] for name in difflib.get_close_matches(leaf, room_of, n=1)]
-    return f"unknown key {full_key!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+    return _unknown_key(full_key, close)
+
+
+def _unknown_key(key: str, close: Sequence[str]) -> str:
+    return f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else "")

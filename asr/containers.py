@@ -13,8 +13,7 @@ from asr.errors import AudioError
 _HEADER_BYTES = 64
 # What libsndfile answers where a FLAC header leaves the length out; reading to the end then fails.
 _UNKNOWN_FRAMES = (1 << 63) - 1
-# A page of an Ogg stream is at most this long (RFC 3533); the flag marks the last one.
-_OGG_PAGE_BYTES = 65307
+# Flags of the pages of an Ogg stream (RFC 3533).
 _OGG_FIRST_PAGE = 2
 _OGG_LAST_PAGE = 4
 # Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length; or

@@ -110,12 +110,14 @@ def test_ogg_truncated_between_two_pages(capsys: Capture, run: Path, tmp_path: P
     assert transcribe_error(capsys, run, path) == "truncated: the Ogg stream has no end"
 
 
-@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.mp3"])
-@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\0\x0a" + 10 * b"\0"])
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [("a.ogg", b""), ("a.opus", b""), ("a.mp3", b""), ("a.mp3", b"ID3\x04\0\0\0\0\0\x0a" + 10 * b"\0")],
+)
 def test_joined_files(capsys: Capture, run: Path, tmp_path: Path, name: str, tag: bytes) -> None:
     path = tmp_path / name
     write_noise(path, 2 * RATE_HZ, **FORMATS[name])
-    path.write_bytes(path.read_bytes() + (tag if name == "a.mp3" else b"") + path.read_bytes())
+    path.write_bytes(path.read_bytes() + tag + path.read_bytes())
     assert "several files joined, of which only the first would be read" in transcribe_error(capsys, run, path)
 
 
