@@ -4,6 +4,7 @@ docs/decisions/0006-cpu-inference.md has what each was measured to be worth, and
 """
 
 import copy
+import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import ConfigError
-from asr.export import onnx_model, quantized, required
+from asr.export import onnx_model, required
 from asr.recognizer import Recognizer
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
@@ -36,16 +37,16 @@ def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
 
     float32 is the recogniser itself. bfloat16 encodes on weights and states of eight bits of mantissa: three times as
     fast on a CPU with AMX tiles, slower than float32 on others. int8 multiplies eight-bit integers in recurrent and
-    linear layers, on the CPU through onnxruntime: half as fast again as float32 or better. auto takes bfloat16 for
-    an LSTM on a CPU with AMX, where it has cost no word error, and float32 elsewhere. Log-probabilities in bfloat16 and
-    int8 differ from float32's by some hundredths, and so may those of an utterance in two batches.
+    linear layers, on the CPU through onnxruntime: half as fast again as float32 or better. auto is `fastest`, which
+    costs no word errors. Log-probabilities in bfloat16 and int8 differ from float32's by some hundredths, and so may
+    those of an utterance in two batches.
 
     Raises:
         ConfigError: an unknown name; int8 on another device or for another cell than the LSTM, or its packages are
             missing.
     """
     if name == "auto":
-        name = "bfloat16" if has_amx(recognizer) else "float32"
+        name = fastest(recognizer)
     if name == "float32":
         return _Float32(recognizer)
     if name == "bfloat16":
@@ -55,10 +56,13 @@ def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
     raise ConfigError(f"precision: wanted one of {', '.join(get_args(Precision))}, found {name!r}")
 
 
-def has_amx(recognizer: Recognizer) -> bool:
-    """Whether the recogniser is an LSTM on a CPU that multiplies tiles of bfloat16, for which oneDNN has kernels."""
-    of_lstm = recognizer.config.encoder.cell == "lstm" and recognizer.device.type == "cpu"
-    return of_lstm and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+def fastest(recognizer: Recognizer) -> Precision:
+    """What was measured to be the fastest for this recogniser, of what is installed."""
+    if recognizer.device.type != "cpu" or recognizer.config.encoder.cell != "lstm":
+        return "float32"
+    if torch.cpu.get_capabilities().get("amx_bf16", False):  # tiles of bfloat16, for which oneDNN has kernels
+        return "bfloat16"
+    return "int8" if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))) else "float32"
 
 
 class _Float32:
@@ -110,7 +114,7 @@ class _Int8(_FromFeatures):
         if recognizer.device.type != "cpu":
             raise ConfigError(f"int8 runs on the CPU, found a recogniser on {recognizer.device.type}")
         runtime = required("onnxruntime")
-        model = quantized(onnx_model(recognizer, from_features=True), recognizer)
+        model = onnx_model(recognizer, quantize="int8", from_features=True)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1  # the callers are the threads: a batch each
         self.session: Any = runtime.InferenceSession(

@@ -18,7 +18,6 @@ fft_samples, frame_s (seconds from one row to the next), quantized (no or int8),
 import importlib
 import json
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
 OPSET = 17  # the first with LayerNormalization, of 2022
 IR_VERSION = 8  # of the same year
+_ONNXRUNTIME = "com.microsoft"  # the domain of its own operators
 # The order in which ONNX stacks the gates of a cell, by their place in torch's: i f g o, r z n.
 _GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
 
@@ -59,22 +59,29 @@ def export_onnx(recognizer: Recognizer, path: Path, *, quantize: Literal["int8"]
     """
     if path.suffix != ".onnx":  # a slip of the hand, as a run's own weights, would be lost
         raise ConfigError(f"{path}: wanted a file NAME.onnx to write to")
-    model = onnx_model(recognizer)
-    if quantize == "int8":
-        model = quantized(model, recognizer)
+    model = onnx_model(recognizer, quantize=quantize)
+    onnx = required("onnx")
+    onnx.helper.set_model_props(model, {**_metadata(recognizer), "quantized": quantize or "no"})
+    onnx.checker.check_model(model, full_check=True)
     with atomic_path(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
 
-def onnx_model(recognizer: Recognizer, *, from_features: bool = False) -> "ModelProto":
-    """The graph described above; ConfigError when the package onnx is missing.
+def onnx_model(
+    recognizer: Recognizer, *, quantize: Literal["int8"] | None = None, from_features: bool = False
+) -> "ModelProto":
+    """The graph described above, without metadata; errors as `export_onnx`.
 
     Args:
         recognizer: on any device.
+        quantize: as `export_onnx`.
         from_features: start at the normalised features, which torch computes faster: the inputs are feats (B, T, F)
             float32, zero in the padding, and feat_lens (B,) int64.
     """
-    graph = _Graph()
+    cell = recognizer.config.encoder.cell
+    if quantize == "int8" and cell != "lstm":
+        raise ConfigError(f"int8 is for encoder.cell=lstm, found {cell}")
+    graph = _Graph(quantize)
     inputs: dict[str, tuple[str, tuple[str | int, ...]]]
     if from_features:
         feats, lens = "feats", "feat_lens"
@@ -83,40 +90,11 @@ def onnx_model(recognizer: Recognizer, *, from_features: bool = False) -> "Model
         inputs = {"waves": ("float32", ("B", "S")), "wave_lens": ("int64", ("B",))}
         feats, lens = _log_mel(graph, recognizer.log_mel, *inputs)
         feats = _normalized(graph, recognizer.normalizer, feats, lens)
-    log_probs, lens = _encoded(graph, recognizer.encoder, recognizer.config.encoder.cell, feats, lens)
+    log_probs, lens = _encoded(graph, recognizer.encoder, cell, feats, lens)
     graph.add("Identity", log_probs, output="log_probs")
     graph.add("Identity", lens, output="lens")
-    return graph.model(
-        inputs=inputs,
-        outputs={"log_probs": ("float32", ("B", "T'", len(recognizer.tokenizer))), "lens": ("int64", ("B",))},
-        metadata=_metadata(recognizer),
-    )
-
-
-def quantized(model: "ModelProto", recognizer: Recognizer) -> "ModelProto":
-    """The same graph with eight-bit weights in recurrent and linear layers; errors as `export_onnx`."""
-    if recognizer.config.encoder.cell != "lstm":
-        raise ConfigError(f"int8 is for encoder.cell=lstm, found {recognizer.config.encoder.cell}")
-    quantization = required("onnxruntime.quantization")
-    import onnx
-
-    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})  # else it asks for that
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "int8.onnx")
-        quantization.quantize_dynamic(
-            model,
-            result,
-            op_types_to_quantize=["LSTM", "MatMul"],
-            # Powers span ten decades, and the output layer is a hundredth of the work.
-            nodes_to_exclude=[node.name for node in model.graph.node if node.name in ("mel", "output")],
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            # With AVX2 and no VNNI two products of eight bits overflow their 16-bit sum; of seven bits they never do.
-            reduce_range=True,
-        )
-        smaller = onnx.load(result)
-    onnx.helper.set_model_props(smaller, {**_metadata(recognizer), "quantized": "int8"})
-    return smaller
+    outputs = {"log_probs": ("float32", ("B", "T'", len(recognizer.tokenizer))), "lens": ("int64", ("B",))}
+    return graph.model(inputs, outputs)
 
 
 def _metadata(recognizer: Recognizer) -> dict[str, str]:
@@ -128,7 +106,6 @@ def _metadata(recognizer: Recognizer) -> dict[str, str]:
         "sample_rate_hz": str(recognizer.config.audio.sample_rate_hz),
         "fft_samples": str(recognizer.log_mel.fft_samples),
         "frame_s": repr(vocabulary.frame_s),
-        "quantized": "no",
         "config": config.to_yaml(recognizer.config),
         "version": f"asr {__version__}",
     }
@@ -149,9 +126,15 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 class _Graph:
-    """Nodes and constants of an ONNX graph in the making; a value is known by its name."""
+    """Nodes and constants of an ONNX graph in the making; a value is known by its name.
 
-    def __init__(self) -> None:
+    Args:
+        quantize: int8: products of recurrent and linear layers are of eight-bit integers, but the output layer's, a
+            hundredth of the work.
+    """
+
+    def __init__(self, quantize: Literal["int8"] | None) -> None:
+        self.quantize = quantize
         self.onnx = required("onnx")
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -175,16 +158,24 @@ class _Graph:
 
     def linear(self, values: str, weight: Tensor, bias: Tensor | None, name: str) -> str:
         """(..., N) @ weight.T + bias, as torch.nn.Linear."""
-        product = self.add("MatMul", values, self.constant(_array(weight).T), name=name)
+        array = _array(weight).T
+        if self.quantize and name != "output":
+            rounded, scale = _rounded(array)
+            whole, step, zero = f"{name}_whole", f"{name}_step", f"{name}_zero"
+            self.nodes.append(self.onnx.helper.make_node("DynamicQuantizeLinear", [values], [whole, step, zero]))
+            counted = self.add("MatMulInteger", whole, self.constant(rounded, np.int8), zero, name=name)
+            steps = self.add("Mul", step, self.constant(scale))
+            product = self.add("Mul", self.add("Cast", counted, to=self.onnx.TensorProto.FLOAT), steps)
+        else:
+            product = self.add("MatMul", values, self.constant(array), name=name)
         return product if bias is None else self.add("Add", product, self.constant(_array(bias)))
 
     def model(
         self,
         inputs: Mapping[str, tuple[str, Sequence[str | int]]],
         outputs: Mapping[str, tuple[str, Sequence[str | int]]],
-        metadata: dict[str, str],
     ) -> "ModelProto":
-        """The whole, checked: inputs and outputs by name, each a dtype and a shape."""
+        """The whole: inputs and outputs by name, each a dtype and a shape."""
         helper = self.onnx.helper
         described = [
             [
@@ -195,10 +186,20 @@ class _Graph:
         ]
         graph = helper.make_graph(self.nodes, "asr", *described, self.constants)
         opset = [helper.make_opsetid("", OPSET)]
+        if self.quantize:
+            opset.append(helper.make_opsetid(_ONNXRUNTIME, 1))
         model: ModelProto = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="asr")
-        helper.set_model_props(model, metadata)
-        self.onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(..., N, units) weights -> whole numbers of the same shape and (..., units) scales to multiply them with.
+
+    The numbers are of seven bits: with AVX2 and no VNNI the sum of two products of eight bits overflows.
+    """
+    largest = np.abs(weights).max(axis=-2)
+    scale = np.where(largest > 0, largest, 1) / 64
+    return np.rint(weights / scale[..., None, :]).astype(np.int8), scale.astype(np.float32)
 
 
 def _valid(graph: _Graph, lens: str, values: str, axis: int) -> str:
@@ -311,7 +312,7 @@ def _recurrent(graph: _Graph, layer: RecurrentLayer, cell: str, hidden: str, ste
     sides = ("", "_reverse") if layer.cell.bidirectional else ("",)
     order = list(_GATES[cell])
 
-    def stacked(*names: str) -> str:
+    def stacked(*names: str) -> NDArray[np.float32]:
         """(directions, ...): arrays one below the other, their gates in ONNX's order."""
         rows = []
         for side in sides:
@@ -319,13 +320,22 @@ def _recurrent(graph: _Graph, layer: RecurrentLayer, cell: str, hidden: str, ste
             rows.append(
                 np.concatenate([np.concatenate([np.split(part, len(order))[k] for k in order]) for part in parts])
             )
-        return graph.constant(np.stack(rows))
+        return np.stack(rows)
 
     attributes: dict[str, Any] = {"hidden_size": layer.cell.hidden_size}
     attributes["direction"] = "bidirectional" if len(sides) == 2 else "forward"
-    if cell == "gru":  # torch's reset gate acts behind the product with the hidden state
-        attributes["linear_before_reset"] = 1
-    weights = stacked("weight_ih_l0"), stacked("weight_hh_l0"), stacked("bias_ih_l0", "bias_hh_l0")
-    outputs = graph.add(cell.upper(), hidden, *weights, steps, **attributes)
+    matrices = stacked("weight_ih_l0"), stacked("weight_hh_l0")
+    bias = graph.constant(stacked("bias_ih_l0", "bias_hh_l0"))
+    if graph.quantize:
+        (inputs, input_scale), (states, state_scale) = (_rounded(one.transpose(0, 2, 1)) for one in matrices)
+        weights = graph.constant(inputs, np.int8), graph.constant(states, np.int8), bias, steps, "", "", ""
+        scales = []
+        for scale in (input_scale, state_scale):
+            scales += [graph.constant(scale), graph.constant(np.zeros_like(scale), np.int8)]
+        outputs = graph.add("DynamicQuantizeLSTM", hidden, *weights, *scales, domain=_ONNXRUNTIME, **attributes)
+    else:
+        if cell == "gru":  # torch's reset gate acts behind the product with the hidden state
+            attributes["linear_before_reset"] = 1
+        outputs = graph.add(cell.upper(), hidden, *map(graph.constant, matrices), bias, steps, **attributes)
     by_time = graph.add("Transpose", outputs, perm=[0, 2, 1, 3])
     return graph.add("Reshape", by_time, graph.integers(0, 0, -1))

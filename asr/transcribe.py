@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,6 +22,7 @@ from asr.decode import Hypothesis, Word
 from asr.decode.inputs import check_number
 from asr.errors import AsrError, AudioError, ConfigError, DecodeError
 from asr.lengths import s_to_samples
+from asr.parallel import batches_at_once, map_batches
 from asr.pauses import Cutting
 from asr.recognizer import Recognizer, pad_waves, pick_device
 from asr.sources import Recording
@@ -31,7 +33,8 @@ from asr.windows import Segment, encode, segments
 WHOLE_S = 30.0
 # A longer segment of a file is read in pieces too, from the beginning of the file.
 SOUGHT_S = 600.0
-# Recordings are sorted by length and decoded in groups of this much audio, then come back in the order given.
+# Recordings are sorted by length and decoded in groups of this much audio for each batch that the CPU computes at once,
+# then come back in the order given.
 GROUP_S = 600.0
 # Files that are read ahead, each at most WHOLE_S long.
 _READ_AHEAD = 64
@@ -99,7 +102,7 @@ class Transcriber:
 
     Args:
         recognizer: a loaded model, on the device to compute on; its decoder decides.
-        batch_s: padded seconds of audio in a batch.
+        batch_s: padded seconds of audio in a batch; on a CPU each of torch's threads computes one.
         cutting: where recordings longer than `WHOLE_S` are cut.
         longest_s: longest recording to take; what `audio.max_duration_s` guards in training, memory, needs no limit
             here.
@@ -172,10 +175,11 @@ class Transcriber:
         check_number("n_best", n_best, "at least 1", 1, whole=True)
         group: list[tuple[Recording, Tensor | AsrError | None]] = []
         held = 0
+        enough = GROUP_S * batches_at_once(self.recognizer.device) * self.recognizer.config.audio.sample_rate_hz
         for recording, read in map_ahead(self._read, recordings, threads=_READERS, ahead=_READ_AHEAD):
             group.append((recording, read))
             held += len(read) if isinstance(read, Tensor) else 0
-            if read is None or held > GROUP_S * self.recognizer.config.audio.sample_rate_hz:
+            if read is None or held > enough:
                 yield from self._in_turn(group, n_best)
                 group, held = [], 0
         yield from self._in_turn(group, n_best)
@@ -231,26 +235,24 @@ class Transcriber:
         self, waves: dict[int, Tensor], names: Sequence[str], n_best: int
     ) -> dict[int, list[Hypothesis] | DecodeError]:
         budget = self.batch_s * self.recognizer.config.audio.sample_rate_hz
-        done: dict[int, list[Hypothesis] | DecodeError] = {}
-        batch: list[int] = []
+        batches: list[list[int]] = []
         for place in sorted(waves, key=lambda place: -len(waves[place])):
             # Longest first, so the first of a batch sets its padded length.
-            if batch and len(waves[batch[0]]) * (len(batch) + 1) > budget:
-                done.update(self._batch(waves, batch, names, n_best))
-                batch = []
-            batch.append(place)
-        if batch:
-            done.update(self._batch(waves, batch, names, n_best))
-        return done
+            if not batches or len(waves[batches[-1][0]]) * (len(batches[-1]) + 1) > budget:
+                batches.append([])
+            batches[-1].append(place)
 
-    def _batch(
-        self, waves: dict[int, Tensor], batch: Sequence[int], names: Sequence[str], n_best: int
-    ) -> dict[int, list[Hypothesis] | DecodeError]:
-        padded, lens = pad_waves([waves[place] for place in batch])
-        log_probs, frames = self.backend(padded.to(self.recognizer.device), lens)
-        named = [names[place] for place in batch]
-        found = self.recognizer.decoder.attempt(log_probs.cpu().numpy(), frames, names=named, n_best=n_best)
-        return dict(zip(batch, found, strict=True))
+        def encoded(batch: list[int]) -> tuple[NDArray[np.float32], Tensor]:
+            padded, lens = pad_waves([waves[place] for place in batch])
+            log_probs, frames = self.backend(padded.to(self.recognizer.device), lens)
+            return log_probs.cpu().numpy(), frames
+
+        done: dict[int, list[Hypothesis] | DecodeError] = {}
+        for batch, (log_probs, frames) in map_batches(encoded, batches, self.recognizer.device):
+            named = [names[place] for place in batch]
+            found = self.recognizer.decoder.attempt(log_probs, frames, names=named, n_best=n_best)
+            done.update(zip(batch, found, strict=True))
+        return done
 
     def _long(self, recording: Recording, wave: Tensor | None, n_best: int) -> Transcript:
         """Block by block, in memory that does not grow with the recording; one shorter than a frame is refused."""
@@ -294,20 +296,21 @@ class Transcriber:
                 return
 
 
-def load(run: Path | str, device: str = "auto", **decode: Any) -> Transcriber:
+def load(run: Path | str, device: str = "auto", *, precision: Precision = "float32", **decode: Any) -> Transcriber:
     """Load a trained model to transcribe with.
 
     Args:
         run: run folder.
         device: auto, cpu or cuda.
+        precision: what runs the encoder; "auto" is the fastest (`asr.backends.make_backend`).
         decode: values of `DecodeConfig` to use in place of the run's own, as decoder="beam", lm="words.arpa".
 
     Raises:
-        ConfigError: `decode` has a name that is none of its; the message suggests the right one.
+        ConfigError: `decode` has a name that is none of its; the message suggests the right one. Or as `Transcriber`.
         CheckpointError: a file is missing or damaged.
         DecodeError: the decoder's files cannot be used.
     """
     require_keys(decode, DecodeConfig)
     recognizer = checkpoint.load(run, pick_device(device), decode=decode)
     _ = recognizer.decoder  # what is wrong with its files is found out now
-    return Transcriber(recognizer)
+    return Transcriber(recognizer, precision=precision)

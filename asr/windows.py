@@ -20,10 +20,11 @@ from asr.decode import Hypothesis, Word
 from asr.errors import AudioError
 from asr.features import FrameStream
 from asr.lengths import strided
+from asr.parallel import batches_at_once, map_batches
 from asr.pauses import Cutter, Cutting, Stretch
 from asr.recognizer import Recognizer
 
-# Batches of similar length are made from this many budgets of audio.
+# Batches of similar length are made from this many budgets of audio, for each of them that is computed at once.
 _GATHERED = 4
 # Natural log; in a pause this is every other label's.
 _NEVER = -100.0
@@ -91,9 +92,9 @@ def encode(
 ) -> Iterator[Chunk]:
     """The log-probabilities of a recording, in chunks of a stretch each, in order and without a gap.
 
-    Memory is that of one window, of `_GATHERED` batches of features and of one batch in the encoder, however long the
-    recording is. Features with normalization=utterance or map are normalised over each stretch, as over a
-    training utterance.
+    Memory is that of one window and, for each batch that the CPU computes at once, of `_GATHERED` batches of features
+    and of one in the encoder, however long the recording is. Features with normalization=utterance or map are
+    normalised over each stretch, as over a training utterance.
 
     Args:
         recognizer: a loaded model, in evaluation mode.
@@ -132,6 +133,7 @@ class _Batches:
         self.encoder = encoder
         self.subsampling = recognizer.config.encoder.subsampling
         self.budget = batch_s * recognizer.config.audio.sample_rate_hz / recognizer.log_mel.hop_samples  # frames
+        self.gathered = _GATHERED * self.budget * batches_at_once(recognizer.device)
         self._held: list[Stretch] = []
         self._given = 0  # frames of log-probabilities
         self._spoken = False  # whether any of them are of speech
@@ -139,7 +141,7 @@ class _Batches:
     def accept(self, stretches: Iterable[Stretch]) -> Iterator[Chunk]:
         for stretch in stretches:
             self._held.append(stretch)
-            if sum(len(held.feats) for held in self._held) >= _GATHERED * self.budget:
+            if sum(len(held.feats) for held in self._held) >= self.gathered:
                 yield from self._encode()
 
     def finish(self, frames: int) -> Iterator[Chunk]:
@@ -151,10 +153,13 @@ class _Batches:
         held, self._held = self._held, []
         lengths = torch.tensor([len(stretch.feats) for stretch in held])
         rows: dict[int, NDArray[np.float32]] = {}
-        for batch in from_short_to_long(lengths.double(), self.budget, None) if held else []:
+
+        def run(batch: list[int]) -> Tensor:
             feats = torch.nn.utils.rnn.pad_sequence([held[place].feats for place in batch], batch_first=True)
-            normalised = self.recognizer.normalizer(feats, lengths[batch])
-            log_probs = self.encoder(normalised, lengths[batch])[0]
+            return self.encoder(self.recognizer.normalizer(feats, lengths[batch]), lengths[batch])[0]
+
+        batches = from_short_to_long(lengths.double(), self.budget, None) if held else []
+        for batch, log_probs in map_batches(run, batches, self.recognizer.device):
             for place, row in zip(batch, log_probs, strict=True):
                 first, behind = (strided(at - held[place].first, self.subsampling) for at in held[place].keep)
                 rows[place] = row[first:behind].cpu().numpy().copy()  # a view would hold the batch

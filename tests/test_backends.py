@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asr import checkpoint
-from asr.backends import has_amx, make_backend
+from asr.backends import fastest, make_backend
 from asr.errors import ConfigError
 from asr.recognizer import Recognizer, pad_waves
 from tiny_run import save_run
@@ -43,17 +43,21 @@ def test_backend_gives_the_recognisers_log_probabilities(recognizer: Recognizer,
     assert recognizer.encoder.output.weight.dtype == torch.float32  # the recogniser stays as it was
 
 
-@pytest.mark.parametrize(("amx", "name"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_is_bfloat16_where_the_cpu_has_tiles(
-    recognizer: Recognizer, amx: bool, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("amx", "installed", "name"),
+    [(True, True, "bfloat16"), (False, True, "int8"), (False, False, "float32")],
+)
+def test_auto_is_the_fastest(
+    recognizer: Recognizer, amx: bool, installed: bool, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
-    assert has_amx(recognizer) == amx
-    assert make_backend(recognizer).name == name
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: installed or package == "onnx")
+    assert fastest(recognizer) == name
 
 
-def test_auto_is_float32_for_other_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+@pytest.mark.parametrize("amx", [True, False])
+def test_auto_is_float32_for_other_cells(tmp_path: Path, amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     assert make_backend(checkpoint.load(save_run(tmp_path / "run", "encoder.cell=gru"))).name == "float32"
 
 

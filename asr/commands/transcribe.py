@@ -61,8 +61,8 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16", "int8"),
         default="auto",
-        help="of the encoder: bfloat16 is the fastest on a CPU with AMX, which auto looks for, and int8 on others "
-        "(needs onnx and onnxruntime); differences are some hundredths of a nat (%(default)s)",
+        help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on others where onnx and onnxruntime are "
+        "installed, and float32; log-probabilities differ by some hundredths (%(default)s)",
     )
     add_n_best(parser)
     add_compute(parser)

@@ -1,0 +1,43 @@
+"""Batches on the cores of a CPU: a thread for each, not several threads for one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from asr.ahead import map_ahead
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# A batch takes memory. On a CPU with more cores several share one.
+_AT_ONCE = 16
+
+
+def batches_at_once(device: torch.device) -> int:
+    """How many batches `map_batches` computes at a time, when there are so many."""
+    return min(_AT_ONCE, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
+def map_batches(run: Callable[[T], R], batches: Sequence[T], device: torch.device) -> Iterator[tuple[T, R]]:
+    """Each batch with `run(batch)`, in order, computed without gradients.
+
+    On a CPU the threads that torch may use here (`torch.set_num_threads`) are shared out among the batches: the steps
+    of a recurrent layer are too short for several to work on one (docs/decisions/0006-cpu-inference.md).
+    """
+    workers = min(batches_at_once(device), len(batches))
+    if workers < 2:
+        for batch in batches:
+            yield batch, torch.inference_mode()(run)(batch)
+        return
+    threads = torch.get_num_threads()
+
+    @torch.inference_mode()
+    def alone(batch: T) -> R:
+        torch.set_num_threads(threads // workers)  # of this thread, and of those that begin later
+        return run(batch)
+
+    try:
+        yield from map_ahead(alone, batches, threads=workers, ahead=workers)
+    finally:
+        torch.set_num_threads(threads)
