@@ -53,8 +53,7 @@ def export_onnx(recognizer: Recognizer, path: Path, *, quantize: Literal["int8"]
             and multiplies in them; inputs are scaled at run time. LSTM only, and only onnxruntime has its operators.
 
     Raises:
-        ConfigError: the name ends otherwise, the packages onnx or onnxruntime (for int8) are missing, or the cell
-            cannot be quantised.
+        ConfigError: the name ends otherwise, the package onnx is missing, or the cell cannot be quantised.
         OSError: the file cannot be written.
     """
     if path.suffix != ".onnx":  # a slip of the hand, as a run's own weights, would be lost

@@ -24,7 +24,8 @@ def shrink(run: Path, out: Path) -> None:
     """Write a run folder that recognises and cannot be trained on, its matrices in float16.
 
     What only training reads is left out (states, logs, paths of manifests, noise and an earlier run), and the files of
-    the decoder are copied into it, so that the folder needs nothing else and names no path outside.
+    the decoder are copied into it, so that the folder needs nothing else and names no path outside. A model card and a
+    licence that stand in the run go with it.
 
     Args:
         run: run folder.
@@ -49,10 +50,11 @@ def shrink(run: Path, out: Path) -> None:
     for key, path in files.items():
         if not path.is_file():
             raise CheckpointError(f"{run}: decode.{key}={path} is missing")
+    beside = [path for kind in ("README*", "LICENSE*", "NOTICE*") for path in sorted(run.glob(kind)) if path.is_file()]
     # Called after their keys: two of them may have one name, or that of a file of the model.
     names: dict[str, Any] = {key: key + "".join(path.suffixes) for key, path in files.items()}
-    for key, path in files.items():
-        with atomic_path(out / names[key]) as temporary:
+    for target, path in [*((names[key], path) for key, path in files.items()), *((path.name, path) for path in beside)]:
+        with atomic_path(out / target) as temporary:
             shutil.copyfile(path, temporary)
     settings = replace(
         settings,

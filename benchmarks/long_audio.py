@@ -5,7 +5,7 @@ Joins the recordings of a manifest, in random order and again from the beginning
 each file; its words go to the utterance in whose time they are.
 
 python benchmarks/long_audio.py MANIFEST [MANIFEST ...] --model RUN [--score MANIFEST] [--hours 1 3]
-    [--windows 20 30 60] [--pauses room zeros] [--json FILE]
+    [--windows 20 30 60] [--pauses room zeros] [--threads 2] [--precision auto] [--json FILE]
 """
 
 import argparse
@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr` does, before torch is imported
 
 import numpy as np
 import soundfile
@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--windows", nargs="+", type=float, default=[20.0, 30.0, 60.0])
     parser.add_argument("--pauses", nargs="+", choices=("room", "zeros"), default=["room"])
     parser.add_argument("--cut", choices=("pauses", "never"), default="pauses", help="never: windows alone")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="auto", help="of the file; utterances one by one are in float32")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", choices=("utterances", "file"), help=argparse.SUPPRESS)
@@ -149,6 +151,7 @@ def child(
     """What a child process prints, and its peak memory in MiB."""
     command = [sys.executable, __file__, *map(str, paths), "--model", str(arguments.model), "--child", kind]
     command += ["--windows", f"{window_s:g}", "--cut", arguments.cut]
+    command += ["--threads", str(arguments.threads), "--precision", arguments.precision]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     output = process.stdout.read()
@@ -165,11 +168,12 @@ def recognise(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from asr import checkpoint
     from asr.audio import blocks
+    from asr.backends import make_backend
     from asr.evaluate import Evaluation
     from asr.pauses import Cutting
     from asr.windows import encode, segments
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     recognizer = checkpoint.load(arguments.model)
     if arguments.child == "utterances":
         utterances = [utterance for path in arguments.manifests for utterance in read_manifest(path)]
@@ -180,7 +184,8 @@ def recognise(arguments: argparse.Namespace) -> dict[str, Any]:
         }
     [window_s], [path] = arguments.windows, arguments.manifests
     cutting = Cutting(window_s) if arguments.cut == "pauses" else Cutting(window_s, pause_s=window_s)
-    chunks = encode(recognizer, blocks(path, recognizer.config.audio), cutting)
+    encoder = make_backend(recognizer, arguments.precision).encode
+    chunks = encode(recognizer, blocks(path, recognizer.config.audio), cutting, encoder=encoder)
     words = [word for segment in segments(recognizer, chunks) for word in segment.words]
     return {"words": [(word.text, word.start_s, word.end_s) for word in words]}
 

@@ -80,7 +80,7 @@ def with_value(value: float) -> Callable[[Path], None]:
         (
             "a.wav",
             lambda path: soundfile.write(path, np.zeros((RATE_HZ, 8)), RATE_HZ),
-            "8 channels; audio.channels=auto takes one or two (first and mean take any number)",
+            "8 channels; audio.channels=auto takes one or two; with first or mean (--channels) any number passes",
         ),
     ],
 )

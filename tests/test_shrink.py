@@ -52,6 +52,15 @@ def test_the_commands_take_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert asr.load(out).transcribe(audio).text == asr.load(run).transcribe(audio).text
 
 
+def test_the_card_and_the_licence_go_with_it(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    for name in ("README.md", "LICENSE"):
+        (run / name).write_text(f"the {name}\n", encoding="utf-8")
+    shrink(run, tmp_path / "small")
+    assert (tmp_path / "small" / "README.md").read_text(encoding="utf-8") == "the README.md\n"
+    assert (tmp_path / "small" / "LICENSE").read_text(encoding="utf-8") == "the LICENSE\n"
+
+
 def test_nothing_in_it_names_a_path_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hotwords = tmp_path / "words.txt"
     hotwords.write_text("abba\n", encoding="utf-8")

@@ -6,9 +6,8 @@ from pathlib import Path
 from asr.errors import ConfigError
 
 _EXPORT = """Writes a model to hand on. onnx: one file that other runtimes take, waveforms in, log-probabilities out;
-the top of asr/export.py says what its inputs, outputs and metadata mean, and it needs the packages onnx
-and, for int8, onnxruntime. float16: a run folder of half the size for the commands here, which needs
-nothing else."""
+the top of asr/export.py says what its inputs, outputs and metadata mean, and it needs the package onnx.
+float16: a run folder of half the size for the commands here, which needs nothing else."""
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
