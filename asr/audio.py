@@ -127,7 +127,8 @@ def blocks(
 def _check_channels(channels: int, name: str, config: AudioConfig) -> None:
     if channels > 2 and config.channels == "auto":
         raise AudioError(
-            f"{name}: {channels} channels; audio.channels=auto takes one or two; with first or mean (--channels) any number passes"
+            f"{name}: {channels} channels; audio.channels=auto takes one or two; with first or mean (--channels) any "
+            "number passes"
         )
 
 
