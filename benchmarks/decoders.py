@@ -1,6 +1,6 @@
 """Our CTC beam search against pyctcdecode, flashlight-text and fast-ctc-decode: speed, word error rate, memory.
 
-    python benchmarks/decoders.py [--tables letters words an4 pieces long] [--rounds 5] [--json FILE]
+    python benchmarks/decoders.py [--tables letters words an4 pieces long] [--decoders ...] [--rounds 5] [--json FILE]
         [--emissions DIR] [--lm DIR] [--peers-python PATH | --peers-env DIR] [--core N]
 
 The peers cannot live in our environment (pyctcdecode wants numpy below 2). Without `--peers-python`, an environment
@@ -335,6 +335,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--long-rounds", type=int, default=1)
     parser.add_argument("--beams", type=int, nargs="+", default=[25, 100])
+    kinds = ["ours", "greedy", "pyctcdecode", "fast-ctc-decode", "flashlight"]
+    parser.add_argument("--decoders", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--emissions", type=Path, default=ROOT.parent / "shared" / "emissions")
     parser.add_argument("--lm", type=Path, default=ROOT.parent / "shared" / "lm")
     peers = parser.add_mutually_exclusive_group()
@@ -369,9 +371,9 @@ def main() -> None:
         words = read_task(arguments.emissions, "synthetic", arpas["words"], 0.8, 3.0)
         for table in arguments.tables:
             if table == "long":
-                for kind, source, settings in (("letters", letters, without_words), ("words", words, with_words)):
+                for kind, source, settings_at in (("letters", letters, without_words), ("words", words, with_words)):
                     task = one_long(source, scratch / f"long-{kind}.npz")
-                    rows = bench.fresh(settings(max(arguments.beams)), task, arguments.long_rounds)
+                    rows = bench.fresh(settings_at(max(arguments.beams)), task, arguments.long_rounds)
                     results[f"long-{kind}"] = show(f"long, {kind}", task, rows, with_memory=True)
                 continue
             if table == "pieces":
@@ -380,7 +382,8 @@ def main() -> None:
                 task = read_task(arguments.emissions, "an4_test", arpas["an4"], 0.5, 1.5)
             else:
                 task = letters if table == "letters" else words
-            results[table] = show(table, task, bench.take_turns(settings_of(table, arguments.beams), task))
+            settings = [one for one in settings_of(table, arguments.beams) if one.decoder in arguments.decoders]
+            results[table] = show(table, task, bench.take_turns(settings, task))
     report({"tables": results, "peers": PEERS, "rounds": arguments.rounds}, arguments.json)
     if any(row["decoder"] in OURS and "not_available" in row for rows in results.values() for row in rows):
         raise SystemExit(1)  # a peer may be absent, our own decoder may not

@@ -119,7 +119,7 @@ class BeamDecoder:
         self.confidence_scale = calibrated if confidence_scale is None else float(confidence_scale)
         self.threads = threads or len(os.sched_getaffinity(0))
         self.ones = np.ones(len(self.labels), np.float32)
-        self.capacity = max(1024, 256 * beam_size)  # what 256 frames can make; it is tidied every 128 frames
+        self.capacity = max(1024, 512 * beam_size)  # what 512 frames can make; it is tidied every 256 frames
         self._workspaces: deque[Workspace] = deque()  # of finished utterances, to be used again
         self.composition = compose(
             self.labels,

@@ -39,7 +39,7 @@ from asr.decode.selection import drop_ties, nth_mass, shrink
 from asr.decode.tree import finish, move, tidy
 
 _SCALE_EVERY = 8  # frames between looks at the scale of the best alignments, and in blanks
-_TIDY_EVERY = 128  # frames
+_TIDY_EVERY = 256  # frames
 
 # What `search` does when all frames are taken.
 GOING_ON, PARTIAL, AT_END = range(3)
