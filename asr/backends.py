@@ -4,7 +4,7 @@ docs/decisions/0006-cpu-inference.md has what each was measured to be worth, and
 """
 
 import copy
-import importlib.util
+import importlib
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args
 
@@ -62,7 +62,14 @@ def fastest(recognizer: Recognizer) -> Precision:
         return "float32"
     if torch.cpu.get_capabilities().get("amx_bf16", False):  # tiles of bfloat16, for which oneDNN has kernels
         return "bfloat16"
-    return "int8" if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))) else "float32"
+    return "int8" if all(map(_is_usable, ("onnx", "onnxruntime"))) else "float32"
+
+
+def _is_usable(package: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(package), "__version__")  # a folder of that name has none
+    except ImportError:  # absent, or made for another system: float32 needs neither
+        return False
 
 
 class _Float32:

@@ -1,5 +1,6 @@
 """Batches on the cores of a CPU: a thread for each, not several threads for one."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ R = TypeVar("R")
 
 # A batch takes memory. On a CPU with more cores several share one.
 _AT_ONCE = 16
+_LIMITING = threading.Lock()
 
 
 def batches_at_once(device: torch.device) -> int:
@@ -31,13 +33,21 @@ def map_batches(run: Callable[[T], R], batches: Sequence[T], device: torch.devic
             yield batch, torch.inference_mode()(run)(batch)
         return
     threads = torch.get_num_threads()
+    share = threads // workers
 
     @torch.inference_mode()
     def alone(batch: T) -> R:
-        torch.set_num_threads(threads // workers)  # of this thread, and of those that begin later
+        if torch.get_num_threads() != share:
+            _limit_this_thread(share, threads)
         return run(batch)
 
-    try:
-        yield from map_ahead(alone, batches, threads=workers, ahead=workers)
-    finally:
-        torch.set_num_threads(threads)
+    yield from map_ahead(alone, batches, threads=workers, ahead=workers)
+
+
+def _limit_this_thread(share: int, threads: int) -> None:
+    """Let torch use `share` threads from this one, and as before `threads` from those that begin later."""
+    with _LIMITING:
+        torch.set_num_threads(share)
+        other = threading.Thread(target=torch.set_num_threads, args=(threads,))
+        other.start()
+        other.join()

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,8 +52,16 @@ def test_auto_is_the_fastest(
     recognizer: Recognizer, amx: bool, installed: bool, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
-    monkeypatch.setattr("importlib.util.find_spec", lambda package: installed or package == "onnx")
+    for package in ("onnx", "onnxruntime"):
+        module = SimpleNamespace(__version__="1")
+        monkeypatch.setitem(sys.modules, package, module if installed or package == "onnx" else None)
     assert fastest(recognizer) == name
+
+
+def test_auto_is_float32_where_a_folder_has_the_name(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setitem(sys.modules, "onnx", SimpleNamespace())
+    assert fastest(recognizer) == "float32"
 
 
 @pytest.mark.parametrize("amx", [True, False])

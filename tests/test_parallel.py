@@ -49,6 +49,24 @@ def test_threads_that_begin_later_have_as_many_as_before(threads: int) -> None:
     assert found == [threads]
 
 
+def test_threads_that_begin_meanwhile_have_as_many_as_before(threads: int) -> None:
+    found: list[int] = []
+
+    def ask() -> None:
+        found.append(torch.get_num_threads())
+        found.extend(number for _, number in map_batches(lambda batch: torch.get_num_threads(), range(2), CPU))
+
+    batches = map_batches(lambda batch: None, range(40), CPU)
+    for _ in range(4):
+        next(batches)
+        beside = threading.Thread(target=ask)
+        beside.start()
+        beside.join()
+    batches.close()  # type: ignore[attr-defined]
+    assert found == [threads, *[max(1, threads // 2)] * 2] * 4
+    assert torch.get_num_threads() == threads
+
+
 def test_an_error_goes_to_the_caller(threads: int) -> None:
     def run(batch: int) -> int:
         if batch == 3:
