@@ -369,11 +369,15 @@ def main() -> None:
                 shutil.copyfileobj(packed, plain)
         letters = read_task(arguments.emissions, "synthetic")
         words = read_task(arguments.emissions, "synthetic", arpas["words"], 0.8, 3.0)
+
+        def chosen(settings: Sequence[Setting]) -> list[Setting]:
+            return [one for one in settings if one.decoder in arguments.decoders]
+
         for table in arguments.tables:
             if table == "long":
                 for kind, source, settings_at in (("letters", letters, without_words), ("words", words, with_words)):
                     task = one_long(source, scratch / f"long-{kind}.npz")
-                    rows = bench.fresh(settings_at(max(arguments.beams)), task, arguments.long_rounds)
+                    rows = bench.fresh(chosen(settings_at(max(arguments.beams))), task, arguments.long_rounds)
                     results[f"long-{kind}"] = show(f"long, {kind}", task, rows, with_memory=True)
                 continue
             if table == "pieces":
@@ -382,8 +386,7 @@ def main() -> None:
                 task = read_task(arguments.emissions, "an4_test", arpas["an4"], 0.5, 1.5)
             else:
                 task = letters if table == "letters" else words
-            settings = [one for one in settings_of(table, arguments.beams) if one.decoder in arguments.decoders]
-            results[table] = show(table, task, bench.take_turns(settings, task))
+            results[table] = show(table, task, bench.take_turns(chosen(settings_of(table, arguments.beams)), task))
     report({"tables": results, "peers": PEERS, "rounds": arguments.rounds}, arguments.json)
     if any(row["decoder"] in OURS and "not_available" in row for rows in results.values() for row in rows):
         raise SystemExit(1)  # a peer may be absent, our own decoder may not
