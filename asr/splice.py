@@ -1,62 +1,37 @@
 """New sentences from the words of old ones: recordings are cut in pauses between words and put together anew.
 
 A model of few recordings learns their sentences by heart: which letter follows which, and how often. In sentences that
-nobody said it has only the sound to go by. Where words begin and end comes from a forced alignment with a model that
-was trained before (Lam et al. 2021 do the like for whole-word replacements). CTC says where a word is but not where its
-sound ends, so a cut is made only where the audio is quiet between two words; what has no pause inside stays whole, and
-so do words whose alignment is in doubt.
+nobody said it has more of the sound to go by. A model that was trained before finds the words (Lam et al. 2021 do the
+like for whole-word replacements).
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, pairwise
+from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
 import soundfile
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.align import DOUBTFUL, align_text
+from asr.align import align_text
 from asr.augment import utterance_generator
-from asr.decode import Word
 from asr.errors import ConfigError, ManifestError
 from asr.evaluate import Evaluation
 from asr.files import atomic_path, locked, require_folder
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.pieces import Piece, cut
 from asr.progress import Progress
 from asr.recognizer import Recognizer
+from asr.succession import Stock, Succession, assemble
 from asr.trainset import LabelledSet, unusable
 
 MANIFEST_FILE = "train.jsonl"
 AUDIO_FOLDER = "spliced"
 _NAME = re.compile(r"spliced-\d{6,}")  # of a sentence
-# Loudness is taken over so many seconds; a pause is that far below the loud parts of a recording: 95 of 100 are softer.
-_LOUDNESS_S = 0.02
-_PAUSE_DB = 20.0
-_LOUD = 0.95
-# A word has at least so many seconds above that; one that has less stays with its neighbour.
-_SOUND_S = 0.1
-# Pieces are faded into each other over so many seconds: half a period of the lowest voice would click.
-_FADE_S = 0.01
 # A speaker of a few words said fast may have sentences that cannot be learnt; so many more of them than of others are
 # no accident.
 _REFUSED = 100
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Audio from pause to pause.
-
-    Attributes:
-        wave: (S,) float32.
-        text: its words.
-    """
-
-    wave: Tensor
-    text: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +59,7 @@ def splice(
     *,
     hours: float,
     seconds: tuple[float, float],
+    order: int = 3,
     seed: int = 0,
 ) -> Spliced:
     """Write new sentences as FLAC files, and a manifest with the utterances and them.
@@ -93,7 +69,8 @@ def splice(
         recognizer: aligns the transcripts.
         out: folder for `train.jsonl` and `spliced/`; what an earlier call wrote there is replaced.
         hours: how much to make.
-        seconds: shortest and longest sentence; lengths are uniform between them, by whole pieces.
+        seconds: shortest and longest sentence, by whole pieces; see `asr.succession.assemble`.
+        order: words follow each other as an n-gram model of this order, of the transcripts, has it; 1: in any order.
         seed: of what is put together.
 
     Raises:
@@ -119,7 +96,7 @@ def splice(
     with locked(out) as alone:
         if not alone:
             raise ConfigError(f"{out}: another process is writing sentences there")
-        return _splice(utterances, recognizer, out, hours, seconds, seed)
+        return _splice(utterances, recognizer, out, hours, seconds, order, seed)
 
 
 def _is_ours(manifest: Path) -> bool:
@@ -136,6 +113,7 @@ def _splice(
     out: Path,
     hours: float,
     seconds: tuple[float, float],
+    order: int,
     seed: int,
 ) -> Spliced:
     rate_hz = recognizer.config.audio.sample_rate_hz
@@ -146,7 +124,9 @@ def _splice(
         whole += len(found) == 1
     made: list[Utterance] = []
     total_s = 0.0
-    sentences = _sentences(pieces, recognizer, out / AUDIO_FOLDER, seconds, seed)
+    succession = Succession([recognizer.tokenizer.normalize(item.text) for item in utterances], order)
+    stocks = {speaker: Stock(pieces[speaker], succession) for speaker in sorted(pieces)}
+    sentences = _sentences(stocks, recognizer, out / AUDIO_FOLDER, seconds, seed)
     sentences = chain([next(sentences)], sentences)  # an error, where there are none
     (out / MANIFEST_FILE).unlink(missing_ok=True)  # an old one must never stand beside new audio
     with Progress(round(3600 * hours), "s") as progress:
@@ -165,14 +145,14 @@ def _splice(
 
 
 def _sentences(
-    pieces: Mapping[str, Sequence[Piece]], recognizer: Recognizer, folder: Path, seconds: tuple[float, float], seed: int
+    stocks: Mapping[str, Stock], recognizer: Recognizer, folder: Path, seconds: tuple[float, float], seed: int
 ) -> Iterator[tuple[Utterance, Tensor]]:
     """Sentences of each speaker in turn, without end, but none that training at the model's settings would refuse."""
-    speakers, rate_hz = sorted(pieces), recognizer.config.audio.sample_rate_hz
+    speakers, rate_hz = list(stocks), recognizer.config.audio.sample_rate_hz
     refused = 0
     for number in count():
         name, speaker = f"spliced-{number:06d}", speakers[number % len(speakers)]
-        sentence = assemble(pieces[speaker], utterance_generator(seed, 0, name), seconds, rate_hz)
+        sentence = assemble(stocks[speaker], utterance_generator(seed, 0, name), seconds, rate_hz)
         utterance = Utterance(
             name, folder / f"{name}.flac", len(sentence.wave) / rate_hz, sentence.text, speaker=speaker or None
         )
@@ -208,88 +188,3 @@ def cut_all(utterances: Sequence[Utterance], recognizer: Recognizer) -> Iterator
                 row[:frames], text, recognizer.tokenizer, recognizer.vocabulary, where=f"utterance {name}"
             )
             yield utterance, cut(wave[:samples].clone(), aligned.words, recognizer.frame_s, rate_hz)
-
-
-def cut(wave: Tensor, words: Sequence[Word], frame_s: float, rate_hz: int) -> list[Piece]:
-    """Cut a recording in the pauses between words.
-
-    Args:
-        wave: (S,) float32.
-        words: with times; a word's last label is taken to be in its last frame.
-        frame_s: seconds of a frame of those times.
-        rate_hz: of the waveform.
-
-    Returns:
-        Pieces that make the whole recording, in order; one, when there is no pause.
-    """
-    window = round(_LOUDNESS_S * rate_hz)
-    if len(wave) < window:
-        return [Piece(wave, " ".join(word.text for word in words))]
-    loudness = _loudness_db(wave, window)
-    loud = loudness >= np.quantile(loudness, _LOUD) - _PAUSE_DB
-    cuts, groups = [0], [[words[0]]]
-    for before, after in pairwise(words):
-        first = round((before.end_s - frame_s) * rate_hz) // window
-        last = max(first + 1, round(after.start_s * rate_hz) // window)
-        pause = _middle_of_longest(~loud[first:last])
-        if pause is not None and _is_said(groups[-1], loud[cuts[-1] : first + pause]):
-            cuts.append(first + pause)
-            groups.append([after])
-        else:
-            groups[-1].append(after)
-    if len(cuts) > 1 and not _is_said(groups[-1], loud[cuts[-1] :]):
-        cuts.pop()
-        groups[-2:] = [groups[-2] + groups[-1]]
-    bounds = [0, *(place * window + window // 2 for place in cuts[1:]), len(wave)]
-    return [
-        Piece(wave[start:end], " ".join(word.text for word in group))
-        for (start, end), group in zip(pairwise(bounds), groups, strict=True)
-    ]
-
-
-def _is_said(words: Sequence[Word], loud: NDArray[np.bool_]) -> bool:
-    """Whether there is sound enough for the words, and none is doubtful: a poor alignment is no place to cut."""
-    return _LOUDNESS_S * int(loud.sum()) >= _SOUND_S * len(words) and all(w.confidence >= DOUBTFUL for w in words)
-
-
-def assemble(pieces: Sequence[Piece], generator: torch.Generator, seconds: tuple[float, float], rate_hz: int) -> Piece:
-    """A sentence of pieces drawn with replacement, until a length drawn from `seconds` is reached."""
-    low, high = seconds
-    length_s = low + (high - low) * float(torch.rand((), generator=generator))
-    chosen: list[Piece] = []
-    total = 0
-    while not chosen or total + len(chosen[-1].wave) // 2 < length_s * rate_hz:
-        chosen.append(pieces[int(torch.randint(len(pieces), (), generator=generator))])
-        total += len(chosen[-1].wave)
-    return Piece(_joined([piece.wave for piece in chosen], round(_FADE_S * rate_hz)), " ".join(p.text for p in chosen))
-
-
-def _joined(waves: Sequence[Tensor], fade: int) -> Tensor:
-    """One after the other, each faded into the next over `fade` samples."""
-    joined = torch.empty(sum(map(len, waves)))
-    end = 0
-    for wave in waves:
-        overlap = min(fade, end, len(wave))
-        rise = torch.linspace(0, 1, overlap)
-        joined[end - overlap : end] = joined[end - overlap : end] * (1 - rise) + wave[:overlap] * rise
-        joined[end : end + len(wave) - overlap] = wave[overlap:]
-        end += len(wave) - overlap
-    return joined[:end]
-
-
-def _middle_of_longest(marks: NDArray[np.bool_]) -> int | None:
-    """Where (N,) marks are true for the longest time; None when nowhere."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]]).astype(np.int8)))
-    if not len(edges):
-        return None
-    begins, ends = edges[::2], edges[1::2]
-    longest = int(np.argmax(ends - begins))
-    return int(begins[longest] + ends[longest]) // 2
-
-
-def _loudness_db(wave: Tensor, window: int) -> NDArray[np.float64]:
-    """(N,) mean power of each whole window, in decibels."""
-    whole = wave.numpy().astype(np.float64)
-    windows = whole[: len(whole) // window * window].reshape(-1, window)
-    power: NDArray[np.float64] = np.square(windows).mean(1)
-    return np.asarray(10 * np.log10(power + 1e-10))

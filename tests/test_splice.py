@@ -1,4 +1,4 @@
-"""New sentences from old recordings: where they are cut, what they are made of, and what is written."""
+"""New sentences from old recordings: what is written, and what is refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from asr import checkpoint
-from asr.augment import utterance_generator
 from asr.cli import main
 from asr.decode import Word
 from asr.errors import ConfigError, ManifestError
 from asr.manifest import Utterance, read_manifest
-from asr.splice import Piece, assemble, cut, splice
+from asr.splice import splice
 from asr.train import Trainer
 from asr.trainset import label, unusable
-from tones import LETTER_S, RATE_HZ, TONES_HZ, tiny, wave, write_corpus
+from tones import RATE_HZ, TONES_HZ, tiny, wave, write_corpus
 
-HALF_S = LETTER_S / 2
 Capture = pytest.CaptureFixture[str]
 
 
@@ -30,53 +28,6 @@ def tones(text: str) -> torch.Tensor:
 
 def word(text: str, start_s: float, end_s: float) -> Word:
     return Word(text, start_s, end_s, 1.0)
-
-
-def test_cuts_lie_in_the_pauses() -> None:
-    samples = tones("ab cd")  # each letter 0.1 s and half as much behind it, after the same of silence
-    words = [word("ab", 0.05, 0.25), word("cd", 0.5, 0.75)]
-    first, second = cut(samples, words, 0.02, RATE_HZ)
-    assert torch.equal(torch.cat([first.wave, second.wave]), samples)
-    assert (first.text, second.text) == ("ab", "cd")
-    assert 0.30 < len(first.wave) / RATE_HZ < 0.5  # "b" ends at 0.30, "c" begins at 0.5
-
-
-def test_words_without_a_pause_stay_together() -> None:
-    time_s = torch.arange(RATE_HZ) / RATE_HZ
-    hum = torch.sin(2 * torch.pi * 440 * time_s)
-    (piece,) = cut(hum, [word("a", 0.1, 0.3), word("b", 0.5, 0.7)], 0.02, RATE_HZ)
-    assert piece.text == "a b"
-    assert torch.equal(piece.wave, hum)
-    hum[RATE_HZ // 10 : RATE_HZ // 5] = 0  # inside the first word, where no cut is looked for
-    assert len(cut(hum, [word("a", 0.1, 0.3), word("b", 0.5, 0.7)], 0.02, RATE_HZ)) == 1
-
-
-def test_doubtful_words_stay_with_their_neighbours() -> None:
-    samples = tones("ab cd ab")
-    words = [word("ab", 0.05, 0.25), word("cd", 0.5, 0.75), word("ab", 0.95, 1.1)]
-    assert [piece.text for piece in cut(samples, words, 0.02, RATE_HZ)] == ["ab", "cd", "ab"]
-    doubtful = replace(words[1], confidence=0.01)
-    assert [piece.text for piece in cut(samples, [words[0], doubtful, words[2]], 0.02, RATE_HZ)] == ["ab cd ab"]
-    in_silence = [words[0], word("cd", 0.36, 0.38), word("ab", 0.44, 0.7)]  # all of them between 0.30 and 0.5 s
-    assert len(cut(samples[: round(0.5 * RATE_HZ)], in_silence, 0.02, RATE_HZ)) < 3
-    last = [words[0], word("cd", 0.5, 0.75), word("ab", 1.15, 1.19)]  # behind the last sound
-    assert [piece.text for piece in cut(samples[: round(0.9 * RATE_HZ)], last, 0.02, RATE_HZ)][-1] == "cd ab"
-
-
-def test_sentences_are_pieces_in_a_row() -> None:
-    pieces = [Piece(torch.full((1000,), float(number)), str(number)) for number in range(5)]
-    made = assemble(pieces, utterance_generator(0, 0, "x"), (1.0, 1.0), 4000)
-    numbers = [int(text) for text in made.text.split()]
-    assert len(numbers) == 4
-    fade = 40
-    assert len(made.wave) == 4 * 1000 - 3 * fade
-    for place, number in enumerate(numbers):
-        start = place * (1000 - fade)
-        assert (made.wave[start + fade : start + 1000 - fade] == number).all()
-    again = assemble(pieces, utterance_generator(0, 0, "x"), (1.0, 1.0), 4000)
-    assert again.text == made.text
-    others = {assemble(pieces, utterance_generator(0, 0, str(n)), (0.5, 2.0), 4000).text for n in range(20)}
-    assert len({text.count(" ") for text in others}) > 3
 
 
 def heard(samples: NDArray[np.float64]) -> str:
@@ -112,7 +63,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_splicing_a_manifest(run: Path, tmp_path: Path, capsys: Capture) -> None:
     manifest = run / "train.jsonl"
-    command = ["splice", str(manifest), "--model", str(run / "model"), "--hours", "0.01", "--seconds", "0.5", "3"]
+    command = ["splice", str(manifest), "--model", str(run / "model"), "--hours", "0.01"]
+    command += ["--seconds", "0.5", "3", "--order", "1"]
     assert main([*command, "--out", str(tmp_path / "first")]) == 0
     assert "pieces by 1 speakers" in capsys.readouterr().err
     old, mixed = read_manifest(manifest), read_manifest(tmp_path / "first" / "train.jsonl")
@@ -188,6 +140,8 @@ def test_bad_input(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "LOW <= HIGH" in capsys.readouterr().err
     assert main([*command, "--hours", "nan"]) == 2
     assert "--hours must be" in capsys.readouterr().err
+    assert main([*command, "--order", "0"]) == 2
+    assert "--order must be in 1..10, found 0" in capsys.readouterr().err
     assert main([*command[:-1], manifest]) == 2
     assert "train.jsonl: is a file, wanted a folder" in capsys.readouterr().err
     recognizer = checkpoint.load(model)

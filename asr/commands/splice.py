@@ -17,6 +17,13 @@ def add_splice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, nargs=2, default=(1.5, 6.0), metavar=("LOW", "HIGH"), help="of a sentence (1.5 6)"
     )
+    parser.add_argument(
+        "--order",
+        type=int,
+        default=3,
+        metavar="N",
+        help="words follow each other as in an n-gram model of the transcripts; 1: in any order (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of what is put together (%(default)s)")
     add_compute(parser)
     add_audio(parser)
@@ -32,6 +39,8 @@ def _splice(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--seconds must be LOW HIGH with 0 < LOW <= HIGH <= 3600, found {low:g} {high:g}")
     if not 0 < arguments.hours <= 100_000:
         raise ConfigError(f"--hours must be in 0..100000, found {arguments.hours:g}")
+    if not 1 <= arguments.order <= 10:
+        raise ConfigError(f"--order must be in 1..10, found {arguments.order}")
     utterances = read_manifest(arguments.manifest)
     made = splice(
         utterances,
@@ -39,6 +48,7 @@ def _splice(arguments: argparse.Namespace) -> int:
         arguments.out,
         hours=arguments.hours,
         seconds=(low, high),
+        order=arguments.order,
         seed=arguments.seed,
     )
     print(f"{arguments.out}: {made.render()}", file=sys.stderr)

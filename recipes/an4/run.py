@@ -10,13 +10,16 @@ from asr.manifest import Utterance, read_manifest, write_manifest
 
 # A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
 # It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
-# new sentences beside the recordings.
+# new sentences beside the recordings. Its labels are pieces, letters and frequent words, so that no word is half spelled;
+# from nothing letters are learnt sooner.
 FIRST = (
+    "text.unit=char",
     "train.epochs=30",
     "train.dev_every=3",
     "augment.freq_mask_bins=15",
     "augment.time_masks=2",
 )
+SECOND = ("text.unit=bpe", "text.bpe_size=128")
 SPLICED_HOURS = 6.0
 SPLICED_SECONDS = (1.5, 6.0)
 
@@ -41,14 +44,14 @@ def run() -> int:
     outside = read_outside(arguments.outside, data)
 
     def settings(*overrides: str, train: Path | None = None) -> config.Config:
-        return recipe.with_data(config.load(arguments.conf, [*arguments.overrides, *overrides]), data, train)
+        return recipe.with_data(config.load(arguments.conf, overrides), data, train)
 
-    recipe.train_stage(first, settings(*FIRST))
+    recipe.train_stage(first, settings(*arguments.overrides, *FIRST))
     recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
     train = spliced / "train.jsonl"
     if outside:
         train = join([*read_manifest(train), *outside], arguments.out / "outside.jsonl")
-    recipe.train_stage(model, settings(f"train.init_from={first}", train=train))
+    recipe.train_stage(model, settings(*SECOND, *arguments.overrides, f"train.init_from={first}", train=train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     recipe.language_model_stage(data, model, tuned, order=3)
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
