@@ -10,8 +10,8 @@ from asr.manifest import Utterance, read_manifest, write_manifest
 
 # A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
 # It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
-# new sentences beside the recordings. Its labels are pieces, letters and frequent words, so that no word is half spelled;
-# from nothing letters are learnt sooner.
+# new sentences beside the recordings. Its labels are pieces, letters and frequent words, so that these are never half
+# spelled; from nothing letters are learnt sooner.
 FIRST = (
     "text.unit=char",
     "train.epochs=30",
