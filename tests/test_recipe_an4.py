@@ -25,6 +25,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     conf = tmp_path / "tiny.yaml"
     conf.write_text("train: {epochs: 2}\n")
     monkeypatch.setattr(an4, "FIRST", ("train.epochs=2",))
+    monkeypatch.setattr(an4, "SECOND", ("text.unit=bpe", "text.bpe_size=6"))  # of "a", "b" and the word mark
     monkeypatch.setattr(an4, "SPLICED_HOURS", 0.002)
     return ["run.py", "--out", str(tmp_path / "out"), "--conf", str(conf), *TINY]
 

@@ -14,7 +14,7 @@ import torch
 from asr import checkpoint, recipe
 from asr.errors import ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.splice import Piece
+from asr.pieces import Piece
 from recipes.digits import clips
 from recipes.digits import run as digits
 from recipes.digits.silence import surround

@@ -17,9 +17,11 @@ from asr.files import locked
 from asr.manifest import read_manifest
 from asr.memory import reach
 from asr.objective import objective
+from asr.pieces import Piece, cut
 from asr.recognizer import Recognizer
 from asr.shrink import shrink
-from asr.splice import Piece, assemble, cut, splice
+from asr.splice import splice
+from asr.succession import Stock, Succession, assemble
 from asr.text import Tokenizer
 from scored_run import RESULTS, write_set
 from test_objective import CONFIG, batch_of
@@ -129,7 +131,9 @@ def test_a_recording_too_short_for_a_loudness_stays_whole() -> None:
 def test_the_longest_sentence_is_joined_in_linear_time() -> None:
     """Each of thousands of pieces copied all before it: minutes for an hour of audio."""
     started_s = time.process_time()
-    made = assemble([Piece(torch.ones(4000), "a")], utterance_generator(0, 0, "x"), (3600, 3600), 8000)
+    made = assemble(
+        Stock([Piece(torch.ones(4000), "a")], Succession(["a"], 1)), utterance_generator(0, 0, "x"), (3600, 3600), 8000
+    )
     assert len(made.text.split()) == 7200
     assert len(made.wave) == 7200 * 4000 - 7199 * 80
     assert time.process_time() - started_s < 10
