@@ -4,16 +4,17 @@ A recogniser learns from its training sentences which word follows which, as wel
 together it learns that anything follows anything, an "h" between two digits too.
 """
 
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.decode import NGram
 from asr.lm import estimate
-from asr.lm.arpa import write_arpa
+from asr.lm.kneser_ney import Order
+from asr.lm.text import BEGIN, END
 from asr.pieces import Piece
 
 # Pieces are faded into each other over so many seconds: half a period of the lowest voice would click.
@@ -27,42 +28,50 @@ class Succession:
         texts: sentences, words separated by spaces.
         order: the longest n-gram; 1: what was said before does not matter.
 
+    Attributes:
+        id_of: by word, its place among the probabilities; the end of a sentence is `</s>`.
+
     Raises:
         TextError: a text cannot be used; see `asr.lm.estimate`.
     """
 
     def __init__(self, texts: Iterable[str], order: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            arpa = Path(folder) / "texts.arpa"
-            write_arpa(estimate(texts, order), arpa)
-            self._model = NGram.load(arpa)
-        self._known: dict[tuple[str, ...], dict[str, float]] = {}
+        model = estimate(texts, order)
+        self.id_of = {word: number for number, word in enumerate(model.words)}
+        self._orders = model.orders
+        self._anywhere: NDArray[np.float64] = 10 ** model.orders[0].log_prob
+        self._anywhere[self.id_of[BEGIN]] = 0  # which never follows
 
-    def probabilities(self, said: Sequence[str], words: Sequence[str]) -> tuple[Tensor, float]:
-        """What may follow the beginning of a sentence.
+    def after(self, said: Sequence[str]) -> NDArray[np.float64]:
+        """(V,) probabilities of what follows the beginning of a sentence, which is given by its words."""
+        context = [self.id_of[word] for word in (BEGIN, *said)[-len(self._orders) :]]
+        probabilities: NDArray[np.float64] = self._anywhere.copy()
+        # From the shortest history to the longest, as far as the texts have it: what followed there has a probability
+        # of its own, and the rest a share of what the shorter one gave it.
+        for length, (order, longer) in enumerate(pairwise(self._orders), start=1):
+            history = self._row(context[-length:]) if len(context) >= length else None
+            if history is None:
+                break
+            probabilities *= 10 ** order.backoff[history]
+            rows = _followers(longer, history)
+            probabilities[longer.last[rows]] = 10 ** longer.log_prob[rows]
+        return probabilities
 
-        Args:
-            said: the words so far.
-            words: W that might come next, none of them empty.
+    def _row(self, words: Sequence[int]) -> int | None:
+        """Where an n-gram stands in its order; None where the texts do not have it."""
+        row = words[0]
+        for order, word in zip(self._orders[1:], words[1:], strict=False):
+            rows = _followers(order, row)
+            row = rows.start + int(np.searchsorted(order.last[rows], word))
+            if row == rows.stop or order.last[row] != word:
+                return None
+        return row
 
-        Returns:
-            (W,) float64 probabilities of these words, and that of the sentence's end.
-        """
-        context = self._model.order - 1
-        begins = len(said) < context
-        history = ("<s>", *said) if begins else tuple(said[len(said) - context :])
-        known = self._known.setdefault(history, {})
-        for word in words:
-            if word not in known:
-                known[word] = self._last([*said[-context:], word] if context else [word], bos=begins)
-        if "" not in known:
-            known[""] = self._last(said[-context:] if context else [], bos=begins, eos=True)
-        return torch.tensor([known[word] for word in words], dtype=torch.float64), known[""]
 
-    def _last(self, words: Sequence[str], *, bos: bool, eos: bool = False) -> float:
-        """The probability of the last of these words, or of the end behind them."""
-        log10, _, _ = self._model.full_scores(words, bos=bos, eos=eos)[-1]
-        return float(10**log10)
+def _followers(order: Order, history: int) -> slice:
+    """The rows of the n-grams that begin with the `history`-th n-gram of the order below."""
+    start, stop = np.searchsorted(order.prefix, [history, history + 1])
+    return slice(int(start), int(stop))
 
 
 class Stock:
@@ -78,13 +87,16 @@ class Stock:
         for piece in pieces:
             self._pieces.setdefault(piece.text.split()[0], []).append(piece)
         self._words = list(self._pieces)
+        self._ids = [succession.id_of[word] for word in self._words]
+        self._end = succession.id_of[END]
         self._sizes = torch.tensor([len(group) for group in self._pieces.values()], dtype=torch.float64)
         self._used = torch.zeros_like(self._sizes)
         self._succession = succession
 
     def draw(self, said: Sequence[str], generator: torch.Generator) -> Piece | None:
         """The piece that goes on behind the words so far, or None where the sentence ends."""
-        follows, ends = self._succession.probabilities(said, self._words)
+        probabilities = self._succession.after(said)
+        follows, ends = torch.from_numpy(probabilities[self._ids]), float(probabilities[self._end])
         if float(torch.rand((), generator=generator)) * (ends + float(follows.sum())) < ends:
             return None
         # A rare word seldom follows anything: pieces that were used less than others are more likely, and catch up.

@@ -1,14 +1,19 @@
 """New sentences of pieces: what follows what, what is used how often, and how they are joined."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
 from asr.augment import utterance_generator
+from asr.decode import NGram
 from asr.errors import TextError
+from asr.lm import estimate
+from asr.lm.arpa import write_arpa
 from asr.pieces import Piece
 from asr.succession import Stock, Succession, assemble
 
@@ -28,30 +33,31 @@ def drawn(stock: Stock, count: int, name: str = "x") -> list[list[str]]:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-@pytest.mark.parametrize("said", [[], ["one"], ["one", "two"], ["b", "a", "b"]])
-def test_what_may_follow_is_a_distribution(order: int, said: Sequence[str]) -> None:
+@pytest.mark.parametrize("said", [[], ["one"], ["one", "two"], ["b", "a", "b"], ["three", "a", "one", "two"]])
+def test_what_may_follow_is_what_the_model_says(tmp_path: Path, order: int, said: Sequence[str]) -> None:
     succession = Succession(TEXTS, order)
-    for _ in range(2):  # what is known already is the same
-        follows, ends = succession.probabilities(said, WORDS)
-        unknown, _ = succession.probabilities(said, ["never"])
-        assert float(follows.sum() + unknown.sum()) + ends == pytest.approx(1, abs=1e-6)
-    some, _ = succession.probabilities(said, ["b", "two"])
-    assert some.tolist() == [float(follows[4]), float(follows[1])]
+    after = succession.after(said)
+    assert after.sum() == pytest.approx(1)
+    write_arpa(estimate(TEXTS, order), tmp_path / "texts.arpa")
+    model = NGram.load(tmp_path / "texts.arpa")
+    for word in WORDS:
+        (*_, (log10, _, _)) = model.full_scores([*said, word], eos=False)
+        assert math.log10(after[succession.id_of[word]]) == pytest.approx(log10, abs=1e-5)
+    (*_, (log10, _, _)) = model.full_scores(said)
+    assert math.log10(after[succession.id_of["</s>"]]) == pytest.approx(log10, abs=1e-5)
 
 
 def test_what_was_said_decides() -> None:
     succession = Succession(TEXTS, 3)
-    follows, ends = succession.probabilities(["one"], WORDS)
-    assert WORDS[int(follows.argmax())] == "two"
-    assert follows[1] > 0.5 > 0.1 > ends
-    beginning, _ = succession.probabilities([], WORDS)
-    assert beginning[0] > beginning[1]  # no sentence begins with "two"
-    behind_two, ends_behind_two = succession.probabilities(["one", "two"], WORDS)
-    assert behind_two[2] > behind_two[3]
-    assert ends_behind_two > ends
-    first, second = (Succession(TEXTS, 1).probabilities(said, WORDS) for said in ([], ["one"]))
-    assert torch.equal(first[0], second[0])
-    assert first[1] == second[1]
+
+    def likeliest(*said: str) -> str:
+        return max(succession.id_of, key=lambda word: float(succession.after(said)[succession.id_of[word]]))
+
+    assert likeliest("one") == "two"
+    assert likeliest("one", "two") == "three"
+    assert likeliest("two", "three") == "</s>"
+    unigram = Succession(TEXTS, 1)
+    assert (unigram.after([]) == unigram.after(["one"])).all()
 
 
 def test_texts_of_reserved_words_are_refused() -> None:
@@ -74,8 +80,8 @@ def test_pieces_are_used_equally_often() -> None:
     pieces = [piece("one"), piece("one"), piece("two"), piece("three"), piece("three three")]
     used = Counter(word for sentence in drawn(Stock(pieces, Succession(texts, 2)), 2000) for word in sentence)
     succession = Succession(texts, 2)
-    follows, _ = succession.probabilities([], ["one", "three"])
-    assert follows[0] > 10 * follows[1]
+    first = succession.after([])
+    assert first[succession.id_of["one"]] > 10 * first[succession.id_of["three"]]
     assert used["one"] > used["two"]  # of which there is one piece
     assert used["three"] > used["one"] / 3
 
