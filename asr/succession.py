@@ -83,20 +83,20 @@ class Stock:
     """
 
     def __init__(self, pieces: Sequence[Piece], succession: Succession) -> None:
-        self._pieces: dict[str, list[Piece]] = {}
+        groups: dict[str, list[Piece]] = {}
         for piece in pieces:
-            self._pieces.setdefault(piece.text.split()[0], []).append(piece)
-        self._words = list(self._pieces)
-        self._ids = [succession.id_of[word] for word in self._words]
-        self._end = succession.id_of[END]
-        self._sizes = torch.tensor([len(group) for group in self._pieces.values()], dtype=torch.float64)
+            groups.setdefault(piece.text.split()[0], []).append(piece)
+        self._ids = [succession.id_of[word] for word in groups]
+        self._groups = list(groups.values())
+        self._sizes = torch.tensor([len(group) for group in self._groups], dtype=torch.float64)
         self._used = torch.zeros_like(self._sizes)
         self._succession = succession
 
     def draw(self, said: Sequence[str], generator: torch.Generator) -> Piece | None:
         """The piece that goes on behind the words so far, or None where the sentence ends."""
         probabilities = self._succession.after(said)
-        follows, ends = torch.from_numpy(probabilities[self._ids]), float(probabilities[self._end])
+        follows = torch.from_numpy(probabilities[self._ids])
+        ends = float(probabilities[self._succession.id_of[END]])
         if float(torch.rand((), generator=generator)) * (ends + float(follows.sum())) < ends:
             return None
         # A rare word seldom follows anything: pieces that were used less than others are more likely, and catch up.
@@ -104,7 +104,7 @@ class Stock:
         weights = follows * ((1 + mean) / (1 + self._used / self._sizes)) ** 2
         number = int(torch.multinomial(weights, 1, generator=generator))
         self._used[number] += 1
-        group = self._pieces[self._words[number]]
+        group = self._groups[number]
         return group[int(torch.randint(len(group), (), generator=generator))]
 
 

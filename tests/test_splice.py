@@ -6,28 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from numpy.typing import NDArray
 
 from asr import checkpoint
 from asr.cli import main
-from asr.decode import Word
 from asr.errors import ConfigError, ManifestError
 from asr.manifest import Utterance, read_manifest
 from asr.splice import splice
 from asr.train import Trainer
 from asr.trainset import label, unusable
-from tones import RATE_HZ, TONES_HZ, tiny, wave, write_corpus
+from tones import RATE_HZ, TONES_HZ, tiny, write_corpus
 
 Capture = pytest.CaptureFixture[str]
-
-
-def tones(text: str) -> torch.Tensor:
-    return torch.from_numpy(wave(text)).float()
-
-
-def word(text: str, start_s: float, end_s: float) -> Word:
-    return Word(text, start_s, end_s, 1.0)
 
 
 def heard(samples: NDArray[np.float64]) -> str:

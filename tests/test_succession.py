@@ -104,6 +104,8 @@ def test_sentences_are_pieces_in_a_row() -> None:
     for place, number in enumerate(numbers):
         start = place * (1000 - fade)
         assert (made.wave[start + fade : start + 1000 - fade] == number).all()
+    others = {assemble(stock, utterance_generator(0, 0, str(n)), (0.5, 2.0), RATE_HZ).text for n in range(20)}
+    assert len({text.count(" ") for text in others}) > 3
 
 
 def test_sentences_end_as_the_transcripts_do_or_are_broken_off() -> None:
