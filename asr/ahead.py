@@ -10,10 +10,22 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[tuple[T, R]]:
-    """Each item with its result, in order; at most `ahead` results wait, and what is waiting goes with the iterator."""
+def map_ahead(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    threads: int,
+    ahead: int,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[tuple[T, R]]:
+    """Each item with its result, in order; at most `ahead` results wait, and what is waiting goes with the iterator.
+
+    `prepare` is called in each of the threads, before the first item in any.
+    """
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
+        if prepare is not None:
+            _in_each(pool, threads, prepare)
         try:
             for item in items:
                 waiting.append((item, pool.submit(function, item)))
@@ -25,6 +37,25 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, a
                 yield first, future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _in_each(pool: ThreadPoolExecutor, threads: int, prepare: Callable[[], None]) -> None:
+    together = threading.Barrier(threads)  # no thread is free for a second call before all have begun one
+
+    def once() -> None:
+        try:
+            prepare()
+        except BaseException:
+            together.abort()
+            raise
+        together.wait()
+
+    try:
+        for future in [pool.submit(once) for _ in range(threads)]:
+            future.result()
+    except BaseException:
+        together.abort()  # the pool waits for its threads
+        raise
 
 
 def in_background(function: Callable[..., R], *arguments: Any, name: str) -> tuple[threading.Thread, Future[R]]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -33,19 +34,13 @@ def map_batches(run: Callable[[T], R], batches: Sequence[T], device: torch.devic
             yield batch, torch.inference_mode()(run)(batch)
         return
     threads = torch.get_num_threads()
-    share = threads // workers
-
-    @torch.inference_mode()
-    def alone(batch: T) -> R:
-        if torch.get_num_threads() != share:
-            _limit_this_thread(share, threads)
-        return run(batch)
-
-    yield from map_ahead(alone, batches, threads=workers, ahead=workers)
+    prepare = partial(_limit_this_thread, threads // workers, threads)
+    yield from map_ahead(torch.inference_mode()(run), batches, threads=workers, ahead=workers, prepare=prepare)
 
 
 def _limit_this_thread(share: int, threads: int) -> None:
     """Let torch use `share` threads from this one, and as before `threads` from those that begin later."""
+    torch.get_num_threads()  # the first call in a thread takes the program's number, and would undo what is set before
     with _LIMITING:
         torch.set_num_threads(share)
         other = threading.Thread(target=torch.set_num_threads, args=(threads,))
