@@ -94,8 +94,11 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what `atomic_path` was writing in a process that was killed; the folder may be missing."""
-    for path in folder.glob(".*.tmp"):
+    """Remove what `atomic_path`, or safetensors inside it, was writing in a process that was killed.
+
+    The folder may be missing.
+    """
+    for path in (*folder.glob(".*.tmp"), *folder.glob(".tmp??????")):  # safetensors 0.8 renames a file of its own
         path.unlink()
 
 

@@ -77,6 +77,11 @@ def train(config: Config, out: Path) -> None:
         sys.exit(2)
 
 
+def write_tensors(path: Path, size: int) -> None:
+    """Write so many bytes of zeros."""
+    checkpoint.save_tensors(path, {"zeros": torch.zeros(size, dtype=torch.uint8)}, {})
+
+
 def command(*arguments: str, errors: Path, rank: tuple[int, int, int] | None = None) -> None:
     """`asr` with these arguments, its standard error in a file; as `rank` of a number that meet at a port."""
     torch.set_num_threads(1)

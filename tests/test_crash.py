@@ -13,6 +13,7 @@ import pytest
 import lives
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config
+from asr.files import remove_temporary
 from asr.state import STATES_FOLDER, state_files
 from asr.train import Trainer
 from test_resume import AT_EACH_STEP, RANDOM, assert_equal
@@ -86,6 +87,18 @@ def test_killed_inside_a_file(tmp_path: Path, settings: Config, whole: Path) -> 
         assert len(half_written) == 1  # the next life removes it
     assert lives_taken > 10
     assert_equal(out, whole)
+
+
+def test_killed_while_safetensors_writes(tmp_path: Path) -> None:
+    """It writes to a file of its own, which it renames onto ours; both go."""
+    process = lives.start(lives.write_tensors, tmp_path / "big.safetensors", 400_000_000)
+    lives.wait_until(lambda: any(path.stat().st_size > 1000 for path in tmp_path.glob(".*")), process)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert list(tmp_path.glob(".*"))
+    remove_temporary(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sigterm_asks_to_be_started_again(tmp_path: Path, settings: Config, whole: Path) -> None:
