@@ -29,8 +29,8 @@ class Resources:
     hotwords: dict[str, float] | None = None
 
     @classmethod
-    def load(cls, config: DecodeConfig, vocabulary: Vocabulary) -> "Resources":
-        """Read the files of a configuration.
+    def load(cls, config: DecodeConfig, vocabulary: Vocabulary, lm: "NGram | None" = None) -> "Resources":
+        """Read the files of a configuration; `lm` is its language model where that was read already.
 
         Raises:
             DecodeError: a file cannot be read or a line is wrong; the message names file and line.
@@ -38,7 +38,7 @@ class Resources:
         from asr.decode import NGram
 
         return cls(
-            lm=NGram.load(config.lm) if config.lm else None,
+            lm=lm or (NGram.load(config.lm) if config.lm else None),
             lexicon=read_lexicon(Path(config.lexicon), vocabulary) if config.lexicon else None,
             hotwords=read_hotwords(Path(config.hotwords), vocabulary) if config.hotwords else None,
         )

@@ -1,6 +1,7 @@
-"""Several models of the same labels and frames as one, on the log-probabilities that they wrote."""
+"""Several models of the same utterances, on the log-probabilities that they wrote; those alike as one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,23 +31,36 @@ def read_ensemble(paths: Sequence[Path], meaning: Vocabulary | Path | None = Non
     if len(paths) == 1:
         return first
     sums = {name: rows.astype(np.float32) for name, rows in first.log_probs.items()}
-    refs = first.refs
     for path in paths[1:]:
         other = read_emissions(path, meaning)
         _require_same(first.vocabulary, other.vocabulary, path, paths[0])
-        if other.log_probs.keys() != sums.keys():
-            name = min(other.log_probs.keys() ^ sums.keys())
-            raise DecodeError(f"{path}: utterance {name} is in one of it and {paths[0]}, and not in the other")
+        _require_same_utterances(first, other, path, paths[0])
         for name, rows in other.log_probs.items():
             if len(rows) != len(sums[name]):
                 raise DecodeError(
                     f"{path}: utterance {name}: has {len(rows)} frames, and {len(sums[name])} in {paths[0]}"
                 )
-            if refs and other.refs and refs[name] != other.refs[name]:
-                raise DecodeError(f"{path}: utterance {name}: its reference is not that of {paths[0]}")
             sums[name] += rows
-        refs = refs or other.refs
-    return Emissions(first.vocabulary, {name: _mean(rows, len(paths), name) for name, rows in sums.items()}, refs)
+        first = replace(first, refs=first.refs or other.refs)
+    return replace(first, log_probs={name: _mean(rows, len(paths), name) for name, rows in sums.items()})
+
+
+def read_models(paths: Sequence[Path], meaning: Vocabulary | Path | None = None) -> list[Emissions]:
+    """Read files of log-probabilities by models of any kind, of which the first has the references that are known.
+
+    Args:
+        paths: at least one .npz file; see `read_emissions`.
+        meaning: of the columns of all files; as for `read_emissions`.
+
+    Raises:
+        DecodeError: a file cannot be used, or its utterances or their references are others than those of the first.
+            The message names file and utterance.
+    """
+    first, *others = [read_emissions(path, meaning) for path in paths]
+    for path, other in zip(paths[1:], others, strict=True):
+        _require_same_utterances(first, other, path, paths[0])
+        first = replace(first, refs=first.refs or other.refs)
+    return [first, *others]
 
 
 def _mean(sums: NDArray[np.float32], count: int, name: str) -> NDArray[np.float32]:
@@ -61,7 +75,19 @@ def _mean(sums: NDArray[np.float32], count: int, name: str) -> NDArray[np.float3
     return rows
 
 
+def _require_same_utterances(first: Emissions, other: Emissions, path: Path, first_path: Path) -> None:
+    if other.log_probs.keys() != first.log_probs.keys():
+        name = min(other.log_probs.keys() ^ first.log_probs.keys())
+        raise DecodeError(f"{path}: utterance {name} is in one of it and {first_path}, and not in the other")
+    for name, said in other.refs.items():
+        if first.refs and first.refs[name] != said:
+            raise DecodeError(f"{path}: utterance {name}: its reference is not that of {first_path}")
+
+
 def _require_same(first: Vocabulary, other: Vocabulary, path: Path, first_path: Path) -> None:
     for kind in ("labels", "blank", "space", "frame_s"):
         if getattr(first, kind) != getattr(other, kind):
-            raise DecodeError(f"{path} and {first_path} differ in {kind}: only models alike can be averaged")
+            raise DecodeError(
+                f"{path} and {first_path} differ in {kind}: only models alike can be averaged; any go together by "
+                "their hypotheses (asr decode --combine mbr)"
+            )

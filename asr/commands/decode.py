@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,20 @@ from asr.commands.common import add_decoder, add_n_best, decode_config, given_de
 from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
-    from asr.emissions import Emissions
+    from asr.config import DecodeConfig
+    from asr.decode import Hypothesis
+    from asr.decoding import Decoder
+    from asr.emissions import Emissions, Vocabulary
 
 _AT_ONCE = 256  # utterances decoded before the first of them is printed
+_RISK_OVER = 20  # hypotheses of each model with --combine mbr; on AN4's dev 10 and 100 chose the same, but for an error
 
 _DECODE = """Decodes log-probabilities of any CTC model. EMISSIONS.npz holds a matrix (T, V) of natural-log
 probabilities for each utterance id, and a JSON file says what they mean: labels (V texts), blank (index), space (index
 or text), frame_s (seconds) and, where they are known, refs (id -> text). `asr evaluate --emissions` writes both. For a
 file without JSON give --labels FILE.txt. Several files are an ensemble: the mean of their log-probabilities is
-decoded."""
+decoded, or with --combine mbr each model by itself, and of all their hypotheses the one is taken that has the fewest
+expected word errors."""
 
 
 def add_decode(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +35,7 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="EMISSIONS.npz",
-        help="log-probabilities; of several files of the same utterances and labels the mean, as of one model",
+        help="log-probabilities; several files: models of the same utterances",
     )
     parser.add_argument(
         "--labels",
@@ -46,29 +52,42 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         default="txt",
         help="a line an utterance: id TAB text, or JSON (%(default)s)",
     )
+    parser.add_argument(
+        "--combine",
+        choices=("mean", "mbr"),
+        default="mean",
+        help="several models: the mean of their log-probabilities, of the same labels and frames, or minimum Bayes "
+        "risk over their hypotheses, whatever their labels (%(default)s)",
+    )
     add_n_best(parser)
     add_decoder(parser)
     parser.set_defaults(run=_decode)
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from asr.decoding import Decoder, facts_of
+    from asr.decoding import facts_of
 
-    emissions = _emissions_of(arguments)
-    decoder = Decoder(decode_config(given_decoder(arguments)), emissions.vocabulary)
-    names = list(emissions.log_probs)
+    mbr = arguments.combine == "mbr"
+    n_best = max(arguments.n_best, _RISK_OVER) if mbr else arguments.n_best
+    models = _models_of(arguments)
+    decoders = _decoders(decode_config(given_decoder(arguments)), models)
+    names = list(models[0].log_probs)
     texts: dict[str, str] = {}
     for start in range(0, len(names), _AT_ONCE):
         some = names[start : start + _AT_ONCE]
-        rows = [emissions.log_probs[name] for name in some]
-        for name, found in zip(some, decoder(rows, names=some, n_best=arguments.n_best), strict=True):
+        by_model = [
+            decoder([model.log_probs[name] for name in some], names=some, n_best=n_best)
+            for decoder, model in zip(decoders, models, strict=True)
+        ]
+        for name, *lists in zip(some, *by_model, strict=True):
+            found = _combined(lists)[: arguments.n_best] if mbr else lists[0]
             texts[name] = found[0].text
             if arguments.format == "json":
                 print(json.dumps({"id": name, **facts_of(found, arguments.n_best)}, ensure_ascii=False))
             else:
                 print(f"{name}\t{found[0].text}")
-    if emissions.refs:
-        print(_score_line(emissions, texts), file=sys.stderr)
+    if models[0].refs:
+        print(_score_line(models[0], texts), file=sys.stderr)
     return 0
 
 
@@ -83,9 +102,28 @@ def _score_line(emissions: "Emissions", texts: dict[str, str]) -> str:
         return f"note: not scored against the references, which needs the package jiwer: pip install jiwer ({error})"
 
 
-def _emissions_of(arguments: argparse.Namespace) -> "Emissions":
+def _decoders(config: "DecodeConfig", models: Sequence["Emissions"]) -> list["Decoder"]:
+    """One for each model; the language model is read once."""
+    from asr.decoding import Decoder, Resources
+
+    first = Decoder(config, models[0].vocabulary)
+    others = [Resources.load(config, model.vocabulary, first.resources.lm) for model in models[1:]]
+    return [first, *(Decoder(config, one.vocabulary, files) for one, files in zip(models[1:], others, strict=True))]
+
+
+def _combined(found: Sequence[Sequence["Hypothesis"]]) -> Sequence["Hypothesis"]:
+    """What all models say of an utterance."""
+    try:
+        from asr.combine import combine
+    except ImportError as error:  # where the decoder was installed alone
+        raise ConfigError(f"--combine mbr needs the package rapidfuzz: pip install rapidfuzz ({error})") from error
+    return combine(found)
+
+
+def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
+    """The log-probabilities of each model, or of several models alike as of one."""
     from asr.emissions import read_labels, with_settings
-    from asr.ensemble import read_ensemble
+    from asr.ensemble import read_ensemble, read_models
 
     settings = {key: getattr(arguments, key) for key in ("blank", "space", "frame_s")}
     settings = {key: value for key, value in settings.items() if value is not None}
@@ -101,5 +139,9 @@ def _emissions_of(arguments: argparse.Namespace) -> "Emissions":
                     f"{beside}: is missing, which says what the columns of {path} mean; without it give "
                     "--labels FILE.txt, a label a line (and --blank, --space, --frame-s)"
                 )
-        return read_ensemble(arguments.emissions, labels)
-    return read_ensemble(arguments.emissions, with_settings(read_labels(labels), labels, **settings))
+        meaning: Vocabulary | Path | None = labels
+    else:
+        meaning = with_settings(read_labels(labels), labels, **settings)
+    if arguments.combine == "mean":
+        return [read_ensemble(arguments.emissions, meaning)]
+    return read_models(arguments.emissions, meaning)

@@ -212,6 +212,14 @@ class Hypothesis:
         part = Labels(labels.tokens[:keep], labels.frames[:keep], labels.words[:keep], labels.confidences[:keep])
         return replace(self, _parts=(part,))
 
+    def with_confidences(self, whole: float, words: Sequence[float]) -> "Hypothesis":
+        """The same hypothesis with other confidences: of itself, and of each of its words."""
+        labels = self._labels
+        confidences = labels.confidences.copy()
+        for (_, last), confidence in zip(self._reading.groups(self.tokens), words, strict=True):
+            confidences[last] = confidence
+        return replace(self, confidence=whole, _parts=(replace(labels, confidences=confidences),))
+
     def _compared(self) -> tuple[object, ...]:
         return self.text, self.tokens, self.token_frames, self.score, self.lm_score, self.confidence
 
