@@ -31,6 +31,7 @@ class DataConfig:
 
     train: str = ""  # manifest to train on
     dev: str = ""  # manifest that chooses the best checkpoint
+    vocabulary: str = ""  # manifest whose texts the labels are made of; empty: the one to train on
 
 
 @dataclass(frozen=True)

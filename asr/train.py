@@ -112,7 +112,8 @@ class Trainer:
         if resume:
             tokenizer = checkpoint.load_tokenizer(self.out, config)
         else:
-            tokenizer = build_tokenizer((utterance.text for utterance in train), config.text)
+            source = read_utterances(config.data.vocabulary, "data.vocabulary") if config.data.vocabulary else train
+            tokenizer = build_tokenizer((utterance.text for utterance in source), config.text)
         recognizer = Recognizer(config, tokenizer).to(self.device)
         self.new_labels: list[str] = []
         if config.train.init_from and not resume:

@@ -25,7 +25,7 @@ from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.recognizer import pick_device
 from asr.runlog import METRICS_FILE
 from asr.state import state_files
-from asr.text import Tokenizer
+from asr.text import Tokenizer, build_tokenizer
 from asr.train import UNUSABLE_FILE, Trainer
 from asr.trainset import label, leave_out
 from asr.wer import Result
@@ -383,6 +383,18 @@ def test_dev_symbols_outside_the_vocabulary(tmp_path: Path, corpus: Path, capsys
     dev = write_corpus(tmp_path, ["abc", "cab c"], name="dev")
     Trainer(tiny(train_manifest, dev, "text.allow_oov=true", "train.epochs=1"), tmp_path / "run").run()
     assert "4 out-of-vocabulary symbols dropped: 'c' 3, ' ' 1" in capsys.readouterr().err
+
+
+def test_labels_made_of_another_manifest(tmp_path: Path) -> None:
+    """So that models of the same pieces can be trained on different recordings."""
+    pieces = write_corpus(tmp_path, ["abab ab", "ab abab"], name="pieces")
+    train_manifest = write_corpus(tmp_path, ["aa b", "b aa"])
+    given = ("text.unit=bpe", "text.bpe_size=6", f"data.vocabulary={pieces}")
+    trainer = Trainer(tiny(train_manifest, pieces, *given), tmp_path / "run")
+    assert trainer.tokenizer.digest() == build_tokenizer(["abab ab", "ab abab"], trainer.config.text).digest()
+    assert trainer.tokenizer.digest() != build_tokenizer(["aa b", "b aa"], trainer.config.text).digest()
+    with pytest.raises(TextError, match="utterance train-0: symbol 'c' is not in the vocabulary"):
+        Trainer(tiny(write_corpus(tmp_path, ["abc"]), pieces, *given), tmp_path / "other")
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
