@@ -5,11 +5,12 @@ each counted by its probability (Goel & Byrne 2000; for several systems Xu, Pove
 decoders may be different ones.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cdist
 
 from asr.decode import Hypothesis
 
@@ -18,50 +19,53 @@ from asr.decode import Hypothesis
 class _Candidate:
     """A text, its probability as the mean over the models, and who holds it likeliest."""
 
-    words: tuple[str, ...]
     probability: float
     spoken: Hypothesis
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(word.text for word in self.spoken.words)
 
-def combine(found: Sequence[Sequence[Hypothesis]]) -> list[Hypothesis]:
+
+def combine(found: Sequence[Sequence[Hypothesis]], n_best: int | None = None) -> list[Hypothesis]:
     """The hypotheses of several models for one utterance as one list, the fewest expected word errors first.
 
     Args:
-        found: of each model at least one hypothesis, best first, with scores in natural log.
+        found: of each model at least one hypothesis, best first; some twenty of a beam, for of a single one nothing is
+            known but the text. Their confidences are taken for the probabilities of the texts.
+        n_best: hypotheses returned; None: all.
 
     Returns:
         Each text once, as the model has it (times, scores) that holds it likeliest. `confidence` is the probability of
-        the text, the mean over the models of what it has among their hypotheses; of a word the sum over the texts
-        that agree on it.
+        the text, the mean over the models; of a word the sum over the texts that agree on it.
     """
     candidates = _candidates(found)
-    risks = [
-        sum(other.probability * Levenshtein.distance(other.words, one.words) for other in candidates)
-        for one in candidates
-    ]
-    order = sorted(range(len(candidates)), key=lambda place: (risks[place], -candidates[place].probability))
-    return [_believed(candidates[place], candidates) for place in order]
+    texts = [candidate.words for candidate in candidates]
+    probabilities = np.array([candidate.probability for candidate in candidates])
+    risks = cdist(texts, texts, scorer=Levenshtein.distance) @ probabilities
+    order = sorted(range(len(candidates)), key=lambda place: (risks[place], -probabilities[place]))
+    return [_believed(candidates[place], candidates) for place in order[:n_best]]
 
 
 def _candidates(found: Sequence[Sequence[Hypothesis]]) -> list[_Candidate]:
-    probabilities: dict[str, float] = {}
-    likeliest: dict[str, tuple[float, Hypothesis]] = {}
+    of_models: dict[str, list[tuple[float, Hypothesis]]] = {}
     for hypotheses in found:
-        shares = [math.exp(one.score - hypotheses[0].score) for one in hypotheses]
-        for one, share in zip(hypotheses, shares, strict=True):
-            own = share / sum(shares)
-            probabilities[one.text] = probabilities.get(one.text, 0.0) + own / len(found)
-            if one.text not in likeliest or own > likeliest[one.text][0]:
-                likeliest[one.text] = own, one
+        own: dict[str, tuple[float, Hypothesis]] = {}
+        for one in hypotheses:  # a text may be spelled in several ways; the best one comes first
+            before, spoken = own.get(one.text, (0.0, one))
+            own[one.text] = before + one.confidence, spoken
+        for text, held in own.items():
+            of_models.setdefault(text, []).append(held)
     return [
-        _Candidate(tuple(text.split()), probability, likeliest[text][1]) for text, probability in probabilities.items()
+        _Candidate(sum(share for share, _ in held) / len(found), max(held, key=lambda each: each[0])[1])
+        for held in of_models.values()
     ]
 
 
 def _believed(chosen: _Candidate, candidates: Sequence[_Candidate]) -> Hypothesis:
-    agreed = [0.0] * len(chosen.words)
+    words = chosen.words
+    agreed = np.zeros(len(words))
     for other in candidates:
-        for block in Levenshtein.editops(other.words, chosen.words).as_matching_blocks():
-            for place in range(block.b, block.b + block.size):
-                agreed[place] += other.probability
-    return chosen.spoken.with_confidences(min(1.0, chosen.probability), agreed)
+        for block in Levenshtein.editops(other.words, words).as_matching_blocks():
+            agreed[block.b : block.b + block.size] += other.probability
+    return chosen.spoken.with_confidences(min(1.0, chosen.probability), np.minimum(agreed, 1.0).tolist())

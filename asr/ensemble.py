@@ -31,10 +31,11 @@ def read_ensemble(paths: Sequence[Path], meaning: Vocabulary | Path | None = Non
     if len(paths) == 1:
         return first
     sums = {name: rows.astype(np.float32) for name, rows in first.log_probs.items()}
+    said_by = paths[0]
     for path in paths[1:]:
         other = read_emissions(path, meaning)
         _require_same(first.vocabulary, other.vocabulary, path, paths[0])
-        _require_same_utterances(first, other, path, paths[0])
+        said_by = _require_same_utterances(first, other, path, paths[0], said_by)
         for name, rows in other.log_probs.items():
             if len(rows) != len(sums[name]):
                 raise DecodeError(
@@ -57,8 +58,9 @@ def read_models(paths: Sequence[Path], meaning: Vocabulary | Path | None = None)
             The message names file and utterance.
     """
     first, *others = [read_emissions(path, meaning) for path in paths]
+    said_by = paths[0]
     for path, other in zip(paths[1:], others, strict=True):
-        _require_same_utterances(first, other, path, paths[0])
+        said_by = _require_same_utterances(first, other, path, paths[0], said_by)
         first = replace(first, refs=first.refs or other.refs)
     return [first, *others]
 
@@ -75,13 +77,20 @@ def _mean(sums: NDArray[np.float32], count: int, name: str) -> NDArray[np.float3
     return rows
 
 
-def _require_same_utterances(first: Emissions, other: Emissions, path: Path, first_path: Path) -> None:
+def _require_same_utterances(first: Emissions, other: Emissions, path: Path, first_path: Path, said_by: Path) -> Path:
+    """DecodeError unless both are of the same utterances and references; `said_by` has those of `first`.
+
+    Returns the file that has the references now.
+    """
     if other.log_probs.keys() != first.log_probs.keys():
         name = min(other.log_probs.keys() ^ first.log_probs.keys())
         raise DecodeError(f"{path}: utterance {name} is in one of it and {first_path}, and not in the other")
+    if not first.refs:
+        return path
     for name, said in other.refs.items():
-        if first.refs and first.refs[name] != said:
-            raise DecodeError(f"{path}: utterance {name}: its reference is not that of {first_path}")
+        if first.refs[name] != said:
+            raise DecodeError(f"{path}: utterance {name}: its reference is not that of {said_by}")
+    return said_by
 
 
 def _require_same(first: Vocabulary, other: Vocabulary, path: Path, first_path: Path) -> None:

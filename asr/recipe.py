@@ -107,9 +107,9 @@ def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[
 
 def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Config":
     """The configuration with the manifests of a prepared corpus, or another one to train on, all paths absolute."""
-    from asr.config import DataConfig, with_absolute_paths
+    from asr.config import with_absolute_paths
 
-    manifests = DataConfig(train=str(train or data / "train.jsonl"), dev=str(data / "dev.jsonl"))
+    manifests = replace(settings.data, train=str(train or data / "train.jsonl"), dev=str(data / "dev.jsonl"))
     return with_absolute_paths(replace(settings, data=manifests))
 
 

@@ -112,8 +112,12 @@ class Trainer:
         if resume:
             tokenizer = checkpoint.load_tokenizer(self.out, config)
         else:
-            source = read_utterances(config.data.vocabulary, "data.vocabulary") if config.data.vocabulary else train
-            tokenizer = build_tokenizer((utterance.text for utterance in source), config.text)
+            spoken = train
+            if is_shards(config.data.vocabulary):
+                spoken = read_index(config.data.vocabulary).utterances
+            elif config.data.vocabulary:
+                spoken = read_utterances(config.data.vocabulary, "data.vocabulary")
+            tokenizer = build_tokenizer((utterance.text for utterance in spoken), config.text)
         recognizer = Recognizer(config, tokenizer).to(self.device)
         self.new_labels: list[str] = []
         if config.train.init_from and not resume:

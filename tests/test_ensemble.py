@@ -8,7 +8,7 @@ import pytest
 
 from asr.cli import main
 from asr.emissions import Emissions, Vocabulary, read_emissions, write_emissions
-from asr.ensemble import read_ensemble
+from asr.ensemble import read_ensemble, read_models
 from asr.errors import DecodeError
 from peaky import spelled, write_arpa, write_spelled
 from tiny_run import error_line, save_run
@@ -54,6 +54,14 @@ def test_one_file_is_itself_and_copies_change_nothing(files: list[Path]) -> None
 def test_references_of_any_file_count(files: list[Path]) -> None:
     write_emissions(files[0], Emissions(VOCABULARY, drawn(0).log_probs, {}))
     assert read_ensemble(files).refs == REFS
+
+
+def test_who_has_the_reference_is_named(files: list[Path]) -> None:
+    write_emissions(files[0], Emissions(VOCABULARY, drawn(0).log_probs, {}))
+    write_emissions(files[2], Emissions(VOCABULARY, drawn(2).log_probs, REFS | {"u1": "a"}))
+    for read in (read_ensemble, read_models):
+        with pytest.raises(DecodeError, match=r"2\.npz: utterance u1: its reference is not that of .*1\.npz"):
+            read(files)
 
 
 def other(**changes: object) -> Callable[[Path], None]:

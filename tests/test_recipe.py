@@ -43,6 +43,12 @@ def test_a_complete_experiment_is_not_run_again(data: Path, capsys: pytest.Captu
     assert (model / checkpoint.WEIGHTS_FILE).stat().st_mtime_ns == before
 
 
+def test_other_manifests_stay_as_they_are(data: Path) -> None:
+    given = recipe.with_data(tiny(data / "x.jsonl", data / "y.jsonl", f"data.vocabulary={data / 'v.jsonl'}"), data)
+    assert given.data.vocabulary == str(data / "v.jsonl")
+    assert (given.data.train, given.data.dev) == (str(data / "train.jsonl"), str(data / "dev.jsonl"))
+
+
 def test_a_complete_training_with_damaged_weights_is_told(data: Path) -> None:
     model = data.parent / "model"
     recipe.run_experiment(data, model, settings(data))

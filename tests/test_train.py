@@ -22,6 +22,7 @@ from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TextError, TrainingError
 from asr.learner import Outcome, learning_rate
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.pack import INDEX_NAME, pack
 from asr.recognizer import pick_device
 from asr.runlog import METRICS_FILE
 from asr.state import state_files
@@ -393,6 +394,10 @@ def test_labels_made_of_another_manifest(tmp_path: Path) -> None:
     trainer = Trainer(tiny(train_manifest, pieces, *given), tmp_path / "run")
     assert trainer.tokenizer.digest() == build_tokenizer(["abab ab", "ab abab"], trainer.config.text).digest()
     assert trainer.tokenizer.digest() != build_tokenizer(["aa b", "b aa"], trainer.config.text).digest()
+    pack(pieces, tmp_path / "shards", shard_mb=1)
+    index = tmp_path / "shards" / INDEX_NAME
+    packed = Trainer(tiny(train_manifest, pieces, *given[:2], f"data.vocabulary={index}"), tmp_path / "packed")
+    assert packed.tokenizer.digest() == trainer.tokenizer.digest()
     with pytest.raises(TextError, match="utterance train-0: symbol 'c' is not in the vocabulary"):
         Trainer(tiny(write_corpus(tmp_path, ["abc"]), pieces, *given), tmp_path / "other")
 

@@ -135,6 +135,8 @@ def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.format != "json":
             raise ConfigError("--n-best above 1 needs --format json")
         of_beam.append("--n-best")
+    if values.get("combine") == "mbr":
+        of_beam.append("--combine mbr")
     if of_beam and given.setdefault("decoder", "beam") == "greedy":
         raise ConfigError(f"{of_beam[0]} needs --decoder beam, found --decoder greedy")
     return given

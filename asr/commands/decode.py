@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from asr.emissions import Emissions, Vocabulary
 
 _AT_ONCE = 256  # utterances decoded before the first of them is printed
-_RISK_OVER = 20  # hypotheses of each model with --combine mbr; on AN4's dev 10 and 100 chose the same, but for an error
+_RISK_OVER = 20  # hypotheses of each model with --combine mbr; with 10 and 100 dev errors of AN4 were within one
 
 _DECODE = """Decodes log-probabilities of any CTC model. EMISSIONS.npz holds a matrix (T, V) of natural-log
 probabilities for each utterance id, and a JSON file says what they mean: labels (V texts), blank (index), space (index
@@ -41,7 +41,8 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="JSON as above, or text with a label a line, <space> for the space (default: the JSON beside EMISSIONS)",
+        help="of all files: JSON as above, or text with a label a line, <space> for the space (default: the JSON "
+        "beside EMISSIONS)",
     )
     parser.add_argument("--blank", type=int, metavar="INDEX", help="of the blank, for --labels FILE.txt (0)")
     parser.add_argument("--space", metavar="LABEL", help='word separator, for --labels FILE.txt (" ")')
@@ -57,7 +58,7 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         choices=("mean", "mbr"),
         default="mean",
         help="several models: the mean of their log-probabilities, of the same labels and frames, or minimum Bayes "
-        "risk over their hypotheses, whatever their labels (%(default)s)",
+        "risk over the 20 best of each, whatever their labels, which takes the beam (%(default)s)",
     )
     add_n_best(parser)
     add_decoder(parser)
@@ -67,10 +68,10 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
 def _decode(arguments: argparse.Namespace) -> int:
     from asr.decoding import facts_of
 
-    mbr = arguments.combine == "mbr"
-    n_best = max(arguments.n_best, _RISK_OVER) if mbr else arguments.n_best
+    combine = _combine() if arguments.combine == "mbr" else None
+    n_best = arguments.n_best if combine is None else _RISK_OVER
     models = _models_of(arguments)
-    decoders = _decoders(decode_config(given_decoder(arguments)), models)
+    decoders = _decoders(decode_config(given_decoder(arguments)), models, arguments.emissions)
     names = list(models[0].log_probs)
     texts: dict[str, str] = {}
     for start in range(0, len(names), _AT_ONCE):
@@ -80,7 +81,7 @@ def _decode(arguments: argparse.Namespace) -> int:
             for decoder, model in zip(decoders, models, strict=True)
         ]
         for name, *lists in zip(some, *by_model, strict=True):
-            found = _combined(lists)[: arguments.n_best] if mbr else lists[0]
+            found = lists[0] if combine is None else combine(lists, arguments.n_best)
             texts[name] = found[0].text
             if arguments.format == "json":
                 print(json.dumps({"id": name, **facts_of(found, arguments.n_best)}, ensure_ascii=False))
@@ -102,22 +103,26 @@ def _score_line(emissions: "Emissions", texts: dict[str, str]) -> str:
         return f"note: not scored against the references, which needs the package jiwer: pip install jiwer ({error})"
 
 
-def _decoders(config: "DecodeConfig", models: Sequence["Emissions"]) -> list["Decoder"]:
+def _decoders(config: "DecodeConfig", models: Sequence["Emissions"], paths: Sequence[Path]) -> list["Decoder"]:
     """One for each model; the language model is read once."""
     from asr.decoding import Decoder, Resources
 
-    first = Decoder(config, models[0].vocabulary)
-    others = [Resources.load(config, model.vocabulary, first.resources.lm) for model in models[1:]]
-    return [first, *(Decoder(config, one.vocabulary, files) for one, files in zip(models[1:], others, strict=True))]
+    found = [Decoder(config, models[0].vocabulary)]
+    for model, path in zip(models[1:], paths[1:], strict=False):  # of models that are averaged one is left
+        try:
+            resources = Resources.load(config, model.vocabulary, found[0].resources.lm)
+            found.append(Decoder(config, model.vocabulary, resources))
+        except DecodeError as error:
+            raise DecodeError(f"for {path}: {error}") from error
+    return found
 
 
-def _combined(found: Sequence[Sequence["Hypothesis"]]) -> Sequence["Hypothesis"]:
-    """What all models say of an utterance."""
+def _combine() -> Callable[[Sequence[Sequence["Hypothesis"]], int], list["Hypothesis"]]:
     try:
         from asr.combine import combine
     except ImportError as error:  # where the decoder was installed alone
         raise ConfigError(f"--combine mbr needs the package rapidfuzz: pip install rapidfuzz ({error})") from error
-    return combine(found)
+    return combine
 
 
 def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
@@ -125,6 +130,8 @@ def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
     from asr.emissions import read_labels, with_settings
     from asr.ensemble import read_ensemble, read_models
 
+    if arguments.labels is not None and arguments.combine == "mbr" and len(arguments.emissions) > 1:
+        raise ConfigError("--labels is of one model; with --combine mbr each file needs its JSON beside it")
     settings = {key: getattr(arguments, key) for key in ("blank", "space", "frame_s")}
     settings = {key: value for key, value in settings.items() if value is not None}
     labels = arguments.labels
