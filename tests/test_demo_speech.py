@@ -72,7 +72,7 @@ def test_whole_corpus_is_left_alone_and_an_unfinished_one_is_made(corpus, monkey
     def fail(*_):
         raise CorpusError("made again")
 
-    monkeypatch.setattr(speech, "_record", fail)
+    monkeypatch.setattr(speech, "record", fail)
     assert speech.make_speech(out, **SIZES) == summary
     kept = (out / "summary.json").read_text()
     with pytest.raises(CorpusError, match="made again"):
@@ -85,7 +85,7 @@ def test_unknown_voice_is_refused():
     pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed (the demo extra)")
     for voice, message in (("en+nobody", "no variant 'nobody'"), ("xx-none+m1", "refused x: voice xx-none")):
         with pytest.raises(CorpusError, match=message):
-            speech._say(speech.Line("x", "one", voice, 160, 50, 50, 0))
+            speech.say_espeak(speech.Line("x", "one", voice, 160, 50, 50, 0))
 
 
 def test_every_voice_exists_and_speaks():
@@ -94,7 +94,7 @@ def test_every_voice_exists_and_speaks():
     for variants in speech.VARIANTS.values():
         for index, variant in enumerate(variants):
             voice = f"{speech.ACCENTS[index % len(speech.ACCENTS)]}+{variant}"
-            pcm, rate_hz = speech._say(speech.Line(voice, "seven", voice, 160, 50, 50, 0))
+            pcm, rate_hz = speech.say_espeak(speech.Line(voice, "seven", voice, 160, 50, 50, 0))
             samples = np.frombuffer(pcm, dtype=np.int16).astype(int)
             assert 0.2 < len(samples) / rate_hz < 1.5
             assert 1000 < np.abs(samples).max() < 32500

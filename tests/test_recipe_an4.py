@@ -26,6 +26,8 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     conf.write_text("train: {epochs: 2}\n")
     monkeypatch.setattr(an4, "FIRST", ("train.epochs=2",))
     monkeypatch.setattr(an4, "SECOND", ("text.unit=bpe", "text.bpe_size=6"))  # of "a", "b" and the word mark
+    monkeypatch.setattr(an4, "OTHERS", ("train.epochs=1", "train.skip_unusable=true", "text.allow_oov=true"))
+    monkeypatch.setattr(an4, "LAST", ("train.epochs=1", "text.allow_oov=true"))
     monkeypatch.setattr(an4, "SPLICED_HOURS", 0.002)
     return ["run.py", "--out", str(tmp_path / "out"), "--conf", str(conf), *TINY]
 
@@ -70,8 +72,14 @@ def test_other_recordings_make_a_model_beside_it(
     assert {item.id for item in read_manifest(out / "spliced" / "train.jsonl")} < set(trained_on)
     for other in read_manifest(manifest):
         assert trained_on[other.id] == other.audio_filepath.resolve()
-    assert checkpoint.load_config(out / "outside").data.train == str(out / "outside.jsonl")
-    assert "'" in (out / "outside" / "tokens.txt").read_text(encoding="utf-8")
+    mixed, last = (checkpoint.load_config(out / name) for name in ("outside-mixed", "outside"))
+    assert mixed.data.train == str(out / "outside.jsonl")
+    assert mixed.train.init_from == str(out / "first")
+    assert last.data.train == str(out / "spliced" / "train.jsonl")
+    assert last.train.init_from == str(out / "outside-mixed")
+    tokens = [(out / name / "tokens.txt").read_text(encoding="utf-8") for name in ("outside-mixed", "outside")]
+    assert tokens[0] == tokens[1]
+    assert "'" not in tokens[0]  # which AN4 has not
     assert checkpoint.load_config(out / "outside-lm").decode.decoder == "beam"
     again = write_corpus(tmp_path / "elsewhere", ["cab", "ba"], name="again")
     arguments[2] = str(again)

@@ -20,6 +20,9 @@ FIRST = (
     "augment.time_masks=2",
 )
 SECOND = ("text.unit=bpe", "text.bpe_size=128")
+# Other recordings come between the two, with AN4's own pieces as labels, and its sentences alone have the last word.
+OTHERS = ("train.epochs=4", "train.skip_unusable=true", "text.allow_oov=true")
+LAST = ("train.epochs=5", "text.allow_oov=true")
 SPLICED_HOURS = 6.0
 SPLICED_SECONDS = (1.5, 6.0)
 
@@ -33,7 +36,7 @@ def run() -> int:
         action="append",
         default=[],
         metavar="MANIFEST",
-        help="other recordings for the second training, which makes a model beside that of AN4; may be repeated",
+        help="other recordings, to make a model beside that of AN4 from; may be repeated",
     )
     arguments = parse(parser)
     name = "outside" if arguments.outside else "model"
@@ -50,8 +53,14 @@ def run() -> int:
     recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
     train = spliced / "train.jsonl"
     if outside:
-        train = join([*read_manifest(train), *outside], arguments.out / "outside.jsonl")
-    recipe.train_stage(model, settings(*SECOND, *arguments.overrides, f"train.init_from={first}", train=train))
+        joined = join([*read_manifest(train), *outside], arguments.out / "outside.jsonl")
+        mixed, labels = arguments.out / "outside-mixed", f"data.vocabulary={train}"
+        given = (*SECOND, labels, *OTHERS, *arguments.overrides, f"train.init_from={first}")
+        recipe.train_stage(mixed, settings(*given, train=joined))
+        given = (*SECOND, labels, *LAST, *arguments.overrides, f"train.init_from={mixed}")
+    else:
+        given = (*SECOND, *arguments.overrides, f"train.init_from={first}")
+    recipe.train_stage(model, settings(*given, train=train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     recipe.language_model_stage(data, model, tuned, order=3)
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")

@@ -21,7 +21,7 @@ import math
 import multiprocessing
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,7 @@ def make_speech(
     summary: dict[str, Any] = {"settings": settings, "splits": {}}
     for split, size in sizes.items():
         lines = plan(split, size, seed)
-        utterances = _record(lines, out / "audio" / split, seed)
+        utterances = record(lines, out / "audio" / split, seed)
         write_manifest(out / f"{split}.jsonl", utterances)
         summary["splits"][split] = {
             "utterances": len(utterances),
@@ -162,8 +162,20 @@ def _command(rng: random.Random) -> str:
     return " ".join(rng.choice(DIGITS) if part == "<digit>" else part for part in parts)
 
 
-def _record(lines: Sequence[Line], folder: Path, seed: int) -> list[Utterance]:
-    """Speak the lines and write each as a file; a fresh process speaks while this one writes."""
+def record(
+    lines: Sequence[Line], folder: Path, seed: int, say: Callable[[Line], tuple[bytes, int]] | None = None
+) -> list[Utterance]:
+    """Speak the lines and write each as a file; a fresh process speaks while this one writes.
+
+    Args:
+        lines: texts as the synthesiser is to read them; they become the transcripts.
+        folder: for `<id>.wav`, 16 kHz mono 16-bit.
+        seed: of levels, silences and noise.
+        say: 16-bit samples and their rate in Hz for a line, by name importable in another process; None: espeak-ng.
+
+    Raises:
+        CorpusError: the synthesiser does not do what is asked of it.
+    """
     import soundfile
     import torch
 
@@ -174,7 +186,7 @@ def _record(lines: Sequence[Line], folder: Path, seed: int) -> list[Utterance]:
     try:
         # One worker, so that one library speaks the lines in order; spawned, so that its state is fresh.
         with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for line, (pcm, rate_hz) in zip(lines, pool.map(_say, lines, chunksize=16), strict=True):
+            for line, (pcm, rate_hz) in zip(lines, pool.map(say or say_espeak, lines, chunksize=16), strict=True):
                 waveform = _finish(pcm, rate_hz, np.random.default_rng([seed, zlib.crc32(line.id.encode())]))
                 path = folder / f"{line.id}.wav"
                 # Not atomic one by one: summary.json is what says that the corpus is whole.
@@ -296,5 +308,6 @@ def _check(status: int, what: str) -> None:
 _espeak = functools.cache(_Espeak)
 
 
-def _say(line: Line) -> tuple[bytes, int]:
+def say_espeak(line: Line) -> tuple[bytes, int]:
+    """16-bit samples and their rate in Hz."""
     return _espeak().say(line), _espeak().rate_hz
