@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.cli import commands, parse, run_command
-from asr.errors import ConfigError, CorpusError
+from asr.errors import CheckpointError, ConfigError, CorpusError
 from asr.files import atomic_path, made_since, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
@@ -114,11 +114,12 @@ def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Con
 
 
 def train_stage(model: Path, settings: "Config") -> None:
-    """Train into `model`; goes on where an interrupted training stopped.
+    """Train into `model` on manifests; goes on where an interrupted training stopped.
 
     Raises:
         ConfigError: `model` holds a run with other settings.
-        CheckpointError: it holds a complete one whose files are damaged or another run's.
+        CheckpointError: it holds a complete one whose files are damaged or another run's, or that was trained on other
+            data than the manifests hold now.
     """
     from asr import checkpoint
     from asr.state import is_finished, require_finished_whole, require_same, state_files
@@ -131,11 +132,26 @@ def train_stage(model: Path, settings: "Config") -> None:
         except ConfigError as error:
             raise ConfigError(f"{error}; --out chooses another folder, for a training of its own") from error
     if is_finished(model, settings.train.epochs):
-        require_finished_whole(model, settings)
+        try:
+            require_finished_whole(model, settings, _data_of(model, settings))
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; --out chooses another folder, for a training of its own") from error
         say(f"train: complete in {model}, skipped")
         return
     say(f"train: {model}")
     Trainer(settings, model, resume=resume).run()
+
+
+def _data_of(model: Path, settings: "Config") -> str:
+    """The fingerprint of what a training with the labels of `model` takes of the manifests."""
+    from asr import checkpoint
+    from asr.state import fingerprint
+    from asr.trainset import label, leave_out, read_utterances, unusable
+
+    recognizer = checkpoint.load(model)
+    labelled = label(read_utterances(settings.data.train, "data.train"), recognizer.tokenizer)
+    taken = leave_out(labelled, unusable(labelled, settings, recognizer), settings)
+    return fingerprint([*taken.utterances, *read_utterances(settings.data.dev, "data.dev")])
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:
@@ -143,14 +159,15 @@ def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, second
     from asr import checkpoint
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
-    from asr.splice import MANIFEST_FILE, splice
+    from asr.splice import MANIFEST_FILE, Plan, splice
 
-    if made_since(out / MANIFEST_FILE, model / checkpoint.WEIGHTS_FILE):
+    newer = made_since(out / MANIFEST_FILE, model / checkpoint.WEIGHTS_FILE)
+    if newer and Plan.read(out) == Plan(hours, seconds):
         say(f"splice: complete in {out}, skipped")
         return
     say(f"splice: {out}")
     recognizer = checkpoint.load(model, pick_device("auto"))
-    print(splice(read_manifest(manifest), recognizer, out, hours=hours, seconds=seconds).render(), file=sys.stderr)
+    print(splice(read_manifest(manifest), recognizer, out, Plan(hours, seconds)).render(), file=sys.stderr)
 
 
 def score_stage(model: Path, manifest: Path, out: Path) -> None:

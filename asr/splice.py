@@ -5,9 +5,10 @@ nobody said it has more of the sound to go by. A model that was trained before f
 like for whole-word replacements).
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from asr.align import align_text
 from asr.augment import utterance_generator
 from asr.errors import ConfigError, ManifestError
 from asr.evaluate import Evaluation
-from asr.files import atomic_path, locked, require_folder
+from asr.files import atomic_path, locked, require_folder, write_text_atomic
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.pieces import Piece, cut
 from asr.progress import Progress
@@ -28,10 +29,37 @@ from asr.trainset import LabelledSet, unusable
 
 MANIFEST_FILE = "train.jsonl"
 AUDIO_FOLDER = "spliced"
+PLAN_FILE = "spliced.json"
 _NAME = re.compile(r"spliced-\d{6,}")  # of a sentence
 # A speaker of a few words said fast may have sentences that cannot be learnt; so many more of them than of others are
 # no accident.
 _REFUSED = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What sentences are to be made; `spliced.json` beside them holds it.
+
+    Attributes:
+        hours: how much.
+        seconds: shortest and longest sentence, by whole pieces; see `asr.succession.assemble`.
+        order: words follow each other as an n-gram model of this order, of the transcripts, has it; 1: in any order.
+        seed: of what is put together.
+    """
+
+    hours: float
+    seconds: tuple[float, float]
+    order: int = 3
+    seed: int = 0
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan | None":
+        """What is recorded beside sentences; None where nothing is, or another version recorded it."""
+        try:
+            facts = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+            return cls(**{**facts, "seconds": tuple(facts["seconds"])})
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -52,26 +80,14 @@ class Spliced:
         )
 
 
-def splice(
-    utterances: Sequence[Utterance],
-    recognizer: Recognizer,
-    out: Path,
-    *,
-    hours: float,
-    seconds: tuple[float, float],
-    order: int = 3,
-    seed: int = 0,
-) -> Spliced:
+def splice(utterances: Sequence[Utterance], recognizer: Recognizer, out: Path, plan: Plan) -> Spliced:
     """Write new sentences as FLAC files, and a manifest with the utterances and them.
 
     Args:
         utterances: what is cut; words of different speakers are never mixed, and those without one count as one.
         recognizer: aligns the transcripts.
-        out: folder for `train.jsonl` and `spliced/`; what an earlier call wrote there is replaced.
-        hours: how much to make.
-        seconds: shortest and longest sentence, by whole pieces; see `asr.succession.assemble`.
-        order: words follow each other as an n-gram model of this order, of the transcripts, has it; 1: in any order.
-        seed: of what is put together.
+        out: folder for `train.jsonl`, `spliced.json` and `spliced/`; what an earlier call wrote there is replaced.
+        plan: what to make.
 
     Raises:
         AudioError: an utterance cannot be read; the message names it.
@@ -85,9 +101,9 @@ def splice(
             raise ManifestError(
                 f"utterance {utterance.id}: spliced sentences are called so; was this manifest spliced before?"
             )
-    if seconds[0] > recognizer.config.train.max_utterance_s:
+    if plan.seconds[0] > recognizer.config.train.max_utterance_s:
         raise ConfigError(
-            f"sentences of {seconds[0]:g} s and more are longer than train.max_utterance_s="
+            f"sentences of {plan.seconds[0]:g} s and more are longer than train.max_utterance_s="
             f"{recognizer.config.train.max_utterance_s:g} of the model, so that training would refuse them"
         )
     if not _is_ours(out / MANIFEST_FILE):
@@ -96,7 +112,7 @@ def splice(
     with locked(out) as alone:
         if not alone:
             raise ConfigError(f"{out}: another process is writing sentences there")
-        return _splice(utterances, recognizer, out, hours, seconds, order, seed)
+        return _splice(utterances, recognizer, out, plan)
 
 
 def _is_ours(manifest: Path) -> bool:
@@ -107,15 +123,7 @@ def _is_ours(manifest: Path) -> bool:
     return _NAME.fullmatch(records[-1].id) is not None
 
 
-def _splice(
-    utterances: Sequence[Utterance],
-    recognizer: Recognizer,
-    out: Path,
-    hours: float,
-    seconds: tuple[float, float],
-    order: int,
-    seed: int,
-) -> Spliced:
+def _splice(utterances: Sequence[Utterance], recognizer: Recognizer, out: Path, plan: Plan) -> Spliced:
     rate_hz = recognizer.config.audio.sample_rate_hz
     pieces: dict[str, list[Piece]] = {}
     whole = 0
@@ -124,20 +132,21 @@ def _splice(
         whole += len(found) == 1
     made: list[Utterance] = []
     total_s = 0.0
-    succession = Succession([recognizer.tokenizer.normalize(item.text) for item in utterances], order)
+    succession = Succession([recognizer.tokenizer.normalize(item.text) for item in utterances], plan.order)
     stocks = {speaker: Stock(pieces[speaker], succession) for speaker in sorted(pieces)}
-    sentences = _sentences(stocks, recognizer, out / AUDIO_FOLDER, seconds, seed)
+    sentences = _sentences(stocks, recognizer, out / AUDIO_FOLDER, plan)
     sentences = chain([next(sentences)], sentences)  # an error, where there are none
     (out / MANIFEST_FILE).unlink(missing_ok=True)  # an old one must never stand beside new audio
-    with Progress(round(3600 * hours), "s") as progress:
-        while total_s < 3600 * hours:
+    with Progress(round(3600 * plan.hours), "s") as progress:
+        while total_s < 3600 * plan.hours:
             utterance, wave = next(sentences)
             with atomic_path(utterance.audio_filepath) as temporary:
                 soundfile.write(temporary, wave.numpy(), rate_hz, format="FLAC", subtype="PCM_16")
             made.append(utterance)
             before, total_s = round(total_s), total_s + utterance.duration
-            for _ in range(before, min(round(total_s), round(3600 * hours))):
+            for _ in range(before, min(round(total_s), round(3600 * plan.hours))):
                 progress.step({"sentences": str(len(made))})
+    write_text_atomic(out / PLAN_FILE, json.dumps(asdict(plan)) + "\n")
     write_manifest(out / MANIFEST_FILE, [*utterances, *made])
     for path in set((out / AUDIO_FOLDER).glob("spliced-*.flac")) - {sentence.audio_filepath for sentence in made}:
         path.unlink()  # of an earlier call that made more
@@ -145,14 +154,14 @@ def _splice(
 
 
 def _sentences(
-    stocks: Mapping[str, Stock], recognizer: Recognizer, folder: Path, seconds: tuple[float, float], seed: int
+    stocks: Mapping[str, Stock], recognizer: Recognizer, folder: Path, plan: Plan
 ) -> Iterator[tuple[Utterance, Tensor]]:
     """Sentences of each speaker in turn, without end, but none that training at the model's settings would refuse."""
     speakers, rate_hz = list(stocks), recognizer.config.audio.sample_rate_hz
     refused = 0
     for number in count():
         name, speaker = f"spliced-{number:06d}", speakers[number % len(speakers)]
-        sentence = assemble(stocks[speaker], utterance_generator(seed, 0, name), seconds, rate_hz)
+        sentence = assemble(stocks[speaker], utterance_generator(plan.seed, 0, name), plan.seconds, rate_hz)
         utterance = Utterance(
             name, folder / f"{name}.flac", len(sentence.wave) / rate_hz, sentence.text, speaker=speaker or None
         )

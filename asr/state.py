@@ -230,14 +230,21 @@ def is_finished(folder: Path, epochs: int) -> bool:
     return False
 
 
-def require_finished_whole(folder: Path, config: Config) -> None:
+def require_finished_whole(folder: Path, config: Config, data: str | None = None) -> None:
     """Check a run that `is_finished`: its files are those that it was trained with, and its weights are undamaged.
+
+    Args:
+        folder: of the run.
+        config: what it should have been trained with.
+        data: `fingerprint` of what it should have been trained on; None: whatever it was.
 
     Raises:
         CheckpointError: they are not; the message names the file.
     """
     recognizer = load(folder)
     origin = {"settings": deciding(config), "vocabulary": recognizer.tokenizer.digest()}
+    if data is not None:
+        origin["data"] = data
     path = state_files(folder)[0]
     _require_origin(load_facts(path), origin, path)
 

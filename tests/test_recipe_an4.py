@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asr import checkpoint
-from asr.errors import AudioError, CorpusError
+from asr.errors import AudioError, CheckpointError, CorpusError
 from asr.manifest import read_manifest
 from recipes.an4 import run as an4
 from tones import TINY, write_corpus
@@ -55,6 +55,21 @@ def test_the_model_goes_on_with_sentences_that_it_cut_itself(
     again = capsys.readouterr()
     assert scores(again.out) == first
     assert again.err.count("skipped") == 7  # corpus, first model, splice, model, two scores, language model
+
+
+def test_what_other_sentences_make_is_another_model(
+    arguments: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentences are made anew where others are wanted, and a model of those before does not pass for one of these."""
+    monkeypatch.setattr("sys.argv", arguments)
+    assert an4.run() == 0
+    spliced = tmp_path / "out" / "spliced" / "train.jsonl"
+    before = len(read_manifest(spliced))
+    monkeypatch.setattr(an4, "SPLICED_HOURS", 0.004)
+    with pytest.raises(CheckpointError, match=r"model/.*other data than data\.train .* now; --out chooses"):
+        an4.run()
+    assert len(read_manifest(spliced)) > before
+    assert f"[splice: {spliced.parent}]" in capsys.readouterr().err
 
 
 def test_other_recordings_make_a_model_beside_it(

@@ -12,7 +12,7 @@ from asr import checkpoint
 from asr.cli import main
 from asr.errors import ConfigError, ManifestError
 from asr.manifest import Utterance, read_manifest
-from asr.splice import splice
+from asr.splice import Plan, splice
 from asr.train import Trainer
 from asr.trainset import label, unusable
 from tones import RATE_HZ, TONES_HZ, tiny, write_corpus
@@ -79,7 +79,7 @@ def test_speakers_are_not_mixed(run: Path, tmp_path: Path) -> None:
         for number, item in enumerate(items)
     ]
     recognizer = checkpoint.load(run / "model")
-    made = splice(spoken, recognizer, tmp_path, hours=0.005, seconds=(0.5, 2))
+    made = splice(spoken, recognizer, tmp_path, Plan(0.005, (0.5, 2)))
     assert made.speakers == 2
     words = {
         speaker: {w for item in spoken if item.speaker == speaker for w in item.text.split()}
@@ -96,29 +96,29 @@ def test_sentences_that_could_not_be_trained_on_are_not_made(run: Path, tmp_path
     # A label has 7.5 frames. What cropping to 0.14 of an utterance leaves is too little for some sentences.
     settings = replace(recognizer.config, augment=replace(recognizer.config.augment, crop_share=0.43))
     recognizer.config = settings
-    made = splice(items, recognizer, tmp_path / "some", hours=0.02, seconds=(0.3, 2))
+    made = splice(items, recognizer, tmp_path / "some", Plan(0.02, (0.3, 2)))
     sentences = read_manifest(tmp_path / "some" / "train.jsonl")[len(items) :]
     assert made.sentences == len(sentences) < int(sentences[-1].id.removeprefix("spliced-")) + 1
     assert not unusable(label(sentences, recognizer.tokenizer), settings, recognizer)
     recognizer.config = replace(settings, train=replace(settings.train, max_utterance_s=0.1))
     before = (tmp_path / "some" / "train.jsonl").read_text()
     with pytest.raises(ConfigError, match=r"200 of 200 sentences could not be trained on, the last: .* longer than"):
-        splice(items, recognizer, tmp_path / "some", hours=0.01, seconds=(0.05, 2))
+        splice(items, recognizer, tmp_path / "some", Plan(0.01, (0.05, 2)))
     assert (tmp_path / "some" / "train.jsonl").read_text() == before
     with pytest.raises(ConfigError, match=r"sentences of 0\.3 s and more are longer than train\.max_utterance_s=0\.1"):
-        splice(items, recognizer, tmp_path / "none", hours=0.01, seconds=(0.3, 2))
+        splice(items, recognizer, tmp_path / "none", Plan(0.01, (0.3, 2)))
     (tmp_path / "mine" / "spliced").mkdir(parents=True)  # as an interrupted run leaves it
     mine = write_corpus(tmp_path / "mine", ["ab"]).read_text()
     recognizer.config = settings
     with pytest.raises(ConfigError, match="would be overwritten"):
-        splice(items, recognizer, tmp_path / "mine", hours=0.01, seconds=(0.3, 2))
+        splice(items, recognizer, tmp_path / "mine", Plan(0.01, (0.3, 2)))
     assert (tmp_path / "mine" / "train.jsonl").read_text() == mine
 
 
 def test_audio_of_an_earlier_call_does_not_stay(run: Path, tmp_path: Path) -> None:
     old, recognizer = read_manifest(run / "train.jsonl"), checkpoint.load(run / "model")
     for hours in (0.004, 0.002):
-        splice(old, recognizer, tmp_path, hours=hours, seconds=(0.5, 3))
+        splice(old, recognizer, tmp_path, Plan(hours, (0.5, 3)))
         named = {item.audio_filepath for item in read_manifest(tmp_path / "train.jsonl")[len(old) :]}
         assert set((tmp_path / "spliced").iterdir()) == named
 
@@ -140,4 +140,4 @@ def test_bad_input(run: Path, tmp_path: Path, capsys: Capture) -> None:
         for item in read_manifest(manifest)[:1]
     ]
     with pytest.raises(ManifestError, match="spliced before"):
-        splice(taken, recognizer, tmp_path, hours=0.01, seconds=(1, 2))
+        splice(taken, recognizer, tmp_path, Plan(0.01, (1, 2)))

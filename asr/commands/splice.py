@@ -32,7 +32,7 @@ def add_splice(parser: argparse.ArgumentParser) -> None:
 
 def _splice(arguments: argparse.Namespace) -> int:
     from asr.manifest import read_manifest
-    from asr.splice import splice
+    from asr.splice import Plan, splice
 
     low, high = arguments.seconds
     if not 0 < low <= high <= 3600:
@@ -42,14 +42,7 @@ def _splice(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.order <= 10:
         raise ConfigError(f"--order must be in 1..10, found {arguments.order}")
     utterances = read_manifest(arguments.manifest)
-    made = splice(
-        utterances,
-        load_model(arguments),
-        arguments.out,
-        hours=arguments.hours,
-        seconds=(low, high),
-        order=arguments.order,
-        seed=arguments.seed,
-    )
+    plan = Plan(arguments.hours, (low, high), arguments.order, arguments.seed)
+    made = splice(utterances, load_model(arguments), arguments.out, plan)
     print(f"{arguments.out}: {made.render()}", file=sys.stderr)
     return 0

@@ -20,7 +20,7 @@ from asr.objective import objective
 from asr.pieces import Piece, cut
 from asr.recognizer import Recognizer
 from asr.shrink import shrink
-from asr.splice import splice
+from asr.splice import Plan, splice
 from asr.succession import Stock, Succession, assemble
 from asr.text import Tokenizer
 from scored_run import RESULTS, write_set
@@ -102,7 +102,7 @@ def test_an_old_manifest_never_stands_beside_new_audio(
     """Killed halfway, a second `asr splice` left the first one's texts with its own sentences."""
     manifest, out = write_texts(tmp_path / "m.jsonl", "ab", "cab"), tmp_path / "out"
     utterances, recognizer = read_manifest(manifest), checkpoint.load(run)
-    splice(utterances, recognizer, out, hours=0.001, seconds=(1, 2))
+    splice(utterances, recognizer, out, Plan(0.001, (1, 2)))
     assert (out / "train.jsonl").is_file()
 
     def full(*_: object, **__: object) -> None:
@@ -111,13 +111,13 @@ def test_an_old_manifest_never_stands_beside_new_audio(
     with monkeypatch.context() as patch:
         patch.setattr("asr.splice.soundfile.write", full)
         with pytest.raises(OSError, match="no space"):
-            splice(utterances, recognizer, out, hours=0.001, seconds=(1, 2), seed=1)
+            splice(utterances, recognizer, out, Plan(0.001, (1, 2), seed=1))
     assert not (out / "train.jsonl").exists()
     with locked(out) as alone:
         assert alone
         line = error_line(capsys, "splice", manifest, "--model", run, "--out", out)
     assert line == f"error: {out}: another process is writing sentences there"
-    splice(utterances, recognizer, out, hours=0.001, seconds=(1, 2), seed=1)
+    splice(utterances, recognizer, out, Plan(0.001, (1, 2), seed=1))
     assert len(read_manifest(out / "train.jsonl")) > 2
 
 
