@@ -230,7 +230,7 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 def test_flatten_names_every_value_once_in_order() -> None:
     flat = flatten(Config())
-    assert list(flat)[:3] == ["data.train", "data.dev", "audio.sample_rate_hz"]
+    assert list(flat)[:4] == ["data.train", "data.dev", "data.vocabulary", "audio.sample_rate_hz"]
     assert flat["augment.speeds"] == Config().augment.speeds
     count = sum(len(dataclasses.fields(getattr(Config(), room.name))) for room in dataclasses.fields(Config))
     assert len(flat) == count

@@ -70,7 +70,7 @@ def test_the_shipped_model_recognises(tmp_path: Path) -> None:
     import speech
 
     assert sum(path.stat().st_size for path in MODEL.iterdir()) <= ship.MAX_MB * 1e6
-    pcm, rate_hz = speech._say(speech.Line("x", "three five seven", "en-us+m3", 150, 50, 50, 3))
+    pcm, rate_hz = speech.say_espeak(speech.Line("x", "three five seven", "en-us+m3", 150, 50, 50, 3))
     soundfile.write(tmp_path / "a.wav", np.frombuffer(pcm, np.int16), rate_hz)
     found = asr.load(MODEL).transcribe(tmp_path / "a.wav")
     assert re.fullmatch(r"[a-z]+( [a-z]+)*", found.text)
