@@ -1,6 +1,6 @@
 """Several models of the same utterances, on the log-probabilities that they wrote; those alike as one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,23 +27,21 @@ def read_ensemble(paths: Sequence[Path], meaning: Vocabulary | Path | None = Non
             their frames or their references are others, or a frame is left without any label that all models allow.
             The message names file and utterance.
     """
-    first = read_emissions(paths[0], meaning)
+    files = _read_each(paths, meaning)
+    first = latest = next(files)
     if len(paths) == 1:
         return first
     sums = {name: rows.astype(np.float32) for name, rows in first.log_probs.items()}
-    said_by = paths[0]
-    for path in paths[1:]:
-        other = read_emissions(path, meaning)
-        _require_same(first.vocabulary, other.vocabulary, path, paths[0])
-        said_by = _require_same_utterances(first, other, path, paths[0], said_by)
-        for name, rows in other.log_probs.items():
+    for path, latest in zip(paths[1:], files, strict=True):
+        _require_same(first.vocabulary, latest.vocabulary, path, paths[0])
+        for name, rows in latest.log_probs.items():
             if len(rows) != len(sums[name]):
                 raise DecodeError(
                     f"{path}: utterance {name}: has {len(rows)} frames, and {len(sums[name])} in {paths[0]}"
                 )
             sums[name] += rows
-        first = replace(first, refs=first.refs or other.refs)
-    return replace(first, log_probs={name: _mean(rows, len(paths), name) for name, rows in sums.items()})
+    means = {name: _mean(rows, len(paths), name) for name, rows in sums.items()}
+    return Emissions(first.vocabulary, means, latest.refs)
 
 
 def read_models(paths: Sequence[Path], meaning: Vocabulary | Path | None = None) -> list[Emissions]:
@@ -57,12 +55,26 @@ def read_models(paths: Sequence[Path], meaning: Vocabulary | Path | None = None)
         DecodeError: a file cannot be used, or its utterances or their references are others than those of the first.
             The message names file and utterance.
     """
-    first, *others = [read_emissions(path, meaning) for path in paths]
-    said_by = paths[0]
-    for path, other in zip(paths[1:], others, strict=True):
-        said_by = _require_same_utterances(first, other, path, paths[0], said_by)
-        first = replace(first, refs=first.refs or other.refs)
-    return [first, *others]
+    first, *others = _read_each(paths, meaning)
+    return [replace(first, refs=others[-1].refs) if others else first, *others]
+
+
+def _read_each(paths: Sequence[Path], meaning: Vocabulary | Path | None) -> Iterator[Emissions]:
+    """One file after the other, checked against those before, with the references that are known by then."""
+    first = read_emissions(paths[0], meaning)
+    refs, said_by = first.refs, paths[0]
+    yield first
+    for path in paths[1:]:
+        other = read_emissions(path, meaning)
+        if other.log_probs.keys() != first.log_probs.keys():
+            name = min(other.log_probs.keys() ^ first.log_probs.keys())
+            raise DecodeError(f"{path}: utterance {name} is in one of it and {paths[0]}, and not in the other")
+        if not refs:
+            refs, said_by = other.refs, path
+        for name, said in other.refs.items():
+            if refs[name] != said:
+                raise DecodeError(f"{path}: utterance {name}: its reference is not that of {said_by}")
+        yield replace(other, refs=refs)
 
 
 def _mean(sums: NDArray[np.float32], count: int, name: str) -> NDArray[np.float32]:
@@ -75,22 +87,6 @@ def _mean(sums: NDArray[np.float32], count: int, name: str) -> NDArray[np.float3
     rows -= best
     rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
     return rows
-
-
-def _require_same_utterances(first: Emissions, other: Emissions, path: Path, first_path: Path, said_by: Path) -> Path:
-    """DecodeError unless both are of the same utterances and references; `said_by` has those of `first`.
-
-    Returns the file that has the references now.
-    """
-    if other.log_probs.keys() != first.log_probs.keys():
-        name = min(other.log_probs.keys() ^ first.log_probs.keys())
-        raise DecodeError(f"{path}: utterance {name} is in one of it and {first_path}, and not in the other")
-    if not first.refs:
-        return path
-    for name, said in other.refs.items():
-        if first.refs[name] != said:
-            raise DecodeError(f"{path}: utterance {name}: its reference is not that of {said_by}")
-    return said_by
 
 
 def _require_same(first: Vocabulary, other: Vocabulary, path: Path, first_path: Path) -> None:

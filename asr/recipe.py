@@ -17,6 +17,7 @@ from asr.files import atomic_path, made_since, write_text_atomic
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
     from asr.config import Config
     from asr.decode import Word
+    from asr.recognizer import Recognizer
 
 MADE_FROM_FILE = "made_from.json"
 
@@ -126,31 +127,27 @@ def train_stage(model: Path, settings: "Config") -> None:
     from asr.train import Trainer
 
     resume = bool(state_files(model))
-    if resume:
-        try:
+    finished = is_finished(model, settings.train.epochs)
+    try:
+        if resume:
             require_same(checkpoint.load_config(model), settings, model)
-        except ConfigError as error:
-            raise ConfigError(f"{error}; --out chooses another folder, for a training of its own") from error
-    if is_finished(model, settings.train.epochs):
-        try:
-            require_finished_whole(model, settings, _data_of(model, settings))
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}; --out chooses another folder, for a training of its own") from error
+        if finished:
+            require_finished_whole(model, settings, lambda recognizer: _data_of(recognizer, settings))
+    except (CheckpointError, ConfigError) as error:
+        raise type(error)(f"{error}; --out chooses another folder, for a training of its own") from error
+    if finished:
         say(f"train: complete in {model}, skipped")
         return
     say(f"train: {model}")
     Trainer(settings, model, resume=resume).run()
 
 
-def _data_of(model: Path, settings: "Config") -> str:
-    """The fingerprint of what a training with the labels of `model` takes of the manifests."""
-    from asr import checkpoint
+def _data_of(recognizer: "Recognizer", settings: "Config") -> str:
+    """The fingerprint of what a training with these labels takes of the manifests."""
     from asr.state import fingerprint
-    from asr.trainset import label, leave_out, read_utterances, unusable
+    from asr.trainset import read_utterances, usable
 
-    recognizer = checkpoint.load(model)
-    labelled = label(read_utterances(settings.data.train, "data.train"), recognizer.tokenizer)
-    taken = leave_out(labelled, unusable(labelled, settings, recognizer), settings)
+    taken, _ = usable(read_utterances(settings.data.train, "data.train"), settings, recognizer)
     return fingerprint([*taken.utterances, *read_utterances(settings.data.dev, "data.dev")])
 
 

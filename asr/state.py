@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from asr.distributed import World
 from asr.errors import CheckpointError, ConfigError
 from asr.learner import Learner
 from asr.manifest import Utterance
+from asr.recognizer import Recognizer
 
 STATES_FOLDER = "states"
 # What moves no number, and may change on resuming.
@@ -230,13 +231,13 @@ def is_finished(folder: Path, epochs: int) -> bool:
     return False
 
 
-def require_finished_whole(folder: Path, config: Config, data: str | None = None) -> None:
+def require_finished_whole(folder: Path, config: Config, data: Callable[[Recognizer], str] | None = None) -> None:
     """Check a run that `is_finished`: its files are those that it was trained with, and its weights are undamaged.
 
     Args:
         folder: of the run.
         config: what it should have been trained with.
-        data: `fingerprint` of what it should have been trained on; None: whatever it was.
+        data: makes the `fingerprint` of what it should have been trained on, from its model; None: whatever it was.
 
     Raises:
         CheckpointError: they are not; the message names the file.
@@ -244,7 +245,7 @@ def require_finished_whole(folder: Path, config: Config, data: str | None = None
     recognizer = load(folder)
     origin = {"settings": deciding(config), "vocabulary": recognizer.tokenizer.digest()}
     if data is not None:
-        origin["data"] = data
+        origin["data"] = data(recognizer)
     path = state_files(folder)[0]
     _require_origin(load_facts(path), origin, path)
 

@@ -43,7 +43,7 @@ from asr.state import (
 )
 from asr.streaming import ShardOrder
 from asr.text import build_tokenizer
-from asr.trainset import LabelledSet, infeasible, label, leave_out, read_utterances, require_audio, unusable
+from asr.trainset import LabelledSet, infeasible, label, read_utterances, require_audio, usable
 from asr.wer import score, word_errors
 
 UNUSABLE_FILE = "unusable.txt"
@@ -122,13 +122,10 @@ class Trainer:
         self.new_labels: list[str] = []
         if config.train.init_from and not resume:
             self.new_labels = start_from(recognizer, Path(config.train.init_from))
-        labelled = label(train, tokenizer)
-        reasons = unusable(labelled, config, recognizer)
-        train_set = leave_out(labelled, reasons, config)
+        train_set, self.left_out = usable(train, config, recognizer)
         dev_set = label(dev, tokenizer)
         require_audio(dev if self.shards else [*train_set.utterances, *dev])
         self.dev_infeasible = infeasible(dev_set, config, recognizer, speed=1.0)
-        self.left_out = list(reasons.values())
         self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
         self.tokenizer = tokenizer
         self.origin = Origin(

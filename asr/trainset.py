@@ -85,6 +85,13 @@ def require_audio(utterances: Sequence[Utterance]) -> None:
         )
 
 
+def usable(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> tuple[LabelledSet, list[str]]:
+    """What a training takes of its utterances, with labels, and why the others are left out; see `leave_out`."""
+    labelled = label(utterances, recognizer.tokenizer)
+    reasons = unusable(labelled, config, recognizer)
+    return leave_out(labelled, reasons, config), list(reasons.values())
+
+
 def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config) -> LabelledSet:
     """The set without its unusable utterances.
 

@@ -44,7 +44,7 @@ def test_the_least_risk_is_not_the_likeliest_text() -> None:
 
 
 def test_of_one_model() -> None:
-    """Its own probabilities, over its hypotheses; here too the likeliest text need not have the least risk."""
+    """Its own probabilities, over its hypotheses."""
     rows = {"_a": 0.7, "_": 0.3}, {"_b": 0.8, "_": 0.2}
     best = combine([heard(*rows)])[0]
     assert best.text == "a b"

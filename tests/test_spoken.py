@@ -32,7 +32,7 @@ def test_every_synthesiser_speaks_in_turn(tmp_path: Path) -> None:
     except CorpusError as error:
         pytest.skip(str(error))
     texts = ["rubout a z", "one two", "january first nineteen forty"] * 2
-    made = spoken.speak(texts, {name: list(some) for name, some in voices.items()}, tmp_path / "out", seed=1)
+    made = spoken.speak(texts, voices, tmp_path / "out", seed=1)
     listed = read_manifest(tmp_path / "out" / "train.jsonl")
     assert [(item.id, item.text, item.speaker) for item in listed] == [(u.id, u.text, u.speaker) for u in made]
     assert [utterance.text for utterance in made] == texts  # as AN4 writes them, and not as they are read out

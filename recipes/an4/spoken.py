@@ -5,7 +5,7 @@
 The sentences are drawn from a word 3-gram of the transcripts, and one in eight is a date or a number made up, for the
 words of which the transcripts have few. Voices are those of espeak-ng (`pip install espeakng-loader`), flite and
 festival, as far as they are installed; Debian and Ubuntu call the latter `flite festival festvox-kallpc16k
-festvox-kdlpc16k festvox-us-slt-hts`. Formants and four speakers are no substitute for people: what it is worth on
+festvox-kdlpc16k festvox-us-slt-hts`. Formants and five speakers are no substitute for people: what it is worth on
 recorded speech is in RESULTS.md.
 """
 
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 # Started as a script, this finds its own folder only; the speaking processes import it by name.
@@ -35,7 +36,7 @@ FLITE = ("awb", "rms", "slt", "kal16")
 FESTIVAL = ("ked_diphone", "cmu_us_slt_arctic_hts")
 # How letters and words are written so that synthesisers say them as people do.
 SPELLED = {"a": "ay", "z": "zee", "rubout": "rub out", "o": "oh"}
-MONTHS = ("january february march april may june july august september october november december").split()
+MONTHS = "january february march april may june july august september october november december".split()
 ONES = "one two three four five six seven eight nine".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 FIRSTS = "first second third fourth fifth sixth seventh eighth ninth".split()
@@ -59,8 +60,8 @@ def run() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (%(default)s)")
     arguments = parse(parser)
     texts = [utterance.text.lower() for utterance in read_manifest(arguments.texts)]
-    made_up = sentences(texts, arguments.sentences, arguments.seed)
-    spoken = speak(made_up, installed(), arguments.out, arguments.seed)
+    drawn = sentences(texts, arguments.sentences, arguments.seed)
+    spoken = speak(drawn, installed(), arguments.out, arguments.seed)
     print(f"{len(spoken)} sentences, {hours(spoken):.2f} h, by {len({item.speaker for item in spoken})} voices")
     return 0
 
@@ -69,23 +70,24 @@ def sentences(texts: Sequence[str], count: int, seed: int) -> list[str]:
     """New sentences: as an n-gram model of `texts` has them, and dates and numbers among them."""
     import numpy as np
 
+    from asr.lm.text import END, UNKNOWN
     from asr.succession import Succession
 
     succession = Succession(texts, ORDER)
     words = {number: word for word, number in succession.id_of.items()}
     rng = np.random.default_rng(seed)
-    made_up = random.Random(seed)
+    of_dates = random.Random(seed)
     found: list[str] = []
     while len(found) < count:
         if len(found) % 8 == 0:
-            found.append(_date(made_up))
+            found.append(_date(of_dates))
             continue
         said: list[str] = []
         while len(said) < LONGEST:
             probabilities = succession.after(said)
-            probabilities[succession.id_of["<unk>"]] = 0
+            probabilities[succession.id_of[UNKNOWN]] = 0
             word = words[int(rng.choice(len(probabilities), p=probabilities / probabilities.sum()))]
-            if word == "</s>":
+            if word == END:
                 break
             said.append(word)
         if said:
@@ -125,14 +127,15 @@ def installed() -> dict[str, list[str]]:
 def speak(texts: Sequence[str], voices: dict[str, list[str]], out: Path, seed: int) -> list[Utterance]:
     """Speak sentences with the synthesisers in turn, each with all its voices; writes `train.jsonl` at last."""
     rng = random.Random(seed)
+    voices = {name: list(some) for name, some in voices.items()}
     for some in voices.values():
         rng.shuffle(some)
-    names = sorted(voices)
+    turns = cycle([cycle(voices[name]) for name in sorted(voices)])
     lines = [
         Line(
             id=f"spoken-{number:06d}",
             text=" ".join(SPELLED.get(word, word.upper() if len(word) == 1 else word) for word in text.split()),
-            voice=voices[names[number % len(names)]][number // len(names) % len(voices[names[number % len(names)]])],
+            voice=next(next(turns)),
             rate=rng.randint(130, 210),
             pitch=rng.randint(30, 70),
             pitch_range=rng.randint(30, 70),
