@@ -15,6 +15,9 @@ from asr.manifest import read_manifest
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "demo"))
 import speech
 
+from recipes.synthesis import espeak
+from recipes.synthesis.recording import Line
+
 SIZES = {"train_utterances": 12, "dev_utterances": 3, "test_utterances": 5}
 
 
@@ -85,16 +88,16 @@ def test_unknown_voice_is_refused():
     pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed (the demo extra)")
     for voice, message in (("en+nobody", "no variant 'nobody'"), ("xx-none+m1", "refused x: voice xx-none")):
         with pytest.raises(CorpusError, match=message):
-            speech.say_espeak(speech.Line("x", "one", voice, 160, 50, 50, 0))
+            espeak.say(Line("x", "one", voice, 160, 50, 50, 0))
 
 
 def test_every_voice_exists_and_speaks():
     pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed (the demo extra)")
     spoken = set()
-    for variants in speech.VARIANTS.values():
+    for variants in espeak.VARIANTS.values():
         for index, variant in enumerate(variants):
-            voice = f"{speech.ACCENTS[index % len(speech.ACCENTS)]}+{variant}"
-            pcm, rate_hz = speech.say_espeak(speech.Line(voice, "seven", voice, 160, 50, 50, 0))
+            voice = f"{espeak.ACCENTS[index % len(espeak.ACCENTS)]}+{variant}"
+            pcm, rate_hz = espeak.say(Line(voice, "seven", voice, 160, 50, 50, 0))
             samples = np.frombuffer(pcm, dtype=np.int16).astype(int)
             assert 0.2 < len(samples) / rate_hz < 1.5
             assert 1000 < np.abs(samples).max() < 32500
@@ -103,7 +106,7 @@ def test_every_voice_exists_and_speaks():
 
 
 def test_variants_are_in_one_split_and_voices_take_turns():
-    train, dev, test = (set(speech.VARIANTS[split]) for split in ("train", "dev", "test"))
+    train, dev, test = (set(espeak.VARIANTS[split]) for split in ("train", "dev", "test"))
     assert not train & dev
     assert not train & test
     assert not dev & test
