@@ -1,6 +1,7 @@
 """What the recipes share: prepare, train, decode and score, each stage skipped when its output is complete."""
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -17,6 +18,7 @@ from asr.files import atomic_path, made_since, write_text_atomic
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
     from asr.config import Config
     from asr.decode import Word
+    from asr.manifest import Utterance
     from asr.recognizer import Recognizer
 
 MADE_FROM_FILE = "made_from.json"
@@ -40,6 +42,26 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
     arguments.add_argument("--conf", type=Path, default=conf, help="configuration (%(default)s)")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
     return arguments
+
+
+def add_outside(arguments: argparse.ArgumentParser) -> None:
+    """The options of recipes that take other recordings and texts too."""
+    arguments.add_argument(
+        "--outside",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="other recordings, to make a second model from beside that of the corpus alone; may be repeated",
+    )
+    arguments.add_argument(
+        "--text",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="sentences, one a line, that the n-gram model learns from beside the transcripts; may be repeated",
+    )
 
 
 def main(script: str, description: str | None) -> int:
@@ -112,6 +134,44 @@ def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Con
 
     manifests = replace(settings.data, train=str(train or data / "train.jsonl"), dev=str(data / "dev.jsonl"))
     return with_absolute_paths(replace(settings, data=manifests))
+
+
+def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
+    """What other recordings there are, before hours go by.
+
+    Raises:
+        CorpusError: an id stands twice, or is one of the corpus's own: its test would not be one any more.
+        AudioError: an audio file is missing.
+    """
+    from asr.manifest import read_manifest
+    from asr.trainset import require_audio
+
+    found: list[Utterance] = []
+    place_of = {item.id: path for path in sorted(data.glob("*.jsonl")) for item in read_manifest(path)}
+    for manifest in manifests:
+        for utterance in read_manifest(manifest):
+            if utterance.id in place_of:
+                raise CorpusError(f"--outside {manifest}: id {utterance.id!r} stands in {place_of[utterance.id]} too")
+            place_of[utterance.id] = manifest
+            found.append(utterance)
+    require_audio(found)
+    return found
+
+
+def join(utterances: list["Utterance"], out: Path) -> Path:
+    """The manifest of all of them; CorpusError when it is there and holds others, from which a model was made."""
+    from asr.manifest import read_manifest, write_manifest
+
+    def content(utterance: "Utterance") -> tuple[str, Path, float, str]:
+        return utterance.id, utterance.audio_filepath.resolve(), round(utterance.offset, 6), utterance.text
+
+    if not out.is_file():
+        write_manifest(out, utterances)
+    elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
+        raise CorpusError(
+            f"{out}: was made from other recordings than --outside names now; --out chooses another folder"
+        )
+    return out
 
 
 def train_stage(model: Path, settings: "Config") -> None:
@@ -206,30 +266,44 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     print(f"{manifest.stem}: {summary_line(score(results))}; {describe(made.decode)}")
 
 
-def language_model_stage(data: Path, model: Path, out: Path, order: int) -> None:
+def language_model_stage(data: Path, model: Path, out: Path, order: int, texts: Sequence[Path] = ()) -> None:
     """Make a copy of `model` in `out` that decodes with an n-gram model of words of its training transcripts.
 
     The commands are those that a user would type: `asr lm train`, and `asr tune`, which takes the weights from dev.
+
+    Args:
+        data: folder with train.jsonl.
+        model, out: run folders.
+        order: words in the longest n-gram.
+        texts: files of other sentences, one a line, that it learns from as well.
+
+    Raises:
+        CorpusError: `out` is complete and was made from other texts.
     """
     from asr import checkpoint
-    from asr.manifest import read_manifest
 
-    weights = model / checkpoint.WEIGHTS_FILE
+    weights, record = model / checkpoint.WEIGHTS_FILE, out / MADE_FROM_FILE
+    made_from = {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest() for file in texts}
     newer = made_since(out / checkpoint.CONFIG_FILE, weights)
     if newer and checkpoint.load_config(out).decode.decoder == "beam":  # what `asr tune` writes at its end
+        before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        if sorted(before.values()) != sorted(made_from.values()):
+            raise CorpusError(
+                f"{out}: was made from other texts ({', '.join(before) or 'none'}); --out chooses another"
+            )
         say(f"language model: complete in {out}, skipped")
         return
     say(f"language model: {out}")
     settings = checkpoint.load_config(model)
-    tokenizer = checkpoint.load_tokenizer(model, settings)
-    checkpoint.start_run(out, settings, tokenizer)
+    checkpoint.start_run(out, settings, checkpoint.load_tokenizer(model, settings))
+    if texts:
+        write_text_atomic(record, json.dumps(made_from) + "\n")
     with atomic_path(out / weights.name) as temporary:
         shutil.copyfile(weights, temporary)
-    texts = [tokenizer.normalize(utterance.text) for utterance in read_manifest(data / "train.jsonl")]
     with tempfile.TemporaryDirectory() as folder:
-        text, arpa = Path(folder) / "train.txt", Path(folder) / "train.arpa"
-        text.write_text("".join(line + "\n" for line in texts), encoding="utf-8")
-        lm_train = ["lm", "train", str(text), "--order", str(order), "-o", str(arpa)]
+        arpa = Path(folder) / "train.arpa"
+        learned = [str(file) for file in (data / "train.jsonl", *texts)]
+        lm_train = ["lm", "train", *learned, "--normalize", str(out), "--order", str(order), "-o", str(arpa)]
         for command in (lm_train, ["tune", str(out), "--lm", str(arpa)]):
             arguments = parse(commands(), command)
             arguments.run(arguments)

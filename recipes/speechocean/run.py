@@ -10,6 +10,9 @@ from asr.manifest import read_manifest
 # A training from nothing had not left the plateau of CTC's beginning after 12 hours of audio. One from this model, of
 # letters and numbers, leaves it in its first epoch. `train.init_from=` starts from nothing.
 START = Path(__file__).resolve().parents[1] / "an4" / "model"
+# Other recordings are heard together with these first, and these alone have the last word.
+OTHERS = ("train.epochs=15", "train.skip_unusable=true", "text.allow_oov=true")
+LAST = ("train.epochs=5",)
 
 
 def run() -> int:
@@ -21,18 +24,36 @@ def run() -> int:
         default="train",
         help="score the 13 speakers held out of the training folder, or the official test folder (%(default)s)",
     )
+    recipe.add_outside(parser)
     arguments = parse(parser)
-    settings = config.load(arguments.conf, [f"train.init_from={START}", *arguments.overrides])
-    data, model, tuned = (arguments.out / name for name in ("data", "model", "model-lm"))
+    name = "outside" if arguments.outside else "model"
+    data, model = arguments.out / "data", arguments.out / name
+    tuned = arguments.out / f"{name}-{'text' if arguments.text else 'lm'}"
     recipe.corpus_stage(data, "speechocean", arguments.source)
     manifest, results = data / "test.jsonl", "test"
     if arguments.part == "test":  # before the training: a source without that folder is told of now
         manifest, results = data / "official-test" / "test.jsonl", "official-test"
         corpus = read_manifest(data / "train.jsonl")[0].audio_filepath.resolve().parents[2]  # WAVE/SPEAKER/file in it
         recipe.corpus_stage(manifest.parent, "speechocean", corpus, part="test")
-    recipe.train_stage(model, recipe.with_data(settings, data))
+    outside = recipe.read_outside(arguments.outside, data)
+
+    def settings(*overrides: str, train: Path | None = None) -> config.Config:
+        return recipe.with_data(config.load(arguments.conf, overrides), data, train)
+
+    start = f"train.init_from={START}"
+    if outside:
+        own = data / "train.jsonl"
+        joined = recipe.join([*read_manifest(own), *outside], arguments.out / "outside.jsonl")
+        mixed = arguments.out / "outside-mixed"
+        given = (start, f"data.vocabulary={own}", *OTHERS, *arguments.overrides)
+        recipe.train_stage(mixed, settings(*given, train=joined))
+        recipe.train_stage(
+            model, settings(f"data.vocabulary={own}", *LAST, *arguments.overrides, f"train.init_from={mixed}")
+        )
+    else:
+        recipe.train_stage(model, settings(start, *arguments.overrides))
     recipe.score_stage(model, manifest, model / results)
-    recipe.language_model_stage(data, model, tuned, order=3)
+    recipe.language_model_stage(data, model, tuned, 3, arguments.text)
     recipe.score_stage(tuned, manifest, tuned / results)
     return 0
 
