@@ -56,12 +56,18 @@ def add_outside(arguments: argparse.ArgumentParser) -> None:
     )
     arguments.add_argument(
         "--text",
-        type=Path,
+        type=_file,
         action="append",
         default=[],
         metavar="FILE",
         help="sentences, one a line, that the n-gram model learns from beside the transcripts; may be repeated",
     )
+
+
+def _file(name: str) -> Path:
+    if not Path(name).is_file():  # told of now, and not when hours have gone by
+        raise argparse.ArgumentTypeError(f"no such file: {name}")
+    return Path(name)
 
 
 def main(script: str, description: str | None) -> int:

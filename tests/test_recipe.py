@@ -139,3 +139,20 @@ def test_a_language_model_of_the_training_transcripts(data: Path, capsys: pytest
     capsys.readouterr()
     recipe.language_model_stage(data, model, tuned, order=2)
     assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"
+    with pytest.raises(CorpusError, match=r"model-lm: was made from other texts \(none\); --out chooses another"):
+        recipe.language_model_stage(data, model, tuned, order=2, texts=[data / "test.jsonl"])
+
+
+def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, tuned, text = data.parent / "model", data.parent / "model-text", data.parent / "text.txt"
+    recipe.run_experiment(data, model, settings(data))
+    text.write_text("BAB ab\n")
+    recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
+    words = sorted(checkpoint.load(tuned).decoder.resources.lm.words)
+    assert words == ["</s>", "<s>", "<unk>", "ab", "abba", "ba", "bab"]  # in the case of the model
+    capsys.readouterr()
+    recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
+    assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"
+    text.write_text("cab\n")
+    with pytest.raises(CorpusError, match=r"model-text: was made from other texts \(.*text\.txt\)"):
+        recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
