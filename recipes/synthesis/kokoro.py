@@ -19,6 +19,7 @@ VOICES_FILE = "voices-v1.0.bin"
 # The first letter of a voice is that of the language which it was made from: American and British English, Mandarin.
 ENGLISH = "ab"
 MANDARIN = "z"
+ANY = "abefhijpz"
 
 
 def voices(folder: Path, languages: str) -> list[str]:
