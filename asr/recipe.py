@@ -45,7 +45,7 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
 
 
 def add_outside(arguments: argparse.ArgumentParser) -> None:
-    """The options of recipes that take other recordings and texts too."""
+    """The option of recipes that can train on other recordings too."""
     arguments.add_argument(
         "--outside",
         type=Path,
@@ -54,6 +54,10 @@ def add_outside(arguments: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         help="other recordings, to make a second model from beside that of the corpus alone; may be repeated",
     )
+
+
+def add_text(arguments: argparse.ArgumentParser) -> None:
+    """The option of recipes whose n-gram model can learn from other texts too."""
     arguments.add_argument(
         "--text",
         type=_file,

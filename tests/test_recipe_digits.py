@@ -130,3 +130,10 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
     assert again.out.splitlines()[-1] == lines[-1]
     assert "train: complete" in again.err
     assert f"[train: {out}" not in again.err
+
+    write_manifest(tmp_path / "more.jsonl", [Utterance("m1", outside, 1 / 3, "two")])
+    monkeypatch.setattr("sys.argv", [*arguments, "--outside", str(tmp_path / "more.jsonl")])
+    assert digits.run() == 0
+    trained_on = read_manifest(checkpoint.load_config(out / "outside-without-a" / "model").data.train)
+    assert [utterance.id for utterance in trained_on[-2:]] == ["u1", "m1"]
+    assert read_manifest(checkpoint.load_config(out / "without-a" / "model").data.train)[-1].id == "u1"

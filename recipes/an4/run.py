@@ -31,6 +31,7 @@ def run() -> int:
     """The recipe's stages; returns the exit code."""
     parser = recipe.parser(__file__, __doc__)
     recipe.add_outside(parser)
+    recipe.add_text(parser)
     arguments = parse(parser)
     name = "outside" if arguments.outside else "model"
     data, first, spliced, model = (arguments.out / folder for folder in ("data", "first", "spliced", name))

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own
 
 from asr import config, recipe
 from asr.cli import parse, run_command
-from asr.manifest import read_manifest, write_manifest
+from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.report import summary_line
 from asr.wer import Result, read_hypotheses, score
 from recipes.digits.silence import surround
@@ -25,20 +25,26 @@ def run() -> int:
     parser.add_argument(
         "--an4", type=Path, help="archive or folder with AN4, whose digits help with strangers (default: download it)"
     )
+    recipe.add_outside(parser)
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
     out: Path = arguments.out
     official = out / "data"
     recipe.corpus_stage(official, "digits", arguments.source)
+    outside = recipe.read_outside(arguments.outside, official)
     recipe.run_experiment(official, out / "model", settings)
     if not arguments.official_only:
         strangers = [f"train.init_from={START}", *arguments.overrides]
-        leave_one_out(official, out, arguments.an4, config.load(arguments.conf.parent / STRANGERS, strangers))
+        leave_one_out(official, out, arguments.an4, outside, config.load(arguments.conf.parent / STRANGERS, strangers))
     return 0
 
 
-def leave_one_out(official: Path, out: Path, an4: Path | None, settings: config.Config) -> None:
+def leave_one_out(
+    official: Path, out: Path, an4: Path | None, outside: list[Utterance], settings: config.Config
+) -> None:
     """Train once without each speaker, score on all recordings of that speaker, and print the joint figure.
+
+    What is trained on beside the other speakers: digits of AN4, and what there is of `outside`.
 
     The 2-gram of sentences of one word is what says that a recording holds one of ten words.
     """
@@ -52,10 +58,10 @@ def leave_one_out(official: Path, out: Path, an4: Path | None, settings: config.
     clips = read_manifest(cut_digits(out / "an4" / "train.jsonl", START, out / "clips"))
     pooled: list[Result] = []
     for speaker in sorted({str(utterance.speaker) for utterance in utterances}):
-        fold = out / f"without-{speaker}"
+        fold = out / f"{'outside-' if outside else ''}without-{speaker}"
         data, train, model, tuned = (fold / name for name in ("data", "train.jsonl", "model", "model-lm"))
         recipe.corpus_stage(data, "digits", quiet, held_out_speaker=speaker)
-        write_manifest(train, [*read_manifest(data / "train.jsonl"), *clips])
+        write_manifest(train, [*read_manifest(data / "train.jsonl"), *clips, *outside])
         recipe.train_stage(model, recipe.with_data(settings, data, train))
         recipe.score_stage(model, data / "test.jsonl", model / "test")
         recipe.language_model_stage(data, model, tuned, order=2)

@@ -1,6 +1,6 @@
 """Single digits by Kokoro's voices of all languages, who say them with an accent: for `run.py --outside`.
 
-    python recipes/digits/spoken.py --kokoro FOLDER [--out exp/digits/spoken] [--recordings 2700]
+python recipes/digits/spoken.py --kokoro FOLDER [--out exp/digits/spoken] [--recordings 2700]
 """
 
 import argparse

@@ -25,6 +25,7 @@ def run() -> int:
         help="score the 13 speakers held out of the training folder, or the official test folder (%(default)s)",
     )
     recipe.add_outside(parser)
+    recipe.add_text(parser)
     arguments = parse(parser)
     name = "outside" if arguments.outside else "model"
     data, model = arguments.out / "data", arguments.out / name
