@@ -27,7 +27,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(an4, "FIRST", ("train.epochs=2",))
     monkeypatch.setattr(an4, "SECOND", ("text.unit=bpe", "text.bpe_size=6"))  # of "a", "b" and the word mark
     monkeypatch.setattr(an4, "OTHERS", ("train.epochs=1", "train.skip_unusable=true", "text.allow_oov=true"))
-    monkeypatch.setattr(an4, "LAST", ("train.epochs=1", "text.allow_oov=true"))
+    monkeypatch.setattr(an4, "LAST", ("train.epochs=1",))
     monkeypatch.setattr(an4, "SPLICED_HOURS", 0.002)
     return ["run.py", "--out", str(tmp_path / "out"), "--conf", str(conf), *TINY]
 

@@ -21,7 +21,7 @@ FIRST = (
 SECOND = ("text.unit=bpe", "text.bpe_size=128")
 # Other recordings come between the two, with AN4's own pieces as labels, and its sentences alone have the last word.
 OTHERS = ("train.epochs=4", "train.skip_unusable=true", "text.allow_oov=true")
-LAST = ("train.epochs=5", "text.allow_oov=true")
+LAST = ("train.epochs=5",)
 ORDER, ORDER_WITH_TEXT = 3, 6  # of the n-gram: a name that is spelled is many words
 SPLICED_HOURS = 6.0
 SPLICED_SECONDS = (1.5, 6.0)
