@@ -1,0 +1,64 @@
+"""Sentences spoken by Kokoro's voices of Mandarin and of English in turn: for `run.py --outside`.
+
+    python recipes/speechocean/spoken.py --kokoro FOLDER exp/speechocean/data/train.jsonl examples.txt
+        [--out exp/speechocean/spoken] [--sentences 4000]
+
+Texts are manifests, or files with a sentence a line; `examples.py` makes one. Each is taken in an order of chance, and
+they take turns. Every other voice is two as one, and voices are up to a fifth higher than they are, as children's.
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from itertools import cycle, islice, zip_longest
+from pathlib import Path
+
+# Started as a script, this finds its own folder only; the speaking processes import it by name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from asr.cli import parse, run_command
+from asr.errors import ConfigError
+from asr.lm.text import sentences
+from recipes.synthesis import kokoro, voices
+
+PITCH = (45, 81)  # 1.06 for each 10 above 50
+
+
+def run() -> int:
+    """Mixes the sentences and speaks them; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="recipes/speechocean/spoken.py", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="what is said")
+    voices.add_arguments(parser, Path("exp/speechocean/spoken"))
+    parser.add_argument("--sentences", type=int, default=4000, metavar="N", help="how many at most (%(default)s)")
+    arguments = parse(parser)
+    if not arguments.kokoro:
+        raise ConfigError("--kokoro FOLDER is missing: formants and diphones brought nothing here")
+    english = voices.installed(arguments.kokoro, kokoro.ENGLISH)["kokoro"]
+    mandarin = voices.installed(arguments.kokoro, kokoro.MANDARIN)["kokoro"]
+    turns = {"english": english + pairs(english, english), "mandarin": mandarin + pairs(mandarin, english)}
+    voices.speak(mixed(arguments.texts, arguments.seed)[: arguments.sentences], turns, arguments, pitch=PITCH)
+    return 0
+
+
+def mixed(texts: Sequence[Path], seed: int) -> list[str]:
+    """The sentences of all texts in lower case, in turn."""
+    rng = random.Random(seed)
+    columns = []
+    for text in texts:
+        column = [" ".join(words).lower() for _, words in sentences([text], "word")]
+        rng.shuffle(column)
+        columns.append(column)
+    return [sentence for row in zip_longest(*columns) for sentence in row if sentence]
+
+
+def pairs(some: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Voices between one of `some` and another of `others`, as many as there are of the more."""
+    between = zip(cycle(some), cycle([*others[1:], others[0]]), strict=False)
+    return [f"{one}+{other.partition(':')[2]}" for one, other in islice(between, max(len(some), len(others)))]
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(run))
