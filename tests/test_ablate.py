@@ -193,5 +193,6 @@ def test_a_wrong_key_is_told_before_anything_is_trained(
 def test_the_settings_files_load(path: Path) -> None:
     settings = ablate.read_settings(path)
     assert not settings[0].overrides  # the configuration as it is
-    runs = ablate.plan(settings, ROOT / "conf" / f"{path.stem}.yaml", [], [1], Path("out"), [Path("data")])
+    conf = ROOT / "conf" / f"{path.stem.partition('-')[0]}.yaml"
+    runs = ablate.plan(settings, conf, [], [1], Path("out"), [Path("data")])
     assert len({str(run.settings) for run in runs}) == len(runs)  # each differs from all others

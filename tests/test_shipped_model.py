@@ -11,6 +11,8 @@ import soundfile
 import asr
 from asr import checkpoint
 from asr.errors import CheckpointError
+from recipes.synthesis import espeak
+from recipes.synthesis.recording import Line
 from tiny_run import save_run, write_texts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes" / "an4"))
@@ -66,11 +68,8 @@ def test_what_cannot_be_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(not (MODEL / checkpoint.WEIGHTS_FILE).is_file(), reason="recipes/an4/ship.py has not been run")
 def test_the_shipped_model_recognises(tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed (the demo extra)")
-    sys.path.insert(0, str(ship.HERE.parent / "demo"))
-    import speech
-
     assert sum(path.stat().st_size for path in MODEL.iterdir()) <= ship.MAX_MB * 1e6
-    pcm, rate_hz = speech.say_espeak(speech.Line("x", "three five seven", "en-us+m3", 150, 50, 50, 3))
+    pcm, rate_hz = espeak.say(Line("x", "three five seven", "en-us+m3", 150, 50, 50, 3))
     soundfile.write(tmp_path / "a.wav", np.frombuffer(pcm, np.int16), rate_hz)
     found = asr.load(MODEL).transcribe(tmp_path / "a.wav")
     assert re.fullmatch(r"[a-z]+( [a-z]+)*", found.text)
