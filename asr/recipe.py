@@ -184,6 +184,31 @@ def join(utterances: list["Utterance"], out: Path) -> Path:
     return out
 
 
+def train_with_outside(
+    out: Path,
+    train: Path,
+    outside: list["Utterance"],
+    settings: Callable[..., "Config"],
+    others: Sequence[str],
+    last: Sequence[str],
+) -> None:
+    """Train into `out`/outside-mixed on a corpus and other recordings, then into `out`/outside on the corpus alone.
+
+    Args:
+        out: where `outside.jsonl`, the manifest of both, goes too.
+        train: manifest of the corpus, whose texts make the labels of both trainings.
+        outside: see `read_outside`.
+        settings: the configuration with `key=value`, on the manifest `train`.
+        others, last: `key=value` of the two trainings.
+    """
+    from asr.manifest import read_manifest
+
+    joined = join([*read_manifest(train), *outside], out / "outside.jsonl")
+    labels, mixed = f"data.vocabulary={train}", out / "outside-mixed"
+    train_stage(mixed, settings(labels, *others, train=joined))
+    train_stage(out / "outside", settings(labels, *last, f"train.init_from={mixed}", train=train))
+
+
 def train_stage(model: Path, settings: "Config") -> None:
     """Train into `model` on manifests; goes on where an interrupted training stopped.
 

@@ -1,6 +1,5 @@
 """The stages of recipes/an4, on the language of tones."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from asr import checkpoint
 from asr.errors import AudioError, CheckpointError, CorpusError
 from asr.manifest import read_manifest
 from recipes.an4 import run as an4
-from tones import TINY, write_corpus
+from tones import recipe_arguments, write_corpus
 
 Capture = pytest.CaptureFixture[str]
 
@@ -17,19 +16,12 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Of a recipe whose corpus is prepared and whose cycles are short."""
-    data = tmp_path / "out" / "data"
-    for split in ("train", "dev", "test"):
-        write_corpus(data, ["ab cab", "ba", "abba"], name=split)
-    (data / "summary.json").write_text("{}")
-    (data / "made_from.json").write_text(json.dumps({"source": None}))
-    conf = tmp_path / "tiny.yaml"
-    conf.write_text("train: {epochs: 2}\n")
     monkeypatch.setattr(an4, "FIRST", ("train.epochs=2",))
     monkeypatch.setattr(an4, "SECOND", ("text.unit=bpe", "text.bpe_size=6"))  # of "a", "b" and the word mark
     monkeypatch.setattr(an4, "OTHERS", ("train.epochs=1", "train.skip_unusable=true", "text.allow_oov=true"))
     monkeypatch.setattr(an4, "LAST", ("train.epochs=1",))
     monkeypatch.setattr(an4, "SPLICED_HOURS", 0.002)
-    return ["run.py", "--out", str(tmp_path / "out"), "--conf", str(conf), *TINY]
+    return recipe_arguments(tmp_path)
 
 
 def scores(output: str) -> list[str]:

@@ -1,6 +1,5 @@
 """The stages of recipes/speechocean, on the language of tones."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,22 +7,15 @@ import pytest
 from asr import checkpoint
 from asr.manifest import read_manifest
 from recipes.speechocean import run as speechocean
-from tones import TINY, write_corpus
+from tones import recipe_arguments, write_corpus
 
 
 @pytest.fixture
 def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Of a recipe whose corpus is prepared, and that starts from nothing."""
-    data = tmp_path / "out" / "data"
-    for split in ("train", "dev", "test"):
-        write_corpus(data, ["ab cab", "ba", "abba"], name=split)
-    (data / "summary.json").write_text("{}")
-    (data / "made_from.json").write_text(json.dumps({"source": None}))
-    conf = tmp_path / "tiny.yaml"
-    conf.write_text("train: {epochs: 2}\n")
     monkeypatch.setattr(speechocean, "OTHERS", ("train.epochs=1", "train.skip_unusable=true", "text.allow_oov=true"))
     monkeypatch.setattr(speechocean, "LAST", ("train.epochs=1",))
-    return ["run.py", "--out", str(tmp_path / "out"), "--conf", str(conf), *TINY, "train.init_from="]
+    return [*recipe_arguments(tmp_path), "train.init_from="]
 
 
 def test_other_recordings_and_texts(

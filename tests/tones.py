@@ -1,5 +1,6 @@
 """A language that a tiny model learns in seconds: a letter is a tone, a space is silence."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def write_corpus(folder: Path, texts: Sequence[str], *, name: str = "train") -> 
     manifest = folder / f"{name}.jsonl"
     write_manifest(manifest, utterances)
     return manifest
+
+
+def recipe_arguments(folder: Path) -> list[str]:
+    """The command line of a recipe of two epochs, whose corpus is prepared in `folder`/out/data."""
+    data, conf = folder / "out" / "data", folder / "tiny.yaml"
+    for split in ("train", "dev", "test"):
+        write_corpus(data, ["ab cab", "ba", "abba"], name=split)
+    (data / "summary.json").write_text("{}")
+    (data / "made_from.json").write_text(json.dumps({"source": None}))
+    conf.write_text("train: {epochs: 2}\n")
+    return ["run.py", "--out", str(folder / "out"), "--conf", str(conf), *TINY]
 
 
 def tiny(train: Path, dev: Path, *overrides: str) -> Config:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from asr import config, recipe
 from asr.cli import parse, run_command
-from asr.manifest import read_manifest
 
 # A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
 # It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
@@ -45,15 +44,13 @@ def run() -> int:
     recipe.train_stage(first, settings(*arguments.overrides, *FIRST))
     recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
     train = spliced / "train.jsonl"
+    start = f"train.init_from={first}"
     if outside:
-        joined = recipe.join([*read_manifest(train), *outside], arguments.out / "outside.jsonl")
-        mixed, labels = arguments.out / "outside-mixed", f"data.vocabulary={train}"
-        given = (*SECOND, labels, *OTHERS, *arguments.overrides, f"train.init_from={first}")
-        recipe.train_stage(mixed, settings(*given, train=joined))
-        given = (*SECOND, labels, *LAST, *arguments.overrides, f"train.init_from={mixed}")
+        others = (*SECOND, *OTHERS, *arguments.overrides, start)
+        last = (*SECOND, *LAST, *arguments.overrides)
+        recipe.train_with_outside(arguments.out, train, outside, settings, others, last)
     else:
-        given = (*SECOND, *arguments.overrides, f"train.init_from={first}")
-    recipe.train_stage(model, settings(*given, train=train))
+        recipe.train_stage(model, settings(*SECOND, *arguments.overrides, start, train=train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     recipe.language_model_stage(data, model, tuned, ORDER_WITH_TEXT if arguments.text else ORDER, arguments.text)
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")

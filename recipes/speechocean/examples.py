@@ -8,7 +8,7 @@ import argparse
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from asr.cli import parse, run_command
@@ -36,7 +36,7 @@ def run() -> int:
         raise CorpusError(f"{arguments.wordnet}: has no data.*, of WordNet 3.0 (Debian, Ubuntu: wordnet-base)")
     transcripts = [utterance.text.lower() for utterance in read_manifest(arguments.texts)]
     found = dict.fromkeys(sentence for file in files for sentence in examples(file.read_text(encoding="latin-1")))
-    print(*common(list(found), transcripts), sep="\n")
+    print(*common(found, transcripts), sep="\n")
     return 0
 
 
@@ -50,9 +50,8 @@ def examples(text: str) -> Iterator[str]:
                 yield " ".join(words)
 
 
-def common(sentences: Iterable[str], transcripts: Iterable[str]) -> list[str]:
+def common(sentences: Collection[str], transcripts: Iterable[str]) -> list[str]:
     """Those of common words, most of which the transcripts have."""
-    sentences = list(sentences)
     known = {word for text in transcripts for word in text.split()}
     count = Counter(word for sentence in sentences for word in sentence.split())
     chosen = []

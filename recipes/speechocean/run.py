@@ -43,14 +43,9 @@ def run() -> int:
 
     start = f"train.init_from={START}"
     if outside:
-        own = data / "train.jsonl"
-        joined = recipe.join([*read_manifest(own), *outside], arguments.out / "outside.jsonl")
-        mixed = arguments.out / "outside-mixed"
-        given = (start, f"data.vocabulary={own}", *OTHERS, *arguments.overrides)
-        recipe.train_stage(mixed, settings(*given, train=joined))
-        recipe.train_stage(
-            model, settings(f"data.vocabulary={own}", *LAST, *arguments.overrides, f"train.init_from={mixed}")
-        )
+        others = (start, *OTHERS, *arguments.overrides)
+        last = (*LAST, *arguments.overrides)
+        recipe.train_with_outside(arguments.out, data / "train.jsonl", outside, settings, others, last)
     else:
         recipe.train_stage(model, settings(start, *arguments.overrides))
     recipe.score_stage(model, manifest, model / results)

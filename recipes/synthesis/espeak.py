@@ -31,6 +31,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def require_loader() -> Any:
+    """The package that brings the library; CorpusError when it is not installed."""
     try:
         import espeakng_loader
     except ModuleNotFoundError as error:

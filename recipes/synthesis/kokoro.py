@@ -1,7 +1,7 @@
 """Kokoro-82M, a neural synthesiser (hexgrad, Apache 2.0), by kokoro-onnx: `pip install kokoro-onnx`.
 
 Its two files are of the release `model-files-v1.0` of thewh1teagle/kokoro-onnx, and stand in one folder. The first is
-the model in 8 bits: as good as the others for this, and 1.3 times as fast on a processor.
+the model in 8 bits.
 """
 
 import functools
