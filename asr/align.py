@@ -170,7 +170,7 @@ def _labels(
     """Labels of a transcript, and where each word has its first and its last label with text."""
     reading = Reading.of(vocabulary.labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s)
     separator: list[int] = []
-    if tokenizer.config.unit == "char" and len(written) > 1:
+    if tokenizer.config.unit != "bpe" and len(written) > 1:
         if vocabulary.space not in vocabulary.labels:
             raise TextError(f"{where}: {len(written)} words, but the vocabulary has no space: wanted one word")
         separator = [vocabulary.labels.index(vocabulary.space)]

@@ -74,12 +74,14 @@ class TextConfig:
 
     case: Literal["lower", "upper", "keep"] = "lower"
     punctuation: Literal["strip", "keep"] = "strip"
-    unit: Literal["char", "bpe"] = "char"
+    unit: Literal["char", "bpe", "phone"] = "char"
     bpe_size: int = 128  # vocabulary size for unit=bpe, blank included
+    lexicon: str = ""  # for unit=phone: word TAB phones separated by spaces; a word is learned by the first it has
     allow_oov: bool = False  # true: unknown symbols are dropped from the labels, counted and listed
 
     def __post_init__(self) -> None:
         _require(self.bpe_size >= 4, "text.bpe_size", "at least 4", self.bpe_size)
+        _require(not self.lexicon or self.unit == "phone", "text.unit", "phone where text.lexicon is given", self.unit)
 
 
 @dataclass(frozen=True)
@@ -307,11 +309,13 @@ def with_absolute_paths(config: Config) -> Config:
     given = vars(config.data).items()
     data = DataConfig(**{key: path if not path or is_url(path) else str(Path(path).absolute()) for key, path in given})
     noise_dir = config.augment.noise_dir and str(Path(config.augment.noise_dir).absolute())
+    lexicon = config.text.lexicon and str(Path(config.text.lexicon).absolute())
     decode = resolve_decode(config.decode, Path.cwd())
     init_from = config.train.init_from and str(Path(config.train.init_from).absolute())
     return replace(
         config,
         data=data,
+        text=replace(config.text, lexicon=lexicon),
         augment=replace(config.augment, noise_dir=noise_dir),
         train=replace(config.train, init_from=init_from),
         decode=decode,

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.config import DecodeConfig
-from asr.decode import Hypothesis, Word, greedy
+from asr.decode import Hypothesis, Word
+from asr.decode.greedy import best_paths
 from asr.decode.greedy_stream import GreedyStream
 from asr.decode.hypothesis import Reading
+from asr.decode.inputs import check_labels
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
+from asr.lexicon import entries
 from asr.lines import numbered_lines
 
 if TYPE_CHECKING:
@@ -122,6 +125,7 @@ class Decoder:
             blank=vocabulary.blank,
             space=vocabulary.space,
             frame_s=vocabulary.frame_s,
+            pronunciations=vocabulary.lexicon,
             where=where,
         )
 
@@ -138,16 +142,14 @@ class Decoder:
     def _decode(self, log_probs: Any, lengths: Any, n_best: int) -> list[list[Hypothesis]]:
         if self.config.decoder == "beam":
             return self._beam(log_probs, lengths, n_best)
-        vocabulary = self.vocabulary
-        found = greedy(
-            log_probs,
-            vocabulary.labels,
-            lengths=lengths,
-            blank=vocabulary.blank,
-            space=vocabulary.space,
-            frame_s=vocabulary.frame_s,
-        )
+        found = best_paths(log_probs, lengths, self._reading, self.vocabulary.blank)
         return [[hypothesis] for hypothesis in found]
+
+    @cached_property
+    def _reading(self) -> Reading:
+        vocabulary = self.vocabulary
+        labels = check_labels(vocabulary.labels, vocabulary.blank)
+        return Reading.of(labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s, vocabulary.lexicon)
 
     @cached_property
     def _beam(self) -> "BeamDecoder":
@@ -161,7 +163,7 @@ class Decoder:
                 space=vocabulary.space,
                 lm=resources.lm,
                 lm_unit=config.lm_unit,
-                lexicon=resources.lexicon,
+                lexicon=vocabulary.lexicon if resources.lexicon is None else resources.lexicon,
                 hotwords=resources.hotwords,
                 alpha=config.alpha,
                 beta=config.beta,
@@ -202,30 +204,20 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
         DecodeError: the file cannot be read or holds no word, the two forms are mixed, a word holds a space, or a
             spelling something that is no label. The message names file and line.
     """
-    lines = numbered_lines(path, "lexicon", DecodeError)
-    if not lines:
-        raise DecodeError(f"{path}: holds no word")
-    spelled = "\t" in lines[0][1]
     characters, labels = _characters(vocabulary), set(vocabulary.labels)
     words: dict[str, list[list[str]]] = {}
-    for number, line in lines:
-        where = f"{path}:{number}"
-        word, tab, spelling = line.partition("\t")
-        if bool(tab) != spelled:
-            wanted = "word TAB labels, as on the lines before" if spelled else "a word alone, as on the lines before"
-            raise DecodeError(f"{where}: wanted {wanted}, found {line!r}")
-        word = word.strip()
-        if len(word.split()) != 1:
-            raise DecodeError(f"{where}: wanted one word, found {word!r}")
-        pieces, known = (spelling.split(), labels) if spelled else (list(word), characters)
+    spelled = True
+    for entry in entries(path, DecodeError):
+        spelled = entry.labels is not None
+        pieces, known = (list(entry.word), characters) if entry.labels is None else (entry.labels, labels)
         unknown = next((piece for piece in pieces if piece not in known), None)
-        if spelled and (unknown is not None or not pieces):
-            raise DecodeError(f"{where}: word {word!r} is spelled with {unknown or 'nothing'!r}, which is no label")
+        if spelled and unknown is not None:
+            raise DecodeError(f"{entry.where}: word {entry.word!r} is spelled with {unknown!r}, which is no label")
         if unknown is not None:
-            hint = _other_case(word, characters)
-            raise DecodeError(f"{where}: word {word!r} holds {unknown!r}, which no label writes{hint}")
-        if pieces not in words.setdefault(word, []):
-            words[word].append(pieces)
+            hint = _other_case(entry.word, characters)
+            raise DecodeError(f"{entry.where}: word {entry.word!r} holds {unknown!r}, which no label writes{hint}")
+        if pieces not in words.setdefault(entry.word, []):
+            words[entry.word].append(pieces)
     return words if spelled else list(words)
 
 

@@ -7,6 +7,7 @@ utterance id; `NAME.json` beside it says what they mean:
     blank    index of the CTC blank
     space    index of the word separator among the labels, or the separator itself; null where there is none
     frame_s  seconds from one frame to the next
+    lexicon  for labels that are phones, word -> pronunciations, each its labels with spaces between; may be left out
     refs     utterance id -> reference text; may be left out
 """
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from asr.decode.inputs import check_labels, check_shape, probabilities
 from asr.errors import DecodeError
 from asr.files import atomic_path, write_text_atomic
+from asr.lexicon import Lexicon
 from asr.lines import read_text
 
 SPACE_NAME = "<space>"  # how a text file of labels may spell the space
@@ -40,12 +42,14 @@ class Vocabulary:
         blank: index of the CTC blank.
         space: word separator, as decoders take it.
         frame_s: seconds from one frame to the next.
+        lexicon: the words that labels are read as, where these are phones.
     """
 
     labels: tuple[str, ...]
     blank: int = 0
     space: str = " "
     frame_s: float = 1.0
+    lexicon: Lexicon | None = None
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,15 @@ def write_emissions(path: Path, emissions: Emissions) -> None:
     """
     require_npz(path)
     vocabulary = emissions.vocabulary
-    facts = {
+    facts: dict[str, Any] = {
         "labels": vocabulary.labels,
         "blank": vocabulary.blank,
         "space": _written_space(vocabulary),
         "frame_s": vocabulary.frame_s,
         "refs": dict(emissions.refs),
     }
+    if vocabulary.lexicon is not None:
+        facts["lexicon"] = {word: list(map(" ".join, spellings)) for word, spellings in vocabulary.lexicon.items()}
     write_text_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
     # numpy.savez takes ids for keyword arguments, and "file" is one of its own.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -149,7 +155,8 @@ def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
     refs = facts.get("refs") or {}
     if not isinstance(refs, dict) or not all(isinstance(text, str) for text in refs.values()):
         raise DecodeError(f"{path}: refs must give a text for each utterance id, found {_shown(refs)}")
-    vocabulary = Vocabulary(tuple(labels), blank, _read_space(facts.get("space"), labels, path), float(frame_s))
+    space, lexicon = _read_space(facts.get("space"), labels, path), _read_lexicon(facts.get("lexicon"), labels, path)
+    vocabulary = Vocabulary(tuple(labels), blank, space, float(frame_s), lexicon)
     return checked(vocabulary, path), refs
 
 
@@ -239,6 +246,21 @@ def _read_space(value: Any, labels: Sequence[str], path: Path) -> str:
     if _is_index(value) and 0 <= value < len(labels):
         return str(labels[value])
     raise DecodeError(f"{path}: space must be the index of a label, a text or null, found {_shown(value)}")
+
+
+def _read_lexicon(value: Any, labels: Sequence[str], path: Path) -> Lexicon | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not value:
+        raise DecodeError(f"{path}: lexicon must give pronunciations for each word, found {_shown(value)}")
+    known = set(labels)
+    for word, spellings in value.items():
+        if not isinstance(spellings, list) or not spellings or not all(isinstance(one, str) for one in spellings):
+            raise DecodeError(f"{path}: lexicon: word {word!r} must have a list of texts, found {_shown(spellings)}")
+        unknown = [label for one in spellings for label in one.split() or [""] if label not in known]
+        if unknown:
+            raise DecodeError(f"{path}: lexicon: word {word!r} is spelled with {unknown[0]!r}, which is no label")
+    return {word: [one.split() for one in spellings] for word, spellings in value.items()}
 
 
 def _written_space(vocabulary: Vocabulary) -> int | str | None:

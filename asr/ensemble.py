@@ -90,7 +90,7 @@ def _mean(sums: NDArray[np.float32], count: int, name: str) -> NDArray[np.float3
 
 
 def _require_same(first: Vocabulary, other: Vocabulary, path: Path, first_path: Path) -> None:
-    for kind in ("labels", "blank", "space", "frame_s"):
+    for kind in ("labels", "blank", "space", "frame_s", "lexicon"):
         if getattr(first, kind) != getattr(other, kind):
             raise DecodeError(
                 f"{path} and {first_path} differ in {kind}: only models alike can be averaged; any go together by "

@@ -113,8 +113,8 @@ class Recognizer(nn.Module):
     @property
     def vocabulary(self) -> Vocabulary:
         """What the columns of the log-probabilities mean."""
-        space = "\u2581" if self.config.text.unit == "bpe" else " "
-        return Vocabulary(tuple(self.tokenizer.tokens), BLANK, space, self.frame_s)
+        tokenizer = self.tokenizer
+        return Vocabulary(tuple(tokenizer.tokens), BLANK, tokenizer.units.space, self.frame_s, tokenizer.lexicon)
 
     @property
     def device(self) -> torch.device:

@@ -59,6 +59,7 @@ def shrink(run: Path, out: Path) -> None:
     settings = replace(
         settings,
         data=DataConfig(),
+        text=replace(settings.text, lexicon=""),
         augment=replace(settings.augment, noise_dir=""),
         train=replace(settings.train, init_from=""),
         decode=replace(settings.decode, **names),

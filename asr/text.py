@@ -1,4 +1,4 @@
-"""Transcripts: normalisation and tokenizers.
+"""Transcripts: normalisation, and labels by what `text.unit` says (asr/units.py).
 
 Normalisation, in this order:
 
@@ -22,17 +22,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 from asr.config import TextConfig
 from asr.errors import TextError
-from asr.files import atomic_path, write_text_atomic
+from asr.files import write_text_atomic
+from asr.lexicon import Lexicon, read_pronunciations
+from asr.units import Characters, Phones, Pieces, Units, load_units
 
 BLANK = 0
 BLANK_NAME = "<blank>"
 SPACE_NAME = "<space>"
 TOKENS_FILE = "tokens.txt"
-BPE_FILE = "bpe.model"
 _APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'"})
 
 
@@ -72,12 +72,13 @@ class Tokenizer:
     """Maps normalised text to labels and back; label 0 is the CTC blank.
 
     Attributes:
-        tokens: (V,) symbol of each label; `tokens[0]` is `<blank>`. Spaces are stored as " " in the character
-            tokenizer; BPE pieces carry sentencepiece's word mark (U+2581).
+        tokens: (V,) symbol of each label; `tokens[0]` is `<blank>`. The space between words is " "; BPE pieces carry
+            sentencepiece's word mark (U+2581) and have none.
         config: the normalisation that belongs to the vocabulary.
+        units: what the symbols are.
     """
 
-    def __init__(self, tokens: Sequence[str], config: TextConfig, bpe_model: bytes | None = None) -> None:
+    def __init__(self, tokens: Sequence[str], config: TextConfig, units: Units | None = None) -> None:
         if not tokens or tokens[BLANK] != BLANK_NAME:
             raise TextError(f"the first token must be {BLANK_NAME}, found {tokens[0] if tokens else 'nothing'!r}")
         twice = [token for token, count in Counter(tokens).items() if count > 1]
@@ -85,9 +86,8 @@ class Tokenizer:
             raise TextError(f"token {twice[0]!r} stands more than once in the vocabulary")
         self.tokens = list(tokens)
         self.config = config
+        self.units: Units = units or Characters()
         self._label_of = {token: label for label, token in enumerate(tokens)}
-        self._bpe_model = bpe_model
-        self._bpe = _load_bpe(bpe_model) if bpe_model is not None else None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -95,8 +95,13 @@ class Tokenizer:
     def digest(self) -> str:
         """Of what decides the labels of a normalised text."""
         digest = hashlib.blake2b("\n".join(self.tokens).encode(), digest_size=16)
-        digest.update(self._bpe_model or b"")
+        digest.update(self.units.content)
         return digest.hexdigest()
+
+    @property
+    def lexicon(self) -> Lexicon | None:
+        """The pronunciations of words, where labels are phones."""
+        return self.units.lexicon if isinstance(self.units, Phones) else None
 
     def normalize(self, text: str) -> str:
         """`normalize` with this tokenizer's configuration."""
@@ -110,41 +115,37 @@ class Tokenizer:
             where: the record's name, for the error message.
 
         Raises:
-            TextError: nothing is left after normalisation, or a symbol is not in the vocabulary (unless
-                `text.allow_oov`, which drops it; `out_of_vocabulary` counts what is dropped).
+            TextError: nothing is left after normalisation, or a symbol is not in the vocabulary, or a word not in the
+                lexicon (unless `text.allow_oov`, which drops it; `out_of_vocabulary` counts what is dropped).
         """
-        pieces = self._pieces(self.normalize(text))
-        if not pieces:
+        symbols = self.units.split(self.normalize(text), self._label_of)
+        if not symbols:
             raise TextError(f"{where}: transcript {text!r} is empty after normalisation")
-        unknown = [piece for piece in pieces if piece not in self._label_of]
+        unknown = [symbol for symbol, label in symbols if label is None]
         if unknown and not self.config.allow_oov:
-            raise TextError(
-                f"{where}: symbol {unknown[0]!r} is not in the vocabulary of {len(self)} tokens "
-                f"(transcript {text!r}); text.allow_oov=true drops and counts such symbols"
-            )
-        labels = [self._label_of[piece] for piece in pieces if piece in self._label_of]
+            lacks = f"symbol {unknown[0]!r} is not in the vocabulary of {len(self)} tokens"
+            if self.lexicon is not None:
+                lacks = f"word {unknown[0]!r} has no pronunciation in the lexicon of {len(self.lexicon)} words"
+            what = "symbols" if self.lexicon is None else "words"
+            raise TextError(f"{where}: {lacks} (transcript {text!r}); text.allow_oov=true drops and counts such {what}")
+        labels = [label for _, label in symbols if label is not None]
         if not labels:
             raise TextError(f"{where}: no symbol of transcript {text!r} is in the vocabulary")
         return labels
 
     def out_of_vocabulary(self, text: str) -> list[str]:
-        """The symbols of a transcript that have no label, in order and with repeats."""
-        return [piece for piece in self._pieces(self.normalize(text)) if piece not in self._label_of]
+        """The symbols, or words, of a transcript that have no label, in order and with repeats."""
+        return [symbol for symbol, label in self.units.split(self.normalize(text), self._label_of) if label is None]
 
     def decode(self, labels: Iterable[int]) -> str:
         """Text of labels without blanks."""
-        pieces = [self.tokens[label] for label in labels]
-        if self._bpe is not None:
-            return " ".join("".join(pieces).replace("\u2581", " ").split())
-        return " ".join("".join(pieces).split())
+        return self.units.join([self.tokens[label] for label in labels])
 
     def save(self, folder: Path) -> None:
-        """Write `tokens.txt` (one symbol a line, in label order) and for BPE `bpe.model`."""
+        """Write `tokens.txt` (one symbol a line, in label order), and what the units need beside it."""
         lines = [SPACE_NAME if token == " " else token for token in self.tokens]
         write_text_atomic(folder / TOKENS_FILE, "\n".join(lines) + "\n")
-        if self._bpe_model is not None:
-            with atomic_path(folder / BPE_FILE) as temporary:
-                temporary.write_bytes(self._bpe_model)
+        self.units.save(folder)
 
     @classmethod
     def load(cls, folder: Path, config: TextConfig) -> "Tokenizer":
@@ -155,69 +156,45 @@ class Tokenizer:
         """
         try:
             lines = (folder / TOKENS_FILE).read_text(encoding="utf-8").rstrip("\n").split("\n")
-            bpe_model = (folder / BPE_FILE).read_bytes() if config.unit == "bpe" else None
         except (OSError, UnicodeDecodeError) as error:
             raise TextError(f"{folder}: cannot read the vocabulary: {error}") from error
         tokens = [" " if line == SPACE_NAME else line for line in lines]
+        units = load_units(folder, config.unit)
         try:
-            return cls(tokens, config, bpe_model)
+            return cls(tokens, config, units)
         except TextError as error:
             raise TextError(f"{folder}: {error}") from error
 
-    def _pieces(self, normalized: str) -> list[str]:
-        if self._bpe is None:
-            return list(normalized)
-        return [str(piece) for piece in self._bpe.encode(normalized, out_type=str)]
-
 
 def build_tokenizer(texts: Iterable[str], config: TextConfig) -> Tokenizer:
-    """A tokenizer whose vocabulary is what the training transcripts hold.
+    """A tokenizer whose vocabulary is what the training transcripts hold, or the phones of a lexicon.
 
     Raises:
-        TextError: no text, or sentencepiece cannot make a model of the wanted size.
+        TextError: no text, sentencepiece cannot make a model of the wanted size, or the lexicon cannot be read.
     """
     normalized = [text for text in (normalize(text, config) for text in texts) if text]
     if not normalized:
         raise TextError("no transcript to build a vocabulary from")
     if config.unit == "char":
         return Tokenizer([BLANK_NAME, *sorted(set("".join(normalized)))], config)
-    bpe_model = _train_bpe(normalized, config.bpe_size)
-    processor = _load_bpe(bpe_model)
-    # Piece 0 is sentencepiece's <unk>, which CTC has no use for: the blank takes its place.
-    pieces = [processor.id_to_piece(index) for index in range(1, processor.get_piece_size())]
-    return Tokenizer([BLANK_NAME, *pieces], config, bpe_model)
+    if config.unit == "bpe":
+        pieces = Pieces.train(normalized, config.bpe_size)
+        return Tokenizer([BLANK_NAME, *pieces.symbols], config, pieces)
+    if not config.lexicon:
+        raise TextError("text.unit=phone needs text.lexicon=FILE, each line a word, TAB, its phones")
+    phones = Phones(_read_lexicon(Path(config.lexicon), config))
+    return Tokenizer([BLANK_NAME, *phones.symbols], config, phones)
 
 
-def _train_bpe(texts: Sequence[str], size: int) -> bytes:
-    import io
-
-    import sentencepiece
-
-    model = io.BytesIO()
-    kind: Literal["bpe"] = "bpe"
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            model_type=kind,
-            vocab_size=size,
-            character_coverage=1.0,
-            normalization_rule_name="identity",  # normalised already
-            unk_id=0,
-            bos_id=-1,
-            eos_id=-1,
-            pad_id=-1,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise TextError(f"sentencepiece cannot make text.bpe_size={size} pieces of this text: {error}") from error
-    return model.getvalue()
-
-
-def _load_bpe(model: bytes) -> Any:  # sentencepiece ships no types
-    import sentencepiece
-
-    try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
-        raise TextError(f"{BPE_FILE} is not a sentencepiece model: {error}") from error
+def _read_lexicon(path: Path, config: TextConfig) -> Lexicon:
+    """Its words as transcripts have them; one that normalisation takes apart stands in none, and is left out."""
+    found: dict[str, list[Sequence[str]]] = {}
+    for word, spellings in read_pronunciations(path, TextError).items():
+        written = normalize(word, config)
+        if len(written.split()) == 1:
+            found.setdefault(written, []).extend(one for one in spellings if one not in found.get(written, []))
+        if any(BLANK_NAME in one for one in spellings):
+            raise TextError(f"{path}: word {word!r}: {BLANK_NAME} is the blank and no phone")
+    if not found:
+        raise TextError(f"{path}: no word is left after normalisation")
+    return found

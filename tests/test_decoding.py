@@ -96,7 +96,7 @@ def test_lexicons(tmp_path: Path) -> None:
         (b"\ta b\n", ":1: wanted one word, found ''"),
         (b"ab\nAb\n", ":2: word 'Ab' holds 'A', which no label writes: the labels are small letters"),
         (b"one\ta x\n", ":1: word 'one' is spelled with 'x', which is no label"),
-        (b"one\t \n", ":1: word 'one' is spelled with 'nothing', which is no label"),
+        (b"one\t \n", ":1: word 'one' is spelled with nothing"),
         (b"caf\xe9\n", ": not UTF-8 text (byte 3)"),
     ],
 )

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from asr.config import TextConfig
 from asr.errors import TextError
-from asr.text import BPE_FILE, TOKENS_FILE, Tokenizer, build_tokenizer, normalize
+from asr.text import TOKENS_FILE, Tokenizer, build_tokenizer, normalize
+from asr.units import BPE_FILE
 
 LOWER = TextConfig()
 KEEP = TextConfig(case="keep", punctuation="keep")
@@ -174,7 +175,7 @@ def test_word_pieces_from_a_folder(pieces: Tokenizer, tmp_path: Path) -> None:
 def test_unknown_symbols_in_word_pieces(pieces: Tokenizer) -> None:
     with pytest.raises(TextError, match="u: symbol 'z' is not in the vocabulary of 40 tokens"):
         pieces.encode("sea zone", where="u")
-    loose = Tokenizer(pieces.tokens, TextConfig(unit="bpe", allow_oov=True), pieces._bpe_model)
+    loose = Tokenizer(pieces.tokens, TextConfig(unit="bpe", allow_oov=True), pieces.units)
     assert loose.decode(loose.encode("sea zhell", where="u")) == "sea hell"
     assert loose.out_of_vocabulary("sea zhell") == ["z"]
 

@@ -1,6 +1,6 @@
 """Greedy (best path) CTC decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ def greedy(
     blank: int = 0,
     space: str = " ",
     frame_s: float = 1.0,
+    pronunciations: Mapping[str, Sequence[Sequence[str]]] | None = None,
 ) -> list[Hypothesis]:
     """Take the best label of each frame, collapse repeats, drop blanks (Graves et al. 2006, section 3.2).
 
@@ -30,6 +31,8 @@ def greedy(
         space: the word separator among the labels: " ", "|" for wav2vec2 vocabularies, or sentencepiece's U+2581,
             which stands at the beginning of a piece.
         frame_s: seconds from one frame to the next; as it stands, times are in frames.
+        pronunciations: for labels that are phones, word -> pronunciations, each a list of labels. Labels between two
+            separators are read as the first word that is pronounced so; those of no word are written as they are.
 
     Returns:
         One Hypothesis for each utterance. Its score is the natural log of the probability of the best path, and its
@@ -39,11 +42,16 @@ def greedy(
         DecodeError: a value is NaN or +inf, a row is not a log-distribution (its probabilities do not sum to one
             within 0.02), V is not the number of labels, or a length is beyond T or no whole number. The message names
             utterance, frame and value; input is never guessed to be probabilities or logits, nor lengths to be shares.
+            Or a pronunciation holds something that is no label.
     """
-    labels = check_labels(labels, blank)
-    reading = Reading.of(labels, blank, space, frame_s)
+    reading = Reading.of(check_labels(labels, blank), blank, space, frame_s, pronunciations)
+    return best_paths(log_probs, lengths, reading, blank)
+
+
+def best_paths(log_probs: Any, lengths: Any, reading: Reading, blank: int) -> list[Hypothesis]:
+    """As `greedy`, for labels whose reading is known."""
     found = []
-    for number, rows in enumerate(read_batch(log_probs, lengths, len(labels))):
+    for number, rows in enumerate(read_batch(log_probs, lengths, len(reading.texts))):
         probabilities(rows, f"utterance {number}")
         found.append(_best_path(rows, reading, blank))
     return found

@@ -1,6 +1,6 @@
 """Greedy (best path) decoding of frames that come as they come; any chunks give what `greedy` gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,23 @@ class GreedyStream:
     """One utterance on its way through `greedy`; memory grows with the labels of the result alone.
 
     Args:
-        labels, blank, space, frame_s: as for `greedy`.
+        labels, blank, space, frame_s, pronunciations: as for `greedy`.
         where: what messages call the utterance.
     """
 
     def __init__(
-        self, labels: Sequence[str], *, blank: int = 0, space: str = " ", frame_s: float = 1.0, where: str = "stream"
+        self,
+        labels: Sequence[str],
+        *,
+        blank: int = 0,
+        space: str = " ",
+        frame_s: float = 1.0,
+        pronunciations: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        where: str = "stream",
     ) -> None:
         self.labels = check_labels(labels, blank)
         self.blank = blank
-        self.reading = Reading.of(self.labels, blank, space, frame_s)
+        self.reading = Reading.of(self.labels, blank, space, frame_s, pronunciations)
         self.where = where
         self.frames = 0
         self._finished = False

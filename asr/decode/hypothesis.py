@@ -1,12 +1,14 @@
 """What a decoder returns, and how labels are read as words."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from asr.errors import DecodeError
 
 _UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
@@ -39,26 +41,39 @@ class Reading:
         boundary: for each label whether it ends the word before it.
         frame_s: seconds from one frame to the next.
         lexicon: words of a lexicon by number; empty where words are read from their labels.
+        pronounced: the word that a sequence of labels is read as, where no number of `lexicon` says it.
     """
 
     texts: tuple[str, ...]
     boundary: tuple[bool, ...]
     frame_s: float
     lexicon: tuple[str, ...] = ()
+    pronounced: Mapping[tuple[int, ...], str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, labels: Sequence[str], blank: int, space: str, frame_s: float) -> "Reading":
+    def of(
+        cls,
+        labels: Sequence[str],
+        blank: int,
+        space: str,
+        frame_s: float,
+        pronunciations: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    ) -> "Reading":
         """The reading of a vocabulary.
 
         `space` alone is a separator (" ", or "|" in HuggingFace's vocabularies); as the first character of a longer
-        label it begins a word (sentencepiece's U+2581). The blank writes nothing.
+        label it begins a word (sentencepiece's U+2581). The blank writes nothing. Of several words with one of the
+        `pronunciations` the first counts.
+
+        Raises:
+            DecodeError: a pronunciation holds something that is no label.
         """
         texts, boundary = [], []
         for place, label in enumerate(labels):
             starts = place != blank and space != "" and label.startswith(space)
             texts.append("" if place == blank else label.removeprefix(space) if starts else label)
             boundary.append(starts)
-        return cls(tuple(texts), tuple(boundary), frame_s)
+        return cls(tuple(texts), tuple(boundary), frame_s, pronounced=_pronounced(pronunciations or {}, labels))
 
     @cached_property
     def written(self) -> tuple[str, ...]:
@@ -84,10 +99,14 @@ class Reading:
         tokens, frames, chosen = labels.tokens.tolist(), labels.frames.tolist(), labels.words.tolist()
         found: list[Word] = []
         for first, last in self.groups(tokens):
-            spelled = "".join([self.texts[token] for token in tokens[first : last + 1]])
+            spelled = tokens[first : last + 1]
+            if self.lexicon and chosen[last] >= 0:
+                text = self.lexicon[chosen[last]]
+            else:
+                text = self.pronounced.get(tuple(spelled)) or "".join([self.texts[token] for token in spelled])
             found.append(
                 Word(
-                    text=self.lexicon[chosen[last]] if self.lexicon and chosen[last] >= 0 else spelled,
+                    text=text,
                     start_s=frames[first] * self.frame_s,
                     end_s=(frames[last] + 1) * self.frame_s,
                     confidence=min(1.0, float(labels.confidences[last])),
@@ -109,6 +128,20 @@ class Reading:
             else:
                 found[-1] = (found[-1][0], place)
         return found
+
+
+def _pronounced(
+    pronunciations: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]
+) -> dict[tuple[int, ...], str]:
+    index = {label: place for place, label in enumerate(labels)}
+    found: dict[tuple[int, ...], str] = {}
+    for word, spellings in pronunciations.items():
+        for spelling in spellings:
+            unknown = next((label for label in spelling if label not in index), None)
+            if unknown is not None:
+                raise DecodeError(f"pronunciations: word {word!r} is spelled with {unknown!r}, which is no label")
+            found.setdefault(tuple([index[label] for label in spelling]), word)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +211,7 @@ class Hypothesis:
     @cached_property
     def text(self) -> str:
         """The words, one space between two."""
-        if self._reading.lexicon:
+        if self._reading.lexicon or self._reading.pronounced:
             return " ".join([word.text for word in self.words])
         written = "".join([part.written(self._reading) for part in self._parts]).strip(" ")
         return " ".join([word for word in written.split(" ") if word]) if "  " in written else written
