@@ -60,7 +60,7 @@ def add_text(arguments: argparse.ArgumentParser) -> None:
     """The option of recipes whose n-gram model can learn from other texts too."""
     arguments.add_argument(
         "--text",
-        type=_file,
+        type=existing_file,
         action="append",
         default=[],
         metavar="FILE",
@@ -68,7 +68,8 @@ def add_text(arguments: argparse.ArgumentParser) -> None:
     )
 
 
-def _file(name: str) -> Path:
+def existing_file(name: str) -> Path:
+    """The type of an option that names one."""
     if not Path(name).is_file():  # told of now, and not when hours have gone by
         raise argparse.ArgumentTypeError(f"no such file: {name}")
     return Path(name)
@@ -301,7 +302,9 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     print(f"{manifest.stem}: {summary_line(score(results))}; {describe(made.decode)}")
 
 
-def language_model_stage(data: Path, model: Path, out: Path, order: int, texts: Sequence[Path] = ()) -> None:
+def language_model_stage(
+    data: Path, model: Path, out: Path, order: int, texts: Sequence[Path] = (), lexicon: Path | None = None
+) -> None:
     """Make a copy of `model` in `out` that decodes with an n-gram model of words of its training transcripts.
 
     The commands are those that a user would type: `asr lm train`, and `asr tune`, which takes the weights from dev.
@@ -311,27 +314,29 @@ def language_model_stage(data: Path, model: Path, out: Path, order: int, texts: 
         model, out: run folders.
         order: words in the longest n-gram.
         texts: files of other sentences, one a line, that it learns from as well.
+        lexicon: the words that may be recognised; None: any.
 
     Raises:
-        CorpusError: `out` is complete and was made from other texts.
+        CorpusError: `out` is complete and was made from other texts, or another lexicon.
     """
     from asr import checkpoint
 
     weights, record = model / checkpoint.WEIGHTS_FILE, out / MADE_FROM_FILE
-    made_from = {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest() for file in texts}
+    files = [*texts, lexicon] if lexicon else list(texts)
+    made_from = {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     newer = made_since(out / checkpoint.CONFIG_FILE, weights)
     if newer and checkpoint.load_config(out).decode.decoder == "beam":  # what `asr tune` writes at its end
         before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if sorted(before.values()) != sorted(made_from.values()):
             raise CorpusError(
-                f"{out}: was made from other texts ({', '.join(before) or 'none'}); --out chooses another"
+                f"{out}: was made from other files ({', '.join(before) or 'none'}); --out chooses another"
             )
         say(f"language model: complete in {out}, skipped")
         return
     say(f"language model: {out}")
     settings = checkpoint.load_config(model)
     checkpoint.start_run(out, settings, checkpoint.load_tokenizer(model, settings))
-    if texts:
+    if made_from:
         write_text_atomic(record, json.dumps(made_from) + "\n")
     with atomic_path(out / weights.name) as temporary:
         shutil.copyfile(weights, temporary)
@@ -339,7 +344,8 @@ def language_model_stage(data: Path, model: Path, out: Path, order: int, texts: 
         arpa = Path(folder) / "train.arpa"
         learned = [str(file) for file in (data / "train.jsonl", *texts)]
         lm_train = ["lm", "train", *learned, "--normalize", str(out), "--order", str(order), "-o", str(arpa)]
-        for command in (lm_train, ["tune", str(out), "--lm", str(arpa)]):
+        tune = ["tune", str(out), "--lm", str(arpa), *(["--lexicon", str(lexicon)] if lexicon else [])]
+        for command in (lm_train, tune):
             arguments = parse(commands(), command)
             arguments.run(arguments)
 

@@ -1,18 +1,28 @@
 """speechocean762: English sentences read by Mandarin speakers, children and adults; train on 100, score 13 others."""
 
+import argparse
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own modules, where the package is not
 
 from asr import config, recipe
 from asr.cli import parse, run_command
-from asr.manifest import read_manifest
+from asr.errors import ConfigError, CorpusError
+from asr.files import write_text_atomic
+from asr.lexicon import Lexicon, read_pronunciations, to_text
+from asr.lm.text import sentences
+from asr.manifest import Utterance, read_manifest
+from asr.text import normalize
+from recipes.speechocean import pronunciations
 
 # A training from nothing had not left the plateau of CTC's beginning after 12 hours of audio. One from this model, of
 # letters and numbers, leaves it in its first epoch. `train.init_from=` starts from nothing.
 START = Path(__file__).resolve().parents[1] / "an4" / "model"
 # Other recordings are heard together with these first, and these alone have the last word.
-OTHERS = ("train.epochs=15", "train.skip_unusable=true", "text.allow_oov=true")
-LAST = ("train.epochs=5",)
+OTHERS = ("train.epochs=10", "train.skip_unusable=true", "text.allow_oov=true")
+LAST = ("train.epochs=4",)
 
 
 def run() -> int:
@@ -26,20 +36,36 @@ def run() -> int:
     )
     recipe.add_outside(parser)
     recipe.add_text(parser)
+    parser.add_argument(
+        "--lexicon",
+        type=recipe.existing_file,
+        metavar="FILE",
+        help="for --outside and --text, words that are in no transcript: word TAB phones on each line",
+    )
     arguments = parse(parser)
     name = "outside" if arguments.outside else "model"
     data, model = arguments.out / "data", arguments.out / name
     tuned = arguments.out / f"{name}-{'text' if arguments.text else 'lm'}"
     recipe.corpus_stage(data, "speechocean", arguments.source)
     manifest, results = data / "test.jsonl", "test"
+    corpus = read_manifest(data / "train.jsonl")[0].audio_filepath.resolve().parents[2]  # WAVE/SPEAKER/file in it
     if arguments.part == "test":  # before the training: a source without that folder is told of now
         manifest, results = data / "official-test" / "test.jsonl", "official-test"
-        corpus = read_manifest(data / "train.jsonl")[0].audio_filepath.resolve().parents[2]  # WAVE/SPEAKER/file in it
         recipe.corpus_stage(manifest.parent, "speechocean", corpus, part="test")
     outside = recipe.read_outside(arguments.outside, data)
 
+    words: tuple[str, ...] = ()
+    allowed: Path | None = None
+    text = config.load(arguments.conf, arguments.overrides).text
+    if text.unit == "phone":
+        learned, allowed = (arguments.out / "words" / f"{folder}.txt" for folder in (name, tuned.name))
+        write_words(learned, allowed, data, pronunciations.read_corpus(corpus), outside, arguments, text)
+        words = (f"text.lexicon={learned}",)
+    elif arguments.lexicon:
+        raise ConfigError(f"--lexicon needs text.unit=phone, found {text.unit}")
+
     def settings(*overrides: str, train: Path | None = None) -> config.Config:
-        return recipe.with_data(config.load(arguments.conf, overrides), data, train)
+        return recipe.with_data(config.load(arguments.conf, (*words, *overrides)), data, train)
 
     start = f"train.init_from={START}"
     if outside:
@@ -49,9 +75,31 @@ def run() -> int:
     else:
         recipe.train_stage(model, settings(start, *arguments.overrides))
     recipe.score_stage(model, manifest, model / results)
-    recipe.language_model_stage(data, model, tuned, 3, arguments.text)
+    recipe.language_model_stage(data, model, tuned, 3, arguments.text, allowed)
     recipe.score_stage(tuned, manifest, tuned / results)
     return 0
+
+
+def write_words(
+    learned: Path,
+    allowed: Path,
+    data: Path,
+    corpus: Lexicon,
+    outside: Sequence[Utterance],
+    arguments: argparse.Namespace,
+    text: config.TextConfig,
+) -> None:
+    """Write the words that the training meets into `learned`, and those that may be recognised into `allowed`."""
+
+    def normalized(utterances: Iterable[Utterance]) -> list[str]:
+        return [normalize(utterance.text, text) for utterance in utterances]
+
+    train, dev = (normalized(read_manifest(data / f"{split}.jsonl")) for split in ("train", "dev"))
+    more = read_pronunciations(arguments.lexicon, CorpusError) if arguments.lexicon else {}
+    found = pronunciations.of_training(corpus, [*train, *dev], normalized(outside), more)
+    write_text_atomic(learned, to_text(found))
+    others = [" ".join(tokens) for _, tokens in sentences(arguments.text, "word", lambda line: normalize(line, text))]
+    write_text_atomic(allowed, to_text(pronunciations.allowed(found, train, others, more)))
 
 
 if __name__ == "__main__":
