@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from asr.decode.inputs import check_labels, check_shape, probabilities
 from asr.errors import DecodeError
 from asr.files import atomic_path, write_text_atomic
-from asr.lexicon import Lexicon
+from asr.lexicon import Lexicon, as_json
 from asr.lines import read_text
 
 SPACE_NAME = "<space>"  # how a text file of labels may spell the space
@@ -89,7 +89,7 @@ def write_emissions(path: Path, emissions: Emissions) -> None:
         "refs": dict(emissions.refs),
     }
     if vocabulary.lexicon is not None:
-        facts["lexicon"] = {word: list(map(" ".join, spellings)) for word, spellings in vocabulary.lexicon.items()}
+        facts["lexicon"] = as_json(vocabulary.lexicon)
     write_text_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
     # numpy.savez takes ids for keyword arguments, and "file" is one of its own.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:

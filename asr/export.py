@@ -12,7 +12,8 @@ four times that of torch's FFT.
              lens       (B,) int64
 
 The file's metadata say what they mean, each value a text: tokens (JSON), blank (index), space, sample_rate_hz,
-fft_samples, frame_s (seconds from one row to the next), quantized (no or int8), config (YAML), version.
+fft_samples, frame_s (seconds from one row to the next), quantized (no or int8), config (YAML), version; for labels that
+are phones lexicon, too (JSON, word -> pronunciations, each its labels with spaces between).
 """
 
 import importlib
@@ -31,6 +32,7 @@ from asr.encoder import Encoder, RecurrentLayer
 from asr.errors import ConfigError
 from asr.features import POWER_FLOOR, VARIANCE_FLOOR, LogMel, Normalizer
 from asr.files import atomic_path
+from asr.lexicon import as_json
 from asr.recognizer import Recognizer
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def onnx_model(
 
 def _metadata(recognizer: Recognizer) -> dict[str, str]:
     vocabulary = recognizer.vocabulary
-    return {
+    facts = {
         "tokens": json.dumps(vocabulary.labels, ensure_ascii=False),
         "blank": str(vocabulary.blank),
         "space": vocabulary.space,
@@ -108,6 +110,9 @@ def _metadata(recognizer: Recognizer) -> dict[str, str]:
         "config": config.to_yaml(recognizer.config),
         "version": f"asr {__version__}",
     }
+    if vocabulary.lexicon is not None:
+        facts["lexicon"] = json.dumps(as_json(vocabulary.lexicon), ensure_ascii=False)
+    return facts
 
 
 def required(name: str) -> Any:

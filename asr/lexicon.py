@@ -65,6 +65,11 @@ def read_pronunciations(path: Path, error: type[AsrError]) -> dict[str, list[lis
     return found
 
 
+def as_json(lexicon: Lexicon) -> dict[str, list[str]]:
+    """Word -> spellings as texts, their labels with spaces between."""
+    return {word: list(map(" ".join, spellings)) for word, spellings in lexicon.items()}
+
+
 def to_text(lexicon: Lexicon) -> str:
     """The content of a file that `read_pronunciations` reads back."""
     return "".join(f"{word}\t{' '.join(labels)}\n" for word, spellings in lexicon.items() for labels in spellings)

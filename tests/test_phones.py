@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from asr.decoding import Decoder
 from asr.emissions import Emissions, Vocabulary, read_emissions, write_emissions
 from asr.ensemble import read_ensemble
 from asr.errors import ConfigError, DecodeError, TextError
+from asr.export import export_onnx
 from asr.manifest import read_manifest
 from asr.shrink import shrink
 from asr.text import Tokenizer, build_tokenizer
@@ -224,6 +226,9 @@ def test_a_model_of_phones_learns_words(run: Path, tmp_path: Path, capsys: pytes
     shrink(run, tmp_path / "small")
     assert checkpoint.load_config(tmp_path / "small").text.lexicon == ""
     assert main(["tune", str(tmp_path / "small"), "--lm", str(tmp_path / "lm.arpa"), "--manifest", str(manifest)]) == 0
+    export_onnx(checkpoint.load(run), tmp_path / "phones.onnx")
+    facts = {item.key: item.value for item in onnx.load(tmp_path / "phones.onnx").metadata_props}
+    assert json.loads(facts["lexicon"]) == {"bab": ["a b"], "abba": ["c a", "c b"], "dab": ["d"]}
     capsys.readouterr()
     wavs = [run.parent / "audio" / f"train-{number}.wav" for number in (2, 4)]
     out, _ = succeed(capsys, "transcribe", "--model", tmp_path / "small", *wavs)
