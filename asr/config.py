@@ -17,7 +17,7 @@ from asr.lengths import ms_to_samples
 
 _Kind = TypeVar("_Kind")
 
-DECODE_PATHS = ("lm", "lexicon", "hotwords")  # keys of `decode` that name files
+DECODE_PATHS = ("lm", "lexicon", "hotwords", "priors")  # keys of `decode` that name files
 
 
 def _require(condition: bool, key: str, wanted: str, found: object) -> None:
@@ -211,11 +211,14 @@ class DecodeConfig:
     beam_threshold: float = -10.0  # natural log; prefixes this much worse than the best are given up
     lexicon: str = ""  # allow these words only: one a line, or word TAB labels separated by spaces
     hotwords: str = ""  # phrases that are given a bonus: phrase, or phrase TAB natural-log weight
+    priors: str = ""  # how likely labels are by themselves, which is discounted: label TAB natural-log probability
+    prior_weight: float = 0.3  # how much of it
 
     def __post_init__(self) -> None:
         _require(0 <= self.alpha <= 10, "decode.alpha", "in 0..10", self.alpha)
         _require(-100 <= self.beta <= 100, "decode.beta", "in -100..100", self.beta)
         _require(-1000 <= self.unknown_offset <= 10, "decode.unknown_offset", "in -1000..10", self.unknown_offset)
+        _require(0 <= self.prior_weight <= 1, "decode.prior_weight", "in 0..1", self.prior_weight)
         _require(1 <= self.beam_size <= 100_000, "decode.beam_size", "in 1..100000", self.beam_size)
         for key in ("token_threshold", "beam_threshold"):
             _require(getattr(self, key) < 0, f"decode.{key}", "below 0", getattr(self, key))

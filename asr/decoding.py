@@ -6,6 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from asr import priors
 from asr.config import DecodeConfig
 from asr.decode import Hypothesis, Word
 from asr.decode.greedy import best_paths
@@ -30,6 +34,7 @@ class Resources:
     lm: "NGram | None" = None
     lexicon: list[str] | dict[str, list[list[str]]] | None = None
     hotwords: dict[str, float] | None = None
+    priors: NDArray[np.float64] | None = None
 
     @classmethod
     def load(cls, config: DecodeConfig, vocabulary: Vocabulary, lm: "NGram | None" = None) -> "Resources":
@@ -44,6 +49,7 @@ class Resources:
             lm=lm or (NGram.load(config.lm) if config.lm else None),
             lexicon=read_lexicon(Path(config.lexicon), vocabulary) if config.lexicon else None,
             hotwords=read_hotwords(Path(config.hotwords), vocabulary) if config.hotwords else None,
+            priors=priors.read(Path(config.priors), vocabulary.labels) if config.priors else None,
         )
 
 
@@ -165,6 +171,8 @@ class Decoder:
                 lm_unit=config.lm_unit,
                 lexicon=vocabulary.lexicon if resources.lexicon is None else resources.lexicon,
                 hotwords=resources.hotwords,
+                log_priors=resources.priors,
+                prior_weight=config.prior_weight,
                 alpha=config.alpha,
                 beta=config.beta,
                 unknown_offset=config.unknown_offset,
@@ -192,6 +200,7 @@ def describe(config: DecodeConfig) -> str:
     if config.lm:
         parts.append(f"language model {config.lm} (alpha {config.alpha:g}, beta {config.beta:g})")
     parts += [f"{key} {getattr(config, key)}" for key in ("lexicon", "hotwords") if getattr(config, key)]
+    parts += [f"priors {config.priors} (weight {config.prior_weight:g})"] if config.priors else []
     return ", ".join(parts)
 
 

@@ -303,7 +303,14 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
 
 
 def language_model_stage(
-    data: Path, model: Path, out: Path, order: int, texts: Sequence[Path] = (), lexicon: Path | None = None
+    data: Path,
+    model: Path,
+    out: Path,
+    order: int,
+    texts: Sequence[Path] = (),
+    lexicon: Path | None = None,
+    *,
+    priors: bool = False,
 ) -> None:
     """Make a copy of `model` in `out` that decodes with an n-gram model of words of its training transcripts.
 
@@ -315,6 +322,7 @@ def language_model_stage(
         order: words in the longest n-gram.
         texts: files of other sentences, one a line, that it learns from as well.
         lexicon: the words that may be recognised; None: any.
+        priors: discount those of the labels, as they are on dev.
 
     Raises:
         CorpusError: `out` is complete and was made from other texts, or another lexicon.
@@ -344,7 +352,9 @@ def language_model_stage(
         arpa = Path(folder) / "train.arpa"
         learned = [str(file) for file in (data / "train.jsonl", *texts)]
         lm_train = ["lm", "train", *learned, "--normalize", str(out), "--order", str(order), "-o", str(arpa)]
-        tune = ["tune", str(out), "--lm", str(arpa), *(["--lexicon", str(lexicon)] if lexicon else [])]
+        tune = ["tune", str(out), "--lm", str(arpa)]
+        tune += ["--lexicon", str(lexicon)] if lexicon else []
+        tune += ["--estimate-priors"] if priors else []
         for command in (lm_train, tune):
             arguments = parse(commands(), command)
             arguments.run(arguments)

@@ -30,6 +30,8 @@ _FLAGS = {
     "beam_threshold": "natural log; prefixes this much worse than the best are given up",
     "lexicon": "allow these words only: one a line, or word TAB labels separated by spaces",
     "hotwords": "phrases with a bonus: one a line, or phrase TAB natural-log weight (5 where there is none)",
+    "priors": "how likely labels are by themselves, which is discounted: label TAB natural-log probability",
+    "prior_weight": "how much of it, 0 to 1",
 }
 _OF_LM = (
     "lm_unit",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LM_FILE = "lm.bin"
 LEXICON_FILE = "lexicon.txt"
+PRIORS_FILE = "priors.txt"
 EMISSIONS_FILE = "emissions.npz"
 
 _TUNE = """Searches the weights alpha and beta of the language model for the fewest expected word errors on dev: a grid
@@ -50,13 +51,18 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
             dest=f"{name}_range",
             help=f"where to look ({low:g} {high:g})",
         )
+    parser.add_argument(
+        "--estimate-priors",
+        action="store_true",
+        help="discount how likely labels are by themselves on these utterances, with --prior-weight",
+    )
     add_compute(parser)
     add_decoder(parser, "decoder", "alpha", "beta", "hotwords")
     parser.set_defaults(run=_tune)
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from asr import checkpoint
+    from asr import checkpoint, priors
     from asr.config import resolve_decode
     from asr.decoding import Decoder
     from asr.tune import at_the_end, tune
@@ -65,12 +71,18 @@ def _tune(arguments: argparse.Namespace) -> int:
     batch_seconds(arguments)
     settings = checkpoint.load_config(folder)
     wanted = replace(resolve_decode(settings.decode, folder), **{**given_decoder(arguments), "decoder": "beam"})
+    if arguments.estimate_priors and arguments.priors:
+        raise ConfigError("--estimate-priors or --priors FILE, not both")
     if not wanted.lm:
         raise ConfigError(f"{folder}: names no language model (decode.lm): give --lm FILE")
     alpha, beta = tuple(arguments.alpha_range), tuple(arguments.beta_range)
     for end in (0, 1):
         replace(wanted, alpha=alpha[end], beta=beta[end])  # ConfigError where a weight cannot be used
     emissions = _emissions(arguments, settings)
+    if arguments.estimate_priors:
+        labels = emissions.vocabulary.labels
+        priors.write(folder / PRIORS_FILE, labels, priors.estimate(emissions.log_probs.values(), len(labels)))
+        wanted = replace(wanted, priors=str((folder / PRIORS_FILE).absolute()))
     decoder = Decoder(wanted, emissions.vocabulary)
     started = time.perf_counter()
     tuning = tune(emissions, decoder, alpha, beta)
@@ -154,8 +166,14 @@ def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
         lexicon = LEXICON_FILE
         if Path(used.lexicon) != (folder / LEXICON_FILE).absolute():
             write_text_atomic(folder / LEXICON_FILE, Path(used.lexicon).read_text(encoding="utf-8-sig"))
+    kept_priors = ""
+    if used.priors:
+        kept_priors = PRIORS_FILE
+        if Path(used.priors) != (folder / PRIORS_FILE).absolute():
+            write_text_atomic(folder / PRIORS_FILE, Path(used.priors).read_text(encoding="utf-8-sig"))
     # Hotwords belong to what is recognised and not to the model: theirs stays as the configuration has it.
-    decode = replace(used, lm=LM_FILE, lexicon=lexicon, hotwords=settings.decode.hotwords)
+    decode = replace(used, lm=LM_FILE, lexicon=lexicon, priors=kept_priors, hotwords=settings.decode.hotwords)
     write_text_atomic(folder / checkpoint.CONFIG_FILE, config.to_yaml(replace(settings, decode=decode)))
-    print(f"{folder}: config.yaml, {LM_FILE}{', ' + lexicon if lexicon else ''}", file=sys.stderr)
+    written = ", ".join(name for name in ("config.yaml", LM_FILE, lexicon, kept_priors) if name)
+    print(f"{folder}: {written}", file=sys.stderr)
     print(f"{folder} now decodes with: {describe(resolve_decode(decode, folder))}", file=sys.stderr)

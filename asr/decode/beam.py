@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from asr.decode.batch import blocks_of, decode_block
 from asr.decode.compose import Lexicon, Unit, compose
 from asr.decode.hypothesis import Hypothesis, Reading
-from asr.decode.inputs import check_kind, check_labels, check_number, read_batch
+from asr.decode.inputs import check_kind, check_labels, check_number, discounts, read_batch
 from asr.decode.layout import CAPACITY, Workspace, new_workspace
 from asr.decode.lm import NGram
 from asr.decode.stream import Stream
@@ -39,6 +39,10 @@ class BeamDecoder:
     for nothing. With a beam that holds every prefix the result is exact; a smaller one may lose it, and sums then miss
     the alignments through prefixes that were given up.
 
+    With `log_priors` the probability p of a label in a frame becomes p / prior ** prior_weight, normalised anew in each
+    frame: what labels are likely by themselves is for the language model to say, as in hybrid recognisers (Bourlard &
+    Morgan 1994; for CTC Sak et al. 2015). It helps most where the model is unsure.
+
     Confidences: a hypothesis has its share in the scores of the last beam; a word the share that it has among the
     entries which agree on everything before it, taken when the search is some frames past it.
 
@@ -50,6 +54,8 @@ class BeamDecoder:
         lexicon: allow these words only. A list of words, spelled by their characters; or word -> spellings, each a list
             of labels. Words of one spelling are told apart by the language model.
         hotwords: phrase -> natural-log weight, given for each occurrence as whole words.
+        log_priors: (V,) natural log of how likely each label is by itself, as its mean probability over recordings.
+        prior_weight: exponent of the priors, 0 to 1.
         alpha, beta: weights of the formula.
         unknown_offset, unknown_per_character: added to ln P_LM of each unknown word, once and for each character: what
             an n-gram model says of `<unk>` means little, and a long unknown word is several that were run together.
@@ -64,7 +70,7 @@ class BeamDecoder:
 
     Raises:
         DecodeError: a setting is out of range, the blank outside the labels, a label there twice, a lexicon word cannot
-            be spelled, or a language model does not fit the labels.
+            be spelled, a language model does not fit the labels, or priors are not one finite number at most 0 a label.
     """
 
     def __init__(
@@ -77,6 +83,8 @@ class BeamDecoder:
         lm_unit: Unit = "auto",
         lexicon: Lexicon | None = None,
         hotwords: Mapping[str, float] | None = None,
+        log_priors: Any = None,
+        prior_weight: float = 0.3,
         alpha: float = 0.5,
         beta: float = 1.5,
         unknown_offset: float = -5.0,
@@ -99,6 +107,7 @@ class BeamDecoder:
         check_number("beta", beta, "in -100..100", -100, 100)
         check_number("unknown_offset", unknown_offset, "in -1000..10", -1000, 10)
         check_number("unknown_per_character", unknown_per_character, "in -20..0", -20, 0)
+        check_number("prior_weight", prior_weight, "in 0..1", 0, 1)
         check_number("frame_s", frame_s, "positive", tiny, sys.float_info.max)
         if confidence_scale is not None:
             check_number("confidence_scale", confidence_scale, "in (0, 10]", tiny, 10)
@@ -119,6 +128,7 @@ class BeamDecoder:
         self.confidence_scale = calibrated if confidence_scale is None else float(confidence_scale)
         self.threads = threads or len(os.sched_getaffinity(0))
         self.ones = np.ones(len(self.labels), np.float32)
+        self.discounts = None if log_priors is None else discounts(log_priors, prior_weight, len(self.labels))
         self.capacity = max(1024, 512 * beam_size)  # what 512 frames can make; it is tidied every 256 frames
         self._workspaces: deque[Workspace] = deque()  # of finished utterances, to be used again
         self.composition = compose(

@@ -82,6 +82,25 @@ def to_probabilities(rows: NDArray[Any], probs: NDArray[np.float32]) -> NDArray[
         return np.exp(np.ascontiguousarray(rows, np.float32), out=probs)
 
 
+def discounts(log_priors: Any, weight: float, labels: int) -> NDArray[np.float32] | None:
+    """(V,) factors by which `discount` takes priors out of probabilities; None where these change nothing.
+
+    Raises:
+        DecodeError: the priors are not one finite number at most 0 for each label.
+    """
+    values = np.asarray(as_array(log_priors), np.float64)
+    if values.shape != (labels,) or not (np.isfinite(values) & (values <= 0)).all():
+        raise DecodeError(f"log_priors must be {labels} finite numbers at most 0, one for each label")
+    return np.exp(weight * (values.min() - values)).astype(np.float32) if weight else None
+
+
+def discount(probs: NDArray[np.float32], factors: NDArray[np.float32] | None) -> None:
+    """Weigh (T, V) probabilities and normalise each frame anew, in place; a frame has the same bits in any chunk."""
+    if factors is not None:
+        probs *= factors
+        probs /= np.maximum(probs.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
 def refuse_frame(row: NDArray[Any], total: np.floating, where: str, frame: int) -> NoReturn:
     """The DecodeError of a frame whose probabilities do not sum to one."""
     unusable = row[~(row < np.inf)]

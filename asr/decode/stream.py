@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from asr.decode import layout
 from asr.decode.hypothesis import Hypothesis, Labels
-from asr.decode.inputs import as_array, check_shape, probabilities, refuse_frame, to_probabilities
+from asr.decode.inputs import as_array, check_shape, discount, probabilities, refuse_frame, to_probabilities
 from asr.decode.search import AT_END, GOING_ON, PARTIAL, search
 from asr.decode.tree import path_of
 from asr.errors import DecodeError
@@ -80,6 +80,7 @@ class Stream:
         rows = as_array(log_probs)
         check_shape(rows, self.where, len(self.decoder.labels))
         probs = probabilities(rows, self.where, self.frames)  # all of the chunk, so that a wrong one is not half taken
+        discount(probs, self.decoder.discounts)
         self._search(probs, _NO_SUMS, PARTIAL)
         self.frames += len(probs)
         return self._hypotheses(1)[0] if self._best >= 0 else self._refuse()
@@ -103,6 +104,7 @@ class Stream:
             part = rows[start : start + room]
             probs = to_probabilities(part, np.empty(part.shape, np.float32))
             totals = probs @ self.decoder.ones
+            discount(probs, self.decoder.discounts)
             wrong = self._search(probs, totals, ending if start + room >= len(rows) else GOING_ON)
             if wrong >= 0:
                 refuse_frame(part[wrong], totals[wrong], self.where, self.frames + wrong)
