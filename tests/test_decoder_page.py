@@ -54,7 +54,7 @@ def a_run(folder: Path) -> Path:
 
 
 def test_every_use_is_there() -> None:
-    assert len(SECTIONS) == 9
+    assert len(SECTIONS) == 10
 
 
 @pytest.mark.parametrize(("section", "code"), SECTIONS, ids=[section for section, _ in SECTIONS])

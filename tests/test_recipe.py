@@ -154,5 +154,5 @@ def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureF
     recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
     assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"
     text.write_text("cab\n")
-    with pytest.raises(CorpusError, match=r"model-text: was made from other texts \(.*text\.txt\)"):
+    with pytest.raises(CorpusError, match=r"model-text: was made from other files \(.*text\.txt\)"):
         recipe.language_model_stage(data, model, tuned, order=2, texts=[text])

@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.commands.common import add_compute, add_decoder, batch_seconds, given_decoder
 from asr.errors import ConfigError, DecodeError
@@ -24,8 +24,8 @@ _TUNE = """Searches the weights alpha and beta of the language model for the few
 of 9 by 9, then one four times as fine around its best. Expected are the word errors of the 20 best hypotheses, weighed
 by their probabilities: on a small dev set those of the best alone are equal for many settings. The log-probabilities of
 the model are computed once and kept in RUN/DEV/emissions.npz. What was found is written into RUN/config.yaml and the
-language model into RUN/lm.bin (a lexicon into RUN/lexicon.txt), so that the folder needs nothing else. From then on RUN
-decodes so in every command that is not told --decoder greedy."""
+language model into RUN/lm.bin (a lexicon into RUN/lexicon.txt, priors into RUN/priors.txt), so that the folder needs
+nothing else. From then on RUN decodes so in every command that is not told --decoder greedy."""
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
@@ -159,21 +159,16 @@ def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
     from asr.files import write_text_atomic
 
     used = decoder.config
-    lexicon = ""
     if decoder.resources.lm is not None and Path(used.lm) != (folder / LM_FILE).absolute():
         decoder.resources.lm.save(folder / LM_FILE)
-    if used.lexicon:
-        lexicon = LEXICON_FILE
-        if Path(used.lexicon) != (folder / LEXICON_FILE).absolute():
-            write_text_atomic(folder / LEXICON_FILE, Path(used.lexicon).read_text(encoding="utf-8-sig"))
-    kept_priors = ""
-    if used.priors:
-        kept_priors = PRIORS_FILE
-        if Path(used.priors) != (folder / PRIORS_FILE).absolute():
-            write_text_atomic(folder / PRIORS_FILE, Path(used.priors).read_text(encoding="utf-8-sig"))
+    given = {"lexicon": LEXICON_FILE, "priors": PRIORS_FILE}
+    kept = {key: name for key, name in given.items() if getattr(used, key)}
+    for key, name in kept.items():
+        if Path(getattr(used, key)) != (folder / name).absolute():
+            write_text_atomic(folder / name, Path(getattr(used, key)).read_text(encoding="utf-8-sig"))
     # Hotwords belong to what is recognised and not to the model: theirs stays as the configuration has it.
-    decode = replace(used, lm=LM_FILE, lexicon=lexicon, priors=kept_priors, hotwords=settings.decode.hotwords)
+    files: dict[str, Any] = {"lm": LM_FILE, **kept, "hotwords": settings.decode.hotwords}
+    decode = replace(used, **files)
     write_text_atomic(folder / checkpoint.CONFIG_FILE, config.to_yaml(replace(settings, decode=decode)))
-    written = ", ".join(name for name in ("config.yaml", LM_FILE, lexicon, kept_priors) if name)
-    print(f"{folder}: {written}", file=sys.stderr)
+    print(f"{folder}: {', '.join(('config.yaml', LM_FILE, *kept.values()))}", file=sys.stderr)
     print(f"{folder} now decodes with: {describe(resolve_decode(decode, folder))}", file=sys.stderr)
