@@ -57,13 +57,12 @@ def test_killed_at_random_moments(tmp_path: Path, settings: Config, whole: Path)
             time.sleep(rng.uniform(0, 0.05))
         else:
             time.sleep(rng.uniform(0.01, 0.6))
-        if process.exitcode is not None:  # it came to the end: once more from the start
-            assert process.exitcode == 0
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it came to the end: once more from the start
             assert_equal(out, whole)
             out.rename(tmp_path / f"finished-{kills}")
             continue
-        process.kill()
-        process.join()
         assert process.exitcode == -signal.SIGKILL
         kills += 1
         reached.add(len(state_files(out)) and int(state_files(out)[0].stem))
