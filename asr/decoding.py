@@ -18,7 +18,7 @@ from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_labels
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
-from asr.lexicon import entries
+from asr.lexicon import add, entries
 from asr.lines import numbered_lines
 
 if TYPE_CHECKING:
@@ -225,8 +225,7 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
         if unknown is not None:
             hint = _other_case(entry.word, characters)
             raise DecodeError(f"{entry.where}: word {entry.word!r} holds {unknown!r}, which no label writes{hint}")
-        if pieces not in words.setdefault(entry.word, []):
-            words[entry.word].append(pieces)
+        add(words, entry.word, pieces)
     return words if spelled else list(words)
 
 

@@ -28,9 +28,7 @@ from asr.decode.inputs import check_labels, check_shape, probabilities
 from asr.errors import DecodeError
 from asr.files import atomic_path, write_text_atomic
 from asr.lexicon import Lexicon, as_json
-from asr.lines import read_text
-
-SPACE_NAME = "<space>"  # how a text file of labels may spell the space
+from asr.lines import read_label, read_text
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def read_labels(path: Path) -> Vocabulary:
     lines = read_text(path, "labels", DecodeError).split("\n")
     if lines[-1] == "":
         lines.pop()
-    labels = [" " if line == SPACE_NAME else line for line in (line.removesuffix("\r") for line in lines)]
+    labels = [read_label(line.removesuffix("\r")) for line in lines]
     return checked(Vocabulary(tuple(labels)), path, space=False)
 
 

@@ -60,8 +60,22 @@ def read_pronunciations(path: Path, error: type[AsrError]) -> dict[str, list[lis
     for entry in entries(path, error):
         if entry.labels is None:
             raise error(f"{entry.where}: wanted word TAB phones separated by spaces, found {entry.word!r}")
-        if entry.labels not in found.setdefault(entry.word, []):
-            found[entry.word].append(entry.labels)
+        add(found, entry.word, entry.labels)
+    return found
+
+
+def add(lexicon: dict[str, list[list[str]]], word: str, spelling: Sequence[str]) -> None:
+    """Give a word one more spelling, unless it has that."""
+    if list(spelling) not in lexicon.setdefault(word, []):
+        lexicon[word].append(list(spelling))
+
+
+def first_words(lexicon: Lexicon) -> dict[tuple[str, ...], str]:
+    """Spelling -> the first word that is spelled so."""
+    found: dict[tuple[str, ...], str] = {}
+    for word, spellings in lexicon.items():
+        for spelling in spellings:
+            found.setdefault(tuple(spelling), word)
     return found
 
 

@@ -4,6 +4,18 @@ from pathlib import Path
 
 from asr.errors import AsrError
 
+SPACE_NAME = "<space>"  # a label of one space, where each line holds a label
+
+
+def written_label(label: str) -> str:
+    """A label as a line of a file has it; `read_label` reads it back."""
+    return SPACE_NAME if label == " " else label
+
+
+def read_label(line: str) -> str:
+    """The label of a line."""
+    return " " if line == SPACE_NAME else line
+
 
 def read_text(path: Path, what: str, error: type[AsrError]) -> str:
     """The content of a UTF-8 file, without a byte order mark; `what` it holds is for messages.

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from asr.errors import DecodeError
 from asr.files import write_text_atomic
-from asr.lines import read_text
-
-SPACE_NAME = "<space>"  # how the file spells a label of one space
+from asr.lines import read_text, written_label
 
 
 def estimate(log_probs: Iterable[NDArray[Any]], labels: int) -> NDArray[np.float64]:
@@ -30,8 +28,8 @@ def estimate(log_probs: Iterable[NDArray[Any]], labels: int) -> NDArray[np.float
 
 def write(path: Path, labels: Sequence[str], log_priors: NDArray[np.floating]) -> None:
     """A line for each label: the label, TAB, the natural log of its prior probability."""
-    names = [SPACE_NAME if label == " " else label for label in labels]
-    lines = [f"{name}\t{value:.6f}\n" for name, value in zip(names, log_priors.tolist(), strict=True)]
+    pairs = zip(labels, log_priors.tolist(), strict=True)
+    lines = [f"{written_label(label)}\t{value:.6f}\n" for label, value in pairs]
     write_text_atomic(path, "".join(lines))
 
 
@@ -53,6 +51,6 @@ def read(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
             tab = ""
         if not tab or not found[place] <= 0:
             raise DecodeError(f"{path}:{place + 1}: wanted label TAB natural-log probability, found {line!r}")
-        if name != (SPACE_NAME if label == " " else label):
+        if name != written_label(label):
             raise DecodeError(f"{path}:{place + 1}: is of label {name!r}, wanted {label!r}")
     return found

@@ -26,12 +26,12 @@ from pathlib import Path
 from asr.config import TextConfig
 from asr.errors import TextError
 from asr.files import write_text_atomic
-from asr.lexicon import Lexicon, read_pronunciations
+from asr.lexicon import Lexicon, add, read_pronunciations
+from asr.lines import read_label, written_label
 from asr.units import Characters, Phones, Pieces, Units, load_units
 
 BLANK = 0
 BLANK_NAME = "<blank>"
-SPACE_NAME = "<space>"
 TOKENS_FILE = "tokens.txt"
 _APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'"})
 
@@ -101,7 +101,7 @@ class Tokenizer:
     @property
     def lexicon(self) -> Lexicon | None:
         """The pronunciations of words, where labels are phones."""
-        return self.units.lexicon if isinstance(self.units, Phones) else None
+        return self.units.lexicon
 
     def normalize(self, text: str) -> str:
         """`normalize` with this tokenizer's configuration."""
@@ -143,8 +143,7 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write `tokens.txt` (one symbol a line, in label order), and what the units need beside it."""
-        lines = [SPACE_NAME if token == " " else token for token in self.tokens]
-        write_text_atomic(folder / TOKENS_FILE, "\n".join(lines) + "\n")
+        write_text_atomic(folder / TOKENS_FILE, "\n".join(map(written_label, self.tokens)) + "\n")
         self.units.save(folder)
 
     @classmethod
@@ -158,10 +157,9 @@ class Tokenizer:
             lines = (folder / TOKENS_FILE).read_text(encoding="utf-8").rstrip("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise TextError(f"{folder}: cannot read the vocabulary: {error}") from error
-        tokens = [" " if line == SPACE_NAME else line for line in lines]
         units = load_units(folder, config.unit)
         try:
-            return cls(tokens, config, units)
+            return cls(list(map(read_label, lines)), config, units)
         except TextError as error:
             raise TextError(f"{folder}: {error}") from error
 
@@ -188,11 +186,12 @@ def build_tokenizer(texts: Iterable[str], config: TextConfig) -> Tokenizer:
 
 def _read_lexicon(path: Path, config: TextConfig) -> Lexicon:
     """Its words as transcripts have them; one that normalisation takes apart stands in none, and is left out."""
-    found: dict[str, list[Sequence[str]]] = {}
+    found: dict[str, list[list[str]]] = {}
     for word, spellings in read_pronunciations(path, TextError).items():
         written = normalize(word, config)
         if len(written.split()) == 1:
-            found.setdefault(written, []).extend(one for one in spellings if one not in found.get(written, []))
+            for spelling in spellings:
+                add(found, written, spelling)
         if any(BLANK_NAME in one for one in spellings):
             raise TextError(f"{path}: word {word!r}: {BLANK_NAME} is the blank and no phone")
     if not found:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from asr.errors import TextError
 from asr.files import atomic_path, write_text_atomic
-from asr.lexicon import Lexicon, read_pronunciations, to_text
+from asr.lexicon import Lexicon, first_words, read_pronunciations, to_text
 
 BPE_FILE = "bpe.model"
 PRONUNCIATIONS_FILE = "pronunciations.txt"
@@ -23,11 +23,15 @@ class Units(Protocol):
 
     Attributes:
         space: what begins a word, as decoders take it.
-        content: bytes of what decides the symbols of a text, beside the labels.
+        lexicon: the pronunciations of words, where symbols are phones.
     """
 
     space: str
-    content: bytes
+    lexicon: Lexicon | None
+
+    @property
+    def content(self) -> bytes:
+        """What decides the symbols of a text, beside the labels."""
 
     def split(self, text: str, label_of: Mapping[str, int]) -> Symbols:
         """The symbols of a normalised text in order, each with its label; None where there is none."""
@@ -43,6 +47,7 @@ class Characters:
     """Each character is a symbol, and so is the space between two words."""
 
     space = SPACE
+    lexicon: Lexicon | None = None
     content = b""
 
     def split(self, text: str, label_of: Mapping[str, int]) -> Symbols:
@@ -66,6 +71,7 @@ class Pieces:
     """
 
     space = WORD_MARK
+    lexicon: Lexicon | None = None
 
     def __init__(self, content: bytes) -> None:
         import sentencepiece
@@ -133,21 +139,25 @@ class Phones:
     space = SPACE
 
     def __init__(self, lexicon: Lexicon) -> None:
-        self.lexicon = lexicon
-        self.content = to_text(lexicon).encode()
+        self._spellings = lexicon
+        self.lexicon: Lexicon | None = lexicon
+
+    @property
+    def content(self) -> bytes:
+        return to_text(self._spellings).encode()
 
     @property
     def symbols(self) -> list[str]:
         """The space and every phone of the lexicon."""
-        return [SPACE, *sorted({phone for spellings in self.lexicon.values() for one in spellings for phone in one})]
+        return [SPACE, *sorted({phone for spellings in self._spellings.values() for one in spellings for phone in one})]
 
     def split(self, text: str, label_of: Mapping[str, int]) -> Symbols:
         found: Symbols = []
         for word in text.split():
             if found:
                 found.append((SPACE, label_of.get(SPACE)))
-            if word in self.lexicon:
-                found += [(phone, label_of.get(phone)) for phone in self.lexicon[word][0]]
+            if word in self._spellings:
+                found += [(phone, label_of.get(phone)) for phone in self._spellings[word][0]]
             else:
                 found.append((word, None))
         return found
@@ -159,14 +169,10 @@ class Phones:
 
     @cached_property
     def _word_of(self) -> dict[tuple[str, ...], str]:
-        found: dict[tuple[str, ...], str] = {}
-        for word, spellings in self.lexicon.items():
-            for spelling in spellings:
-                found.setdefault(tuple(spelling), word)
-        return found
+        return first_words(self._spellings)
 
     def save(self, folder: Path) -> None:
-        write_text_atomic(folder / PRONUNCIATIONS_FILE, self.content.decode())
+        write_text_atomic(folder / PRONUNCIATIONS_FILE, to_text(self._spellings))
 
 
 def load_units(folder: Path, unit: Literal["char", "bpe", "phone"]) -> Units:

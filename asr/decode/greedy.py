@@ -1,6 +1,6 @@
 """Greedy (best path) CTC decoding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from asr.decode.hypothesis import Hypothesis, Labels, Reading
 from asr.decode.inputs import check_labels, probabilities, read_batch
+from asr.lexicon import Lexicon
 
 
 def greedy(
@@ -18,7 +19,7 @@ def greedy(
     blank: int = 0,
     space: str = " ",
     frame_s: float = 1.0,
-    pronunciations: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    pronunciations: Lexicon | None = None,
 ) -> list[Hypothesis]:
     """Take the best label of each frame, collapse repeats, drop blanks (Graves et al. 2006, section 3.2).
 

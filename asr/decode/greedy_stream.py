@@ -1,6 +1,6 @@
 """Greedy (best path) decoding of frames that come as they come; any chunks give what `greedy` gives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from asr.decode.greedy import hypothesis_of
 from asr.decode.hypothesis import Hypothesis, Reading
 from asr.decode.inputs import as_array, check_labels, check_shape, probabilities
 from asr.errors import DecodeError
+from asr.lexicon import Lexicon
 
 
 class GreedyStream:
@@ -27,7 +28,7 @@ class GreedyStream:
         blank: int = 0,
         space: str = " ",
         frame_s: float = 1.0,
-        pronunciations: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        pronunciations: Lexicon | None = None,
         where: str = "stream",
     ) -> None:
         self.labels = check_labels(labels, blank)

