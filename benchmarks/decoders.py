@@ -267,6 +267,39 @@ def read_task(folder: Path, name: str, arpa: Path | None = None, alpha: float = 
     )
 
 
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where the log-probabilities, the language models and the peers are, and the core that decodes."""
+    parser.add_argument("--emissions", type=Path, default=ROOT.parent / "shared" / "emissions")
+    parser.add_argument("--lm", type=Path, default=ROOT.parent / "shared" / "lm")
+    peers = parser.add_mutually_exclusive_group()
+    peers.add_argument("--peers-python", help="interpreter of an environment that has the peers")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    peers.add_argument("--peers-env", type=Path, default=cache / "asr" / "decoder-peers")
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--limit", type=float, default=300, help="seconds until an answer is given up")
+
+
+def peers_python(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, emissions: Sequence[str], models: Sequence[str]
+) -> str:
+    """The peers' interpreter, once everything is seen to be in its place."""
+    if arguments.peers_python and not shutil.which(arguments.peers_python):
+        parser.error(f"{arguments.peers_python} is no interpreter")
+    for path in (
+        *(arguments.emissions / f"{name}.{kind}" for name in emissions for kind in ("npz", "json")),
+        *(arguments.lm / f"{name}.lmplz.arpa.gz" for name in models),
+    ):
+        if not path.exists():
+            parser.error(f"{path} is missing: name the folders with --emissions and --lm")
+    return arguments.peers_python or make_peers(arguments.peers_env)
+
+
+def unpack(packed: Path, plain: Path) -> None:
+    """An ARPA file as all of them read it."""
+    with gzip.open(packed) as source, plain.open("wb") as target:
+        shutil.copyfileobj(source, target)
+
+
 def one_long(task: Task, path: Path) -> Task:
     """The utterances behind one another, a frame of separator between them, until there are 30 minutes."""
     gap = np.full((1, len(task.labels)), math.log(1e-6), np.float32)
@@ -337,36 +370,18 @@ def main() -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=[25, 100])
     kinds = ["ours", "greedy", "pyctcdecode", "fast-ctc-decode", "flashlight"]
     parser.add_argument("--decoders", nargs="+", choices=kinds, default=kinds)
-    parser.add_argument("--emissions", type=Path, default=ROOT.parent / "shared" / "emissions")
-    parser.add_argument("--lm", type=Path, default=ROOT.parent / "shared" / "lm")
-    peers = parser.add_mutually_exclusive_group()
-    peers.add_argument("--peers-python", help="interpreter of an environment that has the peers")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    peers.add_argument("--peers-env", type=Path, default=cache / "asr" / "decoder-peers")
-    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
-    parser.add_argument("--limit", type=float, default=300, help="seconds until a round is given up")
+    add_places(parser)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    if arguments.peers_python and not shutil.which(arguments.peers_python):
-        parser.error(f"{arguments.peers_python} is no interpreter")
-    for folder, names in (
-        (arguments.emissions, ("synthetic.npz", "synthetic.json", "an4_test.npz", "an4_test.json")),
-        (arguments.lm, ("word3.lmplz.arpa.gz", "an4_word3.lmplz.arpa.gz")),
-    ):
-        for name in names:
-            if not (folder / name).exists():
-                parser.error(f"{folder / name} is missing: name the folders with --emissions and --lm")
-    bench = Bench(
-        arguments.peers_python or make_peers(arguments.peers_env), arguments.core, arguments.rounds, arguments.limit
-    )
+    python = peers_python(parser, arguments, ("synthetic", "an4_test"), ("word3", "an4_word3"))
+    bench = Bench(python, arguments.core, arguments.rounds, arguments.limit)
     results = {}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         arpas = {}
         for kind, file in (("words", "word3.lmplz.arpa.gz"), ("an4", "an4_word3.lmplz.arpa.gz")):
             arpas[kind] = scratch / f"{kind}.arpa"  # pyctcdecode knows an ARPA file by this ending
-            with gzip.open(arguments.lm / file) as packed, arpas[kind].open("wb") as plain:
-                shutil.copyfileobj(packed, plain)
+            unpack(arguments.lm / file, arpas[kind])
         letters = read_task(arguments.emissions, "synthetic")
         words = read_task(arguments.emissions, "synthetic", arpas["words"], 0.8, 3.0)
 
