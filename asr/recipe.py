@@ -238,13 +238,14 @@ def train_stage(model: Path, settings: "Config") -> None:
     Trainer(settings, model, resume=resume).run()
 
 
-def _data_of(recognizer: "Recognizer", settings: "Config") -> str:
-    """The fingerprint of what a training with these labels takes of the manifests."""
+def _data_of(recognizer: "Recognizer", settings: "Config") -> dict[str, str]:
+    """What `asr.state.Origin` holds of the data of a training with these labels."""
     from asr.state import fingerprint
-    from asr.trainset import read_utterances, usable
+    from asr.trainset import read_utterances, usable, vocabulary_source
 
     taken, _ = usable(read_utterances(settings.data.train, "data.train"), settings, recognizer)
-    return fingerprint([*taken.utterances, *read_utterances(settings.data.dev, "data.dev")])
+    dev = read_utterances(settings.data.dev, "data.dev")
+    return {"data": fingerprint([*taken.utterances, *dev]), "source": vocabulary_source(settings)}
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:

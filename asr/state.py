@@ -69,12 +69,14 @@ class Origin:
         vocabulary: digest of the tokenizer.
         shards: digest of what is in which shard; empty where `data.train` is a manifest.
         data: `fingerprint` of the utterances of data.train and data.dev.
+        source: `asr.trainset.vocabulary_source`.
     """
 
     settings: dict[str, Any]
     vocabulary: str
     shards: str
     data: str
+    source: str
 
     def facts(self) -> dict[str, Any]:
         """All of it in one dict, for `World.agree`."""
@@ -82,9 +84,10 @@ class Origin:
 
 
 _WHAT = {
-    "vocabulary": "another vocabulary than tokens.txt and bpe.model hold now",
+    "vocabulary": "another vocabulary than tokens.txt, bpe.model and pronunciations.txt hold now",
     "shards": "other shards than data.train names now: they were packed again",
     "data": "other data than data.train and data.dev name now",
+    "source": "a vocabulary of other texts or words than data.vocabulary or text.lexicon names now",
 }
 
 
@@ -231,13 +234,15 @@ def is_finished(folder: Path, epochs: int) -> bool:
     return False
 
 
-def require_finished_whole(folder: Path, config: Config, data: Callable[[Recognizer], str] | None = None) -> None:
+def require_finished_whole(
+    folder: Path, config: Config, data: Callable[[Recognizer], dict[str, str]] | None = None
+) -> None:
     """Check a run that `is_finished`: its files are those that it was trained with, and its weights are undamaged.
 
     Args:
         folder: of the run.
         config: what it should have been trained with.
-        data: makes the `fingerprint` of what it should have been trained on, from its model; None: whatever it was.
+        data: makes `data` and `source` of the `Origin` that it should have, from its model; None: whatever they were.
 
     Raises:
         CheckpointError: they are not; the message names the file.
@@ -245,7 +250,7 @@ def require_finished_whole(folder: Path, config: Config, data: Callable[[Recogni
     recognizer = load(folder)
     origin = {"settings": deciding(config), "vocabulary": recognizer.tokenizer.digest()}
     if data is not None:
-        origin["data"] = data(recognizer)
+        origin |= data(recognizer)
     path = state_files(folder)[0]
     _require_origin(load_facts(path), origin, path)
 

@@ -43,7 +43,16 @@ from asr.state import (
 )
 from asr.streaming import ShardOrder
 from asr.text import build_tokenizer
-from asr.trainset import LabelledSet, infeasible, label, read_utterances, require_audio, usable
+from asr.trainset import (
+    LabelledSet,
+    infeasible,
+    label,
+    read_utterances,
+    require_audio,
+    usable,
+    vocabulary_source,
+    vocabulary_utterances,
+)
 from asr.wer import score, word_errors
 
 UNUSABLE_FILE = "unusable.txt"
@@ -112,11 +121,7 @@ class Trainer:
         if resume:
             tokenizer = checkpoint.load_tokenizer(self.out, config)
         else:
-            spoken = train
-            if is_shards(config.data.vocabulary):
-                spoken = read_index(config.data.vocabulary).utterances
-            elif config.data.vocabulary:
-                spoken = read_utterances(config.data.vocabulary, "data.vocabulary")
+            spoken = vocabulary_utterances(config, train)
             tokenizer = build_tokenizer((utterance.text for utterance in spoken), config.text)
         recognizer = Recognizer(config, tokenizer).to(self.device)
         self.new_labels: list[str] = []
@@ -133,6 +138,7 @@ class Trainer:
             vocabulary=tokenizer.digest(),
             shards="" if self.shards is None else self.shards.digest(),
             data=fingerprint([*train_set.utterances, *dev_set.utterances]),
+            source=vocabulary_source(config),
         )
         self.world.agree(self.origin.facts())
         if not resume and config.features.normalization in TRAINED:

@@ -1,16 +1,20 @@
 """What stands between a manifest and training: labels for every utterance, and no utterance that cannot be learnt."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from asr.config import Config
 from asr.ctc import Infeasible, find_infeasible
-from asr.errors import AudioError, ConfigError, TrainingError
+from asr.errors import AudioError, ConfigError, TextError, TrainingError
 from asr.lengths import s_to_samples
+from asr.lexicon import read_pronunciations, to_text
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
+from asr.shards import is_shards, read_index
 from asr.text import Tokenizer
 
 _SHOWN = 5  # unusable utterances named on the error line
@@ -39,6 +43,26 @@ def read_utterances(path: str, key: str) -> list[Utterance]:
     if not path:
         raise ConfigError(f"{key} is not set: give {key}=MANIFEST.jsonl (asr prepare makes one)")
     return read_manifest(path)
+
+
+def vocabulary_utterances(config: Config, train: Sequence[Utterance]) -> Sequence[Utterance]:
+    """Those whose transcripts make the vocabulary: of `data.vocabulary`, or `train`."""
+    if not config.data.vocabulary:
+        return train
+    if is_shards(config.data.vocabulary):
+        return read_index(config.data.vocabulary).utterances
+    return read_utterances(config.data.vocabulary, "data.vocabulary")
+
+
+def vocabulary_source(config: Config) -> str:
+    """A digest of what else than `data.train` the vocabulary is made from, by content; empty where there is nothing."""
+    if config.text.unit == "phone":
+        content = to_text(read_pronunciations(Path(config.text.lexicon), TextError))
+    elif config.data.vocabulary:
+        content = "\n".join(utterance.text for utterance in vocabulary_utterances(config, ()))
+    else:
+        return ""
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr import checkpoint
+from asr import checkpoint, recipe
 from asr.align import align_text
 from asr.cli import main
 from asr.config import DecodeConfig, TextConfig
@@ -17,7 +17,7 @@ from asr.decode.greedy_stream import GreedyStream
 from asr.decoding import Decoder
 from asr.emissions import Emissions, Vocabulary, read_emissions, write_emissions
 from asr.ensemble import read_ensemble
-from asr.errors import ConfigError, DecodeError, TextError
+from asr.errors import CheckpointError, ConfigError, DecodeError, TextError
 from asr.export import export_onnx
 from asr.manifest import read_manifest
 from asr.shrink import shrink
@@ -258,3 +258,16 @@ def test_a_word_that_the_lexicon_lacks_stops_training(
     words.write_text(WORDS.replace("dab\td\n", "bad\td\n"))
     line = error_line(capsys, "train", run / "config.yaml", f"text.lexicon={words}", "--out", tmp_path / "other")
     assert "utterance train-0: word 'dab' has no pronunciation in the lexicon of 3 words" in line
+
+
+def test_a_finished_training_of_other_words_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings, words = checkpoint.load_config(run), run.parent / "words.txt"
+    try:
+        words.write_text(WORDS)
+        recipe.train_stage(run, settings)
+        assert "complete" in capsys.readouterr().err
+        words.write_text(WORDS + "dab\ta a\n")
+        with pytest.raises(CheckpointError, match=r"other texts or words than .*text\.lexicon names now"):
+            recipe.train_stage(run, settings)
+    finally:
+        words.unlink()

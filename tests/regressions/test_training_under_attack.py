@@ -151,7 +151,7 @@ def test_an_edited_vocabulary_is_refused(capsys: Capture, stopped: Path) -> None
     capsys.readouterr()
     tokens = (stopped / TOKENS_FILE).read_text()
     (stopped / TOKENS_FILE).write_text(tokens.replace("a\nb\n", "b\na\n"))
-    wanted = "was made from another vocabulary than tokens.txt and bpe.model hold now"
+    wanted = "was made from another vocabulary than tokens.txt, bpe.model and pronunciations.txt hold now"
     assert wanted in error_line(capsys, "train", "--resume", stopped)
     (stopped / TOKENS_FILE).write_text(tokens)
     succeed(capsys, "train", "--resume", stopped)
@@ -183,6 +183,19 @@ def test_a_state_of_an_older_version_goes_on(settings: Config, stopped: Path) ->
     checkpoint.save_tensors(path, tensors, {"position": facts["position"], "data": "another"})
     with pytest.raises(CheckpointError, match=r"was made from other data than data\.train and data\.dev name now"):
         Trainer(settings, stopped, resume=True)
+
+
+def test_a_vocabulary_of_other_texts_is_refused(
+    settings: Config, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(corpus.read_text())
+    settings = replace(settings, data=replace(settings.data, vocabulary=str(texts)))
+    out = stop_after_an_epoch(settings, tmp_path / "run", monkeypatch)
+    Trainer(settings, out, resume=True)
+    texts.write_text("".join(corpus.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(CheckpointError, match=r"was made from a vocabulary of other texts .*data\.vocabulary"):
+        Trainer(settings, out, resume=True)
 
 
 def test_a_foreign_line_in_the_log_is_named(capsys: Capture, stopped: Path) -> None:
