@@ -32,7 +32,7 @@ def combine(found: Sequence[Sequence[Hypothesis]], n_best: int | None = None) ->
 
     Args:
         found: of each model at least one hypothesis, best first; some twenty of a beam, for of a single one nothing is
-            known but the text. Their confidences are taken for the probabilities of the texts.
+            known but the text. Their confidences, divided by their sum, are taken for the probabilities of the texts.
         n_best: hypotheses returned; None: all.
 
     Returns:
@@ -54,8 +54,10 @@ def _candidates(found: Sequence[Sequence[Hypothesis]]) -> list[_Candidate]:
         for one in hypotheses:  # a text may be spelled in several ways; the best one comes first
             before, spoken = own.get(one.text, (0.0, one))
             own[one.text] = before + one.confidence, spoken
-        for text, held in own.items():
-            of_models.setdefault(text, []).append(held)
+        # What a beam holds beyond these hypotheses is more in one model than in another; all models count alike.
+        whole = sum(share for share, _ in own.values())
+        for text, (share, spoken) in own.items():
+            of_models.setdefault(text, []).append((share / whole, spoken))
     return [
         _Candidate(sum(share for share, _ in held) / len(found), max(held, key=lambda each: each[0])[1])
         for held in of_models.values()

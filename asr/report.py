@@ -90,7 +90,8 @@ def difference_text(comparison: Comparison, name_a: str, name_b: str) -> str:
     if interval is None or p_value is None:
         return difference + "n/a (1 utterance)"
     p_text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-    return difference + f"{interval.low:+.2f} to {interval.high:+.2f} (paired {interval.unit} bootstrap), {p_text}"
+    limits = f"{interval.low:+.2f} to {interval.high:+.2f} (paired {interval.unit} bootstrap)"
+    return f"{difference}{limits}, {p_text} (permutation)"
 
 
 def verdict(comparison: Comparison, name_a: str, name_b: str) -> str:

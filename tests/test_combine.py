@@ -52,6 +52,12 @@ def test_of_one_model() -> None:
     assert [word.confidence for word in best.words] == pytest.approx([0.7, 0.8], abs=1e-4)
 
 
+def test_models_count_alike_however_little_of_their_beams_is_given() -> None:
+    sure, unsure = heard({"_a": 0.9, "_b": 0.1}), heard({"_c": 0.4, "_a": 0.3, "_b": 0.2, "_d": 0.1})[:2]
+    of_text = {one.text: one.confidence for one in combine([sure, unsure])}
+    assert of_text == pytest.approx({"a": (0.9 + 0.3 / 0.7) / 2, "b": 0.05, "c": 0.4 / 0.7 / 2}, abs=1e-4)
+
+
 def test_words_line_up_where_some_are_missing() -> None:
     """What agrees is found by the fewest edits: the "b" behind a deleted word is the same "b"."""
     best = combine([heard({"_a": 0.5, "_": 0.5}, {"_b": 1.0}), heard({"_a": 1.0}, {"_b": 1.0})])[0]

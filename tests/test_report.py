@@ -185,7 +185,7 @@ def test_comparison_of_a_better_system() -> None:
         """
         greedy: WER 6.47% [50 / 773, 5 ins, 5 del, 40 sub]
         beam: WER 4.53% [35 / 773, 2 ins, 3 del, 30 sub]
-        beam - greedy: -1.94 points, 95% CI -3.04 to -0.85 (paired speaker bootstrap), p = 0.012
+        beam - greedy: -1.94 points, 95% CI -3.04 to -0.85 (paired speaker bootstrap), p = 0.012 (permutation)
         Utterances: beam better on 12, worse on 3, same on 85
         beam is better, significant at 5%.
         """
@@ -199,7 +199,7 @@ def test_verdicts() -> None:
         return render_comparison(Comparison(first, second, interval, p_value, 1, 2, 3)).splitlines()[2::2]
 
     assert last_lines(a, b, Interval(0.5, 19, "utterance"), 0.0002) == [
-        "B - A: +10.00 points, 95% CI +0.50 to +19.00 (paired utterance bootstrap), p < 0.001",
+        "B - A: +10.00 points, 95% CI +0.50 to +19.00 (paired utterance bootstrap), p < 0.001 (permutation)",
         "A is better, significant at 5%.",
     ]
     assert last_lines(b, a, Interval(-19, 0.5, "utterance"), 0.05)[1] == "B is better, not significant at 5%."
@@ -214,7 +214,7 @@ def test_compared_lists_render() -> None:
     a = [Result(f"u{row}", None, "yes", "no", 1.0) for row in range(20)]
     b = [Result(f"u{row}", None, "yes", "yes", 1.0) for row in range(20)]
     assert render_comparison(compare(a, b)).splitlines()[2:] == [
-        "B - A: -100.00 points, 95% CI -100.00 to -100.00 (paired utterance bootstrap), p < 0.001",
+        "B - A: -100.00 points, 95% CI -100.00 to -100.00 (paired utterance bootstrap), p < 0.001 (permutation)",
         "Utterances: B better on 20, worse on 0, same on 0",
         "B is better, significant at 5%.",
     ]

@@ -1,5 +1,6 @@
 """Counts against an edit-distance oracle, intervals and p-values against exact probabilities, files round trip."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -184,23 +185,30 @@ def test_identical_systems_do_not_differ() -> None:
     assert (comparison.better, comparison.worse, comparison.same) == (0, 0, 10)
 
 
-@pytest.mark.parametrize(("utterances", "fixed"), [(10, 3), (20, 4)])
-def test_p_value_is_twice_the_chance_of_no_improvement(utterances: int, fixed: int) -> None:
-    a = one_word_each([False] * utterances)
-    b = one_word_each([row < fixed for row in range(utterances)])
-    exact = 2 * (1 - fixed / utterances) ** utterances
-    spread = 2 * math.sqrt(exact / 2 / 10_000)  # of a share of 10,000 resamples
-    comparison = compare(a, b)
-    assert comparison.p_value == pytest.approx(exact, abs=4 * spread)
-    assert comparison.difference_points == pytest.approx(-100 * fixed / utterances)
-    assert (comparison.better, comparison.worse, comparison.same) == (fixed, 0, utterances - fixed)
-    assert compare(b, a).p_value == pytest.approx(exact, abs=4 * spread)
-    assert compare(b, a).difference_points == pytest.approx(100 * fixed / utterances)
+@given(st.lists(st.integers(-4, 4), min_size=5, max_size=9))
+def test_p_value_is_the_share_of_exchanges_that_differ_as_much(differences: list[int]) -> None:
+    """Each speaker says "yes" nine times and has four errors more or less with the second system."""
+    names = [f"s{row}" for row in range(len(differences)) for _ in range(9)]
+    a = one_word_each([word >= 4 for _ in differences for word in range(9)], names)
+    b = one_word_each([word >= 4 + more for more in differences for word in range(9)], names)
+    signs = list(itertools.product((1, -1), repeat=len(differences)))
+    sums = [abs(sum(sign * size for sign, size in zip(row, differences, strict=True))) for row in signs]
+    exact = sum(one >= abs(sum(differences)) for one in sums) / len(sums)
+    assert compare(a, b).p_value == pytest.approx(exact, abs=1e-9)
+    assert compare(b, a).p_value == pytest.approx(exact, abs=1e-9)
+
+
+def test_p_value_of_many_utterances_is_binomial() -> None:
+    """Of 60 utterances on which one of two is wrong, the second is right on 40."""
+    right = [row < 40 for row in range(60)] + [True] * 1000
+    comparison = compare(one_word_each([not hit for hit in right[:60]] + [True] * 1000), one_word_each(right))
+    assert comparison.p_value == pytest.approx(2 * sum(math.comb(60, k) for k in range(40, 61)) / 2**60, rel=1e-9)
+    assert (comparison.better, comparison.worse, comparison.same) == (40, 20, 1000)
 
 
 def test_difference_of_one_sign_has_the_smallest_p_value() -> None:
     comparison = compare(one_word_each([False] * 30), one_word_each([True] * 30))
-    assert comparison.p_value == pytest.approx(2 / 10_001)
+    assert comparison.p_value == pytest.approx(2 / 2**30, abs=1e-15)
     assert comparison.interval == Interval(-100, -100, "utterance")
 
 
