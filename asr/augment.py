@@ -100,8 +100,12 @@ class WaveAugment:
         if not self.noise_files:
             return coloured_noise(samples, _uniform(0, 2, generator), generator)
         choice = int(torch.randint(len(self.noise_files), (), generator=generator))
-        noise = audio.load(self.noise_files[choice], self.audio_config)
-        start = int(torch.randint(len(noise), (), generator=generator))
+        with audio.opened(self.noise_files[choice]) as file:
+            total, rate_hz = file.file.frames, file.file.samplerate
+            wanted = min(total, ceil(samples * rate_hz / self.audio_config.sample_rate_hz))
+            first = int(torch.randint(total - wanted + 1, (), generator=generator))
+            noise = file.mono(first, wanted, self.audio_config)
+        start = int(torch.randint(len(noise), (), generator=generator)) if len(noise) < samples else 0
         return noise[(start + torch.arange(samples)) % len(noise)]
 
 

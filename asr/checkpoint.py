@@ -97,6 +97,14 @@ def start_run(folder: Path, settings: Config, tokenizer: Tokenizer) -> None:
     tokenizer.save(folder)
 
 
+def note_moved(folder: Path, settings: Config) -> None:
+    """Write where the data are now into the configuration of a run that goes on."""
+    saved = load_config(folder)
+    moved = replace(saved, data=settings.data, text=replace(saved.text, lexicon=settings.text.lexicon))
+    if moved != saved:
+        write_text_atomic(folder / CONFIG_FILE, config.to_yaml(moved))
+
+
 def save_weights(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write the weights of a Recognizer with facts about them (step, dev WER)."""
     save_tensors(folder / WEIGHTS_FILE, tensors, {**facts, "versions": versions()})

@@ -143,7 +143,7 @@ class EncoderConfig:
         for key in ("conv_channels", "layers", "width"):
             _require(getattr(self, key) >= 1, f"encoder.{key}", "at least 1", getattr(self, key))
         _require(self.projection >= 0, "encoder.projection", "at least 0", self.projection)
-        _require(0 <= self.dropout < 1, "encoder.dropout", "in 0..1", self.dropout)
+        _require(0 <= self.dropout <= 0.99, "encoder.dropout", "in 0..0.99", self.dropout)
 
 
 @dataclass(frozen=True)

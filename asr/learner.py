@@ -56,6 +56,9 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
     return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
+_NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
 class Learner:
     """Weights, their moving average and the optimiser.
 
@@ -178,8 +181,8 @@ class Learner:
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    # torch has a class for CUDA's; the allocator of the CPU raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # torch has a class for CUDA's; the allocator of the CPU and CUDA's libraries raise plain RuntimeErrors.
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:

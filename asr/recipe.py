@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # torch comes with these: the functions import them, after `r
     from asr.config import Config
     from asr.decode import Word
     from asr.manifest import Utterance
-    from asr.recognizer import Recognizer
 
 MADE_FROM_FILE = "made_from.json"
 
@@ -221,6 +220,7 @@ def train_stage(model: Path, settings: "Config") -> None:
     from asr import checkpoint
     from asr.state import is_finished, require_finished_whole, require_same, state_files
     from asr.train import Trainer
+    from asr.trainset import data_origin
 
     resume = bool(state_files(model))
     finished = is_finished(model, settings.train.epochs)
@@ -228,7 +228,7 @@ def train_stage(model: Path, settings: "Config") -> None:
         if resume:
             require_same(checkpoint.load_config(model), settings, model)
         if finished:
-            require_finished_whole(model, settings, lambda recognizer: _data_of(recognizer, settings))
+            require_finished_whole(model, settings, lambda recognizer: data_origin(recognizer, settings))
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"{error}; --out chooses another folder, for a training of its own") from error
     if finished:
@@ -236,16 +236,6 @@ def train_stage(model: Path, settings: "Config") -> None:
         return
     say(f"train: {model}")
     Trainer(settings, model, resume=resume).run()
-
-
-def _data_of(recognizer: "Recognizer", settings: "Config") -> dict[str, str]:
-    """What `asr.state.Origin` holds of the data of a training with these labels."""
-    from asr.state import fingerprint
-    from asr.trainset import read_utterances, usable, vocabulary_source
-
-    taken, _ = usable(read_utterances(settings.data.train, "data.train"), settings, recognizer)
-    dev = read_utterances(settings.data.dev, "data.dev")
-    return {"data": fingerprint([*taken.utterances, *dev]), "source": vocabulary_source(settings)}
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:

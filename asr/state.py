@@ -21,6 +21,10 @@ from asr.recognizer import Recognizer
 STATES_FOLDER = "states"
 # What moves no number, and may change on resuming.
 _FREE = {
+    "data.train",  # what these name is known by its content, and may have moved
+    "data.dev",
+    "data.vocabulary",
+    "text.lexicon",
     "train.device",
     "train.workers",
     "train.threads",
@@ -70,6 +74,7 @@ class Origin:
         shards: digest of what is in which shard; empty where `data.train` is a manifest.
         data: `fingerprint` of the utterances of data.train and data.dev.
         source: `asr.trainset.vocabulary_source`.
+        precision: what `train.precision` and `train.device` came to.
     """
 
     settings: dict[str, Any]
@@ -77,6 +82,7 @@ class Origin:
     shards: str
     data: str
     source: str
+    precision: str
 
     def facts(self) -> dict[str, Any]:
         """All of it in one dict, for `World.agree`."""
@@ -88,6 +94,7 @@ _WHAT = {
     "shards": "other shards than data.train names now: they were packed again",
     "data": "other data than data.train and data.dev name now",
     "source": "a vocabulary of other texts or words than data.vocabulary or text.lexicon names now",
+    "precision": "another precision than train.precision and train.device give now",
 }
 
 

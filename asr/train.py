@@ -22,6 +22,7 @@ from asr.features import TRAINED
 from asr.files import locked, remove_temporary, write_text_atomic
 from asr.finetune import start_from
 from asr.learner import Learner, Outcome, learning_rate, use_bfloat16
+from asr.lengths import s_to_samples
 from asr.manifest import hours
 from asr.objective import views
 from asr.recognizer import Recognizer, parameters_of, pick_device
@@ -56,6 +57,7 @@ from asr.trainset import (
 from asr.wer import score, word_errors
 
 UNUSABLE_FILE = "unusable.txt"
+_FITTED_S = 20 * 3600  # audio that the statistics of `features.normalization` are taken from, where there is more
 
 
 class Trainer:
@@ -137,6 +139,7 @@ class Trainer:
             settings=deciding(config),
             vocabulary=tokenizer.digest(),
             shards="" if self.shards is None else self.shards.digest(),
+            precision="bfloat16" if self.bfloat16 else "float32",
             data=fingerprint([*train_set.utterances, *dev_set.utterances]),
             source=vocabulary_source(config),
         )
@@ -152,7 +155,7 @@ class Trainer:
     def _prepare_batches(self, dev_set: LabelledSet) -> None:
         config, recognizer, world = self.config, self.learner.recognizer, self.world
         on_cuda = self.device.type == "cuda"
-        workers = config.train.workers if config.train.workers >= 0 else default_workers(self.device)
+        workers = self._workers()
         examples = Examples(
             self.train_set.utterances,
             self.train_set.labels,
@@ -186,9 +189,25 @@ class Trainer:
         order = self._order(train_set, (self.world.rank, self.world.size))
         log_mel = recognizer.log_mel
         examples = Examples(train_set.utterances, train_set.labels, self.config.audio, log_mel.fft_samples)
-        plain = Batches(examples, order, workers=0, pin_memory=False)
-        feats = (log_mel(batch.waves.to(self.device), batch.wave_lens) for batch in plain if batch.ids)
-        recognizer.normalizer.fit(feats, self.world.add_up)
+        plain = Batches(examples, order, workers=self._workers(), pin_memory=False)
+        # Of a large corpus its beginning, in the random order of the first epoch, says the same as all of it.
+        enough = s_to_samples(_FITTED_S / self.world.size, self.config.audio.sample_rate_hz)
+
+        def some() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            heard = 0
+            for batch in plain:
+                if batch.ids:
+                    yield log_mel(batch.waves.to(self.device), batch.wave_lens)
+                heard += int(batch.wave_lens.sum())
+                if heard >= enough:
+                    return
+
+        recognizer.normalizer.fit(some(), self.world.add_up)
+
+    def _workers(self) -> int:
+        """Loading processes."""
+        workers = self.config.train.workers
+        return workers if workers >= 0 else default_workers(self.device)
 
     def run(self) -> None:
         """Train to the end.
@@ -233,7 +252,9 @@ class Trainer:
             )
         if self.left_out:
             write_text_atomic(self.out / UNUSABLE_FILE, "".join(reason + "\n" for reason in self.left_out))
-        if not self.states:
+        if self.states:
+            checkpoint.note_moved(self.out, self.config)
+        else:
             checkpoint.start_run(self.out, self.config, self.tokenizer)
         return RunLog(self.out, self.config.train.epochs, self.epoch_batches, self.position)
 

@@ -15,6 +15,7 @@ from asr.lexicon import read_pronunciations, to_text
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.shards import is_shards, read_index
+from asr.state import fingerprint
 from asr.text import Tokenizer
 
 _SHOWN = 5  # unusable utterances named on the error line
@@ -45,6 +46,13 @@ def read_utterances(path: str, key: str) -> list[Utterance]:
     return read_manifest(path)
 
 
+def training_utterances(config: Config) -> list[Utterance]:
+    """Those of `data.train`, a manifest or an index of shards."""
+    if is_shards(config.data.train):
+        return read_index(config.data.train).utterances
+    return read_utterances(config.data.train, "data.train")
+
+
 def vocabulary_utterances(config: Config, train: Sequence[Utterance]) -> Sequence[Utterance]:
     """Those whose transcripts make the vocabulary: of `data.vocabulary`, or `train`."""
     if not config.data.vocabulary:
@@ -63,6 +71,13 @@ def vocabulary_source(config: Config) -> str:
     else:
         return ""
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def data_origin(recognizer: Recognizer, config: Config) -> dict[str, str]:
+    """What `asr.state.Origin` holds of the data that `config` names now, for a training with this model's labels."""
+    taken, _ = usable(training_utterances(config), config, recognizer)
+    dev = read_utterances(config.data.dev, "data.dev")
+    return {"data": fingerprint([*taken.utterances, *dev]), "source": vocabulary_source(config)}
 
 
 def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:

@@ -1,6 +1,7 @@
 """Augmentation measured from outside: lengths, frequencies, noise ratios, what a mask hides and what a warp moves."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,22 @@ def test_noise_recordings_are_cut_anywhere_and_go_round(tmp_path: Path) -> None:
         assert min(errors) < 1e-3
         starts.add(errors.index(min(errors)))
         assert snr_db(clean, noisy) == pytest.approx(12, abs=0.1)
+    assert len(starts) == 5
+
+
+def test_of_a_long_noise_recording_a_piece_is_read(tmp_path: Path) -> None:
+    recording = torch.randn(20_000, generator=generator("recording")) * 0.1
+    soundfile.write(tmp_path / "hum.wav", recording.numpy(), RATE_HZ, subtype="FLOAT")
+    augment = wave_augment(noise_probability=1.0, noise_snr_db=(12.0, 12.0), noise_dir=str(tmp_path))
+    augment = WaveAugment(augment.config, replace(augment.audio_config, max_duration_s=1300 / RATE_HZ))
+    starts = set()
+    for number in range(5):
+        clean = tone(440, 1200)
+        added = augment(clean, generator(f"u{number}")) - clean
+        pieces = recording.unfold(0, 1200, 1)
+        fits = pieces @ added / pieces.norm(dim=1) / added.norm()
+        assert fits.max() == pytest.approx(1, abs=1e-4)
+        starts.add(int(fits.argmax()))
     assert len(starts) == 5
 
 

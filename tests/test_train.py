@@ -271,11 +271,31 @@ def test_a_batch_too_large_for_memory_is_done_in_parts(
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
 
 
-def test_an_utterance_too_large_for_memory_is_named(
+def test_statistics_are_of_the_beginning_of_a_large_corpus(
     tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wanted = settings("features.normalization=global", "train.batch_s=0.1")
+    whole, again = (Trainer(wanted, tmp_path / name).learner.recognizer.normalizer.mean for name in ("all", "again"))
+    monkeypatch.setattr("asr.train._FITTED_S", 0.1)
+    some = Trainer(wanted, tmp_path / "some").learner.recognizer.normalizer.mean
+    assert torch.equal(whole, again)
+    assert not torch.equal(whole, some)
+    assert some.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_an_utterance_too_large_for_memory_is_named(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
     def losses(*_: Tensor) -> Tensor:
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        raise RuntimeError(message)
 
     monkeypatch.setattr(objective, "ctc_losses", losses)
     with pytest.raises(TrainingError, match=r"out of memory on one utterance alone, the longest of train-5"):

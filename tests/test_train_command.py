@@ -60,7 +60,8 @@ def test_prepare_and_train(capsys: Capture, tmp_path: Path) -> None:
         (["train.epochs=3", "conf.yaml"], "--resume RUN brings its own configuration and folder; leave CONF and --out"),
         (["--out", "x"], "--resume RUN brings its own configuration and folder; leave CONF and --out away"),
         (["encoder.width=9"], "holds a run with encoder.width=8, which cannot go on with 9"),
-        (["data.train=/x/y.jsonl"], "holds a run with data.train='', which cannot go on with '/x/y.jsonl'"),
+        (["train.seed=2"], "holds a run with train.seed=1, which cannot go on with 2"),
+        (["data.train=/x/y.jsonl"], "is a model without its training"),
     ],
 )
 def test_resume_with_something_else(capsys: Capture, run: Path, more: list[str], message: str) -> None:

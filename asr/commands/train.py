@@ -90,13 +90,16 @@ def _go_on(out: Path, settings: "Config") -> None:
     from asr.distributed import join
     from asr.state import agree_on_state, is_finished, require_finished_whole, require_same
     from asr.train import Trainer
+    from asr.trainset import data_origin
 
-    require_same(checkpoint.load_config(out), settings, out)
-    if not settings.data.train:  # a shrunk one
+    saved = checkpoint.load_config(out)
+    require_same(saved, settings, out)
+    if not saved.data.train:  # a shrunk one
         raise ConfigError(f"{out}: is a model without its training; another can start from it: train.init_from={out}")
     agree_on_state(join(), out)
     if is_finished(out, settings.train.epochs):
-        require_finished_whole(out, settings)
+        other = settings.data != saved.data or settings.text != saved.text
+        require_finished_whole(out, settings, (lambda recognizer: data_origin(recognizer, settings)) if other else None)
         print(f"{out}: was trained to its last epoch, {settings.train.epochs}; nothing is left to do", file=sys.stderr)
     else:
         Trainer(settings, out, resume=True).run()

@@ -198,6 +198,29 @@ def test_a_vocabulary_of_other_texts_is_refused(
         Trainer(settings, out, resume=True)
 
 
+def test_data_that_moved_are_the_same_data(capsys: Capture, stopped: Path, corpus: Path) -> None:
+    capsys.readouterr()
+    before = checkpoint.load_config(stopped)
+    moved, another = corpus.with_name("moved.jsonl"), corpus.with_name("another.jsonl")
+    moved.write_text(corpus.read_text())
+    another.write_text("".join(corpus.read_text().splitlines(keepends=True)[1:]))
+    refused = "was made from other data than data.train and data.dev name now"
+    assert refused in error_line(capsys, "train", "--resume", stopped, f"data.train={another}")
+    assert checkpoint.load_config(stopped) == before
+    succeed(capsys, "train", "--resume", stopped, f"data.train={moved}", f"data.dev={moved}")
+    found = checkpoint.load_config(stopped).data
+    assert (found.train, found.dev) == (str(moved), str(moved))
+    assert "nothing is left to do" in succeed(capsys, "train", "--resume", stopped, f"data.train={corpus}")[1]
+    assert refused in error_line(capsys, "train", "--resume", stopped, f"data.train={another}")
+
+
+def test_another_precision_is_refused(stopped: Path, settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is another one on another device."""
+    monkeypatch.setattr("asr.train.use_bfloat16", lambda precision, device: True)
+    with pytest.raises(CheckpointError, match=r"made from another precision than train\.precision and train\.device"):
+        Trainer(settings, stopped, resume=True)
+
+
 def test_a_foreign_line_in_the_log_is_named(capsys: Capture, stopped: Path) -> None:
     log = stopped / METRICS_FILE
     lines = log.read_text()
