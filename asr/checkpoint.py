@@ -1,11 +1,12 @@
 """The run folder: a trained model that needs nothing else, and the state that training goes on from.
 
     config.yaml          the whole configuration
-    tokens.txt           vocabulary, one symbol a line; bpe.model beside it for BPE
+    tokens.txt           vocabulary, one symbol a line; beside it bpe.model for BPE, pronunciations.txt for phones
     weights.safetensors  the best weights by dev WER; the header says where they come from and which versions made them
     states/              everything that decides the next training step, the newest few (only `asr train` reads them)
 
-Nothing in it runs code: tensors are safetensors, the rest is YAML, JSON and text.
+Loading it runs no code: tensors are safetensors, the rest is YAML, JSON and text. Resuming a training opens what its
+configuration names as data, which may be `pipe:COMMAND`.
 """
 
 import json

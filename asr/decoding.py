@@ -205,18 +205,26 @@ def describe(config: DecodeConfig) -> str:
 
 
 def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, list[list[str]]]:
-    """The words of a file: one a line, spelled by their characters; or word TAB labels separated by spaces.
+    """The words of a lexicon: one a line, spelled by their characters; or word TAB labels separated by spaces.
 
-    Several lines of one word are several spellings. Blank lines are skipped.
+    Several lines of one word are several spellings. Blank lines are skipped. Where labels are phones, words alone have
+    the pronunciations that the vocabulary knows.
 
     Raises:
-        DecodeError: the file cannot be read or holds no word, the two forms are mixed, a word holds a space, or a
-            spelling something that is no label. The message names file and line.
+        DecodeError: the file cannot be read or holds no word, the two forms are mixed, a word holds a space or has no
+            pronunciation, or a spelling something that is no label. The message names file and line.
     """
     characters, labels = _characters(vocabulary), set(vocabulary.labels)
     words: dict[str, list[list[str]]] = {}
-    spelled = True
+    spelled = vocabulary.lexicon is not None
     for entry in entries(path, DecodeError):
+        if vocabulary.lexicon is not None and entry.labels is None:
+            if entry.word not in vocabulary.lexicon:
+                raise DecodeError(
+                    f"{entry.where}: word {entry.word!r} has no pronunciation in the model: give one, behind a TAB"
+                )
+            words[entry.word] = [list(spelling) for spelling in vocabulary.lexicon[entry.word]]
+            continue
         spelled = entry.labels is not None
         pieces, known = (list(entry.word), characters) if entry.labels is None else (entry.labels, labels)
         unknown = next((piece for piece in pieces if piece not in known), None)
@@ -234,8 +242,11 @@ def read_hotwords(path: Path, vocabulary: Vocabulary) -> dict[str, float]:
 
     Raises:
         DecodeError: the file cannot be read or holds no phrase, a weight is no finite number, a phrase stands twice,
-            or has a character that no label writes (another case?). The message names file and line.
+            or has a character that no label writes (another case?), or labels are phones. The message names file and
+            line.
     """
+    if vocabulary.lexicon is not None:
+        raise DecodeError(f"{path}: hotwords are told by their characters, and these labels are phones")
     characters = _characters(vocabulary)
     found: dict[str, float] = {}
     for place, line in numbered_lines(path, "hotwords", DecodeError):

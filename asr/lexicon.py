@@ -44,7 +44,7 @@ def entries(path: Path, error: type[AsrError]) -> Iterator[Entry]:
             raise error(f"{where}: wanted {wanted}, found {line!r}")
         word, labels = word.strip(), spelling.split()
         if len(word.split()) != 1:
-            raise error(f"{where}: wanted one word, found {word!r}")
+            raise error(f"{where}: wanted one word{'' if tab else ', or word TAB labels'}, found {word!r}")
         if spelled and not labels:
             raise error(f"{where}: word {word!r} is spelled with nothing")
         yield Entry(where, word, labels if spelled else None)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decode.inputs import discounts
 from asr.errors import DecodeError
 from asr.files import write_text_atomic
 from asr.lines import read_text, written_label
@@ -37,7 +38,8 @@ def read(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
     """What `write` wrote, for these labels in this order.
 
     Raises:
-        DecodeError: the file cannot be read, a line is malformed, or it is of other labels. The message names the line.
+        DecodeError: the file cannot be read, a line is malformed, or it is of other labels, or the probabilities are no
+            distribution. The message names the file, and the line.
     """
     lines = read_text(path, "priors", DecodeError).removesuffix("\n").split("\n")
     if len(lines) != len(labels):
@@ -49,8 +51,12 @@ def read(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
             found[place] = float(number)
         except ValueError:
             tab = ""
-        if not tab or not found[place] <= 0:
+        if not tab or not -np.inf < found[place] <= 0:
             raise DecodeError(f"{path}:{place + 1}: wanted label TAB natural-log probability, found {line!r}")
         if name != written_label(label):
-            raise DecodeError(f"{path}:{place + 1}: is of label {name!r}, wanted {label!r}")
+            raise DecodeError(f"{path}:{place + 1}: is of label {name!r}, wanted {written_label(label)!r}")
+    try:
+        discounts(found, 1.0, len(labels))
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from error
     return found

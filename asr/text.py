@@ -18,6 +18,7 @@ Training transcripts and references for scoring go through the same function.
 """
 
 import hashlib
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,8 +28,8 @@ from asr.config import TextConfig
 from asr.errors import TextError
 from asr.files import write_text_atomic
 from asr.lexicon import Lexicon, add, read_pronunciations
-from asr.lines import read_label, written_label
-from asr.units import Characters, Phones, Pieces, Units, load_units
+from asr.lines import SPACE_NAME, read_label, written_label
+from asr.units import PRONUNCIATIONS_FILE, Characters, Phones, Pieces, Units, load_units
 
 BLANK = 0
 BLANK_NAME = "<blank>"
@@ -157,9 +158,15 @@ class Tokenizer:
             lines = (folder / TOKENS_FILE).read_text(encoding="utf-8").rstrip("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise TextError(f"{folder}: cannot read the vocabulary: {error}") from error
-        units = load_units(folder, config.unit)
+        units, tokens = load_units(folder, config.unit), list(map(read_label, lines))
+        for word, spellings in (units.lexicon or {}).items():
+            for phone in itertools.chain(*spellings):
+                if phone not in tokens:
+                    raise TextError(
+                        f"{folder / PRONUNCIATIONS_FILE}: word {word!r} is pronounced with {phone!r}, which is no label"
+                    )
         try:
-            return cls(list(map(read_label, lines)), config, units)
+            return cls(tokens, config, units)
         except TextError as error:
             raise TextError(f"{folder}: {error}") from error
 
@@ -180,20 +187,27 @@ def build_tokenizer(texts: Iterable[str], config: TextConfig) -> Tokenizer:
         return Tokenizer([BLANK_NAME, *pieces.symbols], config, pieces)
     if not config.lexicon:
         raise TextError("text.unit=phone needs text.lexicon=FILE, each line a word, TAB, its phones")
-    phones = Phones(_read_lexicon(Path(config.lexicon), config))
+    phones = Phones(read_dictionary(Path(config.lexicon), config))
     return Tokenizer([BLANK_NAME, *phones.symbols], config, phones)
 
 
-def _read_lexicon(path: Path, config: TextConfig) -> Lexicon:
-    """Its words as transcripts have them; one that normalisation takes apart stands in none, and is left out."""
+def read_dictionary(path: Path, config: TextConfig) -> dict[str, list[list[str]]]:
+    """Pronunciations of words as normalised transcripts have them.
+
+    A word that normalisation takes apart, as `the(2)`, stands in no transcript and is left out.
+
+    Raises:
+        TextError: the file cannot be used, or a phone is called as the blank or the space are.
+    """
     found: dict[str, list[list[str]]] = {}
     for word, spellings in read_pronunciations(path, TextError).items():
         written = normalize(word, config)
         if len(written.split()) == 1:
             for spelling in spellings:
                 add(found, written, spelling)
-        if any(BLANK_NAME in one for one in spellings):
-            raise TextError(f"{path}: word {word!r}: {BLANK_NAME} is the blank and no phone")
+        for name, what in ((BLANK_NAME, "the blank"), (SPACE_NAME, "the space between words")):
+            if any(name in one for one in spellings):
+                raise TextError(f"{path}: word {word!r}: {name} is {what} and no phone")
     if not found:
         raise TextError(f"{path}: no word is left after normalisation")
     return found

@@ -153,13 +153,14 @@ class Phones:
 
     def split(self, text: str, label_of: Mapping[str, int]) -> Symbols:
         found: Symbols = []
+        spoken = False
         for word in text.split():
-            if found:
-                found.append((SPACE, label_of.get(SPACE)))
-            if word in self._spellings:
-                found += [(phone, label_of.get(phone)) for phone in self._spellings[word][0]]
-            else:
-                found.append((word, None))
+            if word not in self._spellings:
+                found.append((word, None))  # it may be dropped, and no space for it is left
+                continue
+            found += [(SPACE, label_of.get(SPACE))] if spoken else []
+            found += [(phone, label_of.get(phone)) for phone in self._spellings[word][0]]
+            spoken = True
         return found
 
     def join(self, symbols: Sequence[str]) -> str:

@@ -220,11 +220,3 @@ def _utterances(chunks: Iterable[Chunk]) -> Iterator[tuple[int, list[NDArray[np.
             parts = []
     if parts:
         yield first, parts
-
-
-def whole(recognizer: Recognizer, chunks: Iterable[Chunk], *, n_best: int = 1, name: str = "") -> list[Hypothesis]:
-    """The recording decoded as one utterance, best first; arguments and errors as for `segments`."""
-    stream = recognizer.decoder.stream(where=name or "recording")
-    for chunk in chunks:
-        stream.take(chunk.log_probs)
-    return stream.finish(n_best)

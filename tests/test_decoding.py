@@ -1,11 +1,13 @@
 """From a configuration to a decoder: each setting reaches it, and each file that cannot be used is named."""
 
-from dataclasses import replace
+import inspect
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from asr.config import DecodeConfig
+from asr.decode import BeamDecoder
 from asr.decoding import DEFAULT_HOTWORD_WEIGHT, Decoder, facts_of, read_hotwords, read_lexicon
 from asr.errors import DecodeError
 from peaky import VOCABULARY, spelled, write_arpa
@@ -92,7 +94,7 @@ def test_lexicons(tmp_path: Path) -> None:
         (b"", ": holds no word"),
         (b"ab\ncab\ta b\n", ":2: wanted a word alone, as on the lines before, found 'cab\\ta b'"),
         (b"one\ta\n\ntwo\n", ":3: wanted word TAB labels, as on the lines before, found 'two'"),
-        (b"ab cab\n", ":1: wanted one word, found 'ab cab'"),
+        (b"ab cab\n", ":1: wanted one word, or word TAB labels, found 'ab cab'"),
         (b"\ta b\n", ":1: wanted one word, found ''"),
         (b"ab\nAb\n", ":2: word 'Ab' holds 'A', which no label writes: the labels are small letters"),
         (b"one\ta x\n", ":1: word 'one' is spelled with 'x', which is no label"),
@@ -145,3 +147,11 @@ def test_facts() -> None:
     assert [word["text"] for word in facts["words"]] == ["ab", "h"]
     assert [word["start_s"] for word in facts["words"]] == [0.0, 0.24]
     assert [item["text"] for item in facts_of(found, 3)["n_best"]] == [hypothesis.text for hypothesis in found]
+
+
+def test_the_configuration_has_the_defaults_of_the_library() -> None:
+    configured = {item.name: item.default for item in fields(DecodeConfig)}
+    library = {name: item.default for name, item in inspect.signature(BeamDecoder).parameters.items()}
+    both = configured.keys() & library.keys() - {"lm", "lexicon", "hotwords"}  # files there, and what they hold here
+    assert {name: configured[name] for name in both} == {name: library[name] for name in both}
+    assert len(both) >= 9

@@ -24,6 +24,7 @@ from asr.shrink import shrink
 from asr.text import Tokenizer, build_tokenizer
 from asr.train import Trainer
 from asr.units import PRONUNCIATIONS_FILE
+from peaky import write_arpa
 from tiny_run import error_line, succeed
 from tones import tiny, write_corpus
 
@@ -68,10 +69,11 @@ def test_a_word_without_a_pronunciation(tokenizer: Tokenizer, config: TextConfig
     with pytest.raises(TextError, match="u7: word 'iy' has no pronunciation in the lexicon of 4 words"):
         tokenizer.encode("the iy", where="u7")
     loose = Tokenizer(tokenizer.tokens, replace(config, case="keep", allow_oov=True), tokenizer.units)
-    assert labels_of(loose, "IY ate IY two") == [" ", "EY", "T", " ", " ", "T", "UW"]
+    assert labels_of(loose, "IY ate IY two IY") == ["EY", "T", " ", "T", "UW"]
     assert loose.out_of_vocabulary("IY ate IY two") == ["IY", "IY"]
-    with pytest.raises(TextError, match="u: no symbol of transcript 'IY' is in the vocabulary"):
-        loose.encode("IY", where="u")
+    for text in ("IY", "IY IY"):
+        with pytest.raises(TextError, match=f"u: no symbol of transcript '{text}' is in the vocabulary"):
+            loose.encode(text, where="u")
 
 
 def test_from_a_folder(tokenizer: Tokenizer, config: TextConfig, tmp_path: Path) -> None:
@@ -84,6 +86,9 @@ def test_from_a_folder(tokenizer: Tokenizer, config: TextConfig, tmp_path: Path)
     file = run / PRONUNCIATIONS_FILE
     file.write_text(file.read_text().replace("EY T", "T UW"))
     assert Tokenizer.load(run, config).digest() != tokenizer.digest()
+    file.write_text(file.read_text().replace("T UW", "T YU", 1))
+    with pytest.raises(TextError, match=rf"{file}: word 'two' is pronounced with 'YU', which is no label"):
+        Tokenizer.load(run, config)
     file.unlink()
     with pytest.raises(TextError, match=rf"{file}: cannot read lexicon"):
         Tokenizer.load(run, config)
@@ -96,7 +101,9 @@ def test_from_a_folder(tokenizer: Tokenizer, config: TextConfig, tmp_path: Path)
         ("the\tDH AH\ntwo\n", "lexicon.txt:2: wanted word TAB labels, as on the lines before, found 'two'"),
         ("the\tDH AH\n\ntwo\t \n", "lexicon.txt:3: word 'two' is spelled with nothing"),
         ("a b\tAH\n", "lexicon.txt:1: wanted one word, found 'a b'"),
+        ("the DH AH\n", "lexicon.txt:1: wanted one word, or word TAB labels, found 'the DH AH'"),
         ("the\t<blank>\n", "lexicon.txt: word 'the': <blank> is the blank and no phone"),
+        ("the\tDH <space> AH\n", "lexicon.txt: word 'the': <space> is the space between words and no phone"),
         ("\n", "lexicon.txt: holds no word"),
         ("-\tDH\n", "lexicon.txt: no word is left after normalisation"),
     ],
@@ -157,7 +164,24 @@ def test_a_decoder_of_fewer_words(tmp_path: Path) -> None:
     file.write_text("too\tT UW\nthe\tDH AH\n")
     config = DecodeConfig(decoder="beam", lexicon=str(file))
     rows = rows_of("DH", "AH", " ", "T", "UW")
-    assert Decoder(config, Vocabulary(LABELS, lexicon=PRONUNCIATIONS))([rows])[0][0].text == "the too"
+    vocabulary = Vocabulary(LABELS, lexicon=PRONUNCIATIONS)
+    assert Decoder(config, vocabulary)([rows])[0][0].text == "the too"
+    file.write_text("too\nthe\n")  # pronounced as the vocabulary has it
+    assert Decoder(config, vocabulary)([rows])[0][0].text == "the too"
+    file.write_text("too\nDH\n")
+    with pytest.raises(DecodeError, match=r"allowed\.txt:2: word 'DH' has no pronunciation in the model: give one"):
+        Decoder(config, vocabulary)
+
+
+def test_files_that_go_by_letters(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(LABELS, lexicon=PRONUNCIATIONS)
+    file = tmp_path / "words.txt"
+    file.write_text("the\n")
+    with pytest.raises(DecodeError, match=r"words\.txt: hotwords are told by their characters, and these labels are"):
+        Decoder(DecodeConfig(decoder="beam", hotwords=str(file)), vocabulary)
+    lm = write_arpa(tmp_path / "lm.arpa", [(-0.5, "THE"), (-0.5, "TWO")])
+    with pytest.raises(DecodeError, match="language model: none of the lexicon's 3 words is in it; is it"):
+        Decoder(DecodeConfig(decoder="beam", lm=str(lm)), vocabulary)
 
 
 def test_log_probabilities_keep_their_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,13 @@
 """How likely labels are by themselves: estimated, kept, and discounted in the beam."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from asr import checkpoint, priors
+from asr.cli import main
 from asr.decode import BeamDecoder
 from asr.errors import DecodeError
 from peaky import LABELS, VOCABULARY, spelled, write_arpa, write_spelled
@@ -36,7 +38,9 @@ def test_there_and_back(tmp_path: Path) -> None:
         ("a\t-1\nb\tx\n", ":2: wanted label TAB natural-log probability"),
         ("a\t-1\nb\t0.1\n", ":2: wanted label TAB natural-log probability"),
         ("a\tnan\nb\t-1\n", ":1: wanted label TAB natural-log probability"),
+        ("a\t-inf\nb\t-1\n", ":1: wanted label TAB natural-log probability"),
         ("b\t-1\na\t-1\n", ":1: is of label 'b', wanted 'a'"),
+        ("a\t-0.5\nb\t-0.5\n", "priors.txt: log_priors: their probabilities sum to 1.213, not 1"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
@@ -44,6 +48,9 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str, message: str) -
     file.write_text(content)
     with pytest.raises(DecodeError, match=message):
         priors.read(file, ["a", "b"])
+
+
+EVEN = [float(np.log(0.1))] * 10
 
 
 def discounted(rows: np.ndarray, log_priors: np.ndarray, weight: float) -> np.ndarray:
@@ -55,6 +62,7 @@ def discounted(rows: np.ndarray, log_priors: np.ndarray, weight: float) -> np.nd
 def test_the_beam_decodes_what_is_left(frames: int) -> None:
     rows = [random_log_probs(np.random.default_rng(seed), frames, len(LABELS)) for seed in range(5)]
     log_priors = priors.estimate(rows, len(LABELS)) - np.linspace(3, 0, len(LABELS))
+    log_priors -= np.logaddexp.reduce(log_priors)
     plain, fair = BeamDecoder(LABELS), BeamDecoder(LABELS, log_priors=log_priors, prior_weight=0.7)
     wanted = plain([discounted(row, log_priors, 0.7) for row in rows])
     found = fair(rows)
@@ -72,15 +80,17 @@ def test_the_beam_decodes_what_is_left(frames: int) -> None:
 def test_priors_that_are_none(log_priors: object) -> None:
     with pytest.raises(DecodeError, match="log_priors must be 10 finite numbers at most 0, one for each label"):
         BeamDecoder(LABELS, log_priors=log_priors)
+    with pytest.raises(DecodeError, match="log_priors: their probabilities sum to 3"):
+        BeamDecoder(LABELS, log_priors=[-1.0] * 10)
     with pytest.raises(DecodeError, match=r"prior_weight must be in 0\.\.1, found 1\.5"):
-        BeamDecoder(LABELS, log_priors=[-1.0] * 10, prior_weight=1.5)
+        BeamDecoder(LABELS, log_priors=EVEN, prior_weight=1.5)
 
 
 def test_frames_are_checked_as_they_came() -> None:
     rows = spelled("ab")
     rows[2] += 0.1
     with pytest.raises(DecodeError, match=r"utterance 0, frame 2: probabilities sum to 1\.105, not 1"):
-        BeamDecoder(LABELS, log_priors=[-1.0] * 10)([rows])
+        BeamDecoder(LABELS, log_priors=EVEN)([rows])
 
 
 def test_a_run_is_given_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,5 +108,16 @@ def test_a_run_is_given_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert checkpoint.load(run).decoder.resources.priors == pytest.approx(kept)
     out, _ = succeed(capsys, "decode", dev, "--lm", lm, "--priors", run / "priors.txt")
     assert out == "u\tab ba\nv\tba\n"
+    before = (run / "priors.txt").read_bytes()
+    assert main(["tune", str(run), "--lm", str(tmp_path / "none"), "--emissions", str(dev), "--estimate-priors"]) == 2
+    capsys.readouterr()
+    assert (run / "priors.txt").read_bytes() == before  # what fails changes nothing
+    description = json.loads(dev.with_suffix(".json").read_text())
+    description["labels"][0] = "_"
+    dev.with_suffix(".json").write_text(json.dumps(description))
+    succeed(capsys, *tune, "--estimate-priors")
+    assert checkpoint.load(run).decoder.resources.priors == pytest.approx(kept)
+    line = error_line(capsys, "decode", dev, "--prior-weight", 0.3)
+    assert line == "error: --prior-weight does nothing without priors: give --priors FILE"
     line = error_line(capsys, *tune, "--estimate-priors", "--priors", run / "priors.txt")
     assert line == "error: --estimate-priors or --priors FILE, not both"

@@ -149,6 +149,8 @@ def require_lm(config: DecodeConfig, given: dict[str, Any]) -> None:
     idle = [name for name in _OF_LM if name in given]
     if idle and not config.lm:
         raise ConfigError(f"--{idle[0].replace('_', '-')} does nothing without a language model: give --lm FILE")
+    if "prior_weight" in given and not config.priors:
+        raise ConfigError("--prior-weight does nothing without priors: give --priors FILE")
 
 
 def decode_config(given: dict[str, Any]) -> DecodeConfig:

@@ -64,7 +64,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 def _tune(arguments: argparse.Namespace) -> int:
     from asr import checkpoint, priors
     from asr.config import resolve_decode
-    from asr.decoding import Decoder
+    from asr.decoding import Decoder, Resources
     from asr.tune import at_the_end, tune
 
     folder = arguments.model
@@ -80,10 +80,13 @@ def _tune(arguments: argparse.Namespace) -> int:
         replace(wanted, alpha=alpha[end], beta=beta[end])  # ConfigError where a weight cannot be used
     emissions = _emissions(arguments, settings)
     if arguments.estimate_priors:
-        labels = emissions.vocabulary.labels
-        priors.write(folder / PRIORS_FILE, labels, priors.estimate(emissions.log_probs.values(), len(labels)))
-        wanted = replace(wanted, priors=str((folder / PRIORS_FILE).absolute()))
-    decoder = Decoder(wanted, emissions.vocabulary)
+        wanted = replace(wanted, priors="")
+    resources = Resources.load(wanted, emissions.vocabulary)
+    if arguments.estimate_priors:
+        wanted = replace(wanted, priors=str((folder / PRIORS_FILE).absolute()))  # which `_save` writes
+        found = priors.estimate(emissions.log_probs.values(), len(emissions.vocabulary.labels))
+        resources = replace(resources, priors=found)
+    decoder = Decoder(wanted, emissions.vocabulary, resources)
     started = time.perf_counter()
     tuning = tune(emissions, decoder, alpha, beta)
     took_s = time.perf_counter() - started
@@ -153,19 +156,23 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
 
 def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
     """Write what `decoder` uses into the run folder; the configuration comes last, each file whole or not at all."""
-    from asr import checkpoint, config
+    from asr import checkpoint, config, priors
     from asr.config import resolve_decode
     from asr.decoding import describe
     from asr.files import write_text_atomic
 
-    used = decoder.config
-    if decoder.resources.lm is not None and Path(used.lm) != (folder / LM_FILE).absolute():
-        decoder.resources.lm.save(folder / LM_FILE)
-    given = {"lexicon": LEXICON_FILE, "priors": PRIORS_FILE}
-    kept = {key: name for key, name in given.items() if getattr(used, key)}
-    for key, name in kept.items():
-        if Path(getattr(used, key)) != (folder / name).absolute():
-            write_text_atomic(folder / name, Path(getattr(used, key)).read_text(encoding="utf-8-sig"))
+    used, resources = decoder.config, decoder.resources
+    if resources.lm is not None and Path(used.lm) != (folder / LM_FILE).absolute():
+        resources.lm.save(folder / LM_FILE)
+    kept = {}
+    if used.lexicon:
+        kept["lexicon"] = LEXICON_FILE
+        if Path(used.lexicon) != (folder / LEXICON_FILE).absolute():
+            write_text_atomic(folder / LEXICON_FILE, Path(used.lexicon).read_text(encoding="utf-8-sig"))
+    if resources.priors is not None:
+        kept["priors"] = PRIORS_FILE
+        # By the run's own labels: in emissions from elsewhere the blank may have another name.
+        priors.write(folder / PRIORS_FILE, checkpoint.load_tokenizer(folder, settings).tokens, resources.priors)
     # Hotwords belong to what is recognised and not to the model: theirs stays as the configuration has it.
     files: dict[str, Any] = {"lm": LM_FILE, **kept, "hotwords": settings.decode.hotwords}
     decode = replace(used, **files)

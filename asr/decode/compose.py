@@ -88,6 +88,10 @@ def compose(
         assert lm is not None
         character = math.exp(alpha * unknown_per_character)
         word_lm = np.array([lm.word_id(word) for word in words], np.int32)
+        if lexicon is not None and words and not word_lm.any():
+            raise DecodeError(
+                f"language model: none of the lexicon's {len(words)} words is in it; is it of another case?"
+            )
         unigrams = lm.arrays.unigrams[word_lm].astype(np.float64)
         scores = rules["alpha"] * unigrams + beta + np.where(word_lm == 0, rules["unknown"], 0.0)
         unknown = float((rules["alpha"] * lm.arrays.unigrams[0] + beta + rules["unknown"])[0])

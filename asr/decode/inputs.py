@@ -14,6 +14,8 @@ from asr.errors import DecodeError
 SUM_TOLERANCE = 0.02
 LEAST_SUM, LARGEST_SUM = np.float32(1 - SUM_TOLERANCE), np.float32(1 + SUM_TOLERANCE)
 
+_PRIORS_TOLERANCE = 0.01
+
 
 def read_batch(log_probs: Any, lengths: Any, vocabulary: int) -> list[NDArray[Any]]:
     """The valid frames of each utterance, (T, V) of the type they came in, shapes checked.
@@ -86,11 +88,14 @@ def discounts(log_priors: Any, weight: float, labels: int) -> NDArray[np.float32
     """(V,) factors by which `discount` takes priors out of probabilities; None where these change nothing.
 
     Raises:
-        DecodeError: the priors are not one finite number at most 0 for each label.
+        DecodeError: the priors are not one finite number at most 0 for each label, or their probabilities do not sum to
+            one within a hundredth.
     """
     values = np.asarray(as_array(log_priors), np.float64)
     if values.shape != (labels,) or not (np.isfinite(values) & (values <= 0)).all():
         raise DecodeError(f"log_priors must be {labels} finite numbers at most 0, one for each label")
+    if not abs(np.exp(values).sum() - 1) <= _PRIORS_TOLERANCE:
+        raise DecodeError(f"log_priors: their probabilities sum to {np.exp(values).sum():.4g}, not 1")
     return np.exp(weight * (values.min() - values)).astype(np.float32) if weight else None
 
 

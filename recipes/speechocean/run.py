@@ -11,10 +11,10 @@ from asr import config, recipe
 from asr.cli import parse, run_command
 from asr.errors import ConfigError, CorpusError
 from asr.files import write_text_atomic
-from asr.lexicon import Lexicon, read_pronunciations, to_text
+from asr.lexicon import Lexicon, to_text
 from asr.lm.text import sentences
 from asr.manifest import Utterance, read_manifest
-from asr.text import normalize
+from asr.text import normalize, read_dictionary
 from recipes.speechocean import pronunciations
 
 # A training from nothing had not left the plateau of CTC's beginning after 12 hours of audio. One from this model, of
@@ -95,11 +95,19 @@ def write_words(
         return [normalize(utterance.text, text) for utterance in utterances]
 
     train, dev = (normalized(read_manifest(data / f"{split}.jsonl")) for split in ("train", "dev"))
-    more = read_pronunciations(arguments.lexicon, CorpusError) if arguments.lexicon else {}
+    more = read_dictionary(arguments.lexicon, text) if arguments.lexicon else {}
     found = pronunciations.of_training(corpus, [*train, *dev], normalized(outside), more)
     write_text_atomic(learned, to_text(found))
     others = [" ".join(tokens) for _, tokens in sentences(arguments.text, "word", lambda line: normalize(line, text))]
-    write_text_atomic(allowed, to_text(pronunciations.allowed(found, train, others, more)))
+    may_be_found = pronunciations.allowed(found, train, others, more)
+    phones = pronunciations.phones_of(found)
+    for word, spellings in may_be_found.items():
+        if unknown := pronunciations.phones_of({word: spellings}) - phones:
+            raise CorpusError(
+                f"{arguments.lexicon}: word {word!r} of --text is pronounced with {min(unknown)!r}, which "
+                "no word of the training is"
+            )
+    write_text_atomic(allowed, to_text(may_be_found))
 
 
 if __name__ == "__main__":
