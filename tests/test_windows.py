@@ -14,7 +14,7 @@ from asr.config import FeatureConfig
 from asr.errors import AudioError, ConfigError
 from asr.features import FrameStream, LogMel
 from asr.pauses import Cutter, Cutting, Stretch
-from asr.windows import Chunk, encode, segments, whole
+from asr.windows import Chunk, encode, segments
 from bursts import RATE_HZ, recognizer_of, speech
 
 HOP_S = 0.01
@@ -178,7 +178,10 @@ def test_one_stream_and_segments_hear_the_same_words(decoder: str) -> None:
     wave = speech((0.5, 2.0), (4.0, 5.5), (8.0, 8.6), duration_s=10.0)
     chunks = list(encode(recognizer, [wave]))
     found = list(segments(recognizer, chunks))
-    [together, *_] = whole(recognizer, chunks)
+    stream = recognizer.decoder.stream()
+    for chunk in chunks:
+        stream.take(chunk.log_probs)
+    [together] = stream.finish()
     words = [word for segment in found for word in segment.words]
     assert len(found) > 1  # random weights may hear nothing in one
     assert [word.text for word in together.words] == [word.text for word in words]
