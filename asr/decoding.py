@@ -18,7 +18,7 @@ from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_labels
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
-from asr.lexicon import add, entries
+from asr.lexicon import Lexicon, add, entries
 from asr.lines import numbered_lines
 
 if TYPE_CHECKING:
@@ -45,10 +45,12 @@ class Resources:
         """
         from asr.decode import NGram
 
+        lexicon = read_lexicon(Path(config.lexicon), vocabulary) if config.lexicon else None
+        spelled = vocabulary.lexicon if lexicon is None else lexicon if isinstance(lexicon, dict) else None
         return cls(
             lm=lm or (NGram.load(config.lm) if config.lm else None),
-            lexicon=read_lexicon(Path(config.lexicon), vocabulary) if config.lexicon else None,
-            hotwords=read_hotwords(Path(config.hotwords), vocabulary) if config.hotwords else None,
+            lexicon=lexicon,
+            hotwords=read_hotwords(Path(config.hotwords), vocabulary, spelled) if config.hotwords else None,
             priors=priors.read(Path(config.priors), vocabulary.labels) if config.priors else None,
         )
 
@@ -237,28 +239,35 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
     return words if spelled else list(words)
 
 
-def read_hotwords(path: Path, vocabulary: Vocabulary) -> dict[str, float]:
+def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = None) -> dict[str, float]:
     """Phrase -> natural-log weight, from lines `phrase` or `phrase TAB weight`; without a weight it is 5.
 
+    Args:
+        path: a file.
+        vocabulary: what labels write.
+        spelled: the words that the beam may find, where they are spelled in labels: phrases are of these.
+
     Raises:
-        DecodeError: the file cannot be read or holds no phrase, a weight is no finite number, a phrase stands twice,
-            or has a character that no label writes (another case?), or labels are phones. The message names file and
-            line.
+        DecodeError: the file cannot be read or holds no phrase, a weight is no finite number, a phrase stands twice, or
+            has a character that no label writes (another case?) or a word without a spelling. The message names file
+            and line.
     """
-    if vocabulary.lexicon is not None:
-        raise DecodeError(f"{path}: hotwords are told by their characters, and these labels are phones")
     characters = _characters(vocabulary)
     found: dict[str, float] = {}
     for place, line in numbered_lines(path, "hotwords", DecodeError):
         where = f"{path}:{place}"
         text, tab, number = line.partition("\t")
         phrase = " ".join(text.split())
-        unknown = next((character for character in phrase.replace(" ", "") if character not in characters), None)
         if not phrase:
             raise DecodeError(f"{where}: wanted phrase TAB weight, found {line!r}")
-        if unknown is not None:
-            hint = _missing_tab(phrase) if not tab else ""
-            hint = hint or _other_case(phrase, characters)
+        no_tab = _missing_tab(phrase) if not tab else ""
+        if spelled is not None:
+            lacking = next((word for word in phrase.split() if word not in spelled), None)
+            if lacking is not None:
+                raise DecodeError(f"{where}: phrase {phrase!r}: the lexicon has no word {lacking!r}{no_tab}")
+        elif not characters.issuperset(phrase.replace(" ", "")):
+            unknown = next(character for character in phrase.replace(" ", "") if character not in characters)
+            hint = no_tab or _other_case(phrase, characters)
             raise DecodeError(f"{where}: phrase {phrase!r} holds {unknown!r}, which no label writes{hint}")
         if phrase in found:
             raise DecodeError(f"{where}: phrase {phrase!r} stands twice")

@@ -1,10 +1,15 @@
 """The hotword automaton: what a text is given for its phrases, and how much room it takes."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from asr.decode import BeamDecoder
+from asr.decode import BeamDecoder, NGram
 from asr.decode.hotwords import OTHER, WORD_END, Hotwords, build_hotwords
+from peaky import LABELS, write_arpa
+from random_ctc import random_log_probs
 
 
 def bonus(hot: Hotwords, text: str) -> float:
@@ -53,3 +58,40 @@ def test_thousands_of_phrases_in_a_large_alphabet_take_little_room() -> None:
     probs[np.arange(5), rng.integers(2, 1002, 5)] += 0.5  # something else is likelier
     [[found]] = BeamDecoder(labels, hotwords=phrases)([np.log(probs / probs.sum(1, keepdims=True))])
     assert found.text == said
+
+
+@pytest.mark.parametrize("lm", [False, True])
+def test_a_lexicon_that_spells_in_letters_is_one_of_words(tmp_path: Path, lm: bool) -> None:
+    """Phrases known by their labels are given what phrases known by their characters are."""
+    words = ["ab", "ba", "abba", "a", "dab"]
+    model = NGram.load(write_arpa(tmp_path / "lm.arpa", [(-1.0 - place, word) for place, word in enumerate(words)]))
+    options: dict[str, Any] = {
+        "hotwords": {"ab ba": 3.0, "abba": -2.0, "dab": 1.5},
+        "n_best": 5,
+        "lm": model if lm else None,
+    }
+    by_characters = BeamDecoder(LABELS, lexicon=words, **options)
+    by_labels = BeamDecoder(LABELS, lexicon={word: [list(word)] for word in words}, **options)
+    rows = [random_log_probs(np.random.default_rng(seed), 12, len(LABELS)) for seed in range(20)]
+    for wanted, found in zip(by_characters(rows), by_labels(rows), strict=True):
+        assert [one.text for one in found] == [one.text for one in wanted]
+        assert [one.score for one in found] == pytest.approx([one.score for one in wanted])
+
+
+def test_words_of_phones_by_any_of_their_pronunciations() -> None:
+    labels = ["_", " ", "T", "UW", "IY", "DH"]
+    lexicon = {"two": [["T", "UW"]], "tea": [["T", "IY"]], "the": [["DH", "UW"], ["DH", "IY"]]}
+    rows = np.full((9, 6), 1e-6)
+    rows[[1, 3, 5, 7], 0] = 1.0
+    rows[0, 5] = rows[4, 1] = rows[6, 2] = 1.0
+    rows[2, [4, 3]] = rows[8, [4, 3]] = 0.6, 0.4  # the vowels
+    log_probs = np.log(rows / rows.sum(1, keepdims=True))
+    assert [one.text for one in BeamDecoder(labels, lexicon=lexicon)([log_probs])[0]] == ["the tea"]
+    decoder = BeamDecoder(labels, lexicon=lexicon, hotwords={"the two": 2.0, "tea the": 9.0})
+    [[found]] = decoder([log_probs])
+    assert found.text == "the two"
+    stream = decoder.stream()
+    for row in log_probs:
+        stream.accept(row[None])
+    assert stream.finish() == [found]
+    assert found.lm_score == pytest.approx(2.0)

@@ -173,12 +173,16 @@ def test_a_decoder_of_fewer_words(tmp_path: Path) -> None:
         Decoder(config, vocabulary)
 
 
-def test_files_that_go_by_letters(tmp_path: Path) -> None:
+def test_hotwords_and_language_models_are_of_its_words(tmp_path: Path) -> None:
     vocabulary = Vocabulary(LABELS, lexicon=PRONUNCIATIONS)
     file = tmp_path / "words.txt"
-    file.write_text("the\n")
-    with pytest.raises(DecodeError, match=r"words\.txt: hotwords are told by their characters, and these labels are"):
+    file.write_text("DH\n")
+    with pytest.raises(DecodeError, match=r"words\.txt:1: phrase 'DH': the lexicon has no word 'DH'"):
         Decoder(DecodeConfig(decoder="beam", hotwords=str(file)), vocabulary)
+    rows = rows_of("DH", "AH", " ", "T", "UW")
+    file.write_text("too\t2\nthe too\t3\n")
+    found = Decoder(DecodeConfig(decoder="beam", hotwords=str(file)), vocabulary)([rows])[0][0]
+    assert (found.text, found.lm_score) == ("the two", pytest.approx(5.0))  # which sounds as it
     lm = write_arpa(tmp_path / "lm.arpa", [(-0.5, "THE"), (-0.5, "TWO")])
     with pytest.raises(DecodeError, match="language model: none of the lexicon's 3 words is in it; is it"):
         Decoder(DecodeConfig(decoder="beam", lm=str(lm)), vocabulary)

@@ -53,7 +53,8 @@ class BeamDecoder:
         lm_unit: what `lm` is of; `auto` takes it for a model of labels where it knows the separator and most labels.
         lexicon: allow these words only. A list of words, spelled by their characters; or word -> spellings, each a list
             of labels. Words of one spelling are told apart by the language model.
-        hotwords: phrase -> natural-log weight, given for each occurrence as whole words.
+        hotwords: phrase -> natural-log weight, given for each occurrence as whole words. Where a lexicon spells words
+            in labels they are known by these, and words that are spelled alike are given it alike.
         log_priors: (V,) natural log of how likely each label is by itself, as its mean probability over recordings.
         prior_weight: exponent of the priors, 0 to 1.
         alpha, beta: weights of the formula.

@@ -69,8 +69,6 @@ def compose(
     """Build the Scorer; see `BeamDecoder` for the arguments and errors."""
     check_kind("hotwords", hotwords, (Mapping, NoneType), "a mapping of phrases to weights")
     lexicon = _checked(lexicon)
-    if hotwords and isinstance(lexicon, Mapping):
-        raise DecodeError("hotwords: are told by characters, which a lexicon with spellings in labels does not have")
     kind = NO_LM
     if lm is not None:
         kind = _kind_of(lm, labels, reading, blank, lm_unit)
@@ -101,14 +99,18 @@ def compose(
     rules["unknown_character"] = character
     if lexicon is not None:
         nodes["leave"] = 0.0
-    hot = build_hotwords(hotwords or {})
+    spelled = lexicon if isinstance(lexicon, Mapping) else None
+    hot = build_hotwords(hotwords or {}, spelled)
     rules["first_hot"] = hot.first
     signs = np.zeros(len(labels) + 1, LABEL)
     signs["boundary"][:-1], signs["has_text"][:-1] = reading.boundary, [bool(text) for text in reading.texts]
     if lm is not None and kind == TOKEN_LM:
         signs["token_lm"][:-1] = _token_ids(lm, labels, reading)
     signs["spell"], spell = _flat(symbols_of)
-    signs["hot_spell"], hot_spell = _flat([[hot.alphabet.get(c, OTHER) for c in text] for text in reading.texts])
+    parts = [
+        ([label] if text else []) if spelled else list(text) for label, text in zip(labels, reading.texts, strict=True)
+    ]
+    signs["hot_spell"], hot_spell = _flat([[hot.alphabet.get(part, OTHER) for part in row] for row in parts])
     scorer = Scorer(
         rules=rules,
         labels=signs,

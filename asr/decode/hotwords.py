@@ -1,6 +1,8 @@
-"""Phrases that are given a bonus, as one automaton over characters (Aho & Corasick 1975)."""
+"""Phrases that are given a bonus, as one automaton over characters or labels (Aho & Corasick 1975)."""
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -13,6 +15,7 @@ from asr.errors import DecodeError
 
 LARGEST_WEIGHT = 100.0  # natural log
 OTHER, WORD_END = 0, 1  # symbols: a character that no phrase has; the end of a word, and the start of the utterance
+_MOST_WAYS = 1000  # to spell one phrase
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Hotwords:
     """The automaton.
 
     Attributes:
-        alphabet: character -> symbol, from 2.
+        alphabet: character, or label where a lexicon spells words, -> symbol, from 2.
         states: as `Scorer.hot_states`.
         first: the state in which an utterance begins.
     """
@@ -30,22 +33,28 @@ class Hotwords:
     first: int
 
 
-def build_hotwords(phrases: Mapping[str, float]) -> Hotwords:
+def build_hotwords(
+    phrases: Mapping[str, float], lexicon: Mapping[str, Sequence[Sequence[str]]] | None = None
+) -> Hotwords:
     """The automaton that gives each whole phrase its weight wherever it stands among whole words.
 
-    A phrase that has begun is given its weight in equal parts, a part a character, and loses them again when it breaks
-    off: a beam sees the bonus from the first character, and a finished text has it for whole phrases alone.
+    A phrase that has begun is given its weight in equal parts, a part a symbol, and loses them again when it breaks
+    off: a beam sees the bonus from the first symbol, and a finished text has it for whole phrases alone.
 
     Args:
         phrases: phrase -> natural-log weight of one occurrence; negative weights hold a phrase back.
+        lexicon: word -> spellings in labels, by which phrases are known in place of their characters: each way to
+            spell a phrase has its weight, and so have words that are spelled alike.
 
     Raises:
-        DecodeError: a phrase is empty, or weights are not finite or beyond what a search can hold.
+        DecodeError: a phrase is empty, has a word that the lexicon lacks or too many spellings, or weights are not
+            finite or beyond what a search can hold.
     """
     alphabet: dict[str, int] = {}
     children: list[dict[int, int]] = [{}]
     best: list[float] = [0.0]  # given ahead, of the phrase through this state that gives most
     complete: list[float] = [0.0]
+    given: dict[tuple[tuple[str, ...], ...], float] = {}
     for phrase, weight in phrases.items():
         check_kind("hotwords: phrase", phrase, str, "a string")
         check_kind(f"hotwords: weight of {phrase!r}", weight, Real, "a number")
@@ -56,9 +65,12 @@ def build_hotwords(phrases: Mapping[str, float]) -> Hotwords:
             raise DecodeError(
                 f"hotwords: weight of {phrase!r} is {weight}, wanted -{LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
             )
+        for spelled in _ways(phrase, words, lexicon):
+            given[spelled] = max(given.get(spelled, weight), weight, key=abs)
+    for spelling, weight in given.items():
         symbols = [WORD_END]
-        for word in words:
-            symbols += [alphabet.setdefault(character, len(alphabet) + 2) for character in word]
+        for spelled_word in spelling:
+            symbols += [alphabet.setdefault(one, len(alphabet) + 2) for one in spelled_word]
             symbols.append(WORD_END)
         state = 0
         for depth, symbol in enumerate(symbols):
@@ -73,6 +85,21 @@ def build_hotwords(phrases: Mapping[str, float]) -> Hotwords:
                 best[state] = max(best[state], ahead, key=abs)
         complete[state] += weight
     return _with_failures(alphabet, children, best, complete)
+
+
+def _ways(
+    phrase: str, words: Sequence[str], lexicon: Mapping[str, Sequence[Sequence[str]]] | None
+) -> list[tuple[tuple[str, ...], ...]]:
+    """All ways to spell a phrase, each as the spellings of its words."""
+    if lexicon is None:
+        return [tuple(map(tuple, words))]
+    for word in words:
+        if word not in lexicon:
+            raise DecodeError(f"hotwords: phrase {phrase!r}: the lexicon has no word {word!r}")
+    ways = math.prod(len(lexicon[word]) for word in words)
+    if ways > _MOST_WAYS:
+        raise DecodeError(f"hotwords: phrase {phrase!r} can be spelled in {ways} ways, more than {_MOST_WAYS}")
+    return list(itertools.product(*(map(tuple, lexicon[word]) for word in words)))
 
 
 def _with_failures(

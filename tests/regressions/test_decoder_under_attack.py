@@ -70,9 +70,12 @@ def test_a_wrong_chunk_is_not_half_taken() -> None:
     assert stream.finish() == decoder([rows])[0]
 
 
-def test_hotwords_need_characters() -> None:
-    with pytest.raises(DecodeError, match="hotwords: are told by characters"):
-        BeamDecoder(LABELS, lexicon={"ab": [["a", "b"]]}, hotwords={"ab": 1.0})
+def test_hotwords_are_of_words_that_can_be_spelled() -> None:
+    with pytest.raises(DecodeError, match="hotwords: phrase 'ab ba': the lexicon has no word 'ba'"):
+        BeamDecoder(LABELS, lexicon={"ab": [["a", "b"]]}, hotwords={"ab ba": 1.0})
+    spellings = [["a"] * times for times in range(1, 12)]
+    with pytest.raises(DecodeError, match="phrase 'a a a' can be spelled in 1331 ways, more than 1000"):
+        BeamDecoder(LABELS, lexicon={"a": spellings}, hotwords={"a a a": 1.0})
 
 
 def test_a_damaged_binary_model_is_refused_or_reads_within_bounds(tmp_path: Path) -> None:
