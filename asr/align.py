@@ -145,8 +145,10 @@ def align_text(
     words = []
     for word, (first, last), confidence in zip(written, spans, confidences, strict=True):
         confidence = 0.0 if word.unknown else confidence
-        start_s, end_s = (float(frame * vocabulary.frame_s) for frame in (found.starts[first], found.ends[last]))
-        words.append(Word(word.text, start_s, end_s, confidence))
+        # A word's end as in `Reading.words`; any sound is not one label, and ends with its last frame.
+        end = found.ends[last] if word.unknown else found.starts[last] + 1
+        frame_s = vocabulary.frame_s
+        words.append(Word(word.text, float(found.starts[first] * frame_s), float(end * frame_s), confidence))
     return AlignedText(tuple(words), tuple(written), tuple(silent), found.score)
 
 

@@ -327,9 +327,9 @@ def language_model_stage(
     if newer and checkpoint.load_config(out).decode.decoder == "beam":  # what `asr tune` writes at its end
         before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if sorted(before.values()) != sorted(made_from.values()):
-            files_then = ", ".join(before) or "none"
             raise CorpusError(
-                f"{out}: was made from other files, or these had another content ({files_then}); --out chooses another"
+                f"{out}: was made from other files ({', '.join(before) or 'none'}), or other content of these; --out "
+                "chooses another"
             )
         if bool(checkpoint.load_config(out).decode.priors) != priors:
             raise CorpusError(f"{out}: was made with{'out' if priors else ''} priors of labels; --out chooses another")
