@@ -143,6 +143,8 @@ def test_a_language_model_of_the_training_transcripts(data: Path, capsys: pytest
         CorpusError, match=r"model-lm: was made from other files \(none\), or other .*; --out chooses another"
     ):
         recipe.language_model_stage(data, model, tuned, order=2, texts=[data / "test.jsonl"])
+    with pytest.raises(CorpusError, match=r"model-lm: was made without priors of labels; --out chooses another"):
+        recipe.language_model_stage(data, model, tuned, order=2, priors=True)
 
 
 def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
