@@ -19,8 +19,8 @@ set of a model trained on the others, in OUT/<name>/seed-<seed>/fold-<k>-of-<K>.
 as much is trained. Nothing here reads the test set.
 
 WER is greedy and of the epoch that dev chose, so that it is a little too good, for all settings alike. Mean, standard
-deviation and range are over seeds. The difference to the first setting has an interval and a p-value by the paired
-bootstrap of `asr.wer.compare` over speakers, all seeds of a speaker together: it says what other speakers might give;
+deviation and range are over seeds. The difference to the first setting has the interval and the p-value of
+`asr.wer.compare` over speakers, all seeds of a speaker together: they say what other speakers might give;
 whether other seeds might is for the spread to say. Time is that of training on the clock, relative to the first setting
 in the same seeds and folds: on a busy machine it is a rough figure.
 """
