@@ -51,8 +51,8 @@ from asr.trainset import (
     read_utterances,
     require_audio,
     usable,
+    utterances_of,
     vocabulary_source,
-    vocabulary_utterances,
 )
 from asr.wer import score, word_errors
 
@@ -123,7 +123,7 @@ class Trainer:
         if resume:
             tokenizer = checkpoint.load_tokenizer(self.out, config)
         else:
-            spoken = vocabulary_utterances(config, train)
+            spoken = utterances_of(config.data.vocabulary, "data.vocabulary") if config.data.vocabulary else train
             tokenizer = build_tokenizer((utterance.text for utterance in spoken), config.text)
         recognizer = Recognizer(config, tokenizer).to(self.device)
         self.new_labels: list[str] = []

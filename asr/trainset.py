@@ -46,20 +46,11 @@ def read_utterances(path: str, key: str) -> list[Utterance]:
     return read_manifest(path)
 
 
-def training_utterances(config: Config) -> list[Utterance]:
-    """Those of `data.train`, a manifest or an index of shards."""
-    if is_shards(config.data.train):
-        return read_index(config.data.train).utterances
-    return read_utterances(config.data.train, "data.train")
-
-
-def vocabulary_utterances(config: Config, train: Sequence[Utterance]) -> Sequence[Utterance]:
-    """Those whose transcripts make the vocabulary: of `data.vocabulary`, or `train`."""
-    if not config.data.vocabulary:
-        return train
-    if is_shards(config.data.vocabulary):
-        return read_index(config.data.vocabulary).utterances
-    return read_utterances(config.data.vocabulary, "data.vocabulary")
+def utterances_of(path: str, key: str) -> list[Utterance]:
+    """Those of a manifest, or of an index of shards, that configuration key `key` names."""
+    if path and is_shards(path):
+        return read_index(path).utterances
+    return read_utterances(path, key)
 
 
 def vocabulary_source(config: Config) -> str:
@@ -67,7 +58,7 @@ def vocabulary_source(config: Config) -> str:
     if config.text.unit == "phone":
         content = to_text(read_pronunciations(Path(config.text.lexicon), TextError))
     elif config.data.vocabulary:
-        content = "\n".join(utterance.text for utterance in vocabulary_utterances(config, ()))
+        content = "\n".join(utterance.text for utterance in utterances_of(config.data.vocabulary, "data.vocabulary"))
     else:
         return ""
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
@@ -75,7 +66,7 @@ def vocabulary_source(config: Config) -> str:
 
 def data_origin(recognizer: Recognizer, config: Config) -> dict[str, str]:
     """What `asr.state.Origin` holds of the data that `config` names now, for a training with this model's labels."""
-    taken, _ = usable(training_utterances(config), config, recognizer)
+    taken, _ = usable(utterances_of(config.data.train, "data.train"), config, recognizer)
     dev = read_utterances(config.data.dev, "data.dev")
     return {"data": fingerprint([*taken.utterances, *dev]), "source": vocabulary_source(config)}
 
