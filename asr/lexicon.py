@@ -79,6 +79,11 @@ def first_words(lexicon: Lexicon) -> dict[tuple[str, ...], str]:
     return found
 
 
+def labels_of(lexicon: Lexicon) -> set[str]:
+    """All labels of its spellings."""
+    return {label for spellings in lexicon.values() for spelling in spellings for label in spelling}
+
+
 def as_json(lexicon: Lexicon) -> dict[str, list[str]]:
     """Word -> spellings as texts, their labels with spaces between."""
     return {word: list(map(" ".join, spellings)) for word, spellings in lexicon.items()}

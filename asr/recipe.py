@@ -228,7 +228,7 @@ def train_stage(model: Path, settings: "Config") -> None:
         if resume:
             require_same(checkpoint.load_config(model), settings, model)
         if finished:
-            require_finished_whole(model, settings, lambda recognizer: data_origin(recognizer, settings))
+            require_finished_whole(model, settings, data_origin)
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"{error}; --out chooses another folder, for a training of its own") from error
     if finished:
@@ -324,14 +324,14 @@ def language_model_stage(
     files = [*texts, lexicon] if lexicon else list(texts)
     made_from = {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     newer = made_since(out / checkpoint.CONFIG_FILE, weights)
-    if newer and checkpoint.load_config(out).decode.decoder == "beam":  # what `asr tune` writes at its end
+    if newer and (decode := checkpoint.load_config(out).decode).decoder == "beam":  # what `asr tune` writes at its end
         before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if sorted(before.values()) != sorted(made_from.values()):
             raise CorpusError(
                 f"{out}: was made from other files ({', '.join(before) or 'none'}), or other content of these; --out "
                 "chooses another"
             )
-        if bool(checkpoint.load_config(out).decode.priors) != priors:
+        if bool(decode.priors) != priors:
             raise CorpusError(f"{out}: was made with{'out' if priors else ''} priors of labels; --out chooses another")
         say(f"language model: complete in {out}, skipped")
         return

@@ -242,14 +242,15 @@ def is_finished(folder: Path, epochs: int) -> bool:
 
 
 def require_finished_whole(
-    folder: Path, config: Config, data: Callable[[Recognizer], dict[str, str]] | None = None
+    folder: Path, config: Config, data: Callable[[Recognizer, Config], dict[str, str]] | None = None
 ) -> None:
     """Check a run that `is_finished`: its files are those that it was trained with, and its weights are undamaged.
 
     Args:
         folder: of the run.
         config: what it should have been trained with.
-        data: makes `data` and `source` of the `Origin` that it should have, from its model; None: whatever they were.
+        data: makes `data` and `source` of the `Origin` that it should have (`asr.trainset.data_origin`); None: whatever
+            they were.
 
     Raises:
         CheckpointError: they are not; the message names the file.
@@ -257,7 +258,7 @@ def require_finished_whole(
     recognizer = load(folder)
     origin = {"settings": deciding(config), "vocabulary": recognizer.tokenizer.digest()}
     if data is not None:
-        origin |= data(recognizer)
+        origin |= data(recognizer, config)
     path = state_files(folder)[0]
     _require_origin(load_facts(path), origin, path)
 

@@ -18,7 +18,6 @@ Training transcripts and references for scoring go through the same function.
 """
 
 import hashlib
-import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,7 +26,7 @@ from pathlib import Path
 from asr.config import TextConfig
 from asr.errors import TextError
 from asr.files import write_text_atomic
-from asr.lexicon import Lexicon, add, read_pronunciations
+from asr.lexicon import Lexicon, add, labels_of, read_pronunciations
 from asr.lines import SPACE_NAME, read_label, written_label
 from asr.units import PRONUNCIATIONS_FILE, Characters, Phones, Pieces, Units, load_units
 
@@ -159,12 +158,13 @@ class Tokenizer:
         except (OSError, UnicodeDecodeError) as error:
             raise TextError(f"{folder}: cannot read the vocabulary: {error}") from error
         units, tokens = load_units(folder, config.unit), list(map(read_label, lines))
-        for word, spellings in (units.lexicon or {}).items():
-            for phone in itertools.chain(*spellings):
-                if phone not in tokens:
-                    raise TextError(
-                        f"{folder / PRONUNCIATIONS_FILE}: word {word!r} is pronounced with {phone!r}, which is no label"
-                    )
+        lexicon = units.lexicon or {}
+        if unknown := labels_of(lexicon).difference(tokens):
+            phone = min(unknown)
+            word = next(word for word in lexicon if phone in labels_of({word: lexicon[word]}))
+            raise TextError(
+                f"{folder / PRONUNCIATIONS_FILE}: word {word!r} is pronounced with {phone!r}, which is no label"
+            )
         try:
             return cls(tokens, config, units)
         except TextError as error:

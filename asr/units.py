@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from asr.errors import TextError
 from asr.files import atomic_path, write_text_atomic
-from asr.lexicon import Lexicon, first_words, read_pronunciations, to_text
+from asr.lexicon import Lexicon, first_words, labels_of, read_pronunciations, to_text
 
 BPE_FILE = "bpe.model"
 PRONUNCIATIONS_FILE = "pronunciations.txt"
@@ -149,7 +149,7 @@ class Phones:
     @property
     def symbols(self) -> list[str]:
         """The space and every phone of the lexicon."""
-        return [SPACE, *sorted({phone for spellings in self._spellings.values() for one in spellings for phone in one})]
+        return [SPACE, *sorted(labels_of(self._spellings))]
 
     def split(self, text: str, label_of: Mapping[str, int]) -> Symbols:
         found: Symbols = []

@@ -112,7 +112,7 @@ def main() -> None:
             (alpha, beta), spread = best[0], [found.test[weights] for weights in best]
             print(
                 f"{setting.name:28} | {found.dev[best[0]]:3} | {len(best):8} | {alpha:5.1f} | {beta:4.1f} | "
-                f"{spread[0]:4} | {span(spread):>12} | {found.test[UNTUNED]}",
+                f"{spread[0]:4} | {span(spread):>18} | {found.test[UNTUNED]}",
                 flush=True,
             )
             facts[setting.name] = {

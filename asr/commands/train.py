@@ -99,7 +99,7 @@ def _go_on(out: Path, settings: "Config") -> None:
     agree_on_state(join(), out)
     if is_finished(out, settings.train.epochs):
         other = settings.data != saved.data or settings.text != saved.text
-        require_finished_whole(out, settings, (lambda recognizer: data_origin(recognizer, settings)) if other else None)
+        require_finished_whole(out, settings, data_origin if other else None)
         print(f"{out}: was trained to its last epoch, {settings.train.epochs}; nothing is left to do", file=sys.stderr)
     else:
         Trainer(settings, out, resume=True).run()

@@ -80,12 +80,11 @@ def _tune(arguments: argparse.Namespace) -> int:
         replace(wanted, alpha=alpha[end], beta=beta[end])  # ConfigError where a weight cannot be used
     emissions = _emissions(arguments, settings)
     if arguments.estimate_priors:
-        wanted = replace(wanted, priors="")
-    resources = Resources.load(wanted, emissions.vocabulary)
-    if arguments.estimate_priors:
-        wanted = replace(wanted, priors=str((folder / PRIORS_FILE).absolute()))  # which `_save` writes
         found = priors.estimate(emissions.log_probs.values(), len(emissions.vocabulary.labels))
-        resources = replace(resources, priors=found)
+        resources = replace(Resources.load(replace(wanted, priors=""), emissions.vocabulary), priors=found)
+        wanted = replace(wanted, priors=str((folder / PRIORS_FILE).absolute()))  # which `_save` writes
+    else:
+        resources = Resources.load(wanted, emissions.vocabulary)
     decoder = Decoder(wanted, emissions.vocabulary, resources)
     started = time.perf_counter()
     tuning = tune(emissions, decoder, alpha, beta)

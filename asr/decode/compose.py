@@ -108,7 +108,8 @@ def compose(
         signs["token_lm"][:-1] = _token_ids(lm, labels, reading)
     signs["spell"], spell = _flat(symbols_of)
     parts = [
-        ([label] if text else []) if spelled else list(text) for label, text in zip(labels, reading.texts, strict=True)
+        list(text) if spelled is None else [label] if text else []
+        for label, text in zip(labels, reading.texts, strict=True)
     ]
     signs["hot_spell"], hot_spell = _flat([[hot.alphabet.get(part, OTHER) for part in row] for row in parts])
     scorer = Scorer(

@@ -12,6 +12,7 @@ from asr.decode.inputs import check_kind
 from asr.decode.layout import Records
 from asr.decode.scoring import HOT_STATE
 from asr.errors import DecodeError
+from asr.lexicon import Lexicon
 
 LARGEST_WEIGHT = 100.0  # natural log
 OTHER, WORD_END = 0, 1  # symbols: a character that no phrase has; the end of a word, and the start of the utterance
@@ -33,9 +34,7 @@ class Hotwords:
     first: int
 
 
-def build_hotwords(
-    phrases: Mapping[str, float], lexicon: Mapping[str, Sequence[Sequence[str]]] | None = None
-) -> Hotwords:
+def build_hotwords(phrases: Mapping[str, float], lexicon: Lexicon | None = None) -> Hotwords:
     """The automaton that gives each whole phrase its weight wherever it stands among whole words.
 
     A phrase that has begun is given its weight in equal parts, a part a symbol, and loses them again when it breaks
@@ -87,9 +86,7 @@ def build_hotwords(
     return _with_failures(alphabet, children, best, complete)
 
 
-def _ways(
-    phrase: str, words: Sequence[str], lexicon: Mapping[str, Sequence[Sequence[str]]] | None
-) -> list[tuple[tuple[str, ...], ...]]:
+def _ways(phrase: str, words: Sequence[str], lexicon: Lexicon | None) -> list[tuple[tuple[str, ...], ...]]:
     """All ways to spell a phrase, each as the spellings of its words."""
     if lexicon is None:
         return [tuple(map(tuple, words))]

@@ -102,11 +102,6 @@ def allowed(known: Lexicon, train: Sequence[str], texts: Sequence[str], more: Le
     return {**own, **{word: more[word] for word in _frequent_first(texts) if word in more and word not in own}}
 
 
-def phones_of(lexicon: Lexicon) -> set[str]:
-    """All phones of its words."""
-    return {phone for spellings in lexicon.values() for spelling in spellings for phone in spelling}
-
-
 def _frequent_first(texts: Iterable[str]) -> list[str]:
     counts = Counter(word for text in texts for word in text.split())
     return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]

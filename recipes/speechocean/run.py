@@ -11,7 +11,7 @@ from asr import config, recipe
 from asr.cli import parse, run_command
 from asr.errors import ConfigError, CorpusError
 from asr.files import write_text_atomic
-from asr.lexicon import Lexicon, to_text
+from asr.lexicon import Lexicon, labels_of, to_text
 from asr.lm.text import sentences
 from asr.manifest import Utterance, read_manifest
 from asr.text import normalize, read_dictionary
@@ -100,9 +100,9 @@ def write_words(
     write_text_atomic(learned, to_text(found))
     others = [" ".join(tokens) for _, tokens in sentences(arguments.text, "word", lambda line: normalize(line, text))]
     may_be_found = pronunciations.allowed(found, train, others, more)
-    phones = pronunciations.phones_of(found)
+    phones = labels_of(found)
     for word, spellings in may_be_found.items():
-        if unknown := pronunciations.phones_of({word: spellings}) - phones:
+        if unknown := labels_of({word: spellings}) - phones:
             raise CorpusError(
                 f"{arguments.lexicon}: word {word!r} of --text is pronounced with {min(unknown)!r}, which "
                 "no word of the training is"
