@@ -21,8 +21,10 @@ from asr.manifest import Utterance
 # What a loading process is given: epoch, index and, where the audio comes out of a shard, the content of its file.
 Item = tuple[int, int] | tuple[int, int, bytes]
 
-# Lengths are jittered by this share before sorting, so that an utterance meets other neighbours in each epoch.
+# Lengths are jittered by this share before sorting, so that an utterance meets other neighbours in each epoch; by less
+# where a batch holds more than so many utterances: they change anyway, and their padding would grow.
 SORT_JITTER = 0.05
+_JITTERED_UTTERANCES = 64
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,9 @@ def from_short_to_long(durations_s: Tensor, batch_s: float, jitter: torch.Genera
     keys = durations_s
     if jitter is not None:
         noise = torch.rand(len(keys), generator=jitter, dtype=torch.float64)
-        keys = keys * (1 + SORT_JITTER * (2 * noise - 1))
+        jittered_s = _JITTERED_UTTERANCES * float(durations_s.sum()) / max(1, len(keys))
+        share = SORT_JITTER * min(1.0, jittered_s / batch_s)
+        keys = keys * (1 + share * (2 * noise - 1))
     batches: list[list[int]] = []
     longest = 0.0
     for index in torch.argsort(keys, stable=True).tolist():

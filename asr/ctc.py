@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -24,9 +25,14 @@ def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, labels: Tensor, label_l
     Returns:
         (B,) float32 in nats; infinite where the transcript needs more frames than there are (never hidden here).
     """
-    return functional.ctc_loss(
+    device = log_probs.device
+    if log_probs.is_cuda and torch.are_deterministic_algorithms_enabled():
+        # CUDA's gradient is added up in no fixed order.
+        log_probs, labels = log_probs.cpu(), labels.cpu()
+    losses = functional.ctc_loss(
         log_probs.transpose(0, 1), labels, log_prob_lens, label_lens, blank=BLANK, reduction="none"
     )
+    return losses.to(device)
 
 
 def drawn_labels(log_probs: NDArray[np.float32], count: int, generator: np.random.Generator) -> list[list[int]]:

@@ -1,17 +1,20 @@
 """The acoustic model: convolutional subsampling and stacked (bidirectional) recurrent layers to log-probabilities."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn import functional
 
 from asr.config import EncoderConfig
-from asr.features import zero_padding, zero_padding_
+from asr.features import zero_padding_
 from asr.lengths import strided
 
 # Of a recurrent layer in one direction: (1, B, width) hidden values, and an LSTM's cell.
 State = tuple[Tensor, ...]
+# On CUDA the convolutions' inputs are padded to a multiple of so many frames.
+_CUDA_FRAMES = 64
 # Time strides of the convolutions; the frequency axis is halved by each.
 _TIME_STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2), 8: (2, 2, 2)}
 
@@ -40,12 +43,17 @@ class Subsampling(nn.Module):
 
     def forward(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, F) features -> (T', B, width), padding arbitrary, and (B,) int64 lengths."""
+        # cuDNN plans a convolution anew for each shape that it meets, which takes longer than the convolution.
+        padded = functional.pad(feats, (0, 0, 0, -feats.shape[1] % _CUDA_FRAMES)) if feats.is_cuda else feats.clone()
         # Channels last, in memory as (B, T, F, C): the convolutions take two thirds of the time.
-        maps = zero_padding(feats, feat_lens).unsqueeze(3).permute(0, 3, 1, 2)
+        maps = zero_padding_(padded, feat_lens).unsqueeze(3).permute(0, 3, 1, 2)
+        longest = feats.shape[1]
         for convolution, stride in zip(self.convolutions, self.time_strides, strict=True):
-            feat_lens = strided(feat_lens, stride)
+            feat_lens, longest = strided(feat_lens, stride), strided(longest, stride)
             # The next convolution looks one frame past the end: an utterance alone finds zeros there.
             maps = _PaddedRelu.apply(convolution(maps), feat_lens)  # type: ignore[no-untyped-call]
+        if maps.shape[2] > longest:
+            maps = maps[:, :, :longest]
         return self.linear(maps.permute(2, 0, 1, 3).flatten(2)), feat_lens
 
 
@@ -93,33 +101,51 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
         """(T, B, inputs) with (B,) int64 CPU lengths -> (T, B, outputs); outputs in the padding are arbitrary."""
-        if inputs.is_cuda:  # autocast would run cuDNN's recurrent kernels in float16, whatever it is asked for
-            with torch.autocast("cuda", enabled=False):
-                return self._run_all(inputs.float(), lens)
-        return self._run_all(inputs, lens)
-
-    def _run_all(self, inputs: Tensor, lens: Tensor) -> Tensor:
-        """All directions."""
         if not self.cell.bidirectional:  # a causal pass over right-padded rows meets padding only after the end
             return self._run(inputs, reverse=False)
-        if inputs.is_cuda:
-            packed = pack_padded_sequence(inputs, lens, enforce_sorted=False)
-            return pad_packed_sequence(self.cell(packed)[0], total_length=len(inputs))[0]
-        # On the CPU packing misses oneDNN and is quadratic in time. Reversing each row inside its own length makes
-        # the backward direction a causal pass too.
-        rows = reversal(lens, len(inputs))
+        # Reversing each row inside its own length makes the backward direction a causal pass too. Packing misses oneDNN
+        # and is quadratic in time on the CPU, and on CUDA copies step by step.
+        rows = reversal(lens.to(inputs.device, non_blocking=True), len(inputs))
         forward = self._run(inputs, reverse=False)
         backward = self._run(_reversed(inputs, rows), reverse=True)
         return torch.cat([forward, _reversed(backward, rows)], dim=2)
 
     def _run(self, inputs: Tensor, *, reverse: bool) -> Tensor:
         """One direction over (T, B, inputs) in the order given, with that direction's weights."""
-        return self.advance(inputs, None, reverse=reverse)[0]
+        if not inputs.is_cuda:
+            return self.advance(inputs, None, reverse=reverse)[0]
+        half = torch.is_autocast_enabled("cuda")
+        with torch.autocast("cuda", enabled=False):
+            if half:
+                return self._run_in_half(inputs.float(), reverse=reverse)
+            return self.advance(inputs, None, reverse=reverse)[0]
+
+    def _run_in_half(self, inputs: Tensor, *, reverse: bool) -> Tensor:
+        """The same on CUDA in float16, which rounds as finely as TF32; outputs and gradients are float32.
+
+        Where a batch is a multiple of 8, of 128 at most, one of cuDNN's kernels takes all steps at once.
+        """
+        half = _Half()
+        batch = inputs.shape[1]
+        padded = functional.pad(half.lowered(inputs), (0, 0, 0, -batch % 8))
+        outputs, _ = self._call(padded, None, self._weights(reverse=reverse, cast=half.lowered))
+        return half.raised(outputs[:, :batch])
 
     def advance(self, inputs: Tensor, state: State | None, *, reverse: bool = False) -> tuple[Tensor, State]:
         """The same from a state on (None: zeros): the outputs, and the state behind the last of (T, B, inputs)."""
+        return self._call(inputs, state, self._weights(reverse=reverse))
+
+    def _weights(self, *, reverse: bool, cast: Callable[[Tensor], Tensor] = lambda flat: flat) -> list[Tensor]:
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [getattr(self.cell, name + "_reverse" if reverse else name) for name in names]
+        if not weights[0].is_cuda:
+            return weights
+        # One after the other in memory, as cuDNN wants them; of two directions they are not.
+        flat = cast(torch.cat([weight.flatten() for weight in weights]))
+        parts = torch.split(flat, [weight.numel() for weight in weights])
+        return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
+
+    def _call(self, inputs: Tensor, state: State | None, weights: list[Tensor]) -> tuple[Tensor, State]:
         settings = (weights, True, 1, 0.0, self.training, False, False)
         initial = inputs.new_zeros(1, inputs.shape[1], self.cell.hidden_size)
         if isinstance(self.cell, nn.LSTM):
@@ -133,11 +159,53 @@ class RecurrentLayer(nn.Module):
 def reversal(lens: Tensor, longest: int) -> Tensor:
     """(longest * B,) int64 rows of flattened (longest, B, D) values that reverse each utterance inside its length.
 
-    The padding stays in place.
+    The padding stays in place. They are on the device of `lens`.
     """
-    positions = torch.arange(longest).unsqueeze(1)
+    positions = torch.arange(longest, device=lens.device).unsqueeze(1)
     times = torch.where(positions < lens, lens - 1 - positions, positions)
-    return (times * len(lens) + torch.arange(len(lens))).flatten()
+    return (times * len(lens) + torch.arange(len(lens), device=lens.device)).flatten()
+
+
+class _Half:
+    """From float32 to float16 and back, for a computation whose gradients would not fit into float16.
+
+    On the way back gradients are multiplied by a power of two, which makes the largest of the outputs' an eighth, and
+    divided by it behind the computation: what float16 then loses is two millionths of the largest.
+    """
+
+    scale: Tensor
+
+    def lowered(self, values: Tensor) -> Tensor:
+        result: Tensor = _Lowered.apply(values, self)  # type: ignore[no-untyped-call]
+        return result
+
+    def raised(self, values: Tensor) -> Tensor:
+        result: Tensor = _Raised.apply(values, self)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Lowered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, half: _Half) -> Tensor:
+        ctx.half = half
+        return values.half()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        return grads[0].float() / ctx.half.scale, None
+
+
+class _Raised(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, half: _Half) -> Tensor:
+        ctx.half = half
+        return values.float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        largest = grads[0].abs().amax().clamp_min(1e-30)
+        ctx.half.scale = torch.exp2(-3 - torch.ceil(torch.log2(largest)))
+        return (grads[0] * ctx.half.scale).half(), None
 
 
 class _Reverse(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """One optimiser step: losses and gradients of a batch, over all processes and within the memory there is."""
 
 import math
+import os
 from dataclasses import dataclass
 
 import torch
@@ -183,6 +184,13 @@ class Learner:
 def _out_of_memory(error: RuntimeError) -> bool:
     # torch has a class for CUDA's; the allocator of the CPU and CUDA's libraries raise plain RuntimeErrors.
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY)
+
+
+def fix_order(fixed: bool) -> None:
+    """Whether CUDA's kernels add in a fixed order, for the whole process."""
+    if fixed:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for; read when CUDA is set up
+    torch.use_deterministic_algorithms(fixed)
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:

@@ -26,6 +26,7 @@ _FREE = {
     "data.vocabulary",
     "text.lexicon",
     "train.device",
+    "train.deterministic",
     "train.workers",
     "train.threads",
     "train.checkpoint_minutes",

@@ -1,5 +1,6 @@
 """Training from shards: the plan of an epoch, and shards read ahead of their batches."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -14,9 +15,11 @@ from asr.batch import Item, from_short_to_long, speeds_of
 from asr.manifest import Utterance
 from asr.shards import ShardIndex, read_shard
 
-# Batches are made of so many utterances at a time, or of a few more: enough to find neighbours of equal length for
-# every one. In memory are two pools, as they are in the shards: about 1 GB with shards of 256 MB, utterances of 12 s.
+# Batches are made of so many utterances at a time, and as many batches, or of a few more: enough to find neighbours of
+# equal length for every one. In memory are two pools, as they are in the shards: about 1 GB with shards of 256 MB and
+# utterances of 12 s; with batches of 1600 s 2 GB.
 POOL_UTTERANCES = 2000
+_POOL_BATCHES = 32
 _POLL_S = 0.2  # a source that stalls is waited for in steps, between which training may be told to stop
 _END_S = 1.0  # a thread that reads is waited for no longer: it may never end
 
@@ -46,7 +49,7 @@ class ShardOrder(Sampler[list[Item]]):
         batch_s: budget of a batch of all processes together, in padded seconds.
         seed: of the shuffling.
         share: (rank, size): which of `size` processes this is.
-        pool: smallest number of utterances that batches are made of.
+        pool: smallest number of utterances that batches are made of; chosen by the batches' size when it is not given.
         speed: as in BatchOrder.
     """
 
@@ -58,7 +61,7 @@ class ShardOrder(Sampler[list[Item]]):
         *,
         seed: int = 0,
         share: tuple[int, int] = (0, 1),
-        pool: int = POOL_UTTERANCES,
+        pool: int | None = None,
         speed: Callable[[int, int], float] | None = None,
     ) -> None:
         super().__init__()
@@ -73,7 +76,10 @@ class ShardOrder(Sampler[list[Item]]):
         self.batch_s = batch_s
         self.seed = seed
         self.rank, self.size = share
-        self.pool = pool
+        if pool is None and len(utterances):
+            in_a_batch = batch_s / self.size / float(self.durations_s.mean())
+            pool = max(POOL_UTTERANCES, math.ceil(_POOL_BATCHES * in_a_batch))
+        self.pool = pool or POOL_UTTERANCES
         self.speed = speed
         self.epoch = 0
         self.start = 0

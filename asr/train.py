@@ -21,7 +21,7 @@ from asr.evaluate import DRAWS, Evaluation
 from asr.features import TRAINED
 from asr.files import locked, remove_temporary, write_text_atomic
 from asr.finetune import start_from
-from asr.learner import Learner, Outcome, learning_rate, use_bfloat16
+from asr.learner import Learner, Outcome, fix_order, learning_rate, use_bfloat16
 from asr.lengths import s_to_samples
 from asr.manifest import hours
 from asr.objective import views
@@ -84,6 +84,8 @@ class Trainer:
         agree_on_state(self.world, out)
         self.device = pick_device(config.train.device)
         self.bfloat16 = use_bfloat16(config.train.precision, self.device)
+        if self.device.type == "cuda":
+            fix_order(config.train.deterministic)
         torch.set_num_threads(config.train.threads or max(1, len(os.sched_getaffinity(0)) // processes_here()))
         torch.manual_seed(config.train.seed)
         self.train_set, dev_set = self._prepare_model(resume)

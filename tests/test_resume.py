@@ -31,6 +31,7 @@ from asr.runlog import METRICS_FILE
 from asr.state import is_finished, state_files
 from asr.train import Trainer
 from conftest import ROOT
+from ragged import CUDA
 from tones import tiny, write_corpus
 
 # Everything that draws random numbers is on.
@@ -371,3 +372,22 @@ def test_the_rest_of_an_epoch_of_shards_needs_as_many_processes(
     monkeypatch.setattr(World, "gather", lambda _, value: [value, value])
     with pytest.raises(CheckpointError, match=r"over shards that 1 processes shared; go on with as many, not 2"):
         Trainer(sharded, out, resume=True)
+
+
+@pytest.mark.parametrize("device", [CUDA])
+def test_on_cuda_with_kernels_that_add_in_a_fixed_order(
+    tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    fixed = replace(settings, train=replace(settings.train, device=device, deterministic=True))
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    try:
+        Trainer(fixed, whole).run()
+        stop_after_each_batch(monkeypatch, signal.SIGINT)
+        for stops in range(12):
+            with pytest.raises(Interrupted):
+                Trainer(fixed, out, resume=stops > 0).run()
+        monkeypatch.undo()
+        Trainer(fixed, out, resume=True).run()
+        assert_equal(out, whole)
+    finally:
+        torch.use_deterministic_algorithms(False)
