@@ -209,7 +209,7 @@ class Trainer:
     def _workers(self) -> int:
         """Loading processes."""
         workers = self.config.train.workers
-        return workers if workers >= 0 else default_workers(self.device)
+        return workers if workers >= 0 else default_workers(self.device, processes_here())
 
     def run(self) -> None:
         """Train to the end.

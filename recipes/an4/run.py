@@ -17,7 +17,7 @@ FIRST = (
     "augment.freq_mask_bins=15",
     "augment.time_masks=2",
 )
-SECOND = ("text.unit=bpe", "text.bpe_size=128", "train.intermediate_ctc=0.3")
+SECOND = ("text.unit=bpe", "text.bpe_size=128")
 # Other recordings come between the two, with AN4's own pieces as labels, and its sentences alone have the last word.
 OTHERS = ("train.epochs=4", "train.skip_unusable=true", "text.allow_oov=true")
 LAST = ("train.epochs=5",)
