@@ -335,7 +335,7 @@ def _leave_signals_to_the_parent(_: int) -> None:
 
 
 def default_workers(device: torch.device, processes: int = 1) -> int:
-    """Loading processes, when the configuration leaves the choice to us, of each of `processes` that share the cores."""
+    """Loading processes of each of `processes` that share the cores, when the configuration leaves the choice to us."""
     cores = len(os.sched_getaffinity(0)) // processes
     if device.type == "cuda":  # a loading process perturbs some 1,300 hours of audio an hour
         return max(1, min(14, cores - 2))
