@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from asr.config import EncoderConfig
 from asr.features import zero_padding_
+from asr.half import Half
 from asr.lengths import strided
 
 # Of a recurrent layer in one direction: (1, B, width) hidden values, and an LSTM's cell.
@@ -112,20 +113,18 @@ class RecurrentLayer(nn.Module):
 
     def _run(self, inputs: Tensor, *, reverse: bool) -> Tensor:
         """One direction over (T, B, inputs) in the order given, with that direction's weights."""
-        if not inputs.is_cuda:
-            return self.advance(inputs, None, reverse=reverse)[0]
-        half = torch.is_autocast_enabled("cuda")
-        with torch.autocast("cuda", enabled=False):
-            if half:
+        if inputs.is_cuda and torch.is_autocast_enabled("cuda"):
+            with torch.autocast("cuda", enabled=False):
                 return self._run_in_half(inputs.float(), reverse=reverse)
-            return self.advance(inputs, None, reverse=reverse)[0]
+        return self.advance(inputs, None, reverse=reverse)[0]
 
     def _run_in_half(self, inputs: Tensor, *, reverse: bool) -> Tensor:
         """The same on CUDA in float16, which rounds as finely as TF32; outputs and gradients are float32.
 
-        Where a batch is a multiple of 8, of 128 at most, one of cuDNN's kernels takes all steps at once.
+        Where a batch is a multiple of 8, of 128 at most, one of cuDNN's kernels takes all steps at once
+        (docs/decisions/0012-recurrence-on-cuda.md).
         """
-        half = _Half()
+        half = Half()
         batch = inputs.shape[1]
         padded = functional.pad(half.lowered(inputs), (0, 0, 0, -batch % 8))
         outputs, _ = self._call(padded, None, self._weights(reverse=reverse, cast=half.lowered))
@@ -164,48 +163,6 @@ def reversal(lens: Tensor, longest: int) -> Tensor:
     positions = torch.arange(longest, device=lens.device).unsqueeze(1)
     times = torch.where(positions < lens, lens - 1 - positions, positions)
     return (times * len(lens) + torch.arange(len(lens), device=lens.device)).flatten()
-
-
-class _Half:
-    """From float32 to float16 and back, for a computation whose gradients would not fit into float16.
-
-    On the way back gradients are multiplied by a power of two, which makes the largest of the outputs' an eighth, and
-    divided by it behind the computation: what float16 then loses is two millionths of the largest.
-    """
-
-    scale: Tensor
-
-    def lowered(self, values: Tensor) -> Tensor:
-        result: Tensor = _Lowered.apply(values, self)  # type: ignore[no-untyped-call]
-        return result
-
-    def raised(self, values: Tensor) -> Tensor:
-        result: Tensor = _Raised.apply(values, self)  # type: ignore[no-untyped-call]
-        return result
-
-
-class _Lowered(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, half: _Half) -> Tensor:
-        ctx.half = half
-        return values.half()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
-        return grads[0].float() / ctx.half.scale, None
-
-
-class _Raised(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, half: _Half) -> Tensor:
-        ctx.half = half
-        return values.float()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
-        largest = grads[0].abs().amax().clamp_min(1e-30)
-        ctx.half.scale = torch.exp2(-3 - torch.ceil(torch.log2(largest)))
-        return (grads[0] * ctx.half.scale).half(), None
 
 
 class _Reverse(torch.autograd.Function):
