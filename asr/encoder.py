@@ -134,13 +134,15 @@ class RecurrentLayer(nn.Module):
         """The same from a state on (None: zeros): the outputs, and the state behind the last of (T, B, inputs)."""
         return self._call(inputs, state, self._weights(reverse=reverse))
 
-    def _weights(self, *, reverse: bool, cast: Callable[[Tensor], Tensor] = lambda flat: flat) -> list[Tensor]:
+    def _weights(self, *, reverse: bool, cast: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [getattr(self.cell, name + "_reverse" if reverse else name) for name in names]
-        if not weights[0].is_cuda:
+        if cast is None and not weights[0].is_cuda:
             return weights
         # One after the other in memory, as cuDNN wants them; of two directions they are not.
-        flat = cast(torch.cat([weight.flatten() for weight in weights]))
+        flat = torch.cat([weight.flatten() for weight in weights])
+        if cast is not None:
+            flat = cast(flat)
         parts = torch.split(flat, [weight.numel() for weight in weights])
         return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
