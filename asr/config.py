@@ -6,7 +6,7 @@ Every key is consumed or it is an error that suggests the right one. The comment
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -326,6 +326,28 @@ def with_absolute_paths(config: Config) -> Config:
         train=replace(config.train, init_from=init_from),
         decode=decode,
     )
+
+
+def asked_decode(
+    given: Mapping[str, Any], *needs_beam: str, spelled: Callable[[str], str] = lambda name: name
+) -> dict[str, Any]:
+    """What is asked of a decoder in place of a run's own settings: a value of the beam alone asks for the beam.
+
+    Args:
+        given: values of `DecodeConfig`; relative paths are from the working directory.
+        needs_beam: whatever else a beam alone can do.
+        spelled: how a name is written where it was given.
+
+    Raises:
+        ConfigError: greedy decoding is asked for, and something of the beam.
+    """
+    asked = {
+        name: str(Path(value).absolute()) if name in DECODE_PATHS and value else value for name, value in given.items()
+    }
+    of_beam = [*(spelled(name) for name in given if name != "decoder"), *needs_beam]
+    if of_beam and asked.setdefault("decoder", "beam") == "greedy":
+        raise ConfigError(f"{of_beam[0]} needs {spelled('decoder')} beam, found {spelled('decoder')} greedy")
+    return asked
 
 
 def resolve_decode(decode: DecodeConfig, folder: Path) -> DecodeConfig:

@@ -132,10 +132,12 @@ def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config) ->
         return labelled
     shown = "; ".join(list(reasons.values())[:_SHOWN])
     more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+    short = config.encoder.subsampling > 1 and any("output frames" in reason for reason in reasons.values())
+    finer = "; a smaller encoder.subsampling gives them more frames" if short else ""
     if not config.train.skip_unusable:
         raise TrainingError(
             f"{len(reasons)} of {len(labelled.utterances)} training utterances cannot be used "
-            f"(train.skip_unusable=true leaves them out): {shown}{more}"
+            f"(train.skip_unusable=true leaves them out{finer}): {shown}{more}"
         )
     kept = [place for place, utterance in enumerate(labelled.utterances) if utterance.id not in reasons]
     if not kept:

@@ -17,7 +17,7 @@ from torch import Tensor
 from asr import audio, checkpoint
 from asr.ahead import map_ahead
 from asr.backends import Precision, make_backend
-from asr.config import DecodeConfig, require_keys
+from asr.config import DecodeConfig, asked_decode, require_keys
 from asr.decode import Hypothesis, Word
 from asr.decode.inputs import check_number
 from asr.errors import AsrError, AudioError, ConfigError, DecodeError
@@ -145,12 +145,12 @@ class Transcriber:
             source: path of an audio file, the content of one, or samples: (S,), or (S, channels) as soundfile gives
                 them, float in -1..1 or integers of 16 or 32 bits.
             sample_rate_hz: of samples; files say it themselves.
-            n_best: hypotheses, at most; greedy decoding has one.
+            n_best: hypotheses, at most; more than one need the beam, `load(RUN, decoder="beam")`.
             name: what messages call it.
 
         Raises:
             AudioError: the audio cannot be used; the message names it.
-            DecodeError: it cannot be decoded.
+            DecodeError: it cannot be decoded, or not into so many hypotheses.
         """
         if isinstance(source, Path | str | bytes):
             if sample_rate_hz is not None:
@@ -159,7 +159,7 @@ class Transcriber:
             recording = Recording(name or (f"{len(path)} bytes" if isinstance(path, bytes) else str(path)), path)
             (found,) = self.transcribe_all([recording], n_best=n_best)
         else:
-            check_number("n_best", n_best, "at least 1", 1, whole=True)
+            self._check_n_best(n_best)
             wave = audio.from_array(source, sample_rate_hz, self._config, name=name or "samples")
             found = next(self._in_turn([(Recording(name or "samples", b""), wave)], n_best))
         if isinstance(found, Failure):
@@ -172,7 +172,7 @@ class Transcriber:
         Raises:
             DecodeError: `n_best` is no number of hypotheses.
         """
-        check_number("n_best", n_best, "at least 1", 1, whole=True)
+        self._check_n_best(n_best)
         group: list[tuple[Recording, Tensor | AsrError | None]] = []
         held = 0
         enough = GROUP_S * batches_at_once(self.recognizer.device) * self.recognizer.config.audio.sample_rate_hz
@@ -183,6 +183,13 @@ class Transcriber:
                 yield from self._in_turn(group, n_best)
                 group, held = [], 0
         yield from self._in_turn(group, n_best)
+
+    def _check_n_best(self, n_best: int) -> None:
+        check_number("n_best", n_best, "at least 1", 1, whole=True)
+        if n_best > 1 and self.recognizer.config.decode.decoder == "greedy":
+            raise DecodeError(
+                f"n_best={n_best}: greedy decoding has one hypothesis; load the model with decoder='beam'"
+            )
 
     def _read(self, recording: Recording) -> Tensor | AsrError | None:
         """(S,) samples, or why there are none; None: too long to be held."""
@@ -303,14 +310,16 @@ def load(run: Path | str, device: str = "auto", *, precision: Precision = "float
         run: run folder.
         device: auto, cpu or cuda.
         precision: what runs the encoder; "auto" is the fastest (`asr.backends.make_backend`).
-        decode: values of `DecodeConfig` to use in place of the run's own, as decoder="beam", lm="words.arpa".
+        decode: values of `DecodeConfig` to use in place of the run's own, as lm="words.arpa"; one of the beam alone
+            asks for the beam, as on the command line, and relative paths are from the working directory.
 
     Raises:
-        ConfigError: `decode` has a name that is none of its; the message suggests the right one. Or as `Transcriber`.
+        ConfigError: `decode` has a name that is none of its (the message suggests the right one), or decoder="greedy"
+            and a value of the beam. Or as `Transcriber`.
         CheckpointError: a file is missing or damaged.
         DecodeError: the decoder's files cannot be used.
     """
     require_keys(decode, DecodeConfig)
-    recognizer = checkpoint.load(run, pick_device(device), decode=decode)
+    recognizer = checkpoint.load(run, pick_device(device), decode=asked_decode(decode))
     _ = recognizer.decoder  # what is wrong with its files is found out now
     return Transcriber(recognizer, precision=precision)

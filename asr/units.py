@@ -106,7 +106,10 @@ class Pieces:
                 minloglevel=2,
             )
         except RuntimeError as error:
-            raise TextError(f"sentencepiece cannot make text.bpe_size={size} pieces of this text: {error}") from error
+            raise TextError(
+                f"sentencepiece cannot make text.bpe_size={size} pieces of this text; another text.bpe_size may be "
+                f"possible: {error}"
+            ) from error
         return cls(model.getvalue())
 
     @property

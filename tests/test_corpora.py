@@ -336,16 +336,31 @@ def test_csv_folder_of_splits(tmp_path: Path) -> None:
         prepare("csv", source=tmp_path, out=tmp_path / "out")
 
 
+def test_csv_columns_of_other_names_are_ignored(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    source = write(tmp_path / "my.csv", "Text,gender,AUDIO", "yes,f,a.wav")
+    prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
+    assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+
+
+def test_csv_of_another_name(tmp_path: Path) -> None:
+    source = write(tmp_path / "my.txt", "audio,text", "a.wav,yes")
+    with pytest.raises(CorpusError, match=r"my\.txt: wanted a file \*\.csv, a folder or an archive$"):
+        prepare("csv", source=source, out=tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["path,text", "a.wav,yes"], "wanted the header audio,text or audio,text,speaker, found 'path,text'"),
-        (["audio,text", "a.wav"], r"row 1: wanted 2 fields, found 1: \['a.wav'\]"),
-        (["audio,text", "a.wav,yes", "b.wav,no"], "row 2: b.wav: audio file .*b.wav is missing"),
-        (["audio,text", "a.wav, "], "row 1: a.wav: the transcript is empty"),
-        (["audio,text", ",yes"], "row 1: the audio path is empty"),
-        (["audio,text", 'a.wav,"yes'], "line 2: unexpected end of data"),
-        (["audio,text", "a.wav,yes", "a.wav,no"], "utterance id 'a' stands for both .*a.wav and .*a.wav"),
+        (["path,text", "a.wav,yes"], "wanted a header with audio,text or audio,text,speaker, .*; found 'path,text'"),
+        (["audio;text", "a.wav;yes"], "separated by commas, each once; found 'audio;text'"),
+        (["audio,text,Text", "a.wav,yes,no"], "each once; found 'audio,text,text'"),
+        (["audio,text", "a.wav"], r"my.csv:2: wanted 2 fields, found 1: \['a.wav'\]"),
+        (["audio,text", "a.wav,yes", "", "b.wav,no"], "my.csv:4: b.wav: audio file .*b.wav is missing"),
+        (["audio,text", "a.wav, "], "my.csv:2: a.wav: the transcript is empty"),
+        (["audio,text", ",yes"], "my.csv:2: the audio path is empty"),
+        (["audio,text", 'a.wav,"yes'], "my.csv:2: unexpected end of data"),
+        (["audio,text", "a.wav,yes", "a.wav,no"], "utterance id 'a' stands twice for .*a.wav$"),
         (["audio,text"], "split train holds no utterance"),
     ],
 )

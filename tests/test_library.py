@@ -293,6 +293,22 @@ def test_load_with_another_decoder(run: Path, samples: Samples) -> None:
     assert model.recognizer.config.decode.beam_size == 10
 
 
+def test_files_of_the_decoder_are_where_they_are_on_the_command_line(
+    run: Path, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hot.txt").write_text("ab\n", encoding="utf-8")
+    model = asr.load(run, hotwords="hot.txt")  # a value of the beam asks for the beam
+    assert model.recognizer.config.decode.decoder == "beam"
+    assert model.recognizer.config.decode.hotwords == str(tmp_path / "hot.txt")
+    with pytest.raises(DecodeError, match=r"none\.txt: cannot read hotwords"):
+        asr.load(run, hotwords="none.txt")
+    with pytest.raises(ConfigError, match=r"^hotwords needs decoder beam, found decoder greedy$"):
+        asr.load(run, decoder="greedy", hotwords="hot.txt")
+    with pytest.raises(DecodeError, match=r"^n_best=2: greedy decoding has one hypothesis"):
+        asr.load(run).transcribe(samples, sample_rate_hz=RATE_HZ, n_best=2)
+
+
 def test_load_what_is_not_there(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="run folder is missing"):
         asr.load(tmp_path / "none")

@@ -173,7 +173,7 @@ def test_a_foreign_summary_is_not_overwritten(tmp_path: Path) -> None:
         ("ljspeech", {}, "found no metadata.csv"),
         ("kaldi", {}, "found no data folder"),
         ("csv", {}, "found no CSV file"),
-        ("csv", {"source": Path(__file__)}, "no tar or zip archive"),
+        ("csv", {"source": Path(__file__)}, "wanted a file *.csv, a folder or an archive"),
     ],
 )
 def test_wrong_calls(tmp_path: Path, corpus: str, arguments: dict[str, object], message: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from asr.config import DECODE_PATHS, DecodeConfig, resolve_decode
+from asr.config import DECODE_PATHS, DecodeConfig, asked_decode, resolve_decode
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -125,11 +125,8 @@ def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
         ConfigError: flags that do not go together.
     """
     values = vars(arguments)
-    given: dict[str, Any] = {name: values[name] for name in _FLAGS if values.get(name) is not None}
-    for name in DECODE_PATHS:
-        if name in given:
-            given[name] = str(Path(given[name]).absolute())
-    of_beam = [f"--{name.replace('_', '-')}" for name in given if name != "decoder"]
+    given = {name: values[name] for name in _FLAGS if values.get(name) is not None}
+    of_beam = []
     n_best = values.get("n_best", 1)
     if n_best < 1:
         raise ConfigError(f"--n-best must be at least 1, found {n_best}")
@@ -139,9 +136,7 @@ def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
         of_beam.append("--n-best")
     if values.get("combine") == "mbr":
         of_beam.append("--combine mbr")
-    if of_beam and given.setdefault("decoder", "beam") == "greedy":
-        raise ConfigError(f"{of_beam[0]} needs --decoder beam, found --decoder greedy")
-    return given
+    return asked_decode(given, *of_beam, spelled=lambda name: f"--{name.replace('_', '-')}")
 
 
 def require_lm(config: DecodeConfig, given: dict[str, Any]) -> None:

@@ -93,6 +93,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         require_html("--html", arguments.html)
         comparison, page = comparison_page(a, b, str(arguments.a), str(arguments.b))
         write_text_atomic(arguments.html, page)
+        print(f"page: {arguments.html}", file=sys.stderr)
     print(render_comparison(comparison, str(arguments.a), str(arguments.b)), end="")
     return 0
 

@@ -1,8 +1,8 @@
 """Your own recordings: CSV files with the header row `audio,text` or `audio,text,speaker`.
 
-Audio paths are relative to the CSV file, and the path without its suffix is the utterance id. The source is one CSV
-file, or a folder that holds `train.csv` and perhaps `dev.csv` and `test.csv`. A single file is for training unless its
-name is that of another split.
+Columns may stand in any order, in capitals too, and others are ignored. Audio paths are relative to the CSV file, and
+the path without its suffix is the utterance id. The source is one CSV file, or a folder that holds `train.csv` and
+perhaps `dev.csv` and `test.csv`. A single file is for training unless its name is that of another split.
 """
 
 import csv
@@ -34,14 +34,18 @@ def read(roots: Sequence[Path]) -> Reading:
 
 
 def _read_file(path: Path) -> list[Utterance]:
-    rows = csv.reader([line + "\n" for _, line in read_lines(path)], strict=True)
+    lines = read_lines(path)
+    rows = csv.reader([line + "\n" for _, line in lines], strict=True)
     utterances = []
     try:
-        header = [column.strip() for column in next(rows, [])]
-        if sorted(header) not in (["audio", "text"], ["audio", "speaker", "text"]):
-            raise CorpusError(f"{path}: wanted the header audio,text or audio,text,speaker, found {','.join(header)!r}")
-        for row_number, row in enumerate(rows, start=1):
-            where = f"{path}: row {row_number}"
+        header = [column.strip().lower() for column in next(rows, [])]
+        if not {"audio", "text"} <= set(header) or len(set(header)) < len(header):
+            raise CorpusError(
+                f"{path}: wanted a header with audio,text or audio,text,speaker, separated by commas, each once; found "
+                f"{','.join(header)!r}"
+            )
+        for row in rows:
+            where = f"{path}:{lines[rows.line_num - 1][0]}"
             if len(row) != len(header):
                 raise CorpusError(f"{where}: wanted {len(header)} fields, found {len(row)}: {row!r}")
             record = dict(zip(header, row, strict=True))
@@ -53,7 +57,7 @@ def _read_file(path: Path) -> list[Utterance]:
             where = f"{where}: {audio}"
             utterances.append(make_utterance(name, path.parent / audio, record["text"], where=where, speaker=speaker))
     except csv.Error as error:
-        raise CorpusError(f"{path}: line {rows.line_num}: {error}") from error
+        raise CorpusError(f"{path}:{lines[rows.line_num - 1][0]}: {error}") from error
     return utterances
 
 

@@ -104,6 +104,8 @@ def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str,
         raise CorpusError(f"{source}: the source does not exist")
     if source.is_dir() or (entry.file_suffix is not None and source.suffix.lower() == entry.file_suffix):
         return [source], str(source)
+    if entry.file_suffix is not None and not source.name.lower().endswith(_ARCHIVE_SUFFIXES):
+        raise CorpusError(f"{source}: wanted a file *{entry.file_suffix}, a folder or an archive")
     return [unpack(source, _unpack_folder(out, source.name))], str(source)
 
 
@@ -123,7 +125,10 @@ def _check_ids(splits: Mapping[str, Sequence[Utterance]]) -> None:
         for utterance in utterances:
             audio = utterance.audio_filepath
             if utterance.id in first:
-                raise CorpusError(f"utterance id {utterance.id!r} stands for both {first[utterance.id]} and {audio}")
+                twice = (
+                    f"twice for {audio}" if audio == first[utterance.id] else f"for {first[utterance.id]} and {audio}"
+                )
+                raise CorpusError(f"utterance id {utterance.id!r} stands {twice}")
             first[utterance.id] = audio
 
 

@@ -1,10 +1,12 @@
 """demo: make synthetic speech offline, train on it, score voices never heard, and transcribe one file, in minutes."""
 
 import io
+import os
 import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+from shutil import which
 
 # Started as a script, this finds its own folder only; speech.py has processes of its own that import it by name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -37,7 +39,8 @@ def run() -> int:
     test = read_manifest(data / "test.jsonl")
     example = max(test, key=lambda utterance: utterance.duration)
     print(f"\nSynthetic speech by espeak-ng, {hours(test):.2f} h of voices that training did not hear.")
-    print(f"One of them, with: asr transcribe --model {model} {example.audio_filepath}", flush=True)
+    command = "asr" if which("asr") else os.path.relpath(Path(sys.executable).with_name("asr"))
+    print(f"One of them, with: {command} transcribe --model {model} {example.audio_filepath}", flush=True)
     printed = io.StringIO()  # kept, so that what the command says on standard error stands on lines of its own
     with redirect_stdout(printed):
         status = asr(["transcribe", "--model", str(model), str(example.audio_filepath)])
