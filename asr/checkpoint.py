@@ -37,7 +37,8 @@ WEIGHTS_FILE = "weights.safetensors"
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and JSON-able facts as one safetensors file with a checksum, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"facts": json.dumps(facts), "crc32": _checksum(tensors)}
+    written = json.dumps(facts)
+    metadata = {"facts": written, "facts_crc32": _crc32(written.encode()), "crc32": _checksum(tensors)}
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
@@ -66,7 +67,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if (file.metadata() or {}).get("crc32") != _checksum(tensors):
             raise CheckpointError(f"{path}: damaged: its tensors do not have the checksum that was written with them")
-        return tensors, _facts(file)
+        return tensors, _facts(file, path)
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
@@ -77,14 +78,22 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
     return f"{checksum:08x}"
 
 
+def _crc32(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"
+
+
 def load_facts(path: Path) -> dict[str, Any]:
     """The facts alone; CheckpointError as `load_tensors`."""
     with _opened(path) as file:
-        return _facts(file)
+        return _facts(file, path)
 
 
-def _facts(file: Any) -> dict[str, Any]:
-    return dict(json.loads((file.metadata() or {}).get("facts", "{}")))
+def _facts(file: Any, path: Path) -> dict[str, Any]:
+    metadata = file.metadata() or {}
+    written = metadata.get("facts", "{}")
+    if metadata.get("facts_crc32", _crc32(written.encode())) != _crc32(written.encode()):  # earlier versions wrote none
+        raise CheckpointError(f"{path}: damaged: its facts do not have the checksum that was written with them")
+    return dict(json.loads(written))
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ Every key is consumed or it is an error that suggests the right one. The comment
 """
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -110,7 +111,7 @@ class AugmentConfig:
         _require(whole, "augment.speeds", "whole per cents, as 0.95", list(self.speeds))
         _require(0 <= self.noise_probability <= 1, "augment.noise_probability", "in 0..1", self.noise_probability)
         low, high = self.noise_snr_db
-        _require(low <= high, "augment.noise_snr_db", "[low, high] with low <= high", [low, high])
+        _require(-100 <= low <= high <= 200, "augment.noise_snr_db", "[low, high] in -100..200", [low, high])
         _require(0 <= self.reverb_probability <= 1, "augment.reverb_probability", "in 0..1", self.reverb_probability)
         short, long = self.reverb_s
         _require(0.01 <= short <= long <= 5, "augment.reverb_s", "[low, high] in 0.01..5", [short, long])
@@ -141,8 +142,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         for key in ("conv_channels", "layers", "width"):
-            _require(getattr(self, key) >= 1, f"encoder.{key}", "at least 1", getattr(self, key))
-        _require(self.projection >= 0, "encoder.projection", "at least 0", self.projection)
+            _require(1 <= getattr(self, key) <= 16384, f"encoder.{key}", "in 1..16384", getattr(self, key))
+        _require(0 <= self.projection <= 16384, "encoder.projection", "in 0..16384", self.projection)
         _require(0 <= self.dropout <= 0.99, "encoder.dropout", "in 0..0.99", self.dropout)
 
 
@@ -183,7 +184,7 @@ class TrainConfig:
         for key in ("epochs", "dev_every", "max_bad_steps", "keep_states"):
             _require(getattr(self, key) >= 1, f"train.{key}", "at least 1", getattr(self, key))
         for key in ("batch_s", "max_utterance_s", "learning_rate", "grad_clip", "checkpoint_minutes"):
-            _require(getattr(self, key) > 0, f"train.{key}", "positive", getattr(self, key))
+            _require(0 < getattr(self, key) < math.inf, f"train.{key}", "positive", getattr(self, key))
         _require(0 <= self.intermediate_ctc < 1, "train.intermediate_ctc", "in 0..1", self.intermediate_ctc)
         _require(0 <= self.consistency <= 10, "train.consistency", "in 0..10", self.consistency)
         _require(self.warmup_steps >= 0, "train.warmup_steps", "at least 0", self.warmup_steps)
@@ -256,7 +257,7 @@ class Config:
         for key in ("window_ms", "hop_ms"):
             try:
                 ms_to_samples(getattr(self.features, key), self.audio.sample_rate_hz)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise ConfigError(f"features.{key}: {error}") from error
 
 

@@ -237,7 +237,7 @@ def is_finished(folder: Path, epochs: int) -> bool:
     for path in state_files(folder):
         try:
             return bool(load_facts(path)["position"]["epoch"] >= epochs)
-        except CheckpointError:  # then training has to go on from an older one, and says why
+        except (CheckpointError, KeyError):  # then training has to go on from an older one, and says why
             return False
     return False
 

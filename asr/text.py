@@ -2,15 +2,15 @@
 
 Normalisation, in this order:
 
-1. Unicode NFKC: compatibility forms (full-width letters, ligatures) become their plain equivalents and accents are
-   composed with their letter.
-2. Typographic apostrophes (U+2018, U+2019, U+02BC) become `'`.
-3. `case: lower | upper | keep`, by the rules that Unicode has for all languages: Turkish, whose i and I are no pair,
-   is best written in one case and kept.
-4. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
-   `well known`), except an apostrophe between two letters (`don't`) and `.`, `,` or `:` between two digits (`3.5`).
-5. Characters that show nothing (controls, zero-width spaces, direction marks, soft hyphens) go, but for the two joiners
+1. Characters that show nothing (controls, zero-width spaces, direction marks, soft hyphens) go, but for the two joiners
    U+200C and U+200D, which scripts need.
+2. Unicode NFKC: compatibility forms (full-width letters, ligatures) become their plain equivalents and accents are
+   composed with their letter.
+3. Typographic apostrophes (U+2018, U+2019, U+02BC) become `'`.
+4. `case: lower | upper | keep`, by the rules that Unicode has for all languages, composed again: Turkish, whose i and I
+   are no pair, is best written in one case and kept.
+5. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
+   `well known`), except an apostrophe between two letters (`don't`) and `.`, `,` or `:` between two digits (`3.5`).
 6. White space of any kind becomes one space; the ends are trimmed.
 
 Numbers are left as they are written: "42" is two symbols, and spelling it out belongs to the corpus, not to us.
@@ -38,14 +38,13 @@ _APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'"})
 
 def normalize(text: str, config: TextConfig) -> str:
     """The transcript in the form that the recogniser learns and is scored in; see the module's rules."""
-    text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
-    if config.case == "lower":
-        text = text.lower()
-    elif config.case == "upper":
-        text = text.upper()
+    text = unicodedata.normalize("NFKC", "".join(map(_visible, text))).translate(_APOSTROPHES)
+    if config.case != "keep":
+        # A letter with accents may be one character in small and several as a capital.
+        text = unicodedata.normalize("NFKC", text.lower() if config.case == "lower" else text.upper())
     if config.punctuation == "strip":
         text = "".join(_without_punctuation(text))
-    return " ".join("".join(map(_visible, text)).split())
+    return " ".join(text.split())
 
 
 def _visible(character: str) -> str:

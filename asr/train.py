@@ -50,6 +50,7 @@ from asr.trainset import (
     label,
     read_utterances,
     require_audio,
+    require_segments,
     usable,
     utterances_of,
     vocabulary_source,
@@ -134,6 +135,7 @@ class Trainer:
         train_set, self.left_out = usable(train, config, recognizer)
         dev_set = label(dev, tokenizer)
         require_audio(dev if self.shards else [*train_set.utterances, *dev])
+        require_segments(dev, config, recognizer)
         self.dev_infeasible = infeasible(dev_set, config, recognizer, speed=1.0)
         self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
         self.tokenizer = tokenizer
@@ -192,7 +194,8 @@ class Trainer:
         log_mel = recognizer.log_mel
         examples = Examples(train_set.utterances, train_set.labels, self.config.audio, log_mel.fft_samples)
         plain = Batches(examples, order, workers=self._workers(), pin_memory=False)
-        # Of a large corpus its beginning, in the random order of the first epoch, says the same as all of it.
+        # Of a large corpus the beginning of an epoch says the same as all, where it is shuffled: all but the first are.
+        order.epoch = int(sum(train_set.durations_s) > _FITTED_S)
         enough = s_to_samples(_FITTED_S / self.world.size, self.config.audio.sample_rate_hz)
 
         def some() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -254,6 +257,8 @@ class Trainer:
             )
         if self.left_out:
             write_text_atomic(self.out / UNUSABLE_FILE, "".join(reason + "\n" for reason in self.left_out))
+        else:
+            (self.out / UNUSABLE_FILE).unlink(missing_ok=True)
         if self.states:
             checkpoint.note_moved(self.out, self.config)
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from asr import audio
 from asr.config import Config
 from asr.ctc import Infeasible, find_infeasible
 from asr.errors import AudioError, ConfigError, TextError, TrainingError
@@ -113,6 +114,23 @@ def require_audio(utterances: Sequence[Utterance]) -> None:
             f"{len(missing)} of {len(utterances)} audio files are missing: utterance {first.id}: {first.audio_filepath}"
             + (" and more" if len(missing) > 1 else "")
         )
+
+
+def require_segments(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> None:
+    """AudioError when an audio file cannot be opened, ends before its segment, or has less than a frame in it.
+
+    Of dev, which is first read when an epoch is over.
+    """
+    for utterance in utterances:
+        try:
+            with audio.opened(utterance.audio_filepath) as opened:
+                _, frames = opened.segment(utterance.offset, utterance.duration)
+                seconds = frames / opened.file.samplerate
+        except AudioError as error:
+            raise AudioError(f"utterance {utterance.id}: {error}") from error
+        if int(recognizer.log_mel.lengths(torch.tensor(round(seconds * config.audio.sample_rate_hz)))) < 1:
+            where = f"utterance {utterance.id}: {utterance.audio_filepath}"
+            raise AudioError(f"{where}: {seconds:g} s of audio are shorter than one frame")
 
 
 def usable(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> tuple[LabelledSet, list[str]]:

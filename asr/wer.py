@@ -400,7 +400,9 @@ def _by_exchange(differences: npt.NDArray[np.int64]) -> float:
     sums = np.arange(2 * most + 1)
     # The transform of the distribution of a sum is the product of those of its parts: a cosine for +size or -size.
     angles = 2 * np.pi * sums / len(sums)
-    transform = np.prod([np.cos(size * angles) ** count for size, count in zip(sizes, times, strict=True)], axis=0)
+    transform = np.ones(len(sums))
+    for size, count in zip(sizes, times, strict=True):
+        transform *= np.cos(size * angles) ** count
     chances = np.fft.ifft(transform).real
     sums[most + 1 :] -= len(sums)  # they are modulo its length
     return float(np.clip(chances[np.abs(sums) >= abs(int(differences.sum()))].sum(), 0, 1))

@@ -103,6 +103,17 @@ def test_truncated_weights(tmp_path: Path, keep: int) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_flipped_bit_in_the_facts(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    checkpoint.save_tensors(path, {"a": torch.ones(2)}, {"epoch": 1})
+    content = bytearray(path.read_bytes())
+    content[content.index(b'epoch\\": 1') + 9] ^= 2
+    path.write_bytes(content)
+    for read in (checkpoint.load_tensors, checkpoint.load_facts):
+        with pytest.raises(CheckpointError, match=r"state\.safetensors: damaged: its facts do not have the checksum"):
+            read(path)
+
+
 def test_weights_in_another_format(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / WEIGHTS_FILE).write_bytes(b"\x80\x04\x95 this could be a pickle, and is never opened as one")
@@ -114,7 +125,7 @@ def test_weights_in_another_format(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         (CONFIG_FILE, "encoder: {layrs: 3}", "unknown key 'encoder.layrs'; did you mean 'encoder.layers'"),
-        (CONFIG_FILE, "encoder: {layers: 0}", "encoder.layers must be at least 1, found 0"),
+        (CONFIG_FILE, "encoder: {layers: 0}", "encoder.layers must be in 1..16384, found 0"),
         (CONFIG_FILE, "encoder: [", "not valid YAML"),
         (TOKENS_FILE, "a\nb\n", "the first token must be <blank>, found 'a'"),
         (TOKENS_FILE, "<blank>\na\na\n", "token 'a' stands more than once"),

@@ -192,6 +192,14 @@ def test_librispeech_audio_and_transcripts_must_match(tmp_path: Path) -> None:
         libri_splits(tmp_path, source)
 
 
+def test_librispeech_chapter_without_transcripts(tmp_path: Path) -> None:
+    source = make_libri(tmp_path / "src", "test-clean")
+    transcripts = sorted(source.rglob("*.trans.txt"))[0]
+    transcripts.unlink()
+    with pytest.raises(CorpusError, match=rf"^{transcripts.parent}: has recordings and no \*\.trans\.txt$"):
+        libri_splits(tmp_path, source)
+
+
 def test_librispeech_addresses() -> None:
     archives = CORPORA["librispeech"].archives
     assert [archive.file for archive in archives()] == [
@@ -252,6 +260,23 @@ def test_kaldi_data_folder(tmp_path: Path) -> None:
         assert texts(out / "train.jsonl") == {"r0": "HELLO 0", "r1": "HELLO 1", "r2": "HELLO 2"}
         assert {utterance.speaker for utterance in read_manifest(out / "train.jsonl")} == {"s0", "s1", "s2"}
         assert list(summary.splits) == ["train"]
+
+
+def test_a_record_that_training_would_refuse_leaves_what_was_there(tmp_path: Path) -> None:
+    root, out = make_kaldi(tmp_path / "corpus"), tmp_path / "out"
+    prepare("kaldi", source=root, out=out, dev_share=0)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write(root / "train" / "utt2spk", "r0 s0", "r1 ", "r2 s2")
+    with pytest.raises(CorpusError, match=r"^utterance r1: speaker is empty"):
+        prepare("kaldi", source=root, out=out, dev_share=0)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_kaldi_split_without_audio(tmp_path: Path) -> None:
+    root = make_kaldi(tmp_path / "corpus")
+    write(root / "dev" / "text", "x BYE")
+    with pytest.raises(CorpusError, match=r"dev: has a text and no wav\.scp$"):
+        prepare("kaldi", source=root, out=tmp_path / "out")
 
 
 def test_kaldi_audio_in_the_data_folder_goes_first(tmp_path: Path) -> None:
@@ -358,6 +383,7 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
         (["audio,text", "a.wav"], r"my.csv:2: wanted 2 fields, found 1: \['a.wav'\]"),
         (["audio,text", "a.wav,yes", "", "b.wav,no"], "my.csv:4: b.wav: audio file .*b.wav is missing"),
         (["audio,text", "a.wav, "], "my.csv:2: a.wav: the transcript is empty"),
+        (["audio,text", "./.,yes"], "my.csv:2: './.' is no path of a file"),
         (["audio,text", ",yes"], "my.csv:2: the audio path is empty"),
         (["audio,text", 'a.wav,"yes'], "my.csv:2: unexpected end of data"),
         (["audio,text", "a.wav,yes", "a.wav,no"], "utterance id 'a' stands twice for .*a.wav$"),

@@ -19,8 +19,9 @@ from fake_corpora import audio, ids, make_digits, pack, texts, write
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.write_bytes(b"RIFF, and then nothing"), "a.wav: cannot read the header of .*a.wav"),
-        (lambda path: audio(path, 0.0), "a.wav holds 0 samples, wanted at least 1"),
+        (lambda path: path.write_bytes(b"RIFF, and then nothing"), "my.csv:2: a.wav: .*a.wav: cannot read audio: "),
+        (lambda path: audio(path, 0.0), "my.csv:2: a.wav: .*a.wav: holds no samples"),
+        (lambda path: path.write_bytes(audio(path, 1.0).read_bytes()[:2000]), "a.wav: truncated: header declares"),
         (lambda path: path.mkdir(), "audio file .*a.wav is missing"),
     ],
 )

@@ -49,6 +49,8 @@ def test_normal_form(written: str, wanted: str) -> None:
 
 def test_case() -> None:
     assert normalize("Straße, Don't", TextConfig(case="upper")) == "STRASSE DON'T"
+    assert normalize("e\u200b\u0301", LOWER) == "\u00e9"
+    assert normalize("\u0390", TextConfig(case="upper")) == "\u03aa\u0301"
     assert normalize("Don't: IJ", TextConfig(case="keep")) == "Don't IJ"
     # No language's own rules: a Turkish dotted capital keeps its dot as a combining mark, the dotless one gets a dot.
     assert normalize("\u0130I", LOWER) == "i\u0307i"
@@ -183,7 +185,8 @@ def test_unknown_symbols_in_word_pieces(pieces: Tokenizer) -> None:
 @pytest.mark.parametrize("size", [5, 4000])
 def test_sizes_that_the_text_cannot_give(size: int) -> None:
     with pytest.raises(
-        TextError, match=f"sentencepiece cannot make text.bpe_size={size} pieces of this text: "
+        TextError,
+        match=f"sentencepiece cannot make text.bpe_size={size} pieces of this text; another text.bpe_size may",
     ) as raised:
         build_tokenizer(SENTENCES, TextConfig(unit="bpe", bpe_size=size))
     assert "\n" not in str(raised.value)

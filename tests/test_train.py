@@ -19,7 +19,7 @@ from asr.batch import Batch
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config, TextConfig, TrainConfig
 from asr.ctc import ctc_losses
-from asr.errors import CheckpointError, ConfigError, TextError, TrainingError
+from asr.errors import AudioError, CheckpointError, ConfigError, TextError, TrainingError
 from asr.learner import Outcome, learning_rate
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.pack import INDEX_NAME, pack
@@ -281,6 +281,10 @@ def test_statistics_are_of_the_beginning_of_a_large_corpus(
     assert torch.equal(whole, again)
     assert not torch.equal(whole, some)
     assert some.isfinite().all()
+    trainer = Trainer(wanted, tmp_path / "shuffled")
+    monkeypatch.setattr("asr.batch.BatchOrder.batches", lambda order: pytest.fail(f"epoch {order.epoch}"))
+    with pytest.raises(pytest.fail.Exception, match="epoch 1"):  # the first goes from short to long
+        trainer._fit_normalizer(trainer.learner.recognizer, trainer.train_set)
 
 
 @pytest.mark.parametrize(
@@ -332,12 +336,30 @@ def test_unusable_utterances_stop_the_run_by_name(tmp_path: Path, corpus: Path) 
     with pytest.raises(TrainingError) as raised:
         Trainer(config, tmp_path / "run")
     message = str(raised.value)
-    assert message.startswith("3 of 8 training utterances cannot be used (train.skip_unusable=true leaves them out): ")
+    assert message.startswith("3 of 8 training utterances cannot be used (train.skip_unusable=true leaves them out; ")
+    assert "; a smaller encoder.subsampling gives them more frames): utterance " in message
     assert "utterance train-0: 16 output frames, its transcript needs 80" in message
     assert "utterance train-1: 0.020 s, shorter than one frame" in message
     assert "utterance train-4: 1.25 s, longer than train.max_utterance_s=1.1" in message
     assert "\n" not in message
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"duration": 7.0}, r"utterance train-2: .*: segment 0\.\.7 s is not inside the audio"),
+        ({"duration": 0.01}, r"utterance train-2: .*: 0\.01 s of audio are shorter than one frame"),
+    ],
+)
+def test_dev_that_cannot_be_read_is_found_before_the_first_step(
+    tmp_path: Path, corpus: Path, changes: dict[str, float], message: str
+) -> None:
+    dev = read_manifest(corpus)
+    dev[2] = replace(dev[2], **changes)  # type: ignore[arg-type]
+    write_manifest(tmp_path / "dev.jsonl", dev)
+    with pytest.raises(AudioError, match=message):
+        Trainer(tiny(corpus, tmp_path / "dev.jsonl"), tmp_path / "run")
 
 
 def test_unusable_utterances_are_listed_and_left_out(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.errors import CorpusError
+from asr.errors import AudioError, CorpusError
 from asr.lines import numbered_lines
 from asr.manifest import Utterance
 
@@ -133,16 +133,14 @@ def audio_duration(path: Path, *, where: str) -> float:
     """Length of an audio file in seconds, from its header.
 
     Raises:
-        CorpusError: the file is missing, unreadable or holds no sample.
+        CorpusError: the file is missing, or `asr.audio` would refuse it by its header: truncated, empty, no audio.
     """
-    import soundfile  # kept out of the import of the registry, which the command line's help needs
+    from asr import audio  # kept out of the import of the registry, which the command line's help needs
 
     if not path.is_file():
         raise CorpusError(f"{where}: audio file {path} is missing")
     try:
-        header = soundfile.info(path)
-    except soundfile.SoundFileError as error:
-        raise CorpusError(f"{where}: cannot read the header of {path}: {error}") from error
-    if header.frames <= 0:
-        raise CorpusError(f"{where}: {path} holds {header.frames} samples, wanted at least 1")
-    return float(header.frames / header.samplerate)
+        with audio.opened(path) as opened:
+            return float(opened.file.frames / opened.file.samplerate)
+    except AudioError as error:
+        raise CorpusError(f"{where}: {error}") from error

@@ -52,6 +52,8 @@ def _read_file(path: Path) -> list[Utterance]:
             audio = record["audio"].strip()
             if not audio:
                 raise CorpusError(f"{where}: the audio path is empty")
+            if not PurePath(audio).name:
+                raise CorpusError(f"{where}: {audio!r} is no path of a file")
             name = PurePath(audio).with_suffix("").as_posix()
             speaker = record.get("speaker", "").strip() or None
             where = f"{where}: {audio}"

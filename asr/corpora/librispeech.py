@@ -135,6 +135,10 @@ def _part_folders(roots: Sequence[Path]) -> dict[str, Path]:
 
 def _read_part(folder: Path) -> list[Utterance]:
     utterances = []
+    chapters = {audio.parent for audio in folder.glob("*/*/*.flac")}
+    missing = chapters - {transcripts.parent for transcripts in folder.glob("*/*/*.trans.txt")}
+    if missing:
+        raise CorpusError(f"{min(missing)}: has recordings and no *.trans.txt")
     for transcripts in sorted(folder.glob("*/*/*.trans.txt")):
         without_transcript = {audio.stem for audio in transcripts.parent.glob("*.flac")}
         for number, line in read_lines(transcripts):

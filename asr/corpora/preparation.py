@@ -6,6 +6,7 @@ A source folder is read in place, audio included. An archive, given or downloade
 
 import difflib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from asr.corpora.registry import CORPORA
 from asr.corpora.split import hold_out
 from asr.corpora.summary import SUMMARY_FILE, Summary, summarize
 from asr.corpora.unpack import is_unpacked, unpack
-from asr.errors import CorpusError
+from asr.errors import CorpusError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
@@ -69,10 +70,11 @@ def prepare(
     summary = Summary(
         corpus, described, bool(mismatches), notes, {name: summarize(records) for name, records in splits.items()}
     )
+    for records in splits.values():
+        _require_valid(records)
     _remove_previous(out)
     for name, records in splits.items():
         write_manifest(out / f"{name}.jsonl", records)
-        read_manifest(out / f"{name}.jsonl")  # what training would refuse is refused here
     summary.write(out)  # last: it marks the folder as complete
     return summary
 
@@ -115,6 +117,18 @@ def _unpack_folder(out: Path, archive_name: str) -> Path:
             archive_name = archive_name[: -len(suffix)]
             break
     return out / "source" / archive_name
+
+
+def _require_valid(records: Sequence[Utterance]) -> None:
+    """CorpusError for a record that training would refuse in a manifest, before an earlier one is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "split.jsonl"
+        write_manifest(path, records)
+        try:
+            read_manifest(path)
+        except ManifestError as error:
+            line, _, reason = str(error).removeprefix(f"{path}:").partition(": ")
+            raise CorpusError(f"utterance {records[int(line) - 1].id}: {reason}") from error
 
 
 def _check_ids(splits: Mapping[str, Sequence[Utterance]]) -> None:
