@@ -210,7 +210,10 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], list
             damaged.append(str(error))
     if damaged:
         raise CheckpointError(f"{'; '.join(damaged)}; no older state is left")
-    raise CheckpointError(f"{folder}: holds no state to go on from ({STATES_FOLDER}/ is missing or empty)")
+    raise CheckpointError(
+        f"{folder}: holds no state to go on from ({STATES_FOLDER}/ is missing or empty); a new run may begin with its "
+        f"weights: train.init_from={folder}"
+    )
 
 
 def _restore_random(states: dict[str, Tensor], position: Position, rank: int) -> None:

@@ -13,7 +13,7 @@ from asr.commands.common import (
     load_model,
     require_html,
 )
-from asr.errors import ScoringError
+from asr.errors import ConfigError, ScoringError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +50,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.emissions import require_npz, write_emissions
     from asr.evaluate import Evaluation, Made, emissions_of, require_own, write_results
     from asr.manifest import read_manifest
+    from asr.state import STATES_FOLDER
 
     if arguments.emissions is not None:
         require_npz(arguments.emissions)
     recognizer = load_model(arguments)
     utterances = read_manifest(arguments.manifest)
     out = arguments.out or arguments.model / arguments.manifest.stem
+    if arguments.out is None and out.name == STATES_FOLDER:
+        raise ConfigError(f"{out} is where the run's states are; --out chooses another folder for the results")
     references = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
     require_own(out, arguments.manifest, references)
     workers = default_workers(recognizer.device)
