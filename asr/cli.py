@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -31,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse(commands(), argv)
-    return run_command(lambda: arguments.run(arguments))
+    code = run_command(lambda: arguments.run(arguments))
+    if argv is None and code == os.EX_TEMPFAIL:  # the program ends; one more signal is not to change its code
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
