@@ -91,7 +91,8 @@ def load_facts(path: Path) -> dict[str, Any]:
 def _facts(file: Any, path: Path) -> dict[str, Any]:
     metadata = file.metadata() or {}
     written = metadata.get("facts", "{}")
-    if metadata.get("facts_crc32", _crc32(written.encode())) != _crc32(written.encode()):  # earlier versions wrote none
+    found = _crc32(written.encode())
+    if metadata.get("facts_crc32", found) != found:  # earlier versions wrote none
         raise CheckpointError(f"{path}: damaged: its facts do not have the checksum that was written with them")
     return dict(json.loads(written))
 

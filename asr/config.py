@@ -171,9 +171,7 @@ class TrainConfig:
     max_bad_steps: int = 10  # so many steps in a row with a non-finite loss or gradient stop the run
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float16 in recurrence
-    deterministic: bool = (
-        False  # on CUDA: kernels that add in a fixed order, so that a resume is exact there too; slower
-    )
+    deterministic: bool = False  # on CUDA: slower kernels, with which a resume is exact there too
     workers: int = -1  # loading processes; 0: in the training process; -1: chosen by device
     threads: int = 0  # CPU threads of the training process; 0: one for each core
     dev_every: int = 1  # epochs between evaluations on dev

@@ -71,23 +71,24 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
         ManifestError: a path is not UTF-8, as JSON must be; the message names the utterance.
     """
     path = Path(path)
-    folder = path.parent.resolve()
-    records = []
-    for utterance in utterances:
-        record: dict[str, Any] = {
-            "id": utterance.id,
-            "audio_filepath": os.path.relpath(utterance.audio_filepath.resolve(), folder),
-            "duration": round(utterance.duration, 6),
-            "text": utterance.text,
-        }
-        if _has_surrogate(record["audio_filepath"]):
-            raise ManifestError(f"{path}: utterance {utterance.id}: {record['audio_filepath']!r} is not UTF-8")
-        if utterance.offset:
-            record["offset"] = round(utterance.offset, 6)
-        if utterance.speaker is not None:
-            record["speaker"] = utterance.speaker
-        records.append(json.dumps(record, ensure_ascii=False))
-    write_text_atomic(path, "".join(record + "\n" for record in records))
+    write_text_atomic(path, "".join(line_of(utterance, path) + "\n" for utterance in utterances))
+
+
+def line_of(utterance: Utterance, path: Path) -> str:
+    """The record of an utterance in the manifest `path`, for `parse_line`; ManifestError as `write_manifest`."""
+    record: dict[str, Any] = {
+        "id": utterance.id,
+        "audio_filepath": os.path.relpath(utterance.audio_filepath.resolve(), path.parent.resolve()),
+        "duration": round(utterance.duration, 6),
+        "text": utterance.text,
+    }
+    if _has_surrogate(record["audio_filepath"]):
+        raise ManifestError(f"{path}: utterance {utterance.id}: {record['audio_filepath']!r} is not UTF-8")
+    if utterance.offset:
+        record["offset"] = round(utterance.offset, 6)
+    if utterance.speaker is not None:
+        record["speaker"] = utterance.speaker
+    return json.dumps(record, ensure_ascii=False)
 
 
 def hours(utterances: Sequence[Utterance]) -> float:

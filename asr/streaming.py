@@ -76,10 +76,10 @@ class ShardOrder(Sampler[list[Item]]):
         self.batch_s = batch_s
         self.seed = seed
         self.rank, self.size = share
-        if pool is None and len(utterances):
-            in_a_batch = batch_s / self.size / float(self.durations_s.mean())
-            pool = max(POOL_UTTERANCES, math.ceil(_POOL_BATCHES * in_a_batch))
-        self.pool = pool or POOL_UTTERANCES
+        if pool is None:
+            in_a_second = len(utterances) / (float(self.durations_s.sum()) or 1.0)
+            pool = max(POOL_UTTERANCES, math.ceil(_POOL_BATCHES * batch_s / self.size * in_a_second))
+        self.pool = pool
         self.speed = speed
         self.epoch = 0
         self.start = 0

@@ -48,6 +48,7 @@ from asr.trainset import (
     LabelledSet,
     infeasible,
     label,
+    listed,
     read_utterances,
     require_audio,
     require_segments,
@@ -400,12 +401,8 @@ class Trainer:
         if self.left_out:
             lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {self.out / UNUSABLE_FILE}")
         if self.dev_infeasible:
-            shown = [str(item) for item in self.dev_infeasible[:3]]
-            if len(self.dev_infeasible) > len(shown):
-                shown.append(f"and {len(self.dev_infeasible) - len(shown)} more")
-            lines.append(
-                f"{len(self.dev_infeasible)} dev utterances count in WER and not in dev loss: {'; '.join(shown)}"
-            )
+            shown = listed(self.dev_infeasible, 3)
+            lines.append(f"{len(self.dev_infeasible)} dev utterances count in WER and not in dev loss: {shown}")
         if dropped:
             symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in self.unknown.most_common(10))
             lines.append(f"{dropped} out-of-vocabulary symbols dropped: {symbols}")

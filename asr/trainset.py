@@ -124,11 +124,10 @@ def require_segments(utterances: Sequence[Utterance], config: Config, recognizer
     for utterance in utterances:
         try:
             with audio.opened(utterance.audio_filepath) as opened:
-                _, frames = opened.segment(utterance.offset, utterance.duration)
-                seconds = frames / opened.file.samplerate
+                seconds = opened.segment(utterance.offset, utterance.duration)[1] / opened.file.samplerate
         except AudioError as error:
             raise AudioError(f"utterance {utterance.id}: {error}") from error
-        if int(recognizer.log_mel.lengths(torch.tensor(round(seconds * config.audio.sample_rate_hz)))) < 1:
+        if s_to_samples(seconds, config.audio.sample_rate_hz) < recognizer.log_mel.fft_samples:
             where = f"utterance {utterance.id}: {utterance.audio_filepath}"
             raise AudioError(f"{where}: {seconds:g} s of audio are shorter than one frame")
 
@@ -140,6 +139,12 @@ def usable(utterances: Sequence[Utterance], config: Config, recognizer: Recogniz
     return leave_out(labelled, reasons, config), list(reasons.values())
 
 
+def listed(reasons: Sequence[object], shown: int) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(reasons) - shown} more"] if len(reasons) > shown else []
+    return "; ".join([*map(str, reasons[:shown]), *more])
+
+
 def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config) -> LabelledSet:
     """The set without its unusable utterances.
 
@@ -148,18 +153,17 @@ def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config) ->
     """
     if not reasons:
         return labelled
-    shown = "; ".join(list(reasons.values())[:_SHOWN])
-    more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+    shown = listed(list(reasons.values()), _SHOWN)
     short = config.encoder.subsampling > 1 and any("output frames" in reason for reason in reasons.values())
     finer = "; a smaller encoder.subsampling gives them more frames" if short else ""
     if not config.train.skip_unusable:
         raise TrainingError(
             f"{len(reasons)} of {len(labelled.utterances)} training utterances cannot be used "
-            f"(train.skip_unusable=true leaves them out{finer}): {shown}{more}"
+            f"(train.skip_unusable=true leaves them out{finer}): {shown}"
         )
     kept = [place for place, utterance in enumerate(labelled.utterances) if utterance.id not in reasons]
     if not kept:
-        raise TrainingError(f"no training utterance can be used: {shown}{more}")
+        raise TrainingError(f"no training utterance can be used: {shown}")
     return LabelledSet(
         [labelled.utterances[place] for place in kept],
         [labelled.labels[place] for place in kept],

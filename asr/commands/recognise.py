@@ -54,11 +54,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     if arguments.emissions is not None:
         require_npz(arguments.emissions)
-    recognizer = load_model(arguments)
-    utterances = read_manifest(arguments.manifest)
     out = arguments.out or arguments.model / arguments.manifest.stem
     if arguments.out is None and out.name == STATES_FOLDER:
         raise ConfigError(f"{out} is where the run's states are; --out chooses another folder for the results")
+    recognizer = load_model(arguments)
+    utterances = read_manifest(arguments.manifest)
     references = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
     require_own(out, arguments.manifest, references)
     workers = default_workers(recognizer.device)

@@ -42,10 +42,13 @@ def read(roots: Sequence[Path]) -> Reading:
         lambda folder: _is_data(folder) or any(_is_data(child) for child in child_folders(folder)),
         "data folder with wav.scp",
     )
-    folders = [root] if _is_data(root) else [child for child in child_folders(root) if _is_data(child)]
-    for child in child_folders(root) if root not in folders else []:
-        if child not in folders and (child / "text").is_file():
-            raise CorpusError(f"{child}: has a text and no wav.scp")
+    if _is_data(root):
+        folders = [root]
+    else:
+        folders = [child for child in child_folders(root) if _is_data(child) or (child / "text").is_file()]
+    for folder in folders:
+        if not _is_data(folder):
+            raise CorpusError(f"{folder}: has a text and no wav.scp")
     if len(folders) == 1 and folders[0].name not in SPLITS:
         return Reading({"train": read_data_folder(folders[0])})
     return Reading({folder.name: read_data_folder(folder) for folder in folders})

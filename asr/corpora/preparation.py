@@ -6,7 +6,6 @@ A source folder is read in place, audio included. An archive, given or downloade
 
 import difflib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from asr.corpora.split import hold_out
 from asr.corpora.summary import SUMMARY_FILE, Summary, summarize
 from asr.corpora.unpack import is_unpacked, unpack
 from asr.errors import CorpusError, ManifestError
-from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.manifest import Utterance, line_of, parse_line, write_manifest
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
 
@@ -70,8 +69,8 @@ def prepare(
     summary = Summary(
         corpus, described, bool(mismatches), notes, {name: summarize(records) for name, records in splits.items()}
     )
-    for records in splits.values():
-        _require_valid(records)
+    for name, records in splits.items():
+        _require_valid(records, out / f"{name}.jsonl")
     _remove_previous(out)
     for name, records in splits.items():
         write_manifest(out / f"{name}.jsonl", records)
@@ -119,16 +118,13 @@ def _unpack_folder(out: Path, archive_name: str) -> Path:
     return out / "source" / archive_name
 
 
-def _require_valid(records: Sequence[Utterance]) -> None:
+def _require_valid(records: Sequence[Utterance], manifest: Path) -> None:
     """CorpusError for a record that training would refuse in a manifest, before an earlier one is removed."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "split.jsonl"
-        write_manifest(path, records)
+    for record in records:
         try:
-            read_manifest(path)
+            parse_line(line_of(record, manifest), where=f"utterance {record.id}", folder=manifest.parent)
         except ManifestError as error:
-            line, _, reason = str(error).removeprefix(f"{path}:").partition(": ")
-            raise CorpusError(f"utterance {records[int(line) - 1].id}: {reason}") from error
+            raise CorpusError(str(error)) from error
 
 
 def _check_ids(splits: Mapping[str, Sequence[Utterance]]) -> None:
