@@ -31,8 +31,7 @@ _DIRECT_DB = (0.0, 15.0)
 # A microphone's response: as many points over the mel axis, joined by straight lines.
 _FILTER_POINTS = 6
 _NEPER_POWER_PER_DB = log(10) / 10
-# oneDNN builds a convolution for each length that it meets, which takes longer than the resampling itself; and the
-# Fourier transform of a length with a large prime factor takes eight times as long as that of a round one.
+# The Fourier transform of a length with a large prime factor takes eight times as long as that of a round one.
 _LENGTH_STEP = 4096
 
 
@@ -75,7 +74,7 @@ class WaveAugment:
         if self.config.crop_share:
             first, last = (int(_uniform(0, self.config.crop_share, generator) * len(wave)) for _ in range(2))
             wave = wave[first : len(wave) - last]
-        wave = _at_speed(wave, round(100 * speed))
+        wave = resample(wave, round(100 * speed), 100)  # it runs faster by that
         if self.config.reverb_probability and _uniform(0, 1, generator) < self.config.reverb_probability:
             wave = self._in_a_room(wave, generator)
         gain_db = _uniform(-self.config.gain_db, self.config.gain_db, generator)
@@ -107,14 +106,6 @@ class WaveAugment:
             noise = file.mono(first, wanted, self.audio_config)
         start = int(torch.randint(len(noise), (), generator=generator)) if len(noise) < samples else 0
         return noise[(start + torch.arange(samples)) % len(noise)]
-
-
-def _at_speed(wave: Tensor, percent: int) -> Tensor:
-    """(S,) samples taken at `percent` of a rate and resampled to 100 % of it: they run faster by that."""
-    if percent == 100:
-        return wave
-    padded = functional.pad(wave, (0, -len(wave) % _LENGTH_STEP))
-    return resample(padded, percent, 100)[: ceil(100 * len(wave) / percent)]
 
 
 def room_response(reverb_s: float, rate_hz: int, generator: torch.Generator) -> Tensor:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 import torch
+import torchaudio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -184,11 +185,15 @@ def test_rates_outside_the_limits(tmp_path: Path, rate_hz: int) -> None:
         load(write(tmp_path / "a.wav", sweep(0.1), rate_hz), CONFIG)
 
 
-def test_resample_of_a_batch_is_that_of_its_rows() -> None:
-    rows = torch.from_numpy(np.stack([sweep(), tone(500.0, RATE_HZ)])).float()
-    together = resample(rows, RATE_HZ, 8000)
-    assert together.shape == (2, 8000)
-    torch.testing.assert_close(together[1], resample(rows[1], RATE_HZ, 8000))
+@pytest.mark.parametrize("samples", [1, 2, 31, 1000, 70000])
+@pytest.mark.parametrize(
+    ("source_hz", "target_hz"),
+    [(8000, 16000), (48000, 16000), (44100, 16000), (16000, 8000), (11025, 16000), (17, 20), (23, 20), (1000, 44100)],
+)
+def test_resampling_is_torchaudios(source_hz: int, target_hz: int, samples: int) -> None:
+    wave = 0.2 * torch.randn(samples, generator=torch.Generator().manual_seed(1))
+    expected = torchaudio.transforms.Resample(source_hz, target_hz)(wave)
+    torch.testing.assert_close(resample(wave, source_hz, target_hz), expected, atol=1e-6, rtol=0)
 
 
 # --- channels ---------------------------------------------------------------------------------------------------------
