@@ -18,6 +18,7 @@ from asr.lengths import ms_to_samples
 
 _Kind = TypeVar("_Kind")
 
+NO_DEV = "none"  # in `data.dev`: no utterances are held back
 DECODE_PATHS = ("lm", "lexicon", "hotwords", "priors")  # keys of `decode` that name files
 
 
@@ -31,7 +32,7 @@ class DataConfig:
     """Where the manifests are."""
 
     train: str = ""  # manifest to train on
-    dev: str = ""  # manifest that chooses the best checkpoint
+    dev: str = ""  # manifest that chooses the best checkpoint; none: there is none, and the last one is kept
     vocabulary: str = ""  # manifest whose texts the labels are made of; empty: the one to train on
 
 
@@ -312,7 +313,10 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with its paths made absolute, so that a run can be resumed from any folder; URLs stay."""
     given = vars(config.data).items()
-    data = DataConfig(**{key: path if not path or is_url(path) else str(Path(path).absolute()) for key, path in given})
+    no_path = ("", NO_DEV)
+    data = DataConfig(
+        **{key: path if path in no_path or is_url(path) else str(Path(path).absolute()) for key, path in given}
+    )
     noise_dir = config.augment.noise_dir and str(Path(config.augment.noise_dir).absolute())
     lexicon = config.text.lexicon and str(Path(config.text.lexicon).absolute())
     decode = resolve_decode(config.decode, Path.cwd())

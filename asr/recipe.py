@@ -139,10 +139,14 @@ def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[
 
 
 def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Config":
-    """The configuration with the manifests of a prepared corpus, or another one to train on, all paths absolute."""
-    from asr.config import with_absolute_paths
+    """The configuration with the manifests of a prepared corpus, or another one to train on, all paths absolute.
 
-    manifests = replace(settings.data, train=str(train or data / "train.jsonl"), dev=str(data / "dev.jsonl"))
+    `data.dev=none` stays.
+    """
+    from asr.config import NO_DEV, with_absolute_paths
+
+    dev = NO_DEV if settings.data.dev == NO_DEV else str(data / "dev.jsonl")
+    manifests = replace(settings.data, train=str(train or data / "train.jsonl"), dev=dev)
     return with_absolute_paths(replace(settings, data=manifests))
 
 
@@ -178,9 +182,7 @@ def join(utterances: list["Utterance"], out: Path) -> Path:
     if not out.is_file():
         write_manifest(out, utterances)
     elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
-        raise CorpusError(
-            f"{out}: was made from other recordings than --outside names now; --out chooses another folder"
-        )
+        raise CorpusError(f"{out}: holds other recordings than are asked for now; --out chooses another folder")
     return out
 
 
@@ -294,7 +296,7 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
 
 
 def language_model_stage(
-    data: Path,
+    transcripts: Path,
     model: Path,
     out: Path,
     order: int,
@@ -302,18 +304,20 @@ def language_model_stage(
     lexicon: Path | None = None,
     *,
     priors: bool = False,
+    weights_of: Path | None = None,
 ) -> None:
-    """Make a copy of `model` in `out` that decodes with an n-gram model of words of its training transcripts.
+    """Make a copy of `model` in `out` that decodes with an n-gram model of words of transcripts.
 
     The commands are those that a user would type: `asr lm train`, and `asr tune`, which takes the weights from dev.
 
     Args:
-        data: folder with train.jsonl.
+        transcripts: manifest that it learns from, the one that the model was trained on.
         model, out: run folders.
         order: words in the longest n-gram.
         texts: files of other sentences, one a line, that it learns from as well.
         lexicon: the words that may be recognised; None: any.
         priors: discount those of the labels, as they are on dev.
+        weights_of: a run folder that another call made, whose alpha and beta are taken where `model` heard dev itself.
 
     Raises:
         CorpusError: `out` is complete and was made from other texts, or another lexicon.
@@ -323,7 +327,8 @@ def language_model_stage(
     weights, record = model / checkpoint.WEIGHTS_FILE, out / MADE_FROM_FILE
     files = [*texts, lexicon] if lexicon else list(texts)
     made_from = {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    newer = made_since(out / checkpoint.CONFIG_FILE, weights)
+    sources = [weights, weights_of / checkpoint.CONFIG_FILE] if weights_of else [weights]
+    newer = made_since(out / checkpoint.CONFIG_FILE, *sources)
     if newer and (decode := checkpoint.load_config(out).decode).decoder == "beam":  # what `asr tune` writes at its end
         before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if sorted(before.values()) != sorted(made_from.values()):
@@ -344,11 +349,15 @@ def language_model_stage(
         shutil.copyfile(weights, temporary)
     with tempfile.TemporaryDirectory() as folder:
         arpa = Path(folder) / "train.arpa"
-        learned = [str(file) for file in (data / "train.jsonl", *texts)]
+        learned = [str(file) for file in (transcripts, *texts)]
         lm_train = ["lm", "train", *learned, "--normalize", str(out), "--order", str(order), "-o", str(arpa)]
         tune = ["tune", str(out), "--lm", str(arpa)]
         tune += ["--lexicon", str(lexicon)] if lexicon else []
         tune += ["--estimate-priors"] if priors else []
+        if weights_of:
+            known = checkpoint.load_config(weights_of)
+            alpha, beta = str(known.decode.alpha), str(known.decode.beta)
+            tune += ["--manifest", known.data.dev, "--alpha", alpha, alpha, "--beta", beta, beta]
         for command in (lm_train, tune):
             arguments = parse(commands(), command)
             arguments.run(arguments)

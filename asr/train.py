@@ -49,6 +49,7 @@ from asr.trainset import (
     infeasible,
     label,
     listed,
+    read_dev,
     read_utterances,
     require_audio,
     require_segments,
@@ -123,7 +124,7 @@ class Trainer:
         else:
             train = self.shards.utterances
             require_shards(self.shards)
-        dev = read_utterances(config.data.dev, "data.dev")
+        dev = read_dev(config)
         if resume:
             tokenizer = checkpoint.load_tokenizer(self.out, config)
         else:
@@ -344,7 +345,7 @@ class Trainer:
         position.loss_sum, position.loss_count = 0.0, 0
         position.audio_samples = position.padded_samples = 0
         if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
-            facts |= self._evaluate()
+            facts |= self._evaluate() if self.dev_utterances else self._keep()
         position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
         # First: what was logged before the state is saved is dropped and logged again, never missed.
         self.log.epoch(facts)
@@ -384,14 +385,22 @@ class Trainer:
             "best": best,
         }
 
+    def _keep(self) -> dict[str, Any]:
+        """Without dev the newest averaged weights are the result; nothing is to be logged of them."""
+        if self.world.leads:
+            facts = {"epoch": self.position.epoch, "step": self.position.step}
+            checkpoint.save_weights(self.out, self.learner.average.state_dict(), facts)
+        return {}
+
     def _header(self) -> list[str]:
         """What is about to happen, line by line."""
         recognizer = self.learner.recognizer
         audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
         dropped = sum(self.unknown.values())
         devices = str(self.device) if self.world.size == 1 else f"{self.world.size} x {self.device.type}"
+        dev = f"dev {len(self.dev_utterances)} utterances" if self.dev_utterances else "no dev, the last epoch is kept"
         lines = [
-            f"training on {audio}; dev {len(self.dev_utterances)} utterances; {len(recognizer.tokenizer)} tokens; "
+            f"training on {audio}; {dev}; {len(recognizer.tokenizer)} tokens; "
             f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, "
             f"{'bfloat16' if self.bfloat16 else 'float32'}; run folder {self.out}",
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from asr import audio
-from asr.config import Config
+from asr.config import NO_DEV, Config
 from asr.ctc import Infeasible, find_infeasible
 from asr.errors import AudioError, ConfigError, TextError, TrainingError
 from asr.lengths import s_to_samples
@@ -47,6 +47,11 @@ def read_utterances(path: str, key: str) -> list[Utterance]:
     return read_manifest(path)
 
 
+def read_dev(config: Config) -> list[Utterance]:
+    """The utterances of `data.dev`; an empty list where it says that there are none."""
+    return [] if config.data.dev == NO_DEV else read_utterances(config.data.dev, "data.dev")
+
+
 def utterances_of(path: str, key: str) -> list[Utterance]:
     """Those of a manifest, or of an index of shards, that configuration key `key` names."""
     if path and is_shards(path):
@@ -68,8 +73,7 @@ def vocabulary_source(config: Config) -> str:
 def data_origin(recognizer: Recognizer, config: Config) -> dict[str, str]:
     """What `asr.state.Origin` holds of the data that `config` names now, for a training with this model's labels."""
     taken, _ = usable(utterances_of(config.data.train, "data.train"), config, recognizer)
-    dev = read_utterances(config.data.dev, "data.dev")
-    return {"data": fingerprint([*taken.utterances, *dev]), "source": vocabulary_source(config)}
+    return {"data": fingerprint([*taken.utterances, *read_dev(config)]), "source": vocabulary_source(config)}
 
 
 def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:

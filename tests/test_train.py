@@ -177,6 +177,24 @@ def test_dev_is_scored_every_few_epochs_and_at_the_end(tmp_path: Path, settings:
     assert [facts["epoch"] for facts in epochs if "dev_wer_percent" in facts] == [2, 4, 5]
 
 
+def test_without_dev_the_last_epoch_is_kept(
+    tmp_path: Path, settings: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    trainer = Trainer(settings("data.dev=none"), out)
+    trainer.run()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("training on 8 utterances, 0.00 h; no dev, the last epoch is kept; 6 tokens; ")
+    assert "dev" not in lines[-1]
+    weights, facts = checkpoint.load_tensors(out / WEIGHTS_FILE)
+    assert (facts["epoch"], facts["step"]) == (2, trainer.position.step)
+    assert same(weights, snapshot(trainer.learner.average))
+    # Dev moves no number of training: with it the last epoch's average is the same.
+    other = Trainer(settings(), tmp_path / "other")
+    other.run()
+    assert same(snapshot(other.learner.average), snapshot(trainer.learner.average))
+
+
 # --- steps that must not count ----------------------------------------------------------------------------------------
 
 

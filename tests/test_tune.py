@@ -194,7 +194,10 @@ def test_what_cannot_be_tuned(capsys: Capture, manifest: Path, tmp_path: Path) -
     with read_once():
         assert error_line(capsys, "tune", run) == f"error: {run}: names no language model (decode.lm): give --lm FILE"
         line = error_line(capsys, "tune", run, "--lm", lm)
-        assert line == f"error: {run}: data.dev is not set: give --manifest DEV.jsonl"
+        assert line == f"error: {run}: was trained without data.dev: give --manifest DEV.jsonl"
+        everything = save_run(tmp_path / "everything", "data.dev=none")
+        line = error_line(capsys, "tune", everything, "--lm", lm)
+        assert line == f"error: {everything}: was trained without data.dev: give --manifest DEV.jsonl"
         line = error_line(capsys, "tune", run, "--lm", lm, "--manifest", manifest, "--alpha", "-1", "1")
         assert line == "error: decode.alpha must be in 0..10, found -1.0"
         assert main(["tune", str(tmp_path / "none"), "--lm", str(lm)]) == 2

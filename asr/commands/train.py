@@ -66,7 +66,10 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
     leave()
     if leads():
         _, best = checkpoint.load_tensors(out / checkpoint.WEIGHTS_FILE)  # all of it: damage is better told now
-        print(f"trained: {out}, dev WER {best['dev_wer_percent']:.2f}% after epoch {best['epoch']}")
+        dev = (
+            f"dev WER {best['dev_wer_percent']:.2f}% after epoch" if "dev_wer_percent" in best else "without dev, epoch"
+        )
+        print(f"trained: {out}, {dev} {best['epoch']}")
     return 0
 
 

@@ -122,6 +122,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     """The log-probabilities of a manifest: those in the run folder where they are newer than the weights, else new."""
     from asr import checkpoint
     from asr.batch import default_workers
+    from asr.config import NO_DEV
     from asr.emissions import read_emissions, write_emissions
     from asr.evaluate import Evaluation, emit
     from asr.files import made_since
@@ -129,8 +130,8 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     from asr.recognizer import pick_device
 
     folder = arguments.model
-    if arguments.manifest is None and not settings.data.dev:
-        raise ConfigError(f"{folder}: data.dev is not set: give --manifest DEV.jsonl")
+    if arguments.manifest is None and settings.data.dev in ("", NO_DEV):
+        raise ConfigError(f"{folder}: was trained without data.dev: give --manifest DEV.jsonl")
     manifest = arguments.manifest or Path(settings.data.dev)
     utterances = read_manifest(manifest)
     tokenizer = checkpoint.load_tokenizer(folder, settings)
