@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import asr
+from asr import process
 from asr.commands.align import add_align
 from asr.commands.common import FAILED, print_error
 from asr.commands.decode import add_decode
@@ -55,10 +56,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 
 def run_command(command: Callable[[], int]) -> int:
     """Run `command` and turn the project's errors, and the system's, into one line and exit code 2."""
-    # GNU OpenMP's threads spin for milliseconds where they wait for each other. On a core that another program uses too
-    # that makes training ten times slower; this shorter spin costs a few per cent on a quiet machine. It is read when
-    # torch is first imported, which is why commands import it inside.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    process.set_up()
     use_own_stack()  # Ctrl-C comes while kernels run
     try:
         code = command()

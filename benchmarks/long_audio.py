@@ -19,7 +19,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr` does, before torch is imported
+from asr import process
+
+process.set_up()  # as `asr` does, before torch is imported
 
 import numpy as np
 import soundfile

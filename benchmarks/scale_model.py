@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr train` does, before torch is imported
+from asr import process
+
+process.set_up()  # as `asr` does, before torch is imported
 
 import torch
 from timing import report

@@ -17,7 +17,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr train` does, before torch is imported
+from asr import process
+
+process.set_up()  # as `asr` does, before torch is imported
 
 import soundfile
 import torch

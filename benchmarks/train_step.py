@@ -16,7 +16,6 @@ Without a manifest it makes noise with the length distribution of AN4's training
 """
 
 import argparse
-import os
 import random
 import statistics
 import tempfile
@@ -26,7 +25,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr train` does, before torch is imported
+from asr import process
+
+process.set_up()  # as `asr` does, before torch is imported
 
 import soundfile
 import torch

@@ -14,7 +14,6 @@ ratio to these is of processor time.
 
 import argparse
 import copy
-import os
 import statistics
 import tempfile
 import time
@@ -24,7 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `asr` does, before torch is imported
+from asr import process
+
+process.set_up()  # as `asr` does, before torch is imported
 
 import soundfile
 import torch
