@@ -1,0 +1,148 @@
+"""What a training takes of its utterances: those that cannot be learnt, labels, symbols that it does not know."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asr.batch import Batch
+from asr.config import TextConfig
+from asr.errors import AudioError, TextError, TrainingError
+from asr.learner import Outcome
+from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.pack import INDEX_NAME, pack
+from asr.text import Tokenizer, build_tokenizer
+from asr.train import UNUSABLE_FILE, Trainer
+from asr.trainset import label, leave_out
+from tones import tiny, write_corpus
+
+TEXTS = ["ab", "cab", "bad dad", "a b c", "abba cab", "d", "dab", "cc"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tones"), TEXTS)
+
+
+def spoil(corpus: Path, folder: Path) -> Path:
+    """The corpus with an utterance too long for the limit, one too short for a frame and one with too many labels."""
+    utterances = read_manifest(corpus)
+    utterances[0] = replace(utterances[0], text="ab" * 40)  # 0.35 s: 32 feature frames
+    utterances[1] = replace(utterances[1], duration=0.02)
+    utterances[4] = replace(utterances[4], text="abba cab")  # 1.25 s
+    manifest = folder / "spoilt.jsonl"
+    write_manifest(manifest, utterances)
+    return manifest
+
+
+def test_unusable_utterances_stop_the_run_by_name(tmp_path: Path, corpus: Path) -> None:
+    config = tiny(spoil(corpus, tmp_path), corpus, "train.max_utterance_s=1.1")
+    with pytest.raises(TrainingError) as raised:
+        Trainer(config, tmp_path / "run")
+    message = str(raised.value)
+    assert message.startswith("3 of 8 training utterances cannot be used (train.skip_unusable=true leaves them out; ")
+    assert "; a smaller encoder.subsampling gives them more frames): utterance " in message
+    assert "utterance train-0: 16 output frames, its transcript needs 80" in message
+    assert "utterance train-1: 0.020 s, shorter than one frame" in message
+    assert "utterance train-4: 1.25 s, longer than train.max_utterance_s=1.1" in message
+    assert "\n" not in message
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"duration": 7.0}, r"utterance train-2: .*: segment 0\.\.7 s is not inside the audio"),
+        ({"duration": 0.01}, r"utterance train-2: .*: 0\.01 s of audio are shorter than one frame"),
+    ],
+)
+def test_dev_that_cannot_be_read_is_found_before_the_first_step(
+    tmp_path: Path, corpus: Path, changes: dict[str, float], message: str
+) -> None:
+    dev = read_manifest(corpus)
+    dev[2] = replace(dev[2], **changes)  # type: ignore[arg-type]
+    write_manifest(tmp_path / "dev.jsonl", dev)
+    with pytest.raises(AudioError, match=message):
+        Trainer(tiny(corpus, tmp_path / "dev.jsonl"), tmp_path / "run")
+
+
+def test_unusable_utterances_are_listed_and_left_out(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(
+        spoil(corpus, tmp_path), corpus, "train.max_utterance_s=1.1", "train.skip_unusable=true", "train.epochs=1"
+    )
+    seen = []
+
+    class Noting(Trainer):
+        def step(self, batch: Batch) -> Outcome:
+            seen.extend(batch.ids)
+            return super().step(batch)
+
+    Noting(config, tmp_path / "run").run()
+    listed = (tmp_path / "run" / UNUSABLE_FILE).read_text(encoding="utf-8").splitlines()
+    assert sorted(line.split(":")[0] for line in listed) == [f"utterance train-{number}" for number in (0, 1, 4)]
+    assert sorted(seen) == ["train-2", "train-3", "train-5", "train-6", "train-7"]
+    assert "3 unusable utterances left out" in capsys.readouterr().err
+
+
+def test_equal_neighbours_need_a_blank_between_them_at_the_fastest_speed(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path, ["aaa"])  # 0.5 s: 4000 samples, 47 feature frames, 24 output frames
+    utterance = read_manifest(manifest)[0]
+    for repeats, speeds, usable in ((4, "[]", True), (12, "[]", True), (13, "[]", False), (12, "[1.1]", False)):
+        write_manifest(manifest, [replace(utterance, text="a" * repeats)])
+        config = tiny(manifest, manifest, f"augment.speeds={speeds}")
+        out = tmp_path / f"run-{repeats}-{speeds}"
+        if usable:
+            Trainer(config, out)
+        else:
+            with pytest.raises(TrainingError, match=f"its transcript needs {2 * repeats - 1}"):
+                Trainer(config, out)
+
+
+def test_nothing_left_to_train_on(tmp_path: Path, corpus: Path) -> None:
+    config = tiny(corpus, corpus, "train.max_utterance_s=0.1", "train.skip_unusable=true")
+    with pytest.raises(TrainingError, match=r"no training utterance can be used: utterance train-0: .*; and 3 more$"):
+        Trainer(config, tmp_path / "run")
+
+
+def test_many_unusable_utterances_are_counted_but_not_all_shown(tmp_path: Path, corpus: Path) -> None:
+    with pytest.raises(TrainingError, match=r"8 of 8 .*; and 3 more$"):
+        Trainer(tiny(corpus, corpus, "train.max_utterance_s=0.1"), tmp_path / "run")
+
+
+def test_dropped_symbols_are_counted_for_what_is_trained_on() -> None:
+    tokenizer = Tokenizer(["<blank>", "a", "b"], TextConfig(allow_oov=True))
+    utterances = [Utterance(text, Path("x.wav"), 1.0, text) for text in ("abx", "xay", "zb")]
+    labelled = label(utterances, tokenizer)
+    assert labelled.labels == [[1, 2], [1], [2]]
+    assert labelled.unknown == [["x"], ["x", "y"], ["z"]]
+    kept = leave_out(labelled, {"xay": "too long"}, tiny(Path(), Path(), "train.skip_unusable=true"))
+    assert [utterance.id for utterance in kept.utterances] == ["abx", "zb"]
+    assert kept.labels == [[1, 2], [2]]
+    assert kept.unknown == [["x"], ["z"]]
+
+
+def test_dev_symbols_outside_the_vocabulary(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_manifest = write_corpus(tmp_path, ["ab", "ba"])
+    with pytest.raises(TextError, match=r"utterance train-1: symbol 'c' is not in the vocabulary of 3 tokens"):
+        Trainer(tiny(train_manifest, corpus), tmp_path / "strict")
+    dev = write_corpus(tmp_path, ["abc", "cab c"], name="dev")
+    Trainer(tiny(train_manifest, dev, "text.allow_oov=true", "train.epochs=1"), tmp_path / "run").run()
+    assert "4 out-of-vocabulary symbols dropped: 'c' 3, ' ' 1" in capsys.readouterr().err
+
+
+def test_labels_made_of_another_manifest(tmp_path: Path) -> None:
+    """So that models of the same pieces can be trained on different recordings."""
+    pieces = write_corpus(tmp_path, ["abab ab", "ab abab"], name="pieces")
+    train_manifest = write_corpus(tmp_path, ["aa b", "b aa"])
+    given = ("text.unit=bpe", "text.bpe_size=6", f"data.vocabulary={pieces}")
+    trainer = Trainer(tiny(train_manifest, pieces, *given), tmp_path / "run")
+    assert trainer.tokenizer.digest() == build_tokenizer(["abab ab", "ab abab"], trainer.config.text).digest()
+    assert trainer.tokenizer.digest() != build_tokenizer(["aa b", "b aa"], trainer.config.text).digest()
+    pack(pieces, tmp_path / "shards", shard_mb=1)
+    index = tmp_path / "shards" / INDEX_NAME
+    packed = Trainer(tiny(train_manifest, pieces, *given[:2], f"data.vocabulary={index}"), tmp_path / "packed")
+    assert packed.tokenizer.digest() == trainer.tokenizer.digest()
+    with pytest.raises(TextError, match="utterance train-0: symbol 'c' is not in the vocabulary"):
+        Trainer(tiny(write_corpus(tmp_path, ["abc"]), pieces, *given), tmp_path / "other")
