@@ -182,7 +182,9 @@ def join(utterances: list["Utterance"], out: Path) -> Path:
     if not out.is_file():
         write_manifest(out, utterances)
     elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
-        raise CorpusError(f"{out}: holds other recordings than are asked for now; --out chooses another folder")
+        raise CorpusError(
+            f"{out}: was made from other recordings than --outside names now; --out chooses another folder"
+        )
     return out
 
 
@@ -296,7 +298,7 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
 
 
 def language_model_stage(
-    transcripts: Path,
+    data: Path,
     model: Path,
     out: Path,
     order: int,
@@ -304,20 +306,18 @@ def language_model_stage(
     lexicon: Path | None = None,
     *,
     priors: bool = False,
-    weights_of: Path | None = None,
 ) -> None:
-    """Make a copy of `model` in `out` that decodes with an n-gram model of words of transcripts.
+    """Make a copy of `model` in `out` that decodes with an n-gram model of words of its training transcripts.
 
     The commands are those that a user would type: `asr lm train`, and `asr tune`, which takes the weights from dev.
 
     Args:
-        transcripts: manifest that it learns from, the one that the model was trained on.
+        data: folder with train.jsonl.
         model, out: run folders.
         order: words in the longest n-gram.
         texts: files of other sentences, one a line, that it learns from as well.
         lexicon: the words that may be recognised; None: any.
         priors: discount those of the labels, as they are on dev.
-        weights_of: a run folder that another call made, whose alpha and beta are taken where `model` heard dev itself.
 
     Raises:
         CorpusError: `out` is complete and was made from other texts, or another lexicon.
@@ -327,8 +327,7 @@ def language_model_stage(
     weights, record = model / checkpoint.WEIGHTS_FILE, out / MADE_FROM_FILE
     files = [*texts, lexicon] if lexicon else list(texts)
     made_from = {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    sources = [weights, weights_of / checkpoint.CONFIG_FILE] if weights_of else [weights]
-    newer = made_since(out / checkpoint.CONFIG_FILE, *sources)
+    newer = made_since(out / checkpoint.CONFIG_FILE, weights)
     if newer and (decode := checkpoint.load_config(out).decode).decoder == "beam":  # what `asr tune` writes at its end
         before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if sorted(before.values()) != sorted(made_from.values()):
@@ -349,15 +348,11 @@ def language_model_stage(
         shutil.copyfile(weights, temporary)
     with tempfile.TemporaryDirectory() as folder:
         arpa = Path(folder) / "train.arpa"
-        learned = [str(file) for file in (transcripts, *texts)]
+        learned = [str(file) for file in (data / "train.jsonl", *texts)]
         lm_train = ["lm", "train", *learned, "--normalize", str(out), "--order", str(order), "-o", str(arpa)]
         tune = ["tune", str(out), "--lm", str(arpa)]
         tune += ["--lexicon", str(lexicon)] if lexicon else []
         tune += ["--estimate-priors"] if priors else []
-        if weights_of:
-            known = checkpoint.load_config(weights_of)
-            alpha, beta = str(known.decode.alpha), str(known.decode.beta)
-            tune += ["--manifest", known.data.dev, "--alpha", alpha, alpha, "--beta", beta, beta]
         for command in (lm_train, tune):
             arguments = parse(commands(), command)
             arguments.run(arguments)

@@ -43,6 +43,12 @@ def test_a_complete_experiment_is_not_run_again(data: Path, capsys: pytest.Captu
     assert (model / checkpoint.WEIGHTS_FILE).stat().st_mtime_ns == before
 
 
+def test_no_dev_stays_no_dev(data: Path) -> None:
+    model = data.parent / "model"
+    recipe.run_experiment(data, model, settings(data, "data.dev=none"))
+    assert checkpoint.load_config(model).data.dev == "none"
+
+
 def test_other_manifests_stay_as_they_are(data: Path) -> None:
     given = recipe.with_data(tiny(data / "x.jsonl", data / "y.jsonl", f"data.vocabulary={data / 'v.jsonl'}"), data)
     assert given.data.vocabulary == str(data / "v.jsonl")
@@ -131,46 +137,32 @@ def test_a_language_model_of_the_training_transcripts(data: Path, capsys: pytest
     model, tuned = data.parent / "model", data.parent / "model-lm"
     recipe.run_experiment(data, model, settings(data))
     greedy_config = (model / checkpoint.CONFIG_FILE).read_bytes()
-    recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2)
+    recipe.language_model_stage(data, model, tuned, order=2)
     assert (model / checkpoint.CONFIG_FILE).read_bytes() == greedy_config
     assert checkpoint.load_config(tuned).decode.decoder == "beam"
     assert sorted(checkpoint.load(tuned).decoder.resources.lm.words) == ["</s>", "<s>", "<unk>", "ab", "abba", "ba"]
     recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
     capsys.readouterr()
-    recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2)
+    recipe.language_model_stage(data, model, tuned, order=2)
     assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"
     with pytest.raises(
         CorpusError, match=r"model-lm: was made from other files \(none\), or other .*; --out chooses another"
     ):
-        recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2, texts=[data / "test.jsonl"])
+        recipe.language_model_stage(data, model, tuned, order=2, texts=[data / "test.jsonl"])
     with pytest.raises(CorpusError, match=r"model-lm: was made without priors of labels; --out chooses another"):
-        recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2, priors=True)
-
-
-def test_a_model_that_heard_dev_takes_the_weights_of_one_that_did_not(data: Path) -> None:
-    model, tuned = data.parent / "model", data.parent / "model-lm"
-    recipe.run_experiment(data, model, settings(data))
-    recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2)
-    everything, again = data.parent / "all", data.parent / "all-lm"
-    recipe.run_experiment(data, everything, settings(data, "data.dev=none"))
-    assert checkpoint.load_config(everything).data.dev == "none"
-    with pytest.raises(ConfigError, match=r"all-lm: was trained without data\.dev: give --manifest DEV\.jsonl"):
-        recipe.language_model_stage(data / "train.jsonl", everything, again, order=2)
-    recipe.language_model_stage(data / "train.jsonl", everything, again, order=2, weights_of=tuned)
-    found, known = checkpoint.load_config(again).decode, checkpoint.load_config(tuned).decode
-    assert (found.decoder, found.alpha, found.beta) == ("beam", known.alpha, known.beta)
+        recipe.language_model_stage(data, model, tuned, order=2, priors=True)
 
 
 def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, tuned, text = data.parent / "model", data.parent / "model-text", data.parent / "text.txt"
     recipe.run_experiment(data, model, settings(data))
     text.write_text("BAB ab\n")
-    recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2, texts=[text])
+    recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
     words = sorted(checkpoint.load(tuned).decoder.resources.lm.words)
     assert words == ["</s>", "<s>", "<unk>", "ab", "abba", "ba", "bab"]  # in the case of the model
     capsys.readouterr()
-    recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2, texts=[text])
+    recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
     assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"
     text.write_text("cab\n")
     with pytest.raises(CorpusError, match=r"model-text: was made from other files \(.*text\.txt\)"):
-        recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2, texts=[text])
+        recipe.language_model_stage(data, model, tuned, order=2, texts=[text])

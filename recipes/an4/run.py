@@ -5,7 +5,6 @@ from pathlib import Path
 
 from asr import config, recipe
 from asr.cli import parse, run_command
-from asr.manifest import read_manifest
 
 # A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
 # It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
@@ -32,44 +31,29 @@ def run() -> int:
     parser = recipe.parser(__file__, __doc__)
     recipe.add_outside(parser)
     recipe.add_text(parser)
-    parser.add_argument("--all", action="store_true", help="then train once more, on the speakers of dev as well")
     arguments = parse(parser)
-    data, everything = arguments.out / "data", arguments.out / "all"
+    name = "outside" if arguments.outside else "model"
+    data, first, spliced, model = (arguments.out / folder for folder in ("data", "first", "spliced", name))
+    tuned = arguments.out / f"{name}-{'text' if arguments.text else 'lm'}"
     recipe.corpus_stage(data, "an4", arguments.source)
     outside = recipe.read_outside(arguments.outside, data)
 
-    def settings(*overrides: str, train: Path) -> config.Config:
+    def settings(*overrides: str, train: Path | None = None) -> config.Config:
         return recipe.with_data(config.load(arguments.conf, overrides), data, train)
 
-    def trained(recordings: Path, out: Path, *dev: str) -> Path:
-        """Train on a manifest into folders of `out`; returns that of the model."""
-        first, spliced, model = out / "first", out / "spliced", out / ("outside" if outside else "model")
-        overrides = (*arguments.overrides, *dev)
-        recipe.train_stage(first, settings(*overrides, *FIRST, train=recordings))
-        recipe.splice_stage(recordings, first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
-        train = spliced / "train.jsonl"
-        start = f"train.init_from={first}"
-        if outside:
-            others = (*SECOND, *OTHERS, *overrides, start)
-            recipe.train_with_outside(out, train, outside, settings, others, (*SECOND, *LAST, *overrides))
-        else:
-            recipe.train_stage(model, settings(*SECOND, *overrides, start, train=train))
-        return model
-
-    def scored(model: Path, transcripts: Path, weights_of: Path | None = None) -> Path:
-        """Score a model without an n-gram model and with one; returns the folder of the latter."""
-        recipe.score_stage(model, data / "test.jsonl", model / "test")
-        tuned = model.with_name(f"{model.name}-{'text' if arguments.text else 'lm'}")
-        order = ORDER_WITH_TEXT if arguments.text else ORDER
-        recipe.language_model_stage(transcripts, model, tuned, order, arguments.text, weights_of=weights_of)
-        recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
-        return tuned
-
-    tuned = scored(trained(data / "train.jsonl", arguments.out), data / "train.jsonl")
-    if arguments.all:
-        parts = [utterance for part in ("train", "dev") for utterance in read_manifest(data / f"{part}.jsonl")]
-        recordings = recipe.join(parts, everything / "train.jsonl")
-        scored(trained(recordings, everything, f"data.dev={config.NO_DEV}"), recordings, tuned)
+    recipe.train_stage(first, settings(*arguments.overrides, *FIRST))
+    recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
+    train = spliced / "train.jsonl"
+    start = f"train.init_from={first}"
+    if outside:
+        others = (*SECOND, *OTHERS, *arguments.overrides, start)
+        last = (*SECOND, *LAST, *arguments.overrides)
+        recipe.train_with_outside(arguments.out, train, outside, settings, others, last)
+    else:
+        recipe.train_stage(model, settings(*SECOND, *arguments.overrides, start, train=train))
+    recipe.score_stage(model, data / "test.jsonl", model / "test")
+    recipe.language_model_stage(data, model, tuned, ORDER_WITH_TEXT if arguments.text else ORDER, arguments.text)
+    recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
     return 0
 
 

@@ -64,7 +64,7 @@ def leave_one_out(
         write_manifest(train, [*read_manifest(data / "train.jsonl"), *clips, *outside])
         recipe.train_stage(model, recipe.with_data(settings, data, train))
         recipe.score_stage(model, data / "test.jsonl", model / "test")
-        recipe.language_model_stage(data / "train.jsonl", model, tuned, order=2)
+        recipe.language_model_stage(data, model, tuned, order=2)
         recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
         pooled += read_hypotheses(tuned / "test" / HYPOTHESES_FILE)
     print(f"leave one speaker out, all six: {summary_line(score(pooled))}")

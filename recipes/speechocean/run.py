@@ -75,7 +75,7 @@ def run() -> int:
     else:
         recipe.train_stage(model, settings(start, *arguments.overrides))
     recipe.score_stage(model, manifest, model / results)
-    recipe.language_model_stage(data / "train.jsonl", model, tuned, 3, arguments.text, allowed, priors=True)
+    recipe.language_model_stage(data, model, tuned, 3, arguments.text, allowed, priors=True)
     recipe.score_stage(tuned, manifest, tuned / results)
     return 0
 
