@@ -107,7 +107,7 @@ class _Filter:
     def __call__(self, wave: Tensor) -> Tensor:
         """(S,) float32 samples -> (ceil(S * target / source),), zeros standing before and behind the recording."""
         samples = -(-len(wave) * self.target // self.source)
-        rows = -(-samples // self.weights.shape[1])
+        rows = max(1, -(-samples // self.weights.shape[1]))
         read, step = len(self.weights), self.groups * self.source
         behind = max(0, (rows - 1) * step + read - self.width - len(wave))
         windows = functional.pad(wave, (self.width, behind)).unfold(0, read, step)

@@ -194,6 +194,7 @@ def test_resampling_is_torchaudios(source_hz: int, target_hz: int, samples: int)
     wave = 0.2 * torch.randn(samples, generator=torch.Generator().manual_seed(1))
     expected = torchaudio.transforms.Resample(source_hz, target_hz)(wave)
     torch.testing.assert_close(resample(wave, source_hz, target_hz), expected, atol=1e-6, rtol=0)
+    assert resample(wave[:0], source_hz, target_hz).shape == (0,)
 
 
 # --- channels ---------------------------------------------------------------------------------------------------------
