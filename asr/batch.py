@@ -25,8 +25,8 @@ Item = tuple[int, int] | tuple[int, int, bytes]
 # where a batch holds more than so many utterances: they change anyway, and their padding would grow.
 SORT_JITTER = 0.05
 _JITTERED_UTTERANCES = 64
-# The training process loads so many batches in a row: a step leaves nothing of loading in the cache, so that the first
-# of them takes twice as long as the others.
+# The training process loads so many batches of files in a row: a step leaves nothing of loading in the cache, so that
+# the first of them takes twice as long as the others. A stream may stall: what has come is to be trained on by then.
 _IN_A_ROW = 4
 
 
@@ -269,7 +269,7 @@ class Batches:
     """
 
     def __init__(self, examples: Examples, order: Sampler[list[Item]], *, workers: int, pin_memory: bool) -> None:
-        self.in_a_row = 1 if workers else _IN_A_ROW
+        self.in_a_row = _IN_A_ROW if isinstance(order, BatchOrder) and not workers else 1
         self.loader: DataLoader[Example | AsrError] = DataLoader(
             examples,
             batch_sampler=order,
