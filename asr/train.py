@@ -345,7 +345,10 @@ class Trainer:
         position.loss_sum, position.loss_count = 0.0, 0
         position.audio_samples = position.padded_samples = 0
         if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
-            facts |= self._evaluate() if self.dev_utterances else self._keep()
+            if self.dev_utterances:
+                facts |= self._evaluate()
+            else:
+                self._keep()
         position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
         # First: what was logged before the state is saved is dropped and logged again, never missed.
         self.log.epoch(facts)
@@ -374,9 +377,7 @@ class Trainer:
         best = not position.best_rank or rank < position.best_rank
         if best:
             position.best_rank = rank
-            facts = {"epoch": position.epoch, "step": position.step, "dev_wer_percent": scored.words.percent}
-            if self.world.leads:
-                checkpoint.save_weights(self.out, average.state_dict(), facts)
+            self._keep(dev_wer_percent=scored.words.percent)
         return {
             "dev_loss": loss,
             "dev_wer_percent": scored.words.percent,
@@ -385,12 +386,11 @@ class Trainer:
             "best": best,
         }
 
-    def _keep(self) -> dict[str, Any]:
-        """Without dev the newest averaged weights are the result; nothing is to be logged of them."""
+    def _keep(self, **scores: float) -> None:
+        """Make the averaged weights the result: on dev the best so far, or the newest where there is none."""
         if self.world.leads:
-            facts = {"epoch": self.position.epoch, "step": self.position.step}
+            facts = {"epoch": self.position.epoch, "step": self.position.step, **scores}
             checkpoint.save_weights(self.out, self.learner.average.state_dict(), facts)
-        return {}
 
     def _header(self) -> list[str]:
         """What is about to happen, line by line."""

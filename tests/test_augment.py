@@ -24,14 +24,10 @@ from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
 
 RATE_HZ = 8000
-ALMOST_ONE = 1 - 2**-24  # the largest float32 that torch.rand gives
 OFF: dict[str, Any] = {
     "noise_probability": 0.0,
-    "warp": 0.0,
     "speeds": (),
     "gain_db": 0.0,
-    "freq_masks": 0,
-    "time_masks": 0,
 }
 
 

@@ -18,10 +18,7 @@ from asr.config import AugmentConfig
 
 ALMOST_ONE = 1 - 2**-24  # the largest float32 that torch.rand gives
 OFF: dict[str, Any] = {
-    "noise_probability": 0.0,
     "warp": 0.0,
-    "speeds": (),
-    "gain_db": 0.0,
     "freq_masks": 0,
     "time_masks": 0,
 }

@@ -1,6 +1,5 @@
 """Lines that a synthesiser is to speak, and their recordings: 16 kHz files at random levels over a little noise."""
 
-import functools
 import math
 import multiprocessing
 import zlib
@@ -8,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,10 +81,10 @@ def _finish(pcm: bytes, rate_hz: int, rng: np.random.Generator) -> npt.NDArray[n
     """(S,) float32 at 16 kHz from 16-bit samples at `rate_hz`: trimmed, at a random level, over a little noise."""
     import torch
 
+    from asr.resampling import resample
+
     waveform = np.frombuffer(pcm, dtype=np.int16) / np.float32(32768)
-    # Whole seconds: torch prepares a convolution anew for each length it has not met. The silence is trimmed below.
-    waveform = np.pad(waveform, (0, -len(waveform) % rate_hz))
-    speech = _resampler(rate_hz)(torch.from_numpy(waveform)).numpy().astype(np.float64)
+    speech = resample(torch.from_numpy(waveform), rate_hz, SAMPLE_RATE_HZ).numpy().astype(np.float64)
     loud = np.flatnonzero(np.abs(speech) > 0.01 * np.abs(speech).max())  # within 40 dB of the peak
     speech = speech[loud[0] : loud[-1] + 1]
     level = math.sqrt(float(np.mean(speech**2)))
@@ -96,13 +94,6 @@ def _finish(pcm: bytes, rate_hz: int, rng: np.random.Generator) -> npt.NDArray[n
     speech = np.pad(speech * gain, (before, after))
     noise = _noise(len(speech), rng) * level * gain * 10 ** (-rng.uniform(25, 40) / 20)  # SNR of 25 to 40 dB
     return (speech + noise).astype(np.float32)
-
-
-@functools.cache
-def _resampler(rate_hz: int) -> Any:
-    import torchaudio
-
-    return torchaudio.transforms.Resample(rate_hz, SAMPLE_RATE_HZ)  # keeps its filter from one waveform to the next
 
 
 def _noise(samples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
