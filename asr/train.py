@@ -4,8 +4,7 @@ import math
 import os
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,22 @@ from typing import Any
 import torch
 
 from asr import checkpoint
-from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers
+from asr.batch import Batch, Batches, BatchOrder, Examples
 from asr.config import Config
 from asr.distributed import join, processes_here
 from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import DRAWS, Evaluation
-from asr.features import TRAINED
 from asr.files import locked, remove_temporary, write_text_atomic
-from asr.finetune import start_from
 from asr.learner import Learner, Outcome, fix_order, learning_rate, use_bfloat16
-from asr.lengths import s_to_samples
-from asr.manifest import hours
 from asr.objective import views
-from asr.recognizer import Recognizer, parameters_of, pick_device
+from asr.outset import UNUSABLE_FILE, loading_processes, set_out
+from asr.recognizer import Recognizer, pick_device
 from asr.runlog import METRICS_FILE, Quiet, RunLog
-from asr.shards import is_shards, read_index, require_shards
 from asr.signals import stop_requests
 from asr.state import (
     STATES_FOLDER,
-    Origin,
     Position,
     agree_on_state,
-    deciding,
-    fingerprint,
     load_state,
     random_state,
     require_same,
@@ -43,24 +35,7 @@ from asr.state import (
     state_files,
 )
 from asr.streaming import ShardOrder
-from asr.text import build_tokenizer
-from asr.trainset import (
-    LabelledSet,
-    infeasible,
-    label,
-    listed,
-    read_dev,
-    read_utterances,
-    require_audio,
-    require_segments,
-    usable,
-    utterances_of,
-    vocabulary_source,
-)
 from asr.wer import score, word_errors
-
-UNUSABLE_FILE = "unusable.txt"
-_FITTED_S = 20 * 3600  # audio that the statistics of `features.normalization` are taken from, where there is more
 
 
 class Trainer:
@@ -91,14 +66,19 @@ class Trainer:
             fix_order(config.train.deterministic)
         torch.set_num_threads(config.train.threads or max(1, len(os.sched_getaffinity(0)) // processes_here()))
         torch.manual_seed(config.train.seed)
-        self.train_set, dev_set = self._prepare_model(resume)
-        self._prepare_batches(dev_set)
+        precision = "bfloat16" if self.bfloat16 else "float32"
+        self.outset = set_out(config, self.world, self.device, precision, out if resume else None)
+        average = Recognizer(config, self.outset.recognizer.tokenizer).to(self.device).eval()
+        average.load_state_dict(self.outset.recognizer.state_dict())
+        self.learner = Learner(self.outset.recognizer, average, config, self.world, bfloat16=self.bfloat16)
+        self.order, self.batches = self._batches()
+        self.dev = self._evaluation()
         self.position = Position()
         damaged: list[str] = []
         if resume:
-            self.position, damaged = load_state(out, self.learner, self.origin, rank=self.world.rank)
+            self.position, damaged = load_state(out, self.learner, self.outset.origin, rank=self.world.rank)
             self.world.agree({"the step to go on from": self.position.step})
-            if self.shards and self.position.batch and self.position.processes != self.world.size:
+            if self.outset.shards and self.position.batch and self.position.processes != self.world.size:
                 raise CheckpointError(
                     f"{out}: stopped inside an epoch over shards that {self.position.processes} processes shared; "
                     f"go on with as many, not {self.world.size}"
@@ -116,105 +96,33 @@ class Trainer:
         self.stop_request: list[int] = []
         self.split: tuple[int, list[str]] = (1, [])  # parts and ids of the last step's batch, where it was split
 
-    def _prepare_model(self, resume: bool) -> tuple[LabelledSet, LabelledSet]:
-        config = self.config
-        self.shards = read_index(config.data.train) if is_shards(config.data.train) else None
-        if self.shards is None:
-            train = read_utterances(config.data.train, "data.train")
-        else:
-            train = self.shards.utterances
-            require_shards(self.shards)
-        dev = read_dev(config)
-        if resume:
-            tokenizer = checkpoint.load_tokenizer(self.out, config)
-        else:
-            spoken = utterances_of(config.data.vocabulary, "data.vocabulary") if config.data.vocabulary else train
-            tokenizer = build_tokenizer((utterance.text for utterance in spoken), config.text)
-        recognizer = Recognizer(config, tokenizer).to(self.device)
-        self.new_labels: list[str] = []
-        if config.train.init_from and not resume:
-            self.new_labels = start_from(recognizer, Path(config.train.init_from))
-        train_set, self.left_out = usable(train, config, recognizer)
-        dev_set = label(dev, tokenizer)
-        require_audio(dev if self.shards else [*train_set.utterances, *dev])
-        require_segments(dev, config, recognizer)
-        self.dev_infeasible = infeasible(dev_set, config, recognizer, speed=1.0)
-        self.unknown = Counter(symbol for symbols in train_set.unknown + dev_set.unknown for symbol in symbols)
-        self.tokenizer = tokenizer
-        self.origin = Origin(
-            settings=deciding(config),
-            vocabulary=tokenizer.digest(),
-            shards="" if self.shards is None else self.shards.digest(),
-            precision="bfloat16" if self.bfloat16 else "float32",
-            data=fingerprint([*train_set.utterances, *dev_set.utterances]),
-            source=vocabulary_source(config),
-        )
-        self.world.agree(self.origin.facts())
-        if not resume and config.features.normalization in TRAINED:
-            self._fit_normalizer(recognizer, train_set)
-        self.world.spread(recognizer.state_dict().values())
-        average = Recognizer(config, tokenizer).to(self.device).eval()
-        average.load_state_dict(recognizer.state_dict())
-        self.learner = Learner(recognizer, average, config, self.world, bfloat16=self.bfloat16)
-        return train_set, dev_set
-
-    def _prepare_batches(self, dev_set: LabelledSet) -> None:
-        config, recognizer, world = self.config, self.learner.recognizer, self.world
-        on_cuda = self.device.type == "cuda"
-        workers = self._workers()
+    def _batches(self) -> tuple[BatchOrder | ShardOrder, Batches]:
+        """This process's share of every epoch, in order and as they are loaded."""
+        config, labelled = self.config, self.outset.train_set
         examples = Examples(
-            self.train_set.utterances,
-            self.train_set.labels,
+            labelled.utterances,
+            labelled.labels,
             config.audio,
-            recognizer.log_mel.fft_samples,
+            self.outset.recognizer.log_mel.fft_samples,
             config.augment,
             config.train.seed,
             views(config.train),
         )
-        self.order = self._order(self.train_set, (world.rank, world.size), examples.speed)
-        self.batches = Batches(examples, self.order, workers=workers, pin_memory=on_cuda)
-        self.dev_utterances = dev_set.utterances
-        mine = slice(world.rank, None, world.size)
-        self.dev = Evaluation(
-            dev_set.utterances[mine],
-            recognizer,
+        order = self.outset.order(self.world, examples.speed)
+        workers = loading_processes(config, self.device)
+        return order, Batches(examples, order, workers=workers, pin_memory=self.device.type == "cuda")
+
+    def _evaluation(self) -> Evaluation:
+        """This process's share of dev."""
+        config, labelled = self.config, self.outset.dev_set
+        mine = slice(self.world.rank, None, self.world.size)
+        return Evaluation(
+            labelled.utterances[mine],
+            self.outset.recognizer,
             batch_s=config.train.batch_s,
-            workers=min(2, workers),
-            labels=dev_set.labels[mine],
+            workers=min(2, loading_processes(config, self.device)),
+            labels=labelled.labels[mine],
         )
-
-    def _order(
-        self, train_set: LabelledSet, share: tuple[int, int], speed: Callable[[int, int], float] | None = None
-    ) -> BatchOrder | ShardOrder:
-        budget, seed = self.config.train.batch_s, self.config.train.seed
-        if self.shards is not None:
-            return ShardOrder(self.shards, train_set.utterances, budget, seed=seed, share=share, speed=speed)
-        return BatchOrder(train_set.durations_s, budget, shuffle=True, seed=seed, share=share, speed=speed)
-
-    def _fit_normalizer(self, recognizer: Recognizer, train_set: LabelledSet) -> None:
-        order = self._order(train_set, (self.world.rank, self.world.size))
-        log_mel = recognizer.log_mel
-        examples = Examples(train_set.utterances, train_set.labels, self.config.audio, log_mel.fft_samples)
-        plain = Batches(examples, order, workers=self._workers(), pin_memory=False)
-        # Of a large corpus the beginning of an epoch says the same as all, where it is shuffled: all but the first are.
-        order.epoch = int(sum(train_set.durations_s) > _FITTED_S)
-        enough = s_to_samples(_FITTED_S / self.world.size, self.config.audio.sample_rate_hz)
-
-        def some() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            heard = 0
-            for batch in plain:
-                if batch.ids:
-                    yield log_mel(batch.waves.to(self.device), batch.wave_lens)
-                heard += int(batch.wave_lens.sum())
-                if heard >= enough:
-                    return
-
-        recognizer.normalizer.fit(some(), self.world.add_up)
-
-    def _workers(self) -> int:
-        """Loading processes."""
-        workers = self.config.train.workers
-        return workers if workers >= 0 else default_workers(self.device, processes_here())
 
     def run(self) -> None:
         """Train to the end.
@@ -257,14 +165,14 @@ class Trainer:
             raise CheckpointError(
                 f"{self.out}: another training saved its state here meanwhile; --resume goes on with it"
             )
-        if self.left_out:
-            write_text_atomic(self.out / UNUSABLE_FILE, "".join(reason + "\n" for reason in self.left_out))
+        if self.outset.left_out:
+            write_text_atomic(self.out / UNUSABLE_FILE, "".join(reason + "\n" for reason in self.outset.left_out))
         else:
             (self.out / UNUSABLE_FILE).unlink(missing_ok=True)
         if self.states:
             checkpoint.note_moved(self.out, self.config)
         else:
-            checkpoint.start_run(self.out, self.config, self.tokenizer)
+            checkpoint.start_run(self.out, self.config, self.outset.recognizer.tokenizer)
         return RunLog(self.out, self.config.train.epochs, self.epoch_batches, self.position)
 
     def _train_epoch(self) -> None:
@@ -345,7 +253,7 @@ class Trainer:
         position.loss_sum, position.loss_count = 0.0, 0
         position.audio_samples = position.padded_samples = 0
         if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
-            if self.dev_utterances:
+            if self.outset.dev_set.utterances:
                 facts |= self._evaluate()
             else:
                 self._keep()
@@ -394,27 +302,7 @@ class Trainer:
 
     def _header(self) -> list[str]:
         """What is about to happen, line by line."""
-        recognizer = self.learner.recognizer
-        audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
-        dropped = sum(self.unknown.values())
-        devices = str(self.device) if self.world.size == 1 else f"{self.world.size} x {self.device.type}"
-        dev = f"dev {len(self.dev_utterances)} utterances" if self.dev_utterances else "no dev, the last epoch is kept"
-        lines = [
-            f"training on {audio}; {dev}; {len(recognizer.tokenizer)} tokens; "
-            f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, "
-            f"{'bfloat16' if self.bfloat16 else 'float32'}; run folder {self.out}",
-        ]
-        if self.config.train.init_from and not self.states:
-            new = len(self.new_labels)
-            lines.append(f"starting from the weights of {self.config.train.init_from}; {new} labels are new to it")
-        if self.left_out:
-            lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {self.out / UNUSABLE_FILE}")
-        if self.dev_infeasible:
-            shown = listed(self.dev_infeasible, 3)
-            lines.append(f"{len(self.dev_infeasible)} dev utterances count in WER and not in dev loss: {shown}")
-        if dropped:
-            symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in self.unknown.most_common(10))
-            lines.append(f"{dropped} out-of-vocabulary symbols dropped: {symbols}")
+        lines = self.outset.notes(self.out, self.world)
         if self.states:
             lines.append(f"resuming at epoch {self.position.epoch + 1}, step {self.position.step}")
         return lines
@@ -447,6 +335,6 @@ class Trainer:
         randoms = self.world.gather(random_state())
         if self.world.leads:
             keep = self.config.train.keep_states
-            save_state(self.out, self.position, self.learner, randoms, self.origin, keep=keep)
+            save_state(self.out, self.position, self.learner, randoms, self.outset.origin, keep=keep)
         self.world.wait()
         self.saved, self.saved_step = time.perf_counter(), self.position.step

@@ -22,6 +22,7 @@ from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TrainingError
 from asr.learner import Outcome, learning_rate
 from asr.manifest import read_manifest
+from asr.outset import fit_normalizer
 from asr.recognizer import pick_device
 from asr.runlog import METRICS_FILE
 from asr.state import state_files
@@ -291,7 +292,7 @@ def test_statistics_are_of_the_beginning_of_a_large_corpus(
 ) -> None:
     wanted = settings("features.normalization=global", "train.batch_s=0.1")
     whole, again = (Trainer(wanted, tmp_path / name).learner.recognizer.normalizer.mean for name in ("all", "again"))
-    monkeypatch.setattr("asr.train._FITTED_S", 0.1)
+    monkeypatch.setattr("asr.outset._FITTED_S", 0.1)
     some = Trainer(wanted, tmp_path / "some").learner.recognizer.normalizer.mean
     assert torch.equal(whole, again)
     assert not torch.equal(whole, some)
@@ -299,7 +300,7 @@ def test_statistics_are_of_the_beginning_of_a_large_corpus(
     trainer = Trainer(wanted, tmp_path / "shuffled")
     monkeypatch.setattr("asr.batch.BatchOrder.batches", lambda order: pytest.fail(f"epoch {order.epoch}"))
     with pytest.raises(pytest.fail.Exception, match="epoch 1"):  # the first goes from short to long
-        trainer._fit_normalizer(trainer.learner.recognizer, trainer.train_set)
+        fit_normalizer(trainer.outset, trainer.world)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from asr.config import TextConfig
 from asr.errors import AudioError, TextError, TrainingError
 from asr.learner import Outcome
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.outset import UNUSABLE_FILE
 from asr.pack import INDEX_NAME, pack
 from asr.text import Tokenizer, build_tokenizer
-from asr.train import UNUSABLE_FILE, Trainer
+from asr.train import Trainer
 from asr.trainset import label, leave_out
 from tones import tiny, write_corpus
 
@@ -138,11 +139,16 @@ def test_labels_made_of_another_manifest(tmp_path: Path) -> None:
     train_manifest = write_corpus(tmp_path, ["aa b", "b aa"])
     given = ("text.unit=bpe", "text.bpe_size=6", f"data.vocabulary={pieces}")
     trainer = Trainer(tiny(train_manifest, pieces, *given), tmp_path / "run")
-    assert trainer.tokenizer.digest() == build_tokenizer(["abab ab", "ab abab"], trainer.config.text).digest()
-    assert trainer.tokenizer.digest() != build_tokenizer(["aa b", "b aa"], trainer.config.text).digest()
+    assert (
+        trainer.outset.recognizer.tokenizer.digest()
+        == build_tokenizer(["abab ab", "ab abab"], trainer.config.text).digest()
+    )
+    assert (
+        trainer.outset.recognizer.tokenizer.digest() != build_tokenizer(["aa b", "b aa"], trainer.config.text).digest()
+    )
     pack(pieces, tmp_path / "shards", shard_mb=1)
     index = tmp_path / "shards" / INDEX_NAME
     packed = Trainer(tiny(train_manifest, pieces, *given[:2], f"data.vocabulary={index}"), tmp_path / "packed")
-    assert packed.tokenizer.digest() == trainer.tokenizer.digest()
+    assert packed.outset.recognizer.tokenizer.digest() == trainer.outset.recognizer.tokenizer.digest()
     with pytest.raises(TextError, match="utterance train-0: symbol 'c' is not in the vocabulary"):
         Trainer(tiny(write_corpus(tmp_path, ["abc"]), pieces, *given), tmp_path / "other")

@@ -23,6 +23,7 @@ from asr.evaluate import Evaluation
 from asr.features import Normalizer
 from asr.files import locked
 from asr.manifest import read_manifest
+from asr.outset import UNUSABLE_FILE
 from asr.pack import pack
 from asr.runlog import METRICS_FILE
 from asr.shards import Shard, read_shard
@@ -30,7 +31,7 @@ from asr.signals import ending_at_once
 from asr.state import state_files
 from asr.streaming import ShardOrder
 from asr.text import TOKENS_FILE
-from asr.train import UNUSABLE_FILE, Trainer
+from asr.train import Trainer
 from shard_corpus import make_manifest, make_shards
 from tiny_run import error_line, succeed
 from tones import tiny, write_corpus

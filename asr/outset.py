@@ -1,0 +1,173 @@
+"""What a training sets out with: utterances that can be learnt, their labels, the model, and where all that is from."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from asr import checkpoint
+from asr.batch import Batches, BatchOrder, Examples, default_workers
+from asr.config import Config
+from asr.distributed import World, processes_here
+from asr.features import TRAINED
+from asr.finetune import start_from
+from asr.lengths import s_to_samples
+from asr.manifest import hours
+from asr.recognizer import Recognizer, parameters_of
+from asr.shards import ShardIndex, is_shards, read_index, require_shards
+from asr.state import Origin, deciding, fingerprint
+from asr.streaming import ShardOrder
+from asr.text import build_tokenizer
+from asr.trainset import (
+    LabelledSet,
+    infeasible,
+    label,
+    listed,
+    read_dev,
+    read_utterances,
+    require_audio,
+    require_segments,
+    usable,
+    utterances_of,
+    vocabulary_source,
+)
+
+UNUSABLE_FILE = "unusable.txt"
+_FITTED_S = 20 * 3600  # audio that the statistics of `features.normalization` are taken from, where there is more
+
+
+@dataclass(frozen=True)
+class Outset:
+    """A training before its first step.
+
+    Attributes:
+        config: the whole configuration.
+        recognizer: the model, its weights as they are first.
+        shards: what is streamed, where `data.train` names shards.
+        train_set, dev_set: what is learnt, and what judges it.
+        origin: what a state of this training is good for.
+        left_out: why each unusable training utterance is not in `train_set`.
+        new_labels: those that the model of `train.init_from` lacks; None where no weights were taken from one.
+    """
+
+    config: Config
+    recognizer: Recognizer
+    shards: ShardIndex | None
+    train_set: LabelledSet
+    dev_set: LabelledSet
+    origin: Origin
+    left_out: list[str]
+    new_labels: list[str] | None
+
+    def order(self, world: World, speed: Callable[[int, int], float] | None = None) -> BatchOrder | ShardOrder:
+        """This process's share of the batches of every epoch; `speed` as `BatchOrder` takes it."""
+        budget_s, seed, share = self.config.train.batch_s, self.config.train.seed, (world.rank, world.size)
+        if self.shards is not None:
+            return ShardOrder(self.shards, self.train_set.utterances, budget_s, seed=seed, share=share, speed=speed)
+        return BatchOrder(self.train_set.durations_s, budget_s, shuffle=True, seed=seed, share=share, speed=speed)
+
+    def notes(self, out: Path, world: World) -> list[str]:
+        """What is about to happen in the run folder `out`, line by line."""
+        config, recognizer = self.config, self.recognizer
+        audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
+        heard = len(self.dev_set.utterances)
+        dev = f"dev {heard} utterances" if heard else "no dev, the last epoch is kept"
+        device = recognizer.device
+        devices = str(device) if world.size == 1 else f"{world.size} x {device.type}"
+        lines = [
+            f"training on {audio}; {dev}; {len(recognizer.tokenizer)} tokens; "
+            f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, {self.origin.precision}; run folder {out}",
+        ]
+        if self.new_labels is not None:
+            new = len(self.new_labels)
+            lines.append(f"starting from the weights of {config.train.init_from}; {new} labels are new to it")
+        if self.left_out:
+            lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {out / UNUSABLE_FILE}")
+        uncounted = infeasible(self.dev_set, config, recognizer, speed=1.0)
+        if uncounted:
+            shown = listed(uncounted, 3)
+            lines.append(f"{len(uncounted)} dev utterances count in WER and not in dev loss: {shown}")
+        dropped = Counter(symbol for symbols in self.train_set.unknown + self.dev_set.unknown for symbol in symbols)
+        if dropped:
+            symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in dropped.most_common(10))
+            lines.append(f"{dropped.total()} out-of-vocabulary symbols dropped: {symbols}")
+        return lines
+
+
+def set_out(config: Config, world: World, device: torch.device, precision: str, resumed: Path | None) -> Outset:
+    """Read what a training needs, in every process, and make its model.
+
+    Args:
+        config: the whole configuration; `data.train` and `data.dev` name manifests.
+        world: the processes of this job; they are to find the same, and are given rank 0's weights.
+        device: where the model is to be.
+        precision: in which it is trained, for the origin.
+        resumed: the run folder whose labels and weights are gone on with, the latter to be loaded; None: a new run.
+
+    Raises:
+        AsrError: of the kind that fits: configuration, manifest, audio, text or unusable utterances.
+    """
+    shards = read_index(config.data.train) if is_shards(config.data.train) else None
+    if shards is None:
+        train = read_utterances(config.data.train, "data.train")
+    else:
+        train = shards.utterances
+        require_shards(shards)
+    dev = read_dev(config)
+    if resumed is not None:
+        tokenizer = checkpoint.load_tokenizer(resumed, config)
+    else:
+        spoken = utterances_of(config.data.vocabulary, "data.vocabulary") if config.data.vocabulary else train
+        tokenizer = build_tokenizer((utterance.text for utterance in spoken), config.text)
+    recognizer = Recognizer(config, tokenizer).to(device)
+    new_labels = None
+    if config.train.init_from and resumed is None:
+        new_labels = start_from(recognizer, Path(config.train.init_from))
+    train_set, left_out = usable(train, config, recognizer)
+    dev_set = label(dev, tokenizer)
+    require_audio(dev if shards else [*train_set.utterances, *dev])
+    require_segments(dev, config, recognizer)
+    origin = Origin(
+        settings=deciding(config),
+        vocabulary=tokenizer.digest(),
+        shards="" if shards is None else shards.digest(),
+        precision=precision,
+        data=fingerprint([*train_set.utterances, *dev_set.utterances]),
+        source=vocabulary_source(config),
+    )
+    world.agree(origin.facts())
+    outset = Outset(config, recognizer, shards, train_set, dev_set, origin, left_out, new_labels)
+    if resumed is None and config.features.normalization in TRAINED:
+        fit_normalizer(outset, world)
+    world.spread(recognizer.state_dict().values())
+    return outset
+
+
+def fit_normalizer(outset: Outset, world: World) -> None:
+    """Take the normaliser's statistics from the training set, each process from its share."""
+    config, log_mel = outset.config, outset.recognizer.log_mel
+    examples = Examples(outset.train_set.utterances, outset.train_set.labels, config.audio, log_mel.fft_samples)
+    order = outset.order(world)
+    plain = Batches(examples, order, workers=loading_processes(config, outset.recognizer.device), pin_memory=False)
+    # Of a large corpus the beginning of an epoch says the same as all, where it is shuffled: all but the first are.
+    order.epoch = int(sum(outset.train_set.durations_s) > _FITTED_S)
+    enough = s_to_samples(_FITTED_S / world.size, config.audio.sample_rate_hz)
+
+    def some() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        heard = 0
+        for batch in plain:
+            if batch.ids:
+                yield log_mel(batch.waves.to(outset.recognizer.device), batch.wave_lens)
+            heard += int(batch.wave_lens.sum())
+            if heard >= enough:
+                return
+
+    outset.recognizer.normalizer.fit(some(), world.add_up)
+
+
+def loading_processes(config: Config, device: torch.device) -> int:
+    """How many processes load audio for this one."""
+    workers = config.train.workers
+    return workers if workers >= 0 else default_workers(device, processes_here())
