@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from asr import audio
-from asr.config import AudioConfig, AugmentConfig
+from asr.config import TELEPHONE_HZ, AudioConfig, AugmentConfig
 from asr.errors import AudioError
 from asr.features import valid_mask, zero_padding_
 from asr.files import AUDIO_SUFFIXES
@@ -57,7 +57,7 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 
 
 class WaveAugment:
-    """Cropping, speed perturbation (Ko et al. 2015), rooms, gain and additive noise on one waveform."""
+    """Cropping, speed perturbation (Ko et al. 2015), rooms, gain, additive noise and telephones on one waveform."""
 
     def __init__(self, config: AugmentConfig, audio_config: AudioConfig) -> None:
         self.config = config
@@ -84,6 +84,9 @@ class WaveAugment:
             snr_db = _uniform(*self.config.noise_snr_db, generator)
             power = torch.dot(wave, wave) / torch.dot(noise, noise).clamp_min(1e-20 * len(noise))
             wave = torch.addcmul(wave, noise, torch.sqrt(power * 10 ** (-snr_db / 10)))
+        if self.config.telephone_probability and _uniform(0, 1, generator) < self.config.telephone_probability:
+            narrow = resample(wave, self.audio_config.sample_rate_hz, TELEPHONE_HZ)
+            wave = resample(narrow, TELEPHONE_HZ, self.audio_config.sample_rate_hz)[: len(wave)]
         return wave
 
     def _in_a_room(self, wave: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import asr
 from asr import process
 from asr.commands.align import add_align
+from asr.commands.average import add_average
 from asr.commands.common import FAILED, print_error
 from asr.commands.decode import add_decode
 from asr.commands.export import add_export
@@ -93,6 +94,7 @@ def commands() -> argparse.ArgumentParser:
     add_export(
         subparsers.add_parser("export", help="write a model to hand on: one ONNX file, or a run of half the size")
     )
+    add_average(subparsers.add_parser("average", help="make one model of several that went on from the same one"))
     add_language_model(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
     add_tune(subparsers.add_parser("tune", help="find a language model's weights on dev, for a model to use"))
     add_decode(subparsers.add_parser("decode", help="turn log-probabilities of any CTC model into text"))

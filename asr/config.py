@@ -19,6 +19,7 @@ from asr.lengths import ms_to_samples
 _Kind = TypeVar("_Kind")
 
 NO_DEV = "none"  # in `data.dev`: no utterances are held back
+TELEPHONE_HZ = 8000  # sample rate of telephones
 DECODE_PATHS = ("lm", "lexicon", "hotwords", "priors")  # keys of `decode` that name files
 
 
@@ -98,6 +99,7 @@ class AugmentConfig:
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
     reverb_probability: float = 0.0  # chance that an utterance is heard in a synthetic room (Ko et al. 2017)
     reverb_s: tuple[float, float] = (0.1, 0.6)  # uniform range of the reverberation time, until 60 dB down
+    telephone_probability: float = 0.0  # chance that nothing above 4 kHz is heard; audio.sample_rate_hz is above 8000
     filter_db: float = 0.0  # another microphone: a random response in -filter_db..filter_db (Nam et al. 2022)
     warp: float = 0.1  # vocal-tract warp: frequencies are scaled by a factor uniform in 1-warp..1+warp
     freq_masks: int = 2  # SpecAugment (Park et al. 2019), without its time warp
@@ -116,6 +118,12 @@ class AugmentConfig:
         _require(0 <= self.reverb_probability <= 1, "augment.reverb_probability", "in 0..1", self.reverb_probability)
         short, long = self.reverb_s
         _require(0.01 <= short <= long <= 5, "augment.reverb_s", "[low, high] in 0.01..5", [short, long])
+        _require(
+            0 <= self.telephone_probability <= 1,
+            "augment.telephone_probability",
+            "in 0..1",
+            self.telephone_probability,
+        )
         _require(0 <= self.filter_db <= 40, "augment.filter_db", "in 0..40", self.filter_db)
         _require(0 <= self.crop_share < 0.5, "augment.crop_share", "in 0..0.5", self.crop_share)
         _require(0 <= self.gain_db <= 60, "augment.gain_db", "in 0..60", self.gain_db)
@@ -245,6 +253,11 @@ class Config:
     def __post_init__(self) -> None:
         if self.train.intermediate_ctc and self.encoder.layers < 2:
             raise ConfigError("train.intermediate_ctc needs a middle layer: encoder.layers must be at least 2, found 1")
+        if self.augment.telephone_probability and self.audio.sample_rate_hz <= TELEPHONE_HZ:
+            raise ConfigError(
+                "augment.telephone_probability needs audio.sample_rate_hz above "
+                f"{TELEPHONE_HZ}, found {self.audio.sample_rate_hz}: at that rate all is as by telephone"
+            )
         nyquist = self.audio.sample_rate_hz / 2
         high = self.features.high_hz or nyquist
         if self.features.normalization == "none" and (self.augment.freq_masks or self.augment.time_masks):

@@ -242,6 +242,18 @@ def train_stage(model: Path, settings: "Config") -> None:
     Trainer(settings, model, resume=resume).run()
 
 
+def average_stage(runs: Sequence[Path], out: Path) -> None:
+    """`asr average` into `out`, once for these weights of `runs`."""
+    from asr import checkpoint
+    from asr.average import average
+
+    if made_since(out / checkpoint.WEIGHTS_FILE, *(run / checkpoint.WEIGHTS_FILE for run in runs)):
+        say(f"average: complete in {out}, skipped")
+        return
+    say(f"average: {out}")
+    average(runs, out)
+
+
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:
     """`asr splice` into `out`, once for these weights of `model`; see `asr.splice.splice` for the arguments."""
     from asr import checkpoint

@@ -238,6 +238,26 @@ def test_rooms_come_as_often_as_asked_and_differ() -> None:
     assert len({float(wave[-1]) for wave in changed}) == len(changed)
 
 
+@pytest.mark.parametrize("rate_hz", [11025, 16000])
+def test_a_telephone_carries_what_is_below_4_khz(rate_hz: int) -> None:
+    config = AugmentConfig(**{**OFF, "telephone_probability": 1.0})
+    augment = WaveAugment(config, AudioConfig(sample_rate_hz=rate_hz))
+    seconds = torch.arange(rate_hz + 1) / rate_hz
+    low, high = (0.3 * torch.sin(2 * torch.pi * frequency_hz * seconds) for frequency_hz in (1000, 5000))
+    heard = augment(low + high, generator())
+    assert len(heard) == len(low)
+    middle = slice(rate_hz // 10, -rate_hz // 10)
+    assert (heard - low)[middle].abs().max() < 0.005
+
+
+def test_telephones_come_as_often_as_asked() -> None:
+    config = AugmentConfig(**{**OFF, "telephone_probability": 0.25})
+    augment = WaveAugment(config, AudioConfig(sample_rate_hz=16000))
+    clean = torch.randn(400, generator=generator("clean"))
+    heard = [augment(clean, generator(str(number))) for number in range(400)]
+    assert 70 < sum(not torch.equal(wave, clean) for wave in heard) < 130
+
+
 def test_silence_stays_silent() -> None:
     silence = torch.zeros(700)
     assert not wave_augment(gain_db=6.0, noise_probability=1.0)(silence, generator()).any()

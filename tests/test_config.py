@@ -148,6 +148,7 @@ def test_references_to_nowhere() -> None:
         "augment.reverb_probability=-0.1",
         "augment.reverb_s=[0.6,0.1]",
         "augment.reverb_s=[0,0.1]",
+        "augment.telephone_probability=1.1",
         "augment.filter_db=-1",
         "augment.warp=0.6",
         "augment.freq_masks=-1",
@@ -313,6 +314,11 @@ def test_a_file_from_before_the_decoder_had_a_section(tmp_path: Path) -> None:
     lines = to_yaml(Config()).split("decode:\n")[0]
     assert "decode" not in lines
     assert load(written(tmp_path, lines)) == Config()
+
+
+def test_at_the_rate_of_telephones_all_is_as_by_telephone() -> None:
+    with pytest.raises(ConfigError, match=r"telephone_probability needs audio\.sample_rate_hz above 8000, found 8000"):
+        load(None, ["audio.sample_rate_hz=8000", "augment.telephone_probability=0.5"])
 
 
 def test_masks_need_normalised_features() -> None:

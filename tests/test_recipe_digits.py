@@ -12,12 +12,12 @@ import soundfile
 import torch
 
 from asr import checkpoint, recipe
-from asr.errors import ManifestError
+from asr.errors import AudioError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.pieces import Piece
 from recipes.digits import clips
 from recipes.digits import run as digits
-from recipes.digits.silence import surround
+from recipes.digits.silence import noise_db, surround
 from tones import RATE_HZ, TINY
 
 Capture = pytest.CaptureFixture[str]
@@ -33,28 +33,52 @@ def write_recordings(folder: Path) -> Path:
     return folder
 
 
-def test_quiet_surrounds_a_word_that_stays_as_it_is(tmp_path: Path, capsys: Capture) -> None:
-    recordings = write_recordings(tmp_path / "source" / "recordings")
+@pytest.mark.parametrize("level_db", [None, -35.0])
+def test_noise_surrounds_a_word_that_stays_as_it_is(level_db: float | None, tmp_path: Path, capsys: Capture) -> None:
+    recordings, out = write_recordings(tmp_path / "source" / "recordings"), tmp_path / "quiet"
     (tmp_path / ".quiet.unfinished").mkdir()  # an earlier attempt
-    surround(recordings, tmp_path / "quiet")
+    surround(recordings, out, level_db)
     assert not (tmp_path / ".quiet.unfinished").exists()
     names = sorted(path.name for path in recordings.iterdir())
-    assert sorted(path.name for path in (tmp_path / "quiet" / "recordings").iterdir()) == names
+    assert sorted(path.name for path in (out / "recordings").iterdir()) == names
     word, _ = soundfile.read(recordings / names[0])
-    padded, rate_hz = soundfile.read(tmp_path / "quiet" / "recordings" / names[0])
+    padded, rate_hz = soundfile.read(out / "recordings" / names[0])
     edge = round(0.3 * RATE_HZ)
     assert rate_hz == RATE_HZ
     assert len(padded) == len(word) + 2 * edge
-    power = np.mean(word**2)
-    for noise in (padded[:edge], padded[edge:-edge] - word, padded[-edge:]):
-        assert 10 * np.log10(np.mean(noise**2) / power) == pytest.approx(-35, abs=0.5)
+    assert padded[edge:-edge] == pytest.approx(word, abs=1 / 32768)
+    for noise in (padded[:edge], padded[-edge:]):
+        wanted = noise_db(word, RATE_HZ) if level_db is None else level_db
+        assert 10 * np.log10(np.mean(noise**2) / np.mean(word**2)) == pytest.approx(wanted, abs=0.5)
 
-    before = (tmp_path / "quiet" / "recordings" / names[0]).read_bytes()
-    surround(recordings, tmp_path / "again")
+    before = (out / "recordings" / names[0]).read_bytes()
+    surround(recordings, tmp_path / "again", level_db)
     assert (tmp_path / "again" / "recordings" / names[0]).read_bytes() == before
     capsys.readouterr()
-    surround(recordings, tmp_path / "quiet")
-    assert capsys.readouterr().err == f"[silence: complete in {tmp_path / 'quiet'}, skipped]\n"
+    surround(recordings, out, level_db)
+    assert capsys.readouterr().err == f"[silence: complete in {out}, skipped]\n"
+
+
+@pytest.mark.parametrize("wanted_db", [-40, -20])
+def test_noise_is_found_below_a_word(wanted_db: float) -> None:
+    seconds = np.arange(RATE_HZ // 2) / RATE_HZ
+    vowel = np.sin(2 * np.pi * 200 * seconds) + np.sin(2 * np.pi * 1500 * seconds) * (seconds < 0.3)
+    noise = 10 ** (wanted_db / 20) * np.random.default_rng(1).standard_normal(len(vowel))
+    wave = vowel + np.sqrt(np.mean(vowel**2)) * noise
+    assert noise_db(wave, RATE_HZ) == pytest.approx(wanted_db, abs=2.5)  # the quietest moment, and not all
+
+
+def test_digital_silence_and_noise_alone_have_a_level() -> None:
+    assert noise_db(np.zeros(4000), RATE_HZ) == -10
+    assert noise_db(np.eye(1, 4000)[0], RATE_HZ) == -50
+    assert noise_db(np.random.default_rng(1).standard_normal(4000), RATE_HZ) == -10
+
+
+def test_a_recording_too_short_for_a_level_is_named(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "1_a_0.wav", np.zeros(199), RATE_HZ)
+    with pytest.raises(AudioError, match=r"1_a_0\.wav: 199 samples are shorter than the 200"):
+        surround(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_clips_are_single_digits_long_enough_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +119,8 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
 
     def corpus_stage(data: Path, corpus: str, source: Path | None, **options: Any) -> None:
         if corpus == "an4":
-            write_manifest(data / "train.jsonl", [Utterance("u1", outside, 1 / 3, "one")])
+            for split in ("train", "dev"):
+                write_manifest(data / f"{split}.jsonl", [Utterance("u1", outside, 1 / 3, "one")])
         else:
             whole_stage(data, corpus, source, allow_partial=True, **options)
 
@@ -104,25 +129,39 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
         write_manifest(folder / "clips.jsonl", read_manifest(manifest))
         return folder / "clips.jsonl"
 
+    def splice_stage(manifest: Path, model: Path, spliced: Path, **_: Any) -> None:
+        assert model == digits.START
+        write_manifest(spliced / "train.jsonl", read_manifest(manifest))
+
     whole_stage = recipe.corpus_stage
+    monkeypatch.setattr(recipe, "splice_stage", splice_stage)
     monkeypatch.setattr(recipe, "corpus_stage", corpus_stage)
     monkeypatch.setattr(clips, "cut_digits", cut_digits)
     monkeypatch.setattr(digits, "START", out / "model")
     for name in ("digits.yaml", "digits-strangers.yaml"):
         (tmp_path / name).write_text("train: {epochs: 1}\n")
     arguments = ["run.py", "--source", str(source), "--out", str(out), "--conf", str(tmp_path / "digits.yaml"), *TINY]
+    arguments.append("augment.telephone_probability=0")  # at 8 kHz all is as by telephone
     monkeypatch.setattr("sys.argv", arguments)
     assert digits.run() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("leave one speaker out, all six: WER ")
     assert " / 108," in lines[-1]  # every recording once
+    assert checkpoint.load_config(out / "telephone").train.init_from == str(out / "model")
     for speaker in "abc":
         fold = out / f"without-{speaker}"
         trained_on = read_manifest(checkpoint.load_config(fold / "model").data.train)
         assert {utterance.speaker for utterance in trained_on} < {*"abc", None}
         assert speaker not in {utterance.speaker for utterance in trained_on}
         assert trained_on[-1].id == "u1"
-        assert checkpoint.load_config(fold / "model").train.init_from == str(out / "model")
+        heard = read_manifest(fold / "data" / "train.jsonl")
+        assert [utterance.id for utterance in trained_on[:-1]] == [
+            *(utterance.id for utterance in heard),
+            *(f"{utterance.id}-still" for utterance in heard),
+        ]
+        for seed in (1, 2, 3):
+            assert checkpoint.load_config(fold / f"seed-{seed}").train.init_from == str(out / "telephone")
+            assert checkpoint.load_config(fold / f"seed-{seed}").train.seed == seed
         assert checkpoint.load_config(fold / "model-lm").decode.decoder == "beam"
 
     assert digits.run() == 0

@@ -3,6 +3,9 @@
 A model of letters needs a frame for each of them, and one more between two that are equal: at 40 ms a frame 0.24 s for
 `three`, which some of these recordings say in 0.15 s. And a model that learnt from sentences has never heard a word
 begin at full loudness in the first sample.
+
+Quiet that is not as loud as the noise in the recording sounds like a stop consonant where the word begins and ends. So
+each is surrounded by noise as loud as its own; how loud that is, a model is not to rely on (`STILL_DB`).
 """
 
 import shutil
@@ -11,19 +14,29 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from asr import recipe
+from asr.errors import AudioError
 
 SECONDS = 0.3  # on either side
-QUIET_DB = -35.0  # of the noise in it and under the word, against the recording's mean power
+STILL_DB = -35.0  # the other kind of quiet, against the recording's mean power
+# What a recording's noise is taken from: its quietest moment of so long, between these frequencies.
+_MOMENT_S = 0.025
+_NOISE_HZ = (1000, 3500)
+_NOISE_DB = (-50.0, -10.0)  # against the recording's mean power; no more and no less than that
 
 
-def surround(recordings: Path, out: Path) -> None:
-    """Write each recording with `SECONDS` of quiet on either side, under its name, to `out`/recordings; once.
+def surround(recordings: Path, out: Path, level_db: float | None = None) -> None:
+    """Write each recording with `SECONDS` of noise on either side, under its name, to `out`/recordings; once.
 
     Args:
         recordings: folder of WAV files.
         out: folder for `recordings`; it is there when all of them are.
+        level_db: of the noise, against the recording's mean power; None: as loud as its own.
+
+    Raises:
+        AudioError: a recording is too short to have a level of its own.
     """
     if out.is_dir():
         recipe.say(f"silence: complete in {out}, skipped")
@@ -34,10 +47,31 @@ def surround(recordings: Path, out: Path) -> None:
     (unfinished / recordings.name).mkdir(parents=True)
     for path in sorted(recordings.glob("*.wav")):
         wave, rate_hz = soundfile.read(path, dtype="float64")
-        noise = np.random.default_rng(zlib.crc32(path.name.encode())).standard_normal(
-            len(wave) + 2 * round(SECONDS * rate_hz)
-        )
-        noise *= np.sqrt(np.mean(wave**2)) * 10 ** (QUIET_DB / 20)
-        noise[round(SECONDS * rate_hz) :][: len(wave)] += wave
-        soundfile.write(unfinished / recordings.name / path.name, noise.clip(-1, 1), rate_hz, subtype="PCM_16")
+        try:
+            found_db = noise_db(wave, rate_hz) if level_db is None else level_db
+        except AudioError as error:
+            raise AudioError(f"{path}: {error}") from error
+        level = np.sqrt(np.mean(wave**2)) * 10 ** (found_db / 20)
+        noise = np.random.default_rng(zlib.crc32(path.name.encode())).standard_normal((2, round(SECONDS * rate_hz)))
+        before, after = level * noise
+        padded = np.concatenate([before, wave, after]).clip(-1, 1)
+        soundfile.write(unfinished / recordings.name / path.name, padded, rate_hz, subtype="PCM_16")
     unfinished.rename(out)
+
+
+def noise_db(wave: NDArray[np.float64], rate_hz: int) -> float:
+    """Power of the white noise in (S,) samples against their mean power, by their quietest moment.
+
+    Raises:
+        AudioError: they are shorter than such a moment.
+    """
+    samples = round(_MOMENT_S * rate_hz)
+    if len(wave) < samples:
+        raise AudioError(f"{len(wave)} samples are shorter than the {samples} that its noise is taken from")
+    window = np.hanning(samples)
+    moments = np.lib.stride_tricks.sliding_window_view(wave, samples)[:: samples // 3] * window
+    hz = np.fft.rfftfreq(samples, 1 / rate_hz)
+    power = np.abs(np.fft.rfft(moments)[:, (hz >= _NOISE_HZ[0]) & (hz < _NOISE_HZ[1])]) ** 2
+    quietest = power.mean(1).min() / np.sum(window**2)  # a variance: noise of variance 1 has that sum in each bin
+    found = 10 * np.log10(max(float(quietest), 1e-20) / max(float(np.mean(wave**2)), 1e-20))
+    return float(np.clip(found, *_NOISE_DB))
