@@ -5,6 +5,7 @@ model as well, often one that is better with voices it never heard; it costs no 
 that began with weights of their own do not: those are for `asr decode`, which takes the output of several.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,15 @@ import torch
 from asr import checkpoint
 from asr.config import DecodeConfig, flatten
 from asr.errors import CheckpointError, ConfigError
+from asr.files import require_folder
 from asr.recognizer import Recognizer
-from asr.state import STATES_FOLDER
 
 AVERAGED = "averaged"  # in the facts of the weights: the runs that they are of
 # Of models that began with weights of their own the matrices have a cosine of about zero.
 _LEAST_COSINE = 0.5
-_FREE = ("encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias", "features.prior_s")
+# What is to be the same, and what of it training alone reads.
+_MEANING = ("features.", "encoder.", "audio.sample_rate_hz", "text.unit")
+_FREE = ("encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias")
 
 
 def average(runs: Sequence[Path], out: Path) -> None:
@@ -31,41 +34,51 @@ def average(runs: Sequence[Path], out: Path) -> None:
 
     Args:
         runs: run folders, at least two.
-        out: folder to write; an earlier average is replaced.
+        out: folder to write, all of it at once; it is missing yet, or empty.
 
     Raises:
-        CheckpointError: a run cannot be loaded, or `out` holds another model.
+        CheckpointError: a run cannot be loaded, or `out` is not empty.
         ConfigError: there are fewer than two, they differ in features, encoder or labels, or did not begin with the
             same weights; the message names the run.
     """
     if len(runs) < 2:
         raise ConfigError(f"an average is of two runs or more, found {len(runs)}")
-    weights = out / checkpoint.WEIGHTS_FILE
-    if (out / STATES_FOLDER).exists() or (weights.exists() and AVERAGED not in checkpoint.load_facts(weights)):
-        raise CheckpointError(f"{out}: holds another model, which would be overwritten; choose another folder")
+    require_folder(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise CheckpointError(f"{out}: is not empty; choose another folder")
     models = [checkpoint.load(run) for run in runs]
     for run, model in zip(runs[1:], models[1:], strict=True):
         _require_alike(models[0], model, runs[0], run)
     states = [model.state_dict() for model in models]
-    mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(0, dtype=torch.float64).float() for name in states[0]
+    }
     settings = replace(checkpoint.load_config(runs[0]), decode=DecodeConfig())
-    checkpoint.start_run(out, settings, models[0].tokenizer)
-    checkpoint.save_weights(out, mean, {AVERAGED: [str(run) for run in runs]})
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    checkpoint.start_run(unfinished, settings, models[0].tokenizer)
+    checkpoint.save_weights(unfinished, mean, {AVERAGED: [str(run) for run in runs]})
+    unfinished.rename(out)
 
 
 def _require_alike(first: Recognizer, other: Recognizer, first_run: Path, run: Path) -> None:
     here, there = flatten(first.config), flatten(other.config)
-    rooms = ("features.", "encoder.", "audio.sample_rate_hz")
     for key, value in here.items():
-        if key.startswith(rooms) and key not in _FREE and there[key] != value:
+        if key.startswith(_MEANING) and key not in _FREE and there[key] != value:
             raise ConfigError(f"{run}: {key} is {there[key]}, {value} in {first_run}")
+    labels, others = first.tokenizer.tokens, other.tokenizer.tokens
+    if len(labels) != len(others):
+        raise ConfigError(f"{run}: it has {len(others)} labels, {first_run} has {len(labels)}")
+    for number, (label, another) in enumerate(zip(labels, others, strict=True)):
+        if label != another:
+            raise ConfigError(f"{run}: label {number} is {another!r}, {label!r} in {first_run}")
     if first.tokenizer.digest() != other.tokenizer.digest():
-        raise ConfigError(f"{run}: its labels are not those of {first_run}")
-    one, another = (
+        raise ConfigError(f"{run}: how it spells words in labels is not how {first_run} does")
+    one, another_one = (
         torch.cat([tensor.flatten() for tensor in model.encoder.parameters() if tensor.ndim > 1])
         for model in (first, other)
     )
-    cosine = torch.cosine_similarity(one, another, dim=0).item()
+    cosine = torch.cosine_similarity(one, another_one, dim=0).item()
     if cosine < _LEAST_COSINE:
         raise ConfigError(
             f"{run}: its weights are not near those of {first_run} (cosine {cosine:.2f}): only models that went on "

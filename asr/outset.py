@@ -74,8 +74,8 @@ class Outset:
         audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
         heard = len(self.dev_set.utterances)
         dev = f"dev {heard} utterances" if heard else "no dev, the last epoch is kept"
-        device = recognizer.device
-        devices = str(device) if world.size == 1 else f"{world.size} x {device.type}"
+        device = recognizer.device.type
+        devices = device if world.size == 1 else f"{world.size} x {device}"
         lines = [
             f"training on {audio}; {dev}; {len(recognizer.tokenizer)} tokens; "
             f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, {self.origin.precision}; run folder {out}",

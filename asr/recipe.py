@@ -243,11 +243,23 @@ def train_stage(model: Path, settings: "Config") -> None:
 
 
 def average_stage(runs: Sequence[Path], out: Path) -> None:
-    """`asr average` into `out`, once for these weights of `runs`."""
-    from asr import checkpoint
-    from asr.average import average
+    """`asr average` into `out`, once for these weights of `runs`.
 
-    if made_since(out / checkpoint.WEIGHTS_FILE, *(run / checkpoint.WEIGHTS_FILE for run in runs)):
+    Raises:
+        CheckpointError: `out` holds something else, as the mean of other runs or of earlier weights.
+    """
+    from asr import checkpoint
+    from asr.average import AVERAGED, average
+
+    weights = out / checkpoint.WEIGHTS_FILE
+    if weights.is_file():
+        averaged = checkpoint.load_facts(weights).get(AVERAGED)
+        newer = made_since(weights, *(run / checkpoint.WEIGHTS_FILE for run in runs))
+        if not newer or averaged != [str(run) for run in runs]:
+            raise CheckpointError(
+                f"{out}: is not the mean of what {', '.join(map(str, runs))} hold now; move that folder away, and run "
+                "the recipe again"
+            )
         say(f"average: complete in {out}, skipped")
         return
     say(f"average: {out}")

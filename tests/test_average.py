@@ -47,20 +47,32 @@ def test_the_command_writes_a_run_that_others_take(tmp_path: Path, capsys: pytes
     assert settings.decode.decoder == "greedy"
     assert settings.decode.alpha != 0.7
     succeed(capsys, "transcribe", "--model", out, write_audio(tmp_path / "a.wav"))
-    succeed(capsys, "average", one, one, "-o", out)  # in place of an earlier one
-    mean, single = (checkpoint.load(run).state_dict() for run in (out, one))
+    line = error_line(capsys, "average", one, other, "-o", out)
+    assert line == f"error: {out}: is not empty; choose another folder"
+
+
+def test_of_equal_models_nothing_is_lost(tmp_path: Path) -> None:
+    one = save_near(tmp_path / "one", 1)
+    (tmp_path / ".mean.unfinished" / "old").mkdir(parents=True)  # of an earlier attempt
+    average([one, one, one], tmp_path / "mean")
+    mean, single = (checkpoint.load(run).state_dict() for run in (tmp_path / "mean", one))
     assert all(torch.equal(mean[name], single[name]) for name in mean)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mean", "one"]
+    assert not (tmp_path / "mean" / "old").exists()
 
 
-def test_a_model_that_is_no_average_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = save_near(tmp_path / "one", 1), save_near(tmp_path / "other", 2)
     before = (one / checkpoint.WEIGHTS_FILE).read_bytes()
-    assert "holds another model, which would be overwritten" in error_line(capsys, "average", one, other, "-o", one)
+    assert error_line(capsys, "average", one, other, "-o", one).endswith("one: is not empty; choose another folder")
     assert (one / checkpoint.WEIGHTS_FILE).read_bytes() == before
     begun = tmp_path / "begun"
     (begun / "states").mkdir(parents=True)
-    with pytest.raises(CheckpointError, match="holds another model"):
+    with pytest.raises(CheckpointError, match="begun: is not empty"):
         average([one, other], begun)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file: is a file, wanted a folder"):
+        average([one, other], tmp_path / "file")
 
 
 def test_runs_without_a_mean_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +84,10 @@ def test_runs_without_a_mean_are_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert line == f"error: {wider}: encoder.width is 9, 8 in {one}"
     labels = save_near(tmp_path / "labels", 1)
     Tokenizer([BLANK_NAME, " ", *"abcdefgi"], checkpoint.load_config(labels).text).save(labels)
-    with pytest.raises(ConfigError, match=r"labels: its labels are not those of .*one"):
+    with pytest.raises(ConfigError, match=r"labels: label 9 is 'i', 'h' in .*one"):
+        average([one, labels], out)
+    Tokenizer([BLANK_NAME, " ", *"abcdefg"], checkpoint.load_config(labels).text).save(labels)
+    with pytest.raises(CheckpointError, match="labels"):  # nor would it be loaded
         average([one, labels], out)
     far = save_near(tmp_path / "far", 2, share=10.0)
     with pytest.raises(ConfigError, match=r"far: its weights are not near those of .*one \(cosine -?0\.[0-3]"):
@@ -88,3 +103,11 @@ def test_what_training_alone_reads_may_differ(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"features\.high_hz is 8000"):
         average([one, other], tmp_path / "mean")
     average([one, save_near(tmp_path / "third", 3)], tmp_path / "mean")
+
+
+def test_one_spelling_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels alike may be of another lexicon, or another model of pieces."""
+    runs = [save_near(tmp_path / str(seed), seed) for seed in range(2)]
+    monkeypatch.setattr(Tokenizer, "digest", lambda tokenizer: str(id(tokenizer)))
+    with pytest.raises(ConfigError, match=r"1: how it spells words in labels is not how .*0 does"):
+        average(runs, tmp_path / "mean")

@@ -1,5 +1,7 @@
 """The recipes' stages: complete ones are skipped, interrupted ones go on, other settings are refused."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from asr.cli import main
 from asr.config import Config
 from asr.errors import CheckpointError, ConfigError, CorpusError, ScoringError
 from asr.state import state_files
+from tiny_run import save_run
 from tones import tiny, write_corpus
 
 WORDS = ["ab", "ba", "abba"]
@@ -166,3 +169,16 @@ def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureF
     text.write_text("cab\n")
     with pytest.raises(CorpusError, match=r"model-text: was made from other files \(.*text\.txt\)"):
         recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
+
+
+def test_a_mean_is_of_the_runs_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs, out = [save_run(tmp_path / name) for name in "ab"], tmp_path / "mean"
+    recipe.average_stage(runs, out)
+    capsys.readouterr()
+    recipe.average_stage(runs, out)
+    assert capsys.readouterr().err == f"[average: complete in {out}, skipped]\n"
+    with pytest.raises(CheckpointError, match=r"mean: is not the mean of what .*a, .*b, .*c hold now"):
+        recipe.average_stage([*runs, save_run(tmp_path / "c")], out)
+    os.utime(runs[0] / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)
+    with pytest.raises(CheckpointError, match="is not the mean of what"):
+        recipe.average_stage(runs, out)

@@ -79,6 +79,9 @@ def test_a_recording_too_short_for_a_level_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"1_a_0\.wav: 199 samples are shorter than the 200"):
         surround(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "1_a_0.wav").write_text("no audio")
+    with pytest.raises(AudioError, match=r"1_a_0\.wav: cannot read audio: format not recognised"):
+        surround(tmp_path, tmp_path / "out", -35)
 
 
 def test_clips_are_single_digits_long_enough_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

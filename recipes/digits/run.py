@@ -36,6 +36,7 @@ def run() -> int:
     recipe.add_outside(parser)
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
+    strangers(arguments, START, *TELEPHONE)  # what is wrong with these settings is found now
     out: Path = arguments.out
     official = out / "data"
     recipe.corpus_stage(official, "digits", arguments.source)
@@ -46,19 +47,21 @@ def run() -> int:
     return 0
 
 
+def strangers(arguments: argparse.Namespace, start: Path, *stage: str) -> config.Config:
+    """The configuration of a training for speakers who were not heard, on from the weights of `start`."""
+    overrides = [f"train.init_from={start}", *stage, *arguments.overrides]
+    return config.load(arguments.conf.parent / STRANGERS, overrides)
+
+
 def telephone_stage(arguments: argparse.Namespace) -> config.Config:
     """The model that those without a speaker begin with, in `out`/telephone; returns the configuration of these."""
     out: Path = arguments.out
     an4, spliced, telephone = out / "an4", out / "spliced", out / "telephone"
-
-    def settings(start: Path, *stage: str) -> config.Config:
-        overrides = [f"train.init_from={start}", *stage, *arguments.overrides]
-        return config.load(arguments.conf.parent / STRANGERS, overrides)
-
+    heard = spliced / "train.jsonl"
     recipe.corpus_stage(an4, "an4", arguments.an4)
     recipe.splice_stage(an4 / "train.jsonl", START, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
-    recipe.train_stage(telephone, recipe.with_data(settings(START, *TELEPHONE), an4, spliced / "train.jsonl"))
-    return settings(telephone)
+    recipe.train_stage(telephone, recipe.with_data(strangers(arguments, START, *TELEPHONE), an4, heard))
+    return strangers(arguments, telephone)
 
 
 def leave_one_out(official: Path, out: Path, outside: list[Utterance], settings: config.Config) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr import recipe
+from asr import audio, recipe
+from asr.config import AudioConfig
 from asr.errors import AudioError
 
 SECONDS = 0.3  # on either side
@@ -36,7 +37,7 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
         level_db: of the noise, against the recording's mean power; None: as loud as its own.
 
     Raises:
-        AudioError: a recording is too short to have a level of its own.
+        AudioError: a recording cannot be read, or is too short to have a level of its own.
     """
     if out.is_dir():
         recipe.say(f"silence: complete in {out}, skipped")
@@ -46,7 +47,9 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / recordings.name).mkdir(parents=True)
     for path in sorted(recordings.glob("*.wav")):
-        wave, rate_hz = soundfile.read(path, dtype="float64")
+        with audio.opened(path) as file:
+            rate_hz = file.file.samplerate
+            wave = file.mono(0, file.file.frames, AudioConfig(sample_rate_hz=rate_hz)).double().numpy()
         try:
             found_db = noise_db(wave, rate_hz) if level_db is None else level_db
         except AudioError as error:
@@ -61,6 +64,8 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
 
 def noise_db(wave: NDArray[np.float64], rate_hz: int) -> float:
     """Power of the white noise in (S,) samples against their mean power, by their quietest moment.
+
+    Digital silence in it is that moment, and gives the least that there is.
 
     Raises:
         AudioError: they are shorter than such a moment.
