@@ -161,6 +161,7 @@ def test_references_to_nowhere() -> None:
         "train.batch_s=0",
         "train.learning_rate=0",
         "train.learning_rate=.nan",
+        "train.learning_rate=.inf",
         "train.grad_clip=-1",
         "train.warmup_steps=-1",
         "train.final_rate_share=1.5",
@@ -258,7 +259,7 @@ OVERRIDES = st.fixed_dictionaries(
         "encoder.subsampling": st.sampled_from([1, 2, 4, 8]),
         "encoder.forget_bias": st.floats(allow_nan=False),
         "train.epochs": st.integers(1, 10**9),
-        "train.learning_rate": st.floats(0, exclude_min=True, allow_nan=False),
+        "train.learning_rate": st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False),
         "train.checkpoint_minutes": st.floats(1e-300, 1e300),
     },
 )
