@@ -5,7 +5,6 @@ model as well, often one that is better with voices it never heard; it costs no 
 that began with weights of their own do not: those are for `asr decode`, which takes the output of several.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +12,15 @@ from pathlib import Path
 import torch
 
 from asr import checkpoint
-from asr.config import DecodeConfig, flatten
+from asr.config import DecodeConfig
 from asr.errors import CheckpointError, ConfigError
-from asr.files import require_folder
+from asr.files import require_folder, whole_folder
+from asr.finetune import meaning
 from asr.recognizer import Recognizer
 
 AVERAGED = "averaged"  # in the facts of the weights: the runs that they are of
 # Of models that began with weights of their own the matrices have a cosine of about zero.
 _LEAST_COSINE = 0.5
-# What is to be the same, and what of it training alone reads.
-_MEANING = ("features.", "encoder.", "audio.sample_rate_hz", "text.unit")
-_FREE = ("encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias")
 
 
 def average(runs: Sequence[Path], out: Path) -> None:
@@ -53,18 +50,15 @@ def average(runs: Sequence[Path], out: Path) -> None:
     mean = {
         name: torch.stack([state[name] for state in states]).mean(0, dtype=torch.float64).float() for name in states[0]
     }
-    settings = replace(checkpoint.load_config(runs[0]), decode=DecodeConfig())
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    checkpoint.start_run(unfinished, settings, models[0].tokenizer)
-    checkpoint.save_weights(unfinished, mean, {AVERAGED: [str(run) for run in runs]})
-    unfinished.rename(out)
+    with whole_folder(out) as folder:
+        checkpoint.start_run(folder, replace(models[0].config, decode=DecodeConfig()), models[0].tokenizer)
+        checkpoint.save_weights(folder, mean, {AVERAGED: [str(run) for run in runs]})
 
 
 def _require_alike(first: Recognizer, other: Recognizer, first_run: Path, run: Path) -> None:
-    here, there = flatten(first.config), flatten(other.config)
+    here, there = ({**meaning(model.config), "text.unit": model.config.text.unit} for model in (first, other))
     for key, value in here.items():
-        if key.startswith(_MEANING) and key not in _FREE and there[key] != value:
+        if there[key] != value:
             raise ConfigError(f"{run}: {key} is {there[key]}, {value} in {first_run}")
     labels, others = first.tokenizer.tokens, other.tokenizer.tokens
     if len(labels) != len(others):

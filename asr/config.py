@@ -112,23 +112,16 @@ class AugmentConfig:
         _require(all(0.5 <= s <= 2 for s in self.speeds), "augment.speeds", "factors in 0.5..2", list(self.speeds))
         whole = all(abs(100 * s - round(100 * s)) < 1e-6 for s in self.speeds)
         _require(whole, "augment.speeds", "whole per cents, as 0.95", list(self.speeds))
-        _require(0 <= self.noise_probability <= 1, "augment.noise_probability", "in 0..1", self.noise_probability)
         low, high = self.noise_snr_db
         _require(-100 <= low <= high <= 200, "augment.noise_snr_db", "[low, high] in -100..200", [low, high])
-        _require(0 <= self.reverb_probability <= 1, "augment.reverb_probability", "in 0..1", self.reverb_probability)
         short, long = self.reverb_s
         _require(0.01 <= short <= long <= 5, "augment.reverb_s", "[low, high] in 0.01..5", [short, long])
-        _require(
-            0 <= self.telephone_probability <= 1,
-            "augment.telephone_probability",
-            "in 0..1",
-            self.telephone_probability,
-        )
         _require(0 <= self.filter_db <= 40, "augment.filter_db", "in 0..40", self.filter_db)
         _require(0 <= self.crop_share < 0.5, "augment.crop_share", "in 0..0.5", self.crop_share)
         _require(0 <= self.gain_db <= 60, "augment.gain_db", "in 0..60", self.gain_db)
         _require(0 <= self.warp <= 0.5, "augment.warp", "in 0..0.5", self.warp)
-        _require(0 <= self.time_mask_share <= 1, "augment.time_mask_share", "in 0..1", self.time_mask_share)
+        for key in ("noise_probability", "reverb_probability", "telephone_probability", "time_mask_share"):
+            _require(0 <= getattr(self, key) <= 1, f"augment.{key}", "in 0..1", getattr(self, key))
         for key in ("freq_masks", "freq_mask_bins", "time_masks", "time_mask_frames"):
             _require(getattr(self, key) >= 0, f"augment.{key}", "at least 0", getattr(self, key))
 

@@ -9,14 +9,10 @@ from asr.config import Config, flatten
 from asr.errors import CheckpointError, ConfigError
 from asr.recognizer import Recognizer
 
-# What may differ between the two runs without giving the weights another meaning.
-_FREE = {
-    "features.normalization",
-    "features.prior_s",
-    "encoder.dropout",
-    "encoder.locked_dropout",
-    "encoder.forget_bias",
-}
+# Training alone reads these: they give the weights no other meaning.
+_TRAINING_ALONE = {"encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias"}
+# The normaliser belongs to the recordings that training reads.
+_ANEW = {"features.normalization", "features.prior_s"}
 
 
 def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
@@ -40,9 +36,9 @@ def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
         source = checkpoint.load(folder)
     except CheckpointError as error:
         raise CheckpointError(f"train.init_from: {error}") from error
-    here, there = _meaning(recognizer.config), _meaning(source.config)
+    here, there = meaning(recognizer.config), meaning(source.config)
     for key, value in here.items():
-        if there[key] != value:
+        if key not in _ANEW and there[key] != value:
             raise ConfigError(f"train.init_from={folder}: {key} is {there[key]} in that run, {value} in this one")
     rows = {token: row for row, token in enumerate(source.tokenizer.tokens)}
     new = [token for token in recognizer.tokenizer.tokens if token not in rows]
@@ -58,8 +54,9 @@ def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
     return new
 
 
-def _meaning(config: Config) -> dict[str, object]:
+def meaning(config: Config) -> dict[str, object]:
+    """The settings that say what a model's weights mean, by key: rate, features and encoder."""
     values = flatten(config)
     rooms = ("features.", "encoder.")
-    keys = [key for key in values if key.startswith(rooms) and key not in _FREE]
+    keys = [key for key in values if key.startswith(rooms) and key not in _TRAINING_ALONE]
     return {key: values[key] for key in ["audio.sample_rate_hz", *keys]}

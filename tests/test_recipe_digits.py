@@ -179,3 +179,15 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
     trained_on = read_manifest(checkpoint.load_config(out / "outside-without-a" / "model").data.train)
     assert [utterance.id for utterance in trained_on[-2:]] == ["u1", "m1"]
     assert read_manifest(checkpoint.load_config(out / "without-a" / "model").data.train)[-1].id == "u1"
+
+
+def test_the_official_part_alone_asks_for_nothing_of_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    conf = tmp_path / "digits.yaml"  # no digits-strangers.yaml beside it
+    conf.write_text("train: {epochs: 1}\n")
+    monkeypatch.setattr(recipe, "corpus_stage", lambda *_, **__: None)
+    monkeypatch.setattr(recipe, "run_experiment", lambda *_: print("trained"))
+    monkeypatch.setattr("sys.argv", ["run.py", "--official-only", "--out", str(tmp_path / "out"), "--conf", str(conf)])
+    assert digits.run() == 0
+    assert capsys.readouterr().out == "trained\n"

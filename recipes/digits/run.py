@@ -36,14 +36,16 @@ def run() -> int:
     recipe.add_outside(parser)
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
-    strangers(arguments, START, *TELEPHONE)  # what is wrong with these settings is found now
+    # What is wrong with these is found before the official training, and not after it.
+    by_telephone = None if arguments.official_only else strangers(arguments, START, *TELEPHONE)
     out: Path = arguments.out
     official = out / "data"
     recipe.corpus_stage(official, "digits", arguments.source)
     outside = recipe.read_outside(arguments.outside, official)
     recipe.run_experiment(official, out / "model", settings)
-    if not arguments.official_only:
-        leave_one_out(official, out, outside, telephone_stage(arguments))
+    if by_telephone is not None:
+        telephone = telephone_stage(out, arguments.an4, by_telephone)
+        leave_one_out(official, out, outside, strangers(arguments, telephone))
     return 0
 
 
@@ -53,15 +55,14 @@ def strangers(arguments: argparse.Namespace, start: Path, *stage: str) -> config
     return config.load(arguments.conf.parent / STRANGERS, overrides)
 
 
-def telephone_stage(arguments: argparse.Namespace) -> config.Config:
-    """The model that those without a speaker begin with, in `out`/telephone; returns the configuration of these."""
-    out: Path = arguments.out
+def telephone_stage(out: Path, source: Path | None, settings: config.Config) -> Path:
+    """Train the model that those without a speaker begin with; returns its run folder."""
     an4, spliced, telephone = out / "an4", out / "spliced", out / "telephone"
     heard = spliced / "train.jsonl"
-    recipe.corpus_stage(an4, "an4", arguments.an4)
+    recipe.corpus_stage(an4, "an4", source)
     recipe.splice_stage(an4 / "train.jsonl", START, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
-    recipe.train_stage(telephone, recipe.with_data(strangers(arguments, START, *TELEPHONE), an4, heard))
-    return strangers(arguments, telephone)
+    recipe.train_stage(telephone, recipe.with_data(settings, an4, heard))
+    return telephone
 
 
 def leave_one_out(official: Path, out: Path, outside: list[Utterance], settings: config.Config) -> None:

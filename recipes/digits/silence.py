@@ -8,7 +8,6 @@ Quiet that is not as loud as the noise in the recording sounds like a stop conso
 each is surrounded by noise as loud as its own; how loud that is, a model is not to rely on (`STILL_DB`).
 """
 
-import shutil
 import zlib
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from asr import audio, recipe
 from asr.config import AudioConfig
 from asr.errors import AudioError
+from asr.files import whole_folder
 
 SECONDS = 0.3  # on either side
 STILL_DB = -35.0  # the other kind of quiet, against the recording's mean power
@@ -43,23 +43,21 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
         recipe.say(f"silence: complete in {out}, skipped")
         return
     recipe.say(f"silence: {out}")
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    (unfinished / recordings.name).mkdir(parents=True)
-    for path in sorted(recordings.glob("*.wav")):
-        with audio.opened(path) as file:
-            rate_hz = file.file.samplerate
-            wave = file.mono(0, file.file.frames, AudioConfig(sample_rate_hz=rate_hz)).double().numpy()
-        try:
-            found_db = noise_db(wave, rate_hz) if level_db is None else level_db
-        except AudioError as error:
-            raise AudioError(f"{path}: {error}") from error
-        level = np.sqrt(np.mean(wave**2)) * 10 ** (found_db / 20)
-        noise = np.random.default_rng(zlib.crc32(path.name.encode())).standard_normal((2, round(SECONDS * rate_hz)))
-        before, after = level * noise
-        padded = np.concatenate([before, wave, after]).clip(-1, 1)
-        soundfile.write(unfinished / recordings.name / path.name, padded, rate_hz, subtype="PCM_16")
-    unfinished.rename(out)
+    with whole_folder(out) as folder:
+        (folder / recordings.name).mkdir()
+        for path in sorted(recordings.glob("*.wav")):
+            with audio.opened(path) as file:
+                rate_hz = file.file.samplerate
+                wave = file.mono(0, file.file.frames, AudioConfig(sample_rate_hz=rate_hz)).double().numpy()
+            try:
+                found_db = noise_db(wave, rate_hz) if level_db is None else level_db
+            except AudioError as error:
+                raise AudioError(f"{path}: {error}") from error
+            level = np.sqrt(np.mean(wave**2)) * 10 ** (found_db / 20)
+            noise = np.random.default_rng(zlib.crc32(path.name.encode())).standard_normal((2, round(SECONDS * rate_hz)))
+            before, after = level * noise
+            padded = np.concatenate([before, wave, after]).clip(-1, 1)
+            soundfile.write(folder / recordings.name / path.name, padded, rate_hz, subtype="PCM_16")
 
 
 def noise_db(wave: NDArray[np.float64], rate_hz: int) -> float:
