@@ -15,6 +15,7 @@ from asr.commands.common import FAILED, print_error
 from asr.commands.decode import add_decode
 from asr.commands.export import add_export
 from asr.commands.inspect import add_inspect
+from asr.commands.label import add_label
 from asr.commands.pack import add_pack
 from asr.commands.prepare import add_prepare
 from asr.commands.recognise import add_compare, add_evaluate
@@ -88,6 +89,7 @@ def commands() -> argparse.ArgumentParser:
     add_train(subparsers.add_parser("train", help="train a model"))
     add_evaluate(subparsers.add_parser("evaluate", help="recognise a manifest and score it"))
     add_transcribe(subparsers.add_parser("transcribe", help="turn audio files into text"))
+    add_label(subparsers.add_parser("label", help="make a manifest to train on of recordings without transcripts"))
     add_align(subparsers.add_parser("align", help="find when each word of a given transcript was said"))
     add_report(subparsers.add_parser("report", help="show a run as one HTML page: curves, errors, recordings"))
     add_compare(subparsers.add_parser("compare", help="test the difference between two systems"))

@@ -74,8 +74,11 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     write_text_atomic(path, "".join(line_of(utterance, path) + "\n" for utterance in utterances))
 
 
-def line_of(utterance: Utterance, path: Path) -> str:
-    """The record of an utterance in the manifest `path`, for `parse_line`; ManifestError as `write_manifest`."""
+def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
+    """The record of an utterance in the manifest `path`, for `parse_line`; ManifestError as `write_manifest`.
+
+    `more` are keys that it does not read.
+    """
     record: dict[str, Any] = {
         "id": utterance.id,
         "audio_filepath": os.path.relpath(utterance.audio_filepath.resolve(), path.parent.resolve()),
@@ -88,7 +91,7 @@ def line_of(utterance: Utterance, path: Path) -> str:
         record["offset"] = round(utterance.offset, 6)
     if utterance.speaker is not None:
         record["speaker"] = utterance.speaker
-    return json.dumps(record, ensure_ascii=False)
+    return json.dumps(record | more, ensure_ascii=False)
 
 
 def hours(utterances: Sequence[Utterance]) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.cli import commands, parse, run_command
-from asr.errors import CheckpointError, ConfigError, CorpusError
+from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError
 from asr.files import atomic_path, made_since, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
@@ -264,6 +264,25 @@ def average_stage(runs: Sequence[Path], out: Path) -> None:
         return
     say(f"average: {out}")
     average(runs, out)
+
+
+def label_stage(manifest: Path, model: Path, out: Path) -> None:
+    """`asr label` of the recordings of a manifest into `out`, once for what `model` recognises now.
+
+    Raises:
+        AudioError: one of them could not be recognised; it was named before.
+    """
+    from asr import checkpoint
+
+    if made_since(out, model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE):
+        say(f"label: complete in {out}, skipped")
+        return
+    say(f"label: {out}")
+    command = ["label", str(manifest), "--model", str(model), "-o", str(out), "--precision", "float32"]
+    arguments = parse(commands(), command)
+    if arguments.run(arguments):
+        out.unlink(missing_ok=True)  # the others alone are not what was asked for
+        raise AudioError(f"{manifest}: not all of its recordings could be recognised")
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:

@@ -26,12 +26,14 @@ class Recording:
         name: what messages and results call it; for a file its path as given.
         audio: path of the audio file, or the content of one.
         offset_s, duration_s: the segment of it that is meant; None: to the end.
+        speaker: whose voice it is, where a manifest says so.
     """
 
     name: str
     audio: Path | bytes
     offset_s: float = 0.0
     duration_s: float | None = None
+    speaker: str | None = None
 
     @property
     def is_segment(self) -> bool:
@@ -95,7 +97,7 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
 
 def _of_manifest(path: Path) -> Iterator[Recording]:
     for utterance in read_manifest(path, with_texts=False):
-        yield Recording(utterance.id, utterance.audio_filepath, utterance.offset, utterance.duration)
+        yield Recording(utterance.id, utterance.audio_filepath, utterance.offset, utterance.duration, utterance.speaker)
 
 
 def _matches(argument: str) -> list[str]:

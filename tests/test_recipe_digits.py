@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,10 +137,16 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
         assert model == digits.START
         write_manifest(spliced / "train.jsonl", read_manifest(manifest))
 
+    def label_stage(heard: Path, model: Path, labelled: Path) -> None:
+        """All but the first recording are a two; the real one is tested with the other stages."""
+        assert checkpoint.load_config(model).decode.decoder == "beam"
+        write_manifest(labelled, [replace(item, text="two") for item in read_manifest(heard, with_texts=False)[1:]])
+
     whole_stage = recipe.corpus_stage
     monkeypatch.setattr(recipe, "splice_stage", splice_stage)
     monkeypatch.setattr(recipe, "corpus_stage", corpus_stage)
     monkeypatch.setattr(clips, "cut_digits", cut_digits)
+    monkeypatch.setattr(recipe, "label_stage", label_stage)
     monkeypatch.setattr(digits, "START", out / "model")
     for name in ("digits.yaml", "digits-strangers.yaml"):
         (tmp_path / name).write_text("train: {epochs: 1}\n")
@@ -148,8 +155,10 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("sys.argv", arguments)
     assert digits.run() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("leave one speaker out, all six: WER ")
-    assert " / 108," in lines[-1]  # every recording once
+    assert lines[-2].startswith("leave one speaker out, all six: WER ")
+    assert lines[-1].startswith("when half of a speaker's recordings were heard, without transcripts: WER ")
+    assert " / 108," in lines[-2]  # every recording once
+    assert " / 108," in lines[-1]
     assert checkpoint.load_config(out / "telephone").train.init_from == str(out / "model")
     for speaker in "abc":
         fold = out / f"without-{speaker}"
@@ -166,6 +175,20 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
             assert checkpoint.load_config(fold / f"seed-{seed}").train.init_from == str(out / "telephone")
             assert checkpoint.load_config(fold / f"seed-{seed}").train.seed == seed
         assert checkpoint.load_config(fold / "model-lm").decode.decoder == "beam"
+        halves = [read_manifest(fold / f"half-{number}" / "test.jsonl") for number in (0, 1)]
+        assert [len(half) for half in halves] == [18, 18]
+        assert {item.id for half in halves for item in half} == {f"{d}_{speaker}_{n}" for d in "123" for n in range(12)}
+        for number in (0, 1):
+            half = fold / f"half-{number}"
+            heard = read_manifest(half / "heard.jsonl", with_texts=False)
+            assert [(item.id, item.text) for item in heard] == [(item.id, "") for item in halves[1 - number]]
+            for turn, start in ((0, fold / "model"), (1, half / "model-0")):
+                settings = checkpoint.load_config(half / f"model-{turn}")
+                assert settings.train.init_from == str(start)
+                learnt = read_manifest(settings.data.train)
+                assert [item.id for item in learnt[: len(trained_on)]] == [item.id for item in trained_on]
+                own = [(item.id, item.text) for item in learnt[len(trained_on) :]]
+                assert own == [(f"{item.id}{end}", "two") for end in ("", "-still") for item in heard[1:]]
 
     assert digits.run() == 0
     again = capsys.readouterr()

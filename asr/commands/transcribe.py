@@ -57,6 +57,17 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     existing.add_argument("--overwrite", action="store_true", help="replace transcripts that are there")
     parser.add_argument("--merged", type=Path, metavar="FILE", help="with --out or --beside: all in one file too")
     parser.add_argument("--stream", action="store_true", help="raw samples on standard input, results as they come")
+    add_precision(parser)
+    add_n_best(parser)
+    add_compute(parser)
+    add_audio(parser, "a day")
+    add_decoder(parser)
+    add_stream(parser)
+    parser.set_defaults(run=_transcribe)
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """`--precision`, which `make_transcriber` reads."""
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "int8"),
@@ -64,12 +75,6 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
         help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on others where onnx and onnxruntime are "
         "installed, and float32; log-probabilities differ by some hundredths (%(default)s)",
     )
-    add_n_best(parser)
-    add_compute(parser)
-    add_audio(parser, "a day")
-    add_decoder(parser)
-    add_stream(parser)
-    parser.set_defaults(run=_transcribe)
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
@@ -133,8 +138,8 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
     if arguments.format == "ctm":
         _require_ctm_names(recordings)
     failed = 0
-    transcriber = _transcriber(arguments)
-    for result in _results(transcriber, recordings, arguments.n_best):
+    transcriber = make_transcriber(arguments)
+    for result in results_of(transcriber, recordings, arguments.n_best):
         if result is None:
             failed += 1
         else:
@@ -176,9 +181,9 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
     failed = 0
     if mine:
-        transcriber = _transcriber(arguments)
+        transcriber = make_transcriber(arguments)
         chosen = [recordings[place] for place in mine]
-        for place, result in zip(mine, _results(transcriber, chosen, arguments.n_best), strict=True):
+        for place, result in zip(mine, results_of(transcriber, chosen, arguments.n_best), strict=True):
             if result is None:
                 failed += 1
             else:
@@ -262,7 +267,8 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
                 file.write(text)
 
 
-def _transcriber(arguments: argparse.Namespace) -> "Transcriber":
+def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
+    """The model of `--model` as `load_model` gives it, with what `add_precision` and `add_audio` say."""
     from asr.audio import LONGEST_S
     from asr.transcribe import Transcriber
 
@@ -271,8 +277,8 @@ def _transcriber(arguments: argparse.Namespace) -> "Transcriber":
     return Transcriber(recognizer, batch_s=batch_seconds(arguments), longest_s=longest_s, precision=arguments.precision)
 
 
-def _results(
-    transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int
+def results_of(
+    transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int = 1
 ) -> "Iterator[Transcript | None]":
     """A transcript for each recording, or None where it failed and was named; with a bar on a terminal."""
     from asr.progress import Progress
