@@ -4,21 +4,23 @@ Training on from these weights with what they recognised is self-training with p
 (Kahn, Lee and Hannun, ICASSP 2020, arXiv 1909.09116). It teaches a model voices, rooms and microphones, and no words.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, count
 from pathlib import Path
 
-from asr.decode import Word
 from asr.errors import ConfigError
-from asr.files import write_text_atomic
+from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.manifest import Utterance, hours, line_of
 from asr.pauses import Cutting
 from asr.sources import Recording
-from asr.transcribe import WHOLE_S
-from asr.transcript import Transcript, mean_confidence, runs_of, segments_of
+from asr.transcribe import WHOLE_S, Joined
+from asr.transcript import Transcript, mean_confidence
 
-_MARGIN_S = Cutting().margin_s  # of the quiet around words that goes with them, as where long recordings are cut
+LONGEST_S = WHOLE_S  # of an utterance that is taken
+# Of a long recording many utterances are wanted: AN4's 89 of dev without a pause between them are 65 of 0.8 to 13 s,
+# recognised as well (25 errors for 27 of 505), and one with the pauses that are transcribed by.
+CUTTING = Cutting(pause_s=0.4, margin_s=0.15)
 
 
 @dataclass(frozen=True)
@@ -27,72 +29,61 @@ class Labelled:
 
     Attributes:
         utterance: its text is empty where nothing was heard.
-        confidence: 0 to 1, the geometric mean of its words'.
+        confidence: 0 to 1, the geometric mean of its words'; 0 without a word.
     """
 
     utterance: Utterance
     confidence: float
 
 
-def name_of(recording: Recording) -> str:
-    """The id of a recording in a manifest: its own in the manifest it is from, or its path in one word.
+def require_labelable(recordings: Iterable[Recording], manifest: Path) -> None:
+    """Find out before hours of work what could not be written to `manifest`.
 
     Raises:
-        ConfigError: it came on standard input, where nobody can read it again.
+        ConfigError: a recording came on standard input, or is named twice.
+        ManifestError: a name is not UTF-8.
     """
-    if isinstance(recording.audio, bytes):
-        raise ConfigError(f"{recording.name}: a manifest names files, and standard input is none")
-    if recording.is_segment:
-        return recording.name
-    return "_".join(part for part in Path(recording.name).with_suffix("").parts if part not in ("/", ".", ".."))
+    names: dict[tuple[Path, float, float | None], str] = {}
+    for recording in recordings:
+        if isinstance(recording.audio, bytes):
+            raise ConfigError(f"{recording.name}: a manifest names files, and nobody can read this again")
+        line_of(_whole(recording, duration_s=1.0, text=""), manifest)
+        part = (recording.audio.resolve(), recording.offset_s, recording.duration_s)
+        if part in names:
+            raise ConfigError(f"{recording.name}: is the same recording as {names[part]}")
+        names[part] = recording.name
 
 
 def label(recording: Recording, transcript: Transcript) -> Iterator[Labelled]:
     """The utterances of a recording, in order.
 
-    One of up to `asr.transcribe.WHOLE_S` is one utterance. A longer one is cut where no word is for
-    `asr.transcript.PAUSE_S`, and what is longer then at the ends of segments; around its words an utterance has
-    as much of the pause as speech has where long recordings are cut, at most half of it. What lies between
-    is in none, nor is a word that lasts no time where it is cut.
+    One of up to `asr.transcribe.WHOLE_S` is one utterance. Of a longer one what was recognised between two pauses is an
+    utterance each, and what lies between them is in none.
 
     Args:
         recording: a file, or a part of one.
-        transcript: what was recognised in it.
+        transcript: what a Transcriber with `CUTTING` recognised in it.
     """
-    whole = Utterance(
-        id=name_of(recording),
-        audio_filepath=Path(str(recording.audio)),
-        duration=transcript.duration_s if recording.duration_s is None else recording.duration_s,
-        text=transcript.text,
-        offset=recording.offset_s,
-        speaker=recording.speaker,
-    )
-    if transcript.duration_s <= WHOLE_S or not transcript.words:
-        yield Labelled(whole, transcript.confidence)
-        return
-    parts = [part for run in runs_of(transcript.words) for part in _short(run)]
-    between = [(one[-1].end_s + other[0].start_s) / 2 for one, other in pairwise(parts)]
-    for part, (earliest_s, latest_s) in zip(parts, pairwise([0.0, *between, transcript.duration_s]), strict=True):
-        start_s = max(earliest_s, part[0].start_s - _MARGIN_S)
-        end_s = min(latest_s, part[-1].end_s + _MARGIN_S)
-        if round(end_s - start_s, 6) <= 0:
-            continue
-        offset = recording.offset_s + start_s
-        piece = replace(
-            whole,
-            id=f"{whole.id}@{round(offset, 6)}",
-            offset=offset,
-            duration=end_s - start_s,
-            text=" ".join(word.text for word in part),
-        )
-        yield Labelled(piece, mean_confidence(part))
-
-
-def _short(run: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    if run[-1].end_s - run[0].start_s <= WHOLE_S:
-        yield run
+    best = transcript.alternatives[0]
+    if isinstance(best, Joined) and transcript.duration_s > WHOLE_S and best.words:
+        for part in best.parts:
+            duration_s = min(part.duration_s, transcript.duration_s - part.offset_s)
+            piece = _whole(recording, duration_s=duration_s, text=part.text)
+            offset = round(recording.offset_s + part.offset_s, 6)
+            yield Labelled(replace(piece, id=f"{piece.id}@{offset}", offset=offset), mean_confidence(part.words))
     else:
-        yield from (segment.words for segment in segments_of(run))
+        duration_s = transcript.duration_s if recording.duration_s is None else recording.duration_s
+        whole = _whole(recording, duration_s=duration_s, text=transcript.text)
+        yield Labelled(whole, transcript.confidence if transcript.words else 0.0)
+
+
+def _whole(recording: Recording, *, duration_s: float, text: str) -> Utterance:
+    assert isinstance(recording.audio, Path)
+    name = recording.name
+    if not recording.is_segment:  # then it is a path
+        stem = Path(name).with_suffix("") if Path(name).suffix.lower() in AUDIO_SUFFIXES else Path(name)
+        name = "_".join(part for part in stem.parts if part.strip("/. ")) or "recording"
+    return Utterance(name, recording.audio, duration_s, text, recording.offset_s, recording.speaker)
 
 
 def left_of(manifest: Path) -> Path:
@@ -101,23 +92,37 @@ def left_of(manifest: Path) -> Path:
 
 
 def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> str:
-    """Write what has a text and at least this confidence to `manifest`, the others to `left_of` it; returns a summary.
+    """Write what is to be learnt to `manifest`, and the others to `left_of` it; returns a summary.
 
-    Each record has its `confidence` too. Both files are there afterwards, one may be empty.
+    Taken is what has a text, at least this confidence and at most `LONGEST_S`. Each record has its `confidence` too,
+    with four decimals; an id that stands already gets a number.
 
     Raises:
+        ConfigError: nothing is taken; then there is no `manifest`, and its place is as it was.
         ManifestError: a path is not UTF-8; the message names the utterance.
     """
-    kept: list[Labelled] = []
-    left: list[Labelled] = []
+    kept: list[tuple[Utterance, float]] = []
+    left: list[tuple[Utterance, float]] = []
+    ids: set[str] = set()
     for item in found:
-        (kept if item.utterance.text and item.confidence >= least else left).append(item)
-    for path, items in ((manifest, kept), (left_of(manifest), left)):
-        lines = [line_of(item.utterance, path, confidence=round(item.confidence, 4)) + "\n" for item in items]
-        write_text_atomic(path, "".join(lines))
-    taken, all_of_it = ([item.utterance for item in items] for items in (kept, [*kept, *left]))
+        utterance, confidence = item.utterance, round(item.confidence, 4)
+        names = chain([utterance.id], (f"{utterance.id}#{number}" for number in count(2)))
+        utterance = replace(utterance, id=next(name for name in names if name not in ids))
+        ids.add(utterance.id)
+        learnt = utterance.text and confidence >= least and utterance.duration <= LONGEST_S
+        (kept if learnt else left).append((utterance, confidence))
+    for path, items in ((left_of(manifest), left), (manifest, kept)):
+        if items or path != manifest:
+            lines = [line_of(utterance, path, confidence=confidence) + "\n" for utterance, confidence in items]
+            write_text_atomic(path, "".join(lines))
+    what = f"a confidence of {least:g} or more and at most {LONGEST_S:g} s"
+    if not kept:
+        raise ConfigError(
+            f"{manifest}: not written, none of {len(left)} utterances has {what}; see {left_of(manifest)}"
+        )
+    taken, others = ([utterance for utterance, _ in items] for items in (kept, left))
     words = sum(len(utterance.text.split()) for utterance in taken)
     return (
-        f"{len(taken)} of {len(all_of_it)} utterances, {hours(taken):.2f} of {hours(all_of_it):.2f} h, {words} words "
-        f"with a confidence of {least:g} or more; the others are in {left_of(manifest)}"
+        f"{len(taken)} of {len(taken) + len(others)} utterances, {hours(taken):.3f} of "
+        f"{hours(taken) + hours(others):.3f} h, {words} words with {what}; the others are in {left_of(manifest)}"
     )

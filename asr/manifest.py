@@ -85,8 +85,9 @@ def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
         "duration": round(utterance.duration, 6),
         "text": utterance.text,
     }
-    if _has_surrogate(record["audio_filepath"]):
-        raise ManifestError(f"{path}: utterance {utterance.id}: {record['audio_filepath']!r} is not UTF-8")
+    for value in (utterance.id, record["audio_filepath"]):
+        if _has_surrogate(value):
+            raise ManifestError(f"{path}: utterance {utterance.id!r}: {value!r} is not UTF-8")
     if utterance.offset:
         record["offset"] = round(utterance.offset, 6)
     if utterance.speaker is not None:

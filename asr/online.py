@@ -184,16 +184,22 @@ class _Utterance:
         self._encoder = EncoderStream(recognizer.encoder, chunk=chunk, look_ahead=look_ahead)
         self._decoder = recognizer.decoder.stream()
         self._nothing = np.zeros((0, len(recognizer.tokenizer)), np.float32)
+        self._frame_s = recognizer.frame_s
+        self._frames = 0  # of log-probabilities
 
     def take(self, feats: Tensor) -> None:
-        self._decoder.take(self._encoder.accept(feats).cpu().numpy())
+        self._decode(self._encoder.accept(feats))
 
     def text(self) -> str:
         return self._decoder.accept(self._nothing).text
 
     def finish(self, offset_s: float) -> Segment:
-        self._decoder.take(self._encoder.finish().cpu().numpy())
-        return Segment(offset_s, self._decoder.finish(1))
+        self._decode(self._encoder.finish())
+        return Segment(offset_s, self._frames * self._frame_s, self._decoder.finish(1))
+
+    def _decode(self, log_probs: Tensor) -> None:
+        self._frames += len(log_probs)
+        self._decoder.take(log_probs.cpu().numpy())
 
 
 class EncoderStream:

@@ -267,22 +267,28 @@ def average_stage(runs: Sequence[Path], out: Path) -> None:
 
 
 def label_stage(manifest: Path, model: Path, out: Path) -> None:
-    """`asr label` of the recordings of a manifest into `out`, once for what `model` recognises now.
+    """`asr label` of the recordings of a manifest into `out`, once for these and for what `model` recognises now.
 
     Raises:
         AudioError: one of them could not be recognised; it was named before.
+        ConfigError: nothing was recognised with confidence.
     """
     from asr import checkpoint
 
-    if made_since(out, model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE):
+    record = out.with_suffix(".json")
+    recordings = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    newer = made_since(out, model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE)
+    if newer and record.is_file() and json.loads(record.read_text(encoding="utf-8")) == {"recordings": recordings}:
         say(f"label: complete in {out}, skipped")
         return
     say(f"label: {out}")
-    command = ["label", str(manifest), "--model", str(model), "-o", str(out), "--precision", "float32"]
+    record.unlink(missing_ok=True)
+    command = ["label", str(manifest), "--model", str(model), "-o", str(out), "--overwrite"]
+    command += ["--precision", "float32", "--device", checkpoint.load_config(model).train.device]
     arguments = parse(commands(), command)
     if arguments.run(arguments):
-        out.unlink(missing_ok=True)  # the others alone are not what was asked for
         raise AudioError(f"{manifest}: not all of its recordings could be recognised")
+    write_text_atomic(record, json.dumps({"recordings": recordings}) + "\n")
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:

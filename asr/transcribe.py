@@ -93,7 +93,7 @@ def best_joined(parts: Sequence[Segment], n_best: int) -> list[Joined]:
     for part in parts:
         longer = [(score + found.score, chosen, found) for score, chosen in ways for found in part.hypotheses]
         best = heapq.nlargest(n_best, longer, key=lambda way: way[0])
-        ways = [(score, (*chosen, Segment(part.offset_s, [found]))) for score, chosen, found in best]
+        ways = [(score, (*chosen, replace(part, hypotheses=[found]))) for score, chosen, found in best]
     return [Joined(chosen) for _, chosen in ways]
 
 

@@ -233,7 +233,7 @@ def segments_of(words: Sequence[Word]) -> tuple[Segment, ...]:
     Args:
         words: in order, none beginning before the one before it ends.
     """
-    return tuple(Segment.of(part) for run in runs_of(words) for part in _parts(run))
+    return tuple(Segment.of(part) for run in _runs(words) for part in _parts(run))
 
 
 def lines_of(words: Sequence[str]) -> list[str]:
@@ -249,8 +249,8 @@ def lines_of(words: Sequence[str]) -> list[str]:
     return list(min(ways, key=lambda lines: max(map(len, lines))))
 
 
-def runs_of(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """What stands between two pauses of `PAUSE_S`: words in order, at least one."""
+def _runs(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
+    """What stands between two pauses."""
     pauses = [place for place, (a, b) in enumerate(pairwise(words), 1) if b.start_s - a.end_s >= PAUSE_S]
     for first, end in pairwise([0, *pauses, len(words)]):
         if first < end:

@@ -57,11 +57,13 @@ class Segment:
     """What was said between two pauses.
 
     Attributes:
-        offset_s: where times in the hypotheses count from.
+        offset_s: where it begins, and times in the hypotheses count from.
+        duration_s: of the speech and of what goes with it of the pauses.
         hypotheses: at least one, best first.
     """
 
     offset_s: float
+    duration_s: float
     hypotheses: list[Hypothesis]
 
     @property
@@ -199,12 +201,13 @@ def segments(recognizer: Recognizer, chunks: Iterable[Chunk], *, n_best: int = 1
     """
     for first, parts in _utterances(chunks):
         offset_s = first * recognizer.frame_s
+        duration_s = sum(map(len, parts)) * recognizer.frame_s
         stream = recognizer.decoder.stream(where=f"{name or 'recording'} from {offset_s:.2f} s on")
         for part in parts:
             stream.take(part)
         found = stream.finish(n_best)
         if found[0].tokens:
-            yield Segment(offset_s, found)
+            yield Segment(offset_s, duration_s, found)
 
 
 def _utterances(chunks: Iterable[Chunk]) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:

@@ -5,13 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
+from soundfile import info
 
 from asr import checkpoint, recipe
 from asr.cli import main
 from asr.config import Config
-from asr.errors import CheckpointError, ConfigError, CorpusError, ScoringError
+from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError, ScoringError
+from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.state import state_files
-from tiny_run import save_run
+from tiny_run import save_run, write_audio
 from tones import tiny, write_corpus
 
 WORDS = ["ab", "ba", "abba"]
@@ -182,3 +184,40 @@ def test_a_mean_is_of_the_runs_as_they_are(tmp_path: Path, capsys: pytest.Captur
     os.utime(runs[0] / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)
     with pytest.raises(CheckpointError, match="is not the mean of what"):
         recipe.average_stage(runs, out)
+
+
+def test_labels_are_of_the_recordings_and_of_the_model_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, manifest, out = save_run(tmp_path / "run"), tmp_path / "heard.jsonl", tmp_path / "own" / "heard.jsonl"
+    weights = checkpoint.load(run).state_dict()
+    weights["encoder.output.weight"] *= 100  # one label is certain in each frame
+    checkpoint.save_weights(run, weights, {"step": 0})
+    audio = [write_audio(tmp_path / f"{name}.wav", seconds) for name, seconds in (("a", 0.5), ("b", 0.75), ("c", 1.0))]
+
+    def write(number: int) -> None:
+        write_manifest(manifest, [Utterance(path.stem, path, info(path).duration, "") for path in audio[:number]])
+
+    write(2)
+    made, complete = f"[label: {out}]\n", f"[label: complete in {out}, skipped]\n"
+
+    def said() -> str:
+        recipe.label_stage(manifest, run, out)
+        return capsys.readouterr().err
+
+    assert said().startswith(made)
+    assert len(read_manifest(out)) == 2
+    assert said() == complete
+    write(2)  # the same again
+    assert said() == complete
+    write(3)
+    assert said().startswith(made)
+    assert len(read_manifest(out)) == 3
+    os.utime(run / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)
+    assert said().startswith(made)
+    os.utime(run / checkpoint.WEIGHTS_FILE, (time.time() - 9,) * 2)
+    audio[0].write_text("no audio")
+    manifest.write_text(manifest.read_text() + "\n")
+    for _ in range(2):  # it is not complete then
+        with pytest.raises(AudioError, match=r"heard\.jsonl: not all of its recordings"):
+            recipe.label_stage(manifest, run, out)

@@ -3,8 +3,7 @@
 import argparse
 import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,12 @@ from asr.commands.common import (
     add_compute,
     add_decoder,
     add_n_best,
+    add_precision,
     batch_seconds,
-    load_model,
-    print_error,
+    make_transcriber,
+    note_others,
     require_output,
+    results_of,
 )
 from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
 from asr.errors import ConfigError
@@ -28,7 +29,6 @@ from asr.files import require_folder
 if TYPE_CHECKING:
     from asr.distributed import World
     from asr.sources import Recording
-    from asr.transcribe import Transcriber
     from asr.transcript import Transcript
 
 _TRANSCRIBE = """Turns audio into text. PATH is an audio file, a folder (searched for audio), a pattern in quotes,
@@ -66,17 +66,6 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_transcribe)
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """`--precision`, which `make_transcriber` reads."""
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "int8"),
-        default="auto",
-        help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on others where onnx and onnxruntime are "
-        "installed, and float32; log-probabilities differ by some hundredths (%(default)s)",
-    )
-
-
 def _transcribe(arguments: argparse.Namespace) -> int:
     batch_seconds(arguments)  # before anything is looked for
     if arguments.stream:
@@ -103,9 +92,8 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         raise ConfigError("several processes cannot share standard input: name files, folders, patterns or a manifest")
     recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
     others = _without_transcripts(others, recordings)
-    if others and world.leads:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        print(f"note: not audio by its name, left out: {others[0]}{more}", file=sys.stderr)
+    if world.leads:
+        note_others(others)
     to_files = arguments.out is not None or arguments.beside
     if world.size > 1 and not to_files:
         raise ConfigError("several processes need --out DIR or --beside: each recording becomes a file of its own")
@@ -265,36 +253,6 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
                 except ValueError as error:  # UnicodeDecodeError is one
                     raise ConfigError(f"{target}: is no transcript, remove it or use --overwrite: {error}") from error
                 file.write(text)
-
-
-def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
-    """The model of `--model` as `load_model` gives it, with what `add_precision` and `add_audio` say."""
-    from asr.audio import LONGEST_S
-    from asr.transcribe import Transcriber
-
-    recognizer = load_model(arguments)
-    longest_s = LONGEST_S if arguments.max_duration_s is None else arguments.max_duration_s
-    return Transcriber(recognizer, batch_s=batch_seconds(arguments), longest_s=longest_s, precision=arguments.precision)
-
-
-def results_of(
-    transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int = 1
-) -> "Iterator[Transcript | None]":
-    """A transcript for each recording, or None where it failed and was named; with a bar on a terminal."""
-    from asr.progress import Progress
-    from asr.transcribe import Failure
-
-    started, audio_s = time.perf_counter(), 0.0
-    with Progress(len(recordings) if len(recordings) > 1 else 0, "file") as progress:
-        for result in transcriber.transcribe_all(recordings, n_best=n_best):
-            if isinstance(result, Failure):
-                print_error(result.error)
-                yield None
-            else:
-                audio_s += result.duration_s
-                yield result
-            speed = audio_s / (time.perf_counter() - started)
-            progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
 
 
 def _line(transcript: "Transcript", format: str) -> str:

@@ -128,8 +128,7 @@ def as_acquaintance(fold: Path, settings: Callable[..., config.Config]) -> list[
         for turn in range(ROUNDS):
             labelled, train, run = half / f"heard-{turn}.jsonl", half / f"train-{turn}.jsonl", half / f"model-{turn}"
             recipe.label_stage(heard, with_two_gram(model, data), labelled)
-            sure = read_manifest(labelled) if labelled.stat().st_size else []
-            write_manifest(train, [*before, *twice(sure, fold.parent / "still")])
+            write_manifest(train, [*before, *twice(read_manifest(labelled), fold.parent / "still")])
             recipe.train_stage(run, recipe.with_data(settings(model, f"train.epochs={OWN_EPOCHS}"), data, train))
             model = run
         results += recognise(with_two_gram(model, data), test)
