@@ -191,7 +191,7 @@ def test_with_nothing_left_to_do_no_model_is_loaded(
 ) -> None:
     command = ("transcribe", "calls", "--model", run, "--out", "out", "--skip-existing")
     succeed(capsys, *command)
-    monkeypatch.setattr("asr.commands.transcribe.load_model", lambda _: pytest.fail("was loaded"))
+    monkeypatch.setattr("asr.commands.common.load_model", lambda _: pytest.fail("was loaded"))
     succeed(capsys, *command, "--merged", "all.txt")
     assert len(Path("all.txt").read_text().splitlines()) == 3
 
