@@ -50,6 +50,7 @@ def load(
     name: str = "",
     offset_s: float = 0.0,
     duration_s: float | None = None,
+    channel: int | None = None,
 ) -> Tensor:
     """Read audio, or a segment of it, as one channel at `config.sample_rate_hz`.
 
@@ -60,16 +61,17 @@ def load(
         name: what messages call the audio; default: its path.
         offset_s: start of the segment in seconds.
         duration_s: length of the segment in seconds; None: to the end.
+        channel: which one, 0 the first; None: as `config.channels` says.
 
     Returns:
         (S,) float32 samples, nominally in -1..1.
 
     Raises:
-        AudioError: the file is missing, empty, not audio, truncated, too long, has too many channels, holds samples
-            that are not finite, or ends before the segment does. The message names the file.
+        AudioError: the file is missing, empty, not audio, truncated, too long, has too many channels or not this one,
+            holds samples that are not finite, or ends before the segment does. The message names the file.
     """
     with opened(source, name) as audio:
-        return audio.mono(*audio.segment(offset_s, duration_s), config)
+        return audio.mono(*audio.segment(offset_s, duration_s), config, channel)
 
 
 def blocks(
@@ -77,6 +79,7 @@ def blocks(
     config: AudioConfig,
     *,
     name: str = "",
+    channel: int | None = None,
     block_s: float = 30.0,
     max_duration_s: float = LONGEST_S,
 ) -> Iterator[Tensor]:
@@ -89,6 +92,7 @@ def blocks(
         source: path of an audio file, or the content of one.
         config: sample rate and channel policy, as for `load`.
         name: what messages call the audio; default: its path.
+        channel: as for `load`.
         block_s: seconds of audio read at once; the last block may be nearly twice as long.
         max_duration_s: a longer recording is an error, judged by the header before anything is read.
 
@@ -100,7 +104,7 @@ def blocks(
     """
     with opened(source, name) as audio:
         file, name = audio.file, audio.name
-        _check_channels(file.channels, name, config)
+        _check_channels(file.channels, name, config, channel)
         if file.frames > max_duration_s * file.samplerate:
             raise AudioError(
                 f"{name}: {file.frames / file.samplerate:.1f} s of audio, more than the longest recording of "
@@ -116,7 +120,7 @@ def blocks(
         for number in range(count):
             first = number * size
             samples = audio.read(first, size if number + 1 < count else file.frames - first)
-            resampled = resampler.accept(_mono(samples, config))
+            resampled = resampler.accept(_mono(samples, config, channel))
             if len(resampled):
                 yield resampled
         resampled = resampler.finish()
@@ -124,24 +128,29 @@ def blocks(
             yield resampled
 
 
-def _check_channels(channels: int, name: str, config: AudioConfig) -> None:
-    if channels > 2 and config.channels == "auto":
+def _check_channels(channels: int, name: str, config: AudioConfig, channel: int | None = None) -> None:
+    if channel is not None:
+        if channel >= channels:
+            raise AudioError(f"{name}: wanted channel {channel}, 0 being the first, found {channels} in all")
+    elif channels > 2 and config.channels == "auto":
         raise AudioError(
             f"{name}: {channels} channels; audio.channels=auto takes one or two; with first or mean (--channels) any "
             "number passes"
         )
 
 
-def _resampled(samples: Tensor, rate_hz: int, config: AudioConfig, name: str) -> Tensor:
+def _resampled(samples: Tensor, rate_hz: int, config: AudioConfig, name: str, channel: int | None = None) -> Tensor:
     """(S,) at `config.sample_rate_hz` of (S, channels)."""
     try:
-        return resample(_mono(samples, config), rate_hz, config.sample_rate_hz)
+        return resample(_mono(samples, config, channel), rate_hz, config.sample_rate_hz)
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from error
 
 
-def _mono(samples: Tensor, config: AudioConfig) -> Tensor:
-    """(S,) of (S, channels), as `config.channels` says."""
+def _mono(samples: Tensor, config: AudioConfig, channel: int | None) -> Tensor:
+    """(S,) of (S, channels): one channel, or as `config.channels` says."""
+    if channel is not None:
+        return samples[:, channel].contiguous()
     single = config.channels == "first" or samples.shape[1] == 1
     return samples[:, 0].contiguous() if single else samples.mean(dim=1)
 
@@ -210,12 +219,14 @@ def as_table(samples: Any, name: str, first: int = 0) -> Tensor:
 def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | None = None) -> Tensor:
     """The waveform of a manifest record, (S,) float32; an AudioError names the utterance.
 
-    `content` takes the place of the file, and holds the segment alone.
+    `content` takes the place of the file, and holds the segment and its channel alone.
     """
     path = utterance.audio_filepath
     try:
         if content is None:
-            return load(path, config, offset_s=utterance.offset, duration_s=utterance.duration)
+            with opened(path) as audio:
+                first, frames = audio.segment(utterance.offset, utterance.duration)
+                return audio.mono(first, frames, config, utterance.channel)
         return load(content, config, name=str(path), duration_s=utterance.duration)
     except AudioError as error:
         raise AudioError(f"utterance {utterance.id}: {error}") from error
@@ -274,16 +285,20 @@ class OpenAudio:
             for first in range(self._place, place, _SKIPPED_AT_ONCE):
                 self.file.read(min(_SKIPPED_AT_ONCE, place - first), dtype="int16")
 
-    def mono(self, first: int, frames: int, config: AudioConfig) -> Tensor:
+    def check_channels(self, config: AudioConfig, channel: int | None = None) -> None:
+        """AudioError where it has more channels than `config.channels` takes, or not this one."""
+        _check_channels(self.file.channels, self.name, config, channel)
+
+    def mono(self, first: int, frames: int, config: AudioConfig, channel: int | None = None) -> Tensor:
         """(S,) float32 samples of one channel at `config.sample_rate_hz`; AudioError as `load`."""
         file, name = self.file, self.name
-        _check_channels(file.channels, name, config)
+        self.check_channels(config, channel)
         if frames > config.max_duration_s * file.samplerate:
             raise AudioError(
                 f"{name}: {frames / file.samplerate:.1f} s of audio, more than audio.max_duration_s="
                 f"{config.max_duration_s:g}"
             )
-        return _resampled(self.read(first, frames), file.samplerate, config, name)
+        return _resampled(self.read(first, frames), file.samplerate, config, name, channel)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from asr.manifest import Utterance, hours, line_of
 from asr.pauses import Cutting
 from asr.sources import Recording
 from asr.transcribe import WHOLE_S, Joined
-from asr.transcript import Transcript, mean_confidence
+from asr.transcript import Transcript, mean_confidence, with_channel
 
 LONGEST_S = WHOLE_S  # of an utterance that is taken
 # Of a long recording many utterances are wanted: AN4's 89 of dev without a pause between them are 65 of 0.8 to 13 s,
@@ -43,12 +43,12 @@ def require_labelable(recordings: Iterable[Recording], manifest: Path) -> None:
         ConfigError: a recording came on standard input, or is named twice.
         ManifestError: a name is not UTF-8.
     """
-    names: dict[tuple[Path, float, float | None], str] = {}
+    names: dict[tuple[Path, float, float | None, int | None], str] = {}
     for recording in recordings:
         if isinstance(recording.audio, bytes):
             raise ConfigError(f"{recording.name}: a manifest names files, and nobody can read this again")
         line_of(_whole(recording, duration_s=1.0, text=""), manifest)
-        part = (recording.audio.resolve(), recording.offset_s, recording.duration_s)
+        part = (recording.audio.resolve(), recording.offset_s, recording.duration_s, recording.channel)
         if part in names:
             raise ConfigError(f"{recording.name}: is the same recording as {names[part]}")
         names[part] = recording.name
@@ -82,8 +82,8 @@ def _whole(recording: Recording, *, duration_s: float, text: str) -> Utterance:
     name = recording.name
     if not recording.is_segment:  # then it is a path
         stem = Path(name).with_suffix("") if Path(name).suffix.lower() in AUDIO_SUFFIXES else Path(name)
-        name = "_".join(part for part in stem.parts if part.strip("/. ")) or "recording"
-    return Utterance(name, recording.audio, duration_s, text, recording.offset_s, recording.speaker)
+        name = with_channel("_".join(part for part in stem.parts if part.strip("/. ")) or "recording", recording.side)
+    return Utterance(name, recording.audio, duration_s, text, recording.offset_s, recording.speaker, recording.channel)
 
 
 def left_of(manifest: Path) -> Path:
@@ -106,7 +106,7 @@ def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> s
     ids: set[str] = set()
     for item in found:
         utterance, confidence = item.utterance, round(item.confidence, 4)
-        names = chain([utterance.id], (f"{utterance.id}#{number}" for number in count(2)))
+        names = chain([utterance.id], (f"{utterance.id}~{number}" for number in count(2)))
         utterance = replace(utterance, id=next(name for name in names if name not in ids))
         ids.add(utterance.id)
         learnt = utterance.text and confidence >= least and utterance.duration <= LONGEST_S

@@ -1,8 +1,9 @@
 """Manifests: JSON lines that name an audio segment and its transcript, with the keys that NeMo uses.
 
 One record a line: `audio_filepath` (relative paths resolve against the manifest's folder), `duration` in seconds,
-`text`, and optionally `offset` in seconds (default 0), `speaker` and `id` (default: the audio's stem, with the offset
-when there is one). Keys that are not ours are ignored, unless they look like one of ours misspelled.
+`text`, and optionally `offset` in seconds (default 0), `channel` (0 the first; default: what `audio.channels` says),
+`speaker` and `id` (default: the audio's stem, with the offset and the channel when there are any). Keys that are not
+ours are ignored, unless they look like one of ours misspelled.
 """
 
 import difflib
@@ -18,7 +19,7 @@ from asr.files import write_text_atomic
 from asr.lines import numbered_lines
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
-KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "id")
+KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Utterance:
         text: transcript as written in the corpus (not normalised).
         offset: start of the segment in the file, in seconds.
         speaker: speaker name, or None when unknown.
+        channel: the channel of the file that is meant, 0 the first; None: as `AudioConfig.channels` says.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Utterance:
     text: str
     offset: float = 0.0
     speaker: str | None = None
+    channel: int | None = None
 
 
 def read_manifest(path: Path | str, *, with_texts: bool = True) -> list[Utterance]:
@@ -90,6 +93,8 @@ def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
             raise ManifestError(f"{path}: utterance {utterance.id!r}: {value!r} is not UTF-8")
     if utterance.offset:
         record["offset"] = round(utterance.offset, 6)
+    if utterance.channel is not None:
+        record["channel"] = utterance.channel
     if utterance.speaker is not None:
         record["speaker"] = utterance.speaker
     return json.dumps(record | more, ensure_ascii=False)
@@ -125,7 +130,10 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
     offset = _seconds(record, "offset", where) if record.get("offset") is not None else 0.0
     if offset < 0:
         raise ManifestError(f"{where}: offset must not be negative, found {offset}")
-    name = Path(audio).stem if offset == 0 else f"{Path(audio).stem}@{offset:g}"
+    channel = record.get("channel")
+    if channel is not None and (isinstance(channel, bool) or not isinstance(channel, int) or channel < 0):
+        raise ManifestError(f"{where}: channel must be a whole number, 0 for the first, found {channel!r}")
+    name = Path(audio).stem + (f"@{offset:g}" if offset else "") + ("" if channel is None else f"#{channel}")
     return Utterance(
         id=name if record.get("id") is None else _string(record, "id", where),
         audio_filepath=folder / audio,
@@ -133,6 +141,7 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
         text=text,
         offset=offset,
         speaker=None if record.get("speaker") is None else _string(record, "speaker", where),
+        channel=channel,
     )
 
 

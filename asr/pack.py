@@ -17,6 +17,7 @@ import soundfile
 
 from asr.ahead import map_ahead
 from asr.audio import END_TOLERANCE_S, OpenAudio, opened
+from asr.config import AudioConfig
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.files import atomic_path, locked, remove_temporary, write_text_atomic
 from asr.manifest import Utterance, hours, read_manifest
@@ -131,6 +132,8 @@ def _fingerprint(utterances: Sequence[Utterance], shard_mb: float) -> str:
     digest = hashlib.blake2b(f"{shard_mb}\n".encode(), digest_size=16)
     for utterance in utterances:
         record = {"file": utterance.audio_filepath.name, "offset": utterance.offset, **record_of(utterance)}
+        if utterance.channel is not None:
+            record["channel"] = utterance.channel
         digest.update(json.dumps([utterance.id, record]).encode())
     return digest.hexdigest()
 
@@ -205,7 +208,7 @@ def _encode_ahead(utterances: Sequence[Utterance], workers: int) -> Iterator[tup
 
 
 def encode(utterance: Utterance) -> tuple[str, bytes]:
-    """The utterance's segment as a file of its own, at its own rate and with all its channels: suffix and content.
+    """The utterance's segment as a file of its own, at its own rate, with its channel or all: suffix and content.
 
     A FLAC, Ogg or MP3 file that the utterance is the whole of is copied. Everything else becomes FLAC of 16 or 24 bits:
     integers of up to 24 bits exactly, the rest (floating point, 32 bits, segments out of lossy files) rounded to 24
@@ -231,14 +234,19 @@ def _encode(audio: OpenAudio, utterance: Utterance) -> tuple[str, bytes]:
     else:
         samples = audio.read(first, frames).numpy()
         subtype = "FLOAT"
-    whole = first == 0 and file.frames - frames <= END_TOLERANCE_S * file.samplerate
+    if utterance.channel is not None:
+        audio.check_channels(AudioConfig(), utterance.channel)
+        samples = samples[:, [utterance.channel]]
+    whole = (
+        samples.shape[1] == file.channels and first == 0 and file.frames - frames <= END_TOLERANCE_S * file.samplerate
+    )
     if whole and file.format in _COPIED:
         return _COPIED[file.format], utterance.audio_filepath.read_bytes()
     if subtype == "FLOAT":
         steps = np.rint(samples * np.float32(1 << 23))
         if steps.min() >= -(1 << 23) and steps.max() < 1 << 23:
             samples, subtype = steps.astype(np.int32) << 8, "PCM_24"  # soundfile's integers fill all 32 bits
-    flac = subtype != "FLOAT" and file.channels <= _FLAC_CHANNELS and file.samplerate <= _FLAC_RATE_HZ
+    flac = subtype != "FLOAT" and samples.shape[1] <= _FLAC_CHANNELS and file.samplerate <= _FLAC_RATE_HZ
     content = io.BytesIO()
     soundfile.write(content, samples, file.samplerate, format="FLAC" if flac else "AU", subtype=subtype)
     return "flac" if flac else "au", content.getvalue()

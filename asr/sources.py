@@ -4,10 +4,12 @@ import codecs
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from asr.audio import opened
 from asr.errors import AudioError
 from asr.files import AUDIO_SUFFIXES
 from asr.manifest import read_manifest
@@ -27,6 +29,7 @@ class Recording:
         audio: path of the audio file, or the content of one.
         offset_s, duration_s: the segment of it that is meant; None: to the end.
         speaker: whose voice it is, where a manifest says so.
+        channel: the one that is meant, 0 the first; None: as `AudioConfig.channels` says.
     """
 
     name: str
@@ -34,11 +37,17 @@ class Recording:
     offset_s: float = 0.0
     duration_s: float | None = None
     speaker: str | None = None
+    channel: int | None = None
 
     @property
     def is_segment(self) -> bool:
-        """Whether a part of the file is meant."""
+        """Whether a part of the file is meant, as a manifest names it."""
         return self.offset_s > 0 or self.duration_s is not None
+
+    @property
+    def side(self) -> int | None:
+        """The channel that tells it from others of the same name; None where its name is its own."""
+        return None if self.is_segment else self.channel
 
 
 def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[list[Recording], list[Path]]:
@@ -97,7 +106,30 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
 
 def _of_manifest(path: Path) -> Iterator[Recording]:
     for utterance in read_manifest(path, with_texts=False):
-        yield Recording(utterance.id, utterance.audio_filepath, utterance.offset, utterance.duration, utterance.speaker)
+        yield Recording(
+            utterance.id,
+            utterance.audio_filepath,
+            utterance.offset,
+            utterance.duration,
+            utterance.speaker,
+            utterance.channel,
+        )
+
+
+def each_channel(recordings: Iterable[Recording]) -> Iterator[Recording]:
+    """A recording for each channel of those that are whole files and have several, the others as they are.
+
+    A file that cannot be opened stays one: why, is found out when its turn comes.
+    """
+    for recording in recordings:
+        channels = 1
+        if not recording.is_segment:
+            with suppress(AudioError), opened(recording.audio) as audio:
+                channels = audio.file.channels
+        if channels == 1:
+            yield recording
+        else:
+            yield from (replace(recording, channel=channel) for channel in range(channels))
 
 
 def _matches(argument: str) -> list[str]:

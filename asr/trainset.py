@@ -128,6 +128,7 @@ def require_segments(utterances: Sequence[Utterance], config: Config, recognizer
     for utterance in utterances:
         try:
             with audio.opened(utterance.audio_filepath) as opened:
+                opened.check_channels(config.audio, utterance.channel)
                 seconds = opened.segment(utterance.offset, utterance.duration)[1] / opened.file.samplerate
         except AudioError as error:
             raise AudioError(f"utterance {utterance.id}: {error}") from error

@@ -26,7 +26,7 @@ from asr.parallel import batches_at_once, map_batches
 from asr.pauses import Cutting
 from asr.recognizer import Recognizer, pad_waves, pick_device
 from asr.sources import Recording
-from asr.transcript import Transcript, mean_confidence
+from asr.transcript import Recognised, Transcript, mean_confidence
 from asr.windows import Segment, encode, segments
 
 # Up to here a recording is encoded as a whole, as utterances are in training and evaluation; beyond, by windows.
@@ -202,7 +202,7 @@ class Transcriber:
                         f"{recording.name}: {seconds:.1f} s of audio, more than the longest recording of "
                         f"{self.longest_s:g} s"
                     )
-                return None if seconds > WHOLE_S else opened.mono(first, frames, self._config)
+                return None if seconds > WHOLE_S else opened.mono(first, frames, self._config, recording.channel)
         except AsrError as error:
             return error
 
@@ -230,7 +230,7 @@ class Transcriber:
                     hypotheses = done[place]
                     if isinstance(hypotheses, AsrError):
                         raise hypotheses
-                    yield Transcript.of(hypotheses, len(whole[place]) / rate_hz, recording.name)
+                    yield _transcript(recording, hypotheses, len(whole[place]) / rate_hz)
                 elif isinstance(read, AsrError):
                     raise read
                 else:
@@ -280,27 +280,35 @@ class Transcriber:
             name=recording.name,
         )
         parts = list(segments(self.recognizer, chunks, n_best=n_best, name=recording.name))
-        return Transcript.of(best_joined(parts, n_best), counted / self._config.sample_rate_hz, recording.name)
+        return _transcript(recording, best_joined(parts, n_best), counted / self._config.sample_rate_hz)
 
     def _pieces(self, recording: Recording) -> Iterator[Tensor]:
         """(S,) samples of a recording that is too long to be held."""
         if recording.duration_s is not None and recording.duration_s <= SOUGHT_S:
             # Many segments of a long file need not read all that is before them.
             with audio.opened(recording.audio, recording.name) as opened:
-                yield opened.mono(*opened.segment(recording.offset_s, recording.duration_s), self._config)
+                first, frames = opened.segment(recording.offset_s, recording.duration_s)
+                yield opened.mono(first, frames, self._config, recording.channel)
             return
         rate_hz = self._config.sample_rate_hz
         first = s_to_samples(recording.offset_s, rate_hz)
         end = None if recording.duration_s is None else first + s_to_samples(recording.duration_s, rate_hz)
         begun = 0
         # Blocks have no limit of their own: what counts is the length of the segment, and that is known.
-        for block in audio.blocks(recording.audio, self._config, name=recording.name, max_duration_s=math.inf):
+        for block in audio.blocks(
+            recording.audio, self._config, name=recording.name, channel=recording.channel, max_duration_s=math.inf
+        ):
             piece = block[max(0, first - begun) : None if end is None else max(0, end - begun)]
             begun += len(block)
             if len(piece):
                 yield piece
             if end is not None and begun >= end:
                 return
+
+
+def _transcript(recording: Recording, found: Sequence[Recognised], duration_s: float) -> Transcript:
+    """What was found in a recording."""
+    return Transcript.of(found, duration_s, recording.name, channel=recording.side)
 
 
 def load(run: Path | str, device: str = "auto", *, precision: Precision = "float32", **decode: Any) -> Transcriber:

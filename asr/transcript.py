@@ -46,6 +46,11 @@ def mean_confidence(words: Sequence[Word]) -> float:
     return math.exp(sum(logs) / len(logs))
 
 
+def with_channel(name: str, channel: int | None) -> str:
+    """What a channel of a recording is called, as `call.wav#0`; None: the recording itself."""
+    return name if channel is None else f"{name}#{channel}"
+
+
 @dataclass(frozen=True)
 class Segment:
     """Words that belong together on a screen.
@@ -88,6 +93,7 @@ class Transcript:
         alternatives: the hypotheses, best first; at least one.
         source: the recording's name, in most cases its path.
         language: what the caller says of it, as "en"; None: unknown.
+        channel: the channel of the source that it is of, 0 the first; None: of all of them.
     """
 
     text: str
@@ -97,6 +103,7 @@ class Transcript:
     alternatives: tuple[Recognised, ...]
     source: str
     language: str | None = None
+    channel: int | None = None
 
     @classmethod
     def of(
@@ -106,6 +113,7 @@ class Transcript:
         source: str | os.PathLike[str],
         *,
         language: str | None = None,
+        channel: int | None = None,
     ) -> "Transcript":
         """The transcript of one recording.
 
@@ -117,6 +125,7 @@ class Transcript:
             duration_s: seconds of audio, more than none.
             source: the recording's name, in most cases its path.
             language: as "en"; None: unknown.
+            channel: of the source, 0 the first; None: all of them.
 
         Raises:
             DecodeError: no hypothesis, a duration, time, score or confidence that cannot be, words that are not in
@@ -131,7 +140,7 @@ class Transcript:
             _check_scores(found, f"{source}: hypothesis {number}")
         best = hypotheses[0]
         words = _inside(best.words, duration_s, source)
-        return cls(best.text, words, segments_of(words), duration_s, tuple(hypotheses), source, language)
+        return cls(best.text, words, segments_of(words), duration_s, tuple(hypotheses), source, language, channel)
 
     @property
     def confidence(self) -> float:
@@ -144,10 +153,11 @@ class Transcript:
         Whisper's are `text`, `language` and `segments` (`id`, `start`, `end`, `text`, and `words` of `word`, `start`,
         `end`, `probability`); a word stands without the space that Whisper puts before it. Ours are `audio_filepath`,
         `duration`, `confidence` (also of a segment) and `alternatives`, best first, with natural-log scores and the
-        decoder's own confidence.
+        decoder's own confidence; and `channel` of a transcript of one of several, 0 the first.
         """
         return {
             "audio_filepath": self.source,
+            **({} if self.channel is None else {"channel": self.channel}),
             "duration": round(self.duration_s, 3),
             "language": self.language,
             "text": self.text,

@@ -43,7 +43,7 @@ def render(transcript: Transcript, format: Format) -> str:
       `<i>` or `{...}` as markup. Silence is an empty file.
     - `vtt`: WebVTT (W3C, https://www.w3.org/TR/webvtt1/); `&`, `<` and `>` are escaped, so `-->` cannot occur.
     - `ctm`: NIST's time marked conversation (SCTK, doc/infmts.htm), as sclite and Kaldi read it:
-      `file channel start duration word confidence`, the channel always 1. The file is the source's name without
+      `file channel start duration word confidence`, the first channel being 1. The file is the source's name without
       folders and suffix, as sclite wants it; so is an id that is called as an audio file. Columns are
       separated by spaces, so a space in the name or inside a word becomes `_`. sclite reads a word `@` as no word, and
       `(word)` as optional.
@@ -204,14 +204,14 @@ def ctm_name(source: str) -> str:
 
 
 def _ctm(transcript: Transcript) -> str:
-    name = ctm_name(transcript.source)
+    name, channel = ctm_name(transcript.source), 1 + (transcript.channel or 0)
     lines = []
     for word in transcript.words:
         text = _clean(word.text).replace(" ", "_")
         if not text:
             continue  # a line without a word would shift the columns
         start, end = _ms(word.start_s), _ms(word.end_s)
-        lines.append(f"{name} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n")
+        lines.append(f"{name} {channel} {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n")
     return "".join(lines)
 
 

@@ -315,7 +315,7 @@ def test_kaldi_folder_names_give_the_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"wav_scp": ["r0 sph2pipe -f wav r0.sph |"]}, "r0: wanted the path of an audio file, found the command"),
+        ({"wav_scp": ["r0 sox r0.sph -t wav - |"]}, "r0: wanted the path of an audio file, found the command"),
         ({"wav_scp": ["r0 WAVE/none.wav"]}, "r0: audio file .*train/WAVE/none.wav is missing"),
         ({"wav_scp": ["r0 WAVE/r0.wav", "r0 WAVE/r1.wav"]}, "wav.scp:2: 'r0' stands here a second time"),
         ({"text": ["r0 A", "r2 C"]}, "text: utterance 'r1' of .*wav.scp is missing"),

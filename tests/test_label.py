@@ -126,12 +126,12 @@ def test_what_is_less_certain_silent_or_too_long_is_kept_apart(tmp_path: Path) -
 
     out = tmp_path / "texts" / "own.jsonl"
     found = [item("a", "one two", 0.9), item("b", "three", 0.8999), item("c", "", 1.0), item("d", "four", 1.0, 30.1)]
-    assert write_labelled(out, [*found, item("a", "five", 1.0), item("a#2", "six", 0.89995)], 0.9) == (
+    assert write_labelled(out, [*found, item("a", "five", 1.0), item("a~2", "six", 0.89995)], 0.9) == (
         "3 of 6 utterances, 0.015 of 0.033 h, 4 words with a confidence of 0.9 or more and at most 30 s; "
         f"the others are in {left_of(out)}"
     )
     assert left_of(out).name == "own.left.jsonl"
-    assert [(one.id, one.text) for one in read_manifest(out)] == [("a", "one two"), ("a#2", "five"), ("a#2#2", "six")]
+    assert [(one.id, one.text) for one in read_manifest(out)] == [("a", "one two"), ("a~2", "five"), ("a~2~2", "six")]
     assert [one.text for one in read_manifest(left_of(out), with_texts=False)] == ["three", "", "four"]
     assert json.loads(out.read_text().splitlines()[0]) == {
         "id": "a",

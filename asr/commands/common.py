@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asr.transcript import Transcript
 
 FAILED = 2  # nothing could be done
+_EACH = "each"  # of --channels
 PARTLY_FAILED = 1  # some of many files failed
 
 _FLAGS = {
@@ -99,9 +100,16 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's, an hour by default") -> None:
-    """Flags that say which audio is taken; `longest` is what its length is limited to without a flag."""
-    parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
+def add_audio(
+    parser: argparse.ArgumentParser, longest: str = "the model's, an hour by default", *, each: bool = False
+) -> None:
+    """Flags that say which audio is taken; `longest` is what its length is limited to without a flag.
+
+    With `each` `--channels each` is one of them, which `each_channel` of `asr.sources` is for.
+    """
+    choices = ("auto", "first", "mean", *([_EACH] if each else []))
+    more = "; each: one after another, as the two sides of a call" if each else ""
+    parser.add_argument("--channels", choices=choices, help=f"what to do with several (the model's){more}")
     parser.add_argument("--max-duration-s", type=float, help=f"longest audio to take ({longest})")
 
 
@@ -178,7 +186,10 @@ def load_model(arguments: argparse.Namespace) -> "Recognizer":
     from asr.recognizer import pick_device
 
     batch_seconds(arguments)
-    audio = {"channels": arguments.channels, "max_duration_s": arguments.max_duration_s}
+    audio = {
+        "channels": None if arguments.channels == _EACH else arguments.channels,
+        "max_duration_s": arguments.max_duration_s,
+    }
     given = given_decoder(arguments)
     recognizer = checkpoint.load(
         arguments.model,
@@ -243,6 +254,14 @@ def results_of(
                 yield result
             speed = audio_s / (time.perf_counter() - started)
             progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
+
+
+def named_recordings(arguments: argparse.Namespace) -> "tuple[list[Recording], list[Path]]":
+    """What the paths of a command name, by channels with `--channels each`, and the files that are no audio."""
+    from asr.sources import each_channel, find_recordings
+
+    recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
+    return list(each_channel(recordings)) if arguments.channels == _EACH else recordings, others
 
 
 def note_others(paths: Sequence[Path]) -> None:

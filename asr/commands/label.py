@@ -12,6 +12,7 @@ from asr.commands.common import (
     add_decoder,
     add_precision,
     make_transcriber,
+    named_recordings,
     note_others,
     results_of,
 )
@@ -35,7 +36,7 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     )
     add_precision(parser)
     add_compute(parser)
-    add_audio(parser, "a day")
+    add_audio(parser, "a day", each=True)
     add_decoder(parser)
     parser.set_defaults(run=_label)
 
@@ -43,7 +44,6 @@ def add_label(parser: argparse.ArgumentParser) -> None:
 def _label(arguments: argparse.Namespace) -> int:
     from asr.distributed import launched
     from asr.label import CUTTING, Labelled, label, require_labelable, write_labelled
-    from asr.sources import find_recordings
     from asr.writers import require_writable
 
     if not 0 <= arguments.min_confidence <= 1:
@@ -51,7 +51,7 @@ def _label(arguments: argparse.Namespace) -> int:
     if launched():
         raise ConfigError("asr label is one process, and not for torchrun")
     _require_place(arguments)
-    recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
+    recordings, others = named_recordings(arguments)
     note_others(others)
     require_labelable(recordings, arguments.out)
     transcriber = make_transcriber(arguments, CUTTING)

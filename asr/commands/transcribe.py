@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from asr.commands.common import (
     add_precision,
     batch_seconds,
     make_transcriber,
+    named_recordings,
     note_others,
     require_output,
     results_of,
@@ -60,7 +60,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     add_precision(parser)
     add_n_best(parser)
     add_compute(parser)
-    add_audio(parser, "a day")
+    add_audio(parser, "a day", each=True)
     add_decoder(parser)
     add_stream(parser)
     parser.set_defaults(run=_transcribe)
@@ -85,12 +85,11 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     if not arguments.audio:
         raise ConfigError("give PATH: audio files, folders, manifests, or - for standard input")
     from asr.distributed import join, leave
-    from asr.sources import find_recordings
 
     world = join()
     if world.size > 1 and "-" in arguments.audio:
         raise ConfigError("several processes cannot share standard input: name files, folders, patterns or a manifest")
-    recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
+    recordings, others = named_recordings(arguments)
     others = _without_transcripts(others, recordings)
     if world.leads:
         note_others(others)
@@ -109,7 +108,7 @@ def _without_transcripts(paths: Sequence[Path], recordings: "Sequence[Recording]
     from asr.writers import SUFFIXES
 
     written = set(SUFFIXES.values())
-    owners = {recording.audio.with_suffix("") for recording in recordings if isinstance(recording.audio, Path)}
+    owners = {_place(recording).with_suffix("") for recording in recordings if isinstance(recording.audio, Path)}
     return [path for path in paths if path.suffix not in written or path.with_suffix("") not in owners]
 
 
@@ -199,10 +198,10 @@ def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
     """ConfigError where two recordings would have the same name in one CTM file, which has no folders."""
     from asr.writers import ctm_name
 
-    owners: dict[str, Recording] = {}
+    owners: dict[tuple[str, int | None], Recording] = {}
     for recording in recordings:
         name = ctm_name(recording.name)
-        owner = owners.setdefault(name, recording)
+        owner = owners.setdefault((name, recording.side), recording)
         if owner != recording:
             raise ConfigError(
                 f"{owner.name} and {recording.name} would both be called {name} in one CTM file: --out DIR without "
@@ -228,14 +227,17 @@ def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Seq
 
 def _place(recording: "Recording") -> Path:
     """What the name of a recording's transcript is made from: its file, or its id in a manifest."""
+    from asr.transcript import with_channel
+
     if isinstance(recording.audio, Path) and not recording.is_segment:
-        return recording.audio
+        return recording.audio.with_name(with_channel(recording.audio.stem, recording.side) + recording.audio.suffix)
     folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
     return folder / f"{recording.name.replace('/', '_').replace(' ', '-')}.segment"  # to be replaced by the format's
 
 
 def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
     from asr.files import atomic_path
+    from asr.transcript import with_channel
     from asr.writers import line_of
 
     with (
@@ -247,7 +249,7 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
                 try:
                     text = target.read_text(encoding="utf-8")
                     if arguments.format == "txt":
-                        text = line_of(recording.name, text)
+                        text = line_of(with_channel(recording.name, recording.side), text)
                     elif arguments.format == "json":
                         text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
                 except ValueError as error:  # UnicodeDecodeError is one
@@ -257,10 +259,11 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
 
 def _line(transcript: "Transcript", format: str) -> str:
     """A transcript for standard output, where many may follow one another."""
+    from asr.transcript import with_channel
     from asr.writers import line_of, render
 
     if format == "txt":
-        return line_of(transcript.source, transcript.text)
+        return line_of(with_channel(transcript.source, transcript.channel), transcript.text)
     if format == "json":
         return json.dumps(transcript.as_json(), ensure_ascii=False) + "\n"
     return render(transcript, format)  # type: ignore[arg-type]

@@ -103,9 +103,16 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def make_utterance(
-    name: str, audio: Path, text: str, *, where: str, speaker: str | None = None, duration: float | None = None
+    name: str,
+    audio: Path,
+    text: str,
+    *,
+    where: str,
+    speaker: str | None = None,
+    duration: float | None = None,
+    channel: int | None = None,
 ) -> Utterance:
-    """An utterance that covers a whole audio file, its transcript trimmed at the ends.
+    """An utterance that covers a whole audio file, or a channel of it, its transcript trimmed at the ends.
 
     Args:
         name: utterance id.
@@ -114,13 +121,16 @@ def make_utterance(
         where: the record's name, for the error message.
         speaker: speaker name, or None when unknown.
         duration: length in seconds where it is known already; else it is read from the header.
+        channel: 0 for the first of several; None: the only one, or what `audio.channels` says.
 
     Raises:
-        CorpusError: the transcript is empty, or the audio is missing, unreadable or empty.
+        CorpusError: the transcript is empty, or the audio is missing, unreadable, empty or without that channel.
     """
     check_text(text, where)
-    seconds = audio_duration(audio, where=where) if duration is None else duration
-    return Utterance(id=name, audio_filepath=audio, duration=seconds, text=text.strip(), speaker=speaker)
+    seconds = audio_duration(audio, where=where, channel=channel) if duration is None else duration
+    return Utterance(
+        id=name, audio_filepath=audio, duration=seconds, text=text.strip(), speaker=speaker, channel=channel
+    )
 
 
 def check_text(text: str, where: str) -> None:
@@ -129,18 +139,22 @@ def check_text(text: str, where: str) -> None:
         raise CorpusError(f"{where}: the transcript is empty")
 
 
-def audio_duration(path: Path, *, where: str) -> float:
+def audio_duration(path: Path, *, where: str, channel: int | None = None) -> float:
     """Length of an audio file in seconds, from its header.
 
     Raises:
-        CorpusError: the file is missing, or `asr.audio` would refuse it by its header: truncated, empty, no audio.
+        CorpusError: the file is missing, or `asr.audio` would refuse it by its header: truncated, empty, no audio, or
+            not so many channels.
     """
     from asr import audio  # kept out of the import of the registry, which the command line's help needs
+    from asr.config import AudioConfig
 
     if not path.is_file():
         raise CorpusError(f"{where}: audio file {path} is missing")
     try:
         with audio.opened(path) as opened:
+            if channel is not None:
+                opened.check_channels(AudioConfig(), channel)
             return float(opened.file.frames / opened.file.samplerate)
     except AudioError as error:
         raise CorpusError(f"{where}: {error}") from error

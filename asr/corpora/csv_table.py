@@ -1,8 +1,9 @@
-"""Your own recordings: CSV files with the header row `audio,text` or `audio,text,speaker`.
+"""Your own recordings: CSV files with the header row `audio,text`, perhaps `speaker` and `channel`.
 
 Columns may stand in any order, in capitals too, and others are ignored. Audio paths are relative to the CSV file, and
-the path without its suffix is the utterance id. The source is one CSV file, or a folder that holds `train.csv` and
-perhaps `dev.csv` and `test.csv`. A single file is for training unless its name is that of another split.
+the path without its suffix is the utterance id; a channel, 0 being the first, is added to it as `#0`. The source is one
+CSV file, or a folder that holds `train.csv` and perhaps `dev.csv` and `test.csv`. A single file is for training unless
+its name is that of another split.
 """
 
 import csv
@@ -57,15 +58,33 @@ def _read_file(path: Path) -> list[Utterance]:
             name = PurePath(audio).with_suffix("").as_posix()
             speaker = record.get("speaker", "").strip() or None
             where = f"{where}: {audio}"
-            utterances.append(make_utterance(name, path.parent / audio, record["text"], where=where, speaker=speaker))
+            channel = _channel(record.get("channel", "").strip(), where)
+            utterances.append(
+                make_utterance(
+                    name if channel is None else f"{name}#{channel}",
+                    path.parent / audio,
+                    record["text"],
+                    where=where,
+                    speaker=speaker,
+                    channel=channel,
+                )
+            )
     except csv.Error as error:
         raise CorpusError(f"{path}:{lines[rows.line_num - 1][0]}: {error}") from error
     return utterances
 
 
+def _channel(cell: str, where: str) -> int | None:
+    if not cell:
+        return None
+    if not (cell.isascii() and cell.isdigit()):
+        raise CorpusError(f"{where}: channel must be a whole number, 0 for the first, or empty; found {cell!r}")
+    return int(cell)
+
+
 CSV = Corpus(
     name="csv",
-    help="your own recordings: CSV files with the columns audio,text[,speaker]; needs --source",
+    help="your own recordings: CSV files with the columns audio,text[,speaker][,channel]; needs --source",
     read=read,
     file_suffix=".csv",
 )

@@ -1,7 +1,8 @@
 """Kaldi data folders: `wav.scp`, `text`, `utt2spk` and optionally `segments`.
 
 - `wav.scp`: `<recording> <path>`; a relative path resolves against the data folder, then against its parent.
-  Entries that are commands (`sox ... |`) are refused: reading a corpus never runs anything.
+  Reading a corpus never runs anything: of `sph2pipe -f wav -p -c 1 PATH |` and `flac -c -d -s PATH |`, which only
+  decode, the file and the channel are taken, and other commands (`sox ... |`) are refused.
 - `text`: `<utterance> <transcript>`; `utt2spk`: `<utterance> <speaker>`.
 - `segments`: `<utterance> <recording> <start> <end>` in seconds, end -1 meaning the end of the recording. Without it
   every recording is one utterance.
@@ -10,6 +11,8 @@ The source is a data folder, or a folder of data folders. Those named train, dev
 single one of any other name is for training, and of several each gets a manifest named after it.
 """
 
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from asr.manifest import Utterance
 
 # A segment may end this long after its recording: its times were rounded to hundredths. It is cut to the recording.
 _END_SLACK_S = 0.05
+_FLAC_TO_OUTPUT = re.compile(r"-[cds]+|--(decode|stdout|silent)")
 
 
 def read(roots: Sequence[Path]) -> Reading:
@@ -60,7 +64,7 @@ def _is_data(folder: Path) -> bool:
 
 def read_data_folder(folder: Path) -> list[Utterance]:
     """The utterances of one data folder, in the order of `segments` or else of `wav.scp`; CorpusError as `read`."""
-    audio_of = _recordings(folder)
+    audio_of, channel_of = _recordings(folder)
     text_of = _table(folder / "text")
     speaker_of = _table(folder / "utt2spk")
     segments = _table(folder / "segments") if (folder / "segments").is_file() else None
@@ -80,7 +84,14 @@ def read_data_folder(folder: Path) -> list[Utterance]:
         if segments is None:
             where = f"{folder / 'wav.scp'}: {name}"
             utterances.append(
-                make_utterance(name, audio_of[name], text_of[name], where=where, speaker=speaker_of[name])
+                make_utterance(
+                    name,
+                    audio_of[name],
+                    text_of[name],
+                    where=where,
+                    speaker=speaker_of[name],
+                    channel=channel_of.get(name),
+                )
             )
             continue
         where = f"{folder / 'segments'}: {name}"
@@ -88,24 +99,41 @@ def read_data_folder(folder: Path) -> list[Utterance]:
         if recording not in audio_of:
             raise CorpusError(f"{where}: recording {recording!r} is not in {folder / 'wav.scp'}")
         if recording not in length_s:
-            length_s[recording] = audio_duration(audio_of[recording], where=where)
+            length_s[recording] = audio_duration(audio_of[recording], where=where, channel=channel_of.get(recording))
         if end > length_s[recording] + _END_SLACK_S:
             raise CorpusError(f"{where}: ends at {end} s, but {recording!r} is {length_s[recording]:.3f} s long")
         end = length_s[recording] if end == -1 else min(end, length_s[recording])
         if not 0 <= start < end:
             raise CorpusError(f"{where}: wanted 0 <= start < end, found start {start} and end {end}")
         utterances.append(
-            Utterance(name, audio_of[recording], end - start, text_of[name].strip(), start, speaker_of[name])
+            Utterance(
+                name,
+                audio_of[recording],
+                end - start,
+                text_of[name].strip(),
+                start,
+                speaker_of[name],
+                channel_of.get(recording),
+            )
         )
     return utterances
 
 
-def _recordings(folder: Path) -> dict[str, Path]:
+def _recordings(folder: Path) -> tuple[dict[str, Path], dict[str, int]]:
+    """The audio file of each recording, and the channel of those that have one of several."""
     audio_of = {}
+    channel_of = {}
     for name, entry in _table(folder / "wav.scp").items():
         where = f"{folder / 'wav.scp'}: {name}"
         if entry.endswith("|") or entry.startswith("|"):
-            raise CorpusError(f"{where}: wanted the path of an audio file, found the command {entry!r}; run it first")
+            decoded = _decoded(entry)
+            if decoded is None:
+                raise CorpusError(
+                    f"{where}: wanted the path of an audio file, found the command {entry!r}; run it first"
+                )
+            entry, channel = decoded
+            if channel is not None:
+                channel_of[name] = channel
         if not entry:
             raise CorpusError(f"{where}: wanted the path of an audio file, found nothing")
         candidates = [folder / entry, folder.parent / entry]
@@ -113,7 +141,32 @@ def _recordings(folder: Path) -> dict[str, Path]:
         if not existing:
             raise CorpusError(f"{where}: audio file {candidates[0]} is missing, and so is {candidates[1]}")
         audio_of[name] = existing[0]
-    return audio_of
+    return audio_of, channel_of
+
+
+def _decoded(command: str) -> tuple[str, int | None] | None:
+    """The file and the channel that a command decodes to its output as it is; None for one that does anything else."""
+    try:
+        words = shlex.split(command.removesuffix("|"))
+    except ValueError:  # a quotation without an end
+        return None
+    program = Path(words[0]).name if words else ""
+    paths: list[str] = []
+    channel = None
+    rest = iter(words[1:])
+    for word in rest:
+        if program == "sph2pipe" and word in ("-f", "-c"):
+            value = next(rest, "")
+            if value not in (("wav", "rif", "sph") if word == "-f" else ("1", "2")):
+                return None
+            channel = int(value) - 1 if word == "-c" else channel
+        elif program == "flac" and _FLAC_TO_OUTPUT.fullmatch(word):
+            pass
+        elif word.startswith("-") and not (program == "sph2pipe" and word == "-p"):
+            return None
+        elif word != "-p":
+            paths.append(word)
+    return (paths[0], channel) if program in ("sph2pipe", "flac") and len(paths) == 1 else None
 
 
 def _segment(line: str, where: str) -> tuple[str, float, float]:

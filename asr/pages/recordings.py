@@ -75,7 +75,7 @@ def _flac(utterance: Utterance) -> bytes:
     with opened(utterance.audio_filepath) as audio:
         rate_hz = min(audio.file.samplerate, _HIGHEST_HZ)
         config = AudioConfig(sample_rate_hz=rate_hz, channels="mean", max_duration_s=2 * LONGEST_S)
-        samples = audio.mono(*audio.segment(utterance.offset, utterance.duration), config)
+        samples = audio.mono(*audio.segment(utterance.offset, utterance.duration), config, utterance.channel)
     content = io.BytesIO()
     soundfile.write(content, samples.numpy(), rate_hz, format="FLAC", subtype="PCM_16")
     return content.getvalue()
