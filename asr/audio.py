@@ -130,7 +130,7 @@ def blocks(
 
 def _check_channels(channels: int, name: str, config: AudioConfig, channel: int | None = None) -> None:
     if channel is not None:
-        if channel >= channels:
+        if not 0 <= channel < channels:
             raise AudioError(f"{name}: wanted channel {channel}, 0 being the first, found {channels} in all")
     elif channels > 2 and config.channels == "auto":
         raise AudioError(
@@ -224,9 +224,8 @@ def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | N
     path = utterance.audio_filepath
     try:
         if content is None:
-            with opened(path) as audio:
-                first, frames = audio.segment(utterance.offset, utterance.duration)
-                return audio.mono(first, frames, config, utterance.channel)
+            offset_s, duration_s = utterance.offset, utterance.duration
+            return load(path, config, offset_s=offset_s, duration_s=duration_s, channel=utterance.channel)
         return load(content, config, name=str(path), duration_s=utterance.duration)
     except AudioError as error:
         raise AudioError(f"utterance {utterance.id}: {error}") from error

@@ -34,7 +34,8 @@ class DataConfig:
 
     train: str = ""  # manifest to train on
     dev: str = ""  # manifest that chooses the best checkpoint; none: there is none, and the last one is kept
-    vocabulary: str = ""  # manifest whose texts the labels are made of; empty: the one to train on
+    # Manifest whose texts the labels are made of, or a run folder whose labels are taken; empty: what is trained on.
+    vocabulary: str = ""
 
 
 @dataclass(frozen=True)

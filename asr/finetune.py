@@ -1,5 +1,6 @@
 """Starting a training from the weights of another run, with a vocabulary of its own."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +16,15 @@ _TRAINING_ALONE = {"encoder.dropout", "encoder.locked_dropout", "encoder.forget_
 _ANEW = {"features.normalization", "features.prior_s"}
 
 
-def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
+@dataclass(frozen=True)
+class Labels:
+    """Labels that the model gone on from lacks, and those of its own that are none any more."""
+
+    new: list[str]
+    lost: list[str]
+
+
+def start_from(recognizer: Recognizer, folder: Path) -> Labels:
     """Copy the encoder's weights from a run folder.
 
     A label that both vocabularies have keeps its row of the output layer; others keep what they were drawn as. The
@@ -24,9 +33,6 @@ def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
     Args:
         recognizer: is given the weights, in place.
         folder: run folder of the same kind of model.
-
-    Returns:
-        The labels that the other vocabulary lacks.
 
     Raises:
         CheckpointError: the run cannot be loaded.
@@ -41,17 +47,18 @@ def start_from(recognizer: Recognizer, folder: Path) -> list[str]:
         if key not in _ANEW and there[key] != value:
             raise ConfigError(f"train.init_from={folder}: {key} is {there[key]} in that run, {value} in this one")
     rows = {token: row for row, token in enumerate(source.tokenizer.tokens)}
-    new = [token for token in recognizer.tokenizer.tokens if token not in rows]
+    tokens = recognizer.tokenizer.tokens
+    labels = Labels([token for token in tokens if token not in rows], [token for token in rows if token not in tokens])
     with torch.no_grad():
         found = source.encoder.state_dict()
         for name, tensor in recognizer.encoder.state_dict().items():
             if not name.startswith("output."):
                 tensor.copy_(found[name])
                 continue
-            for row, token in enumerate(recognizer.tokenizer.tokens):
+            for row, token in enumerate(tokens):
                 if token in rows:
                     tensor[row].copy_(found[name][rows[token]])
-    return new
+    return labels
 
 
 def meaning(config: Config) -> dict[str, object]:

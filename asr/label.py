@@ -40,18 +40,18 @@ def require_labelable(recordings: Iterable[Recording], manifest: Path) -> None:
     """Find out before hours of work what could not be written to `manifest`.
 
     Raises:
-        ConfigError: a recording came on standard input, or is named twice.
+        ConfigError: a recording is no file, or is named twice.
         ManifestError: a name is not UTF-8.
     """
     names: dict[tuple[Path, float, float | None, int | None], str] = {}
     for recording in recordings:
         if isinstance(recording.audio, bytes):
-            raise ConfigError(f"{recording.name}: a manifest names files, and nobody can read this again")
+            raise ConfigError(f"{recording.name}: a manifest names files, and this is none")
         line_of(_whole(recording, duration_s=1.0, text=""), manifest)
         part = (recording.audio.resolve(), recording.offset_s, recording.duration_s, recording.channel)
         if part in names:
-            raise ConfigError(f"{recording.name}: is the same recording as {names[part]}")
-        names[part] = recording.name
+            raise ConfigError(f"{recording.title}: is the same recording as {names[part]}")
+        names[part] = recording.title
 
 
 def label(recording: Recording, transcript: Transcript) -> Iterator[Labelled]:
@@ -98,7 +98,7 @@ def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> s
     with four decimals; an id that stands already gets a number.
 
     Raises:
-        ConfigError: nothing is taken; then there is no `manifest`, and its place is as it was.
+        ConfigError: nothing is taken; then the place of `manifest` is as it was.
         ManifestError: a path is not UTF-8; the message names the utterance.
     """
     kept: list[tuple[Utterance, float]] = []

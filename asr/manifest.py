@@ -20,6 +20,7 @@ from asr.lines import numbered_lines
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
+_OTHERS = ("channels", "n_channels")  # what other tools write and we do not read, and no misspelling
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
     if not isinstance(record, dict):
         raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
     for key in record:
-        close = [] if key in KEYS else difflib.get_close_matches(key, KEYS, n=1, cutoff=0.8)
+        close = [] if key in (*KEYS, *_OTHERS) else difflib.get_close_matches(key, KEYS, n=1, cutoff=0.8)
         if close:
             raise ManifestError(f"{where}: unknown key {key!r}; did you mean {close[0]!r}?")
     audio = _string(record, "audio_filepath", where)

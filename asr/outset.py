@@ -12,14 +12,13 @@ from asr.batch import Batches, BatchOrder, Examples, default_workers
 from asr.config import Config
 from asr.distributed import World, processes_here
 from asr.features import TRAINED
-from asr.finetune import start_from
+from asr.finetune import Labels, start_from
 from asr.lengths import s_to_samples
 from asr.manifest import hours
 from asr.recognizer import Recognizer, parameters_of
 from asr.shards import ShardIndex, is_shards, read_index, require_shards
 from asr.state import Origin, deciding, fingerprint
 from asr.streaming import ShardOrder
-from asr.text import build_tokenizer
 from asr.trainset import (
     LabelledSet,
     infeasible,
@@ -29,8 +28,8 @@ from asr.trainset import (
     read_utterances,
     require_audio,
     require_segments,
+    tokenizer_for,
     usable,
-    utterances_of,
     vocabulary_source,
 )
 
@@ -49,7 +48,7 @@ class Outset:
         train_set, dev_set: what is learnt, and what judges it.
         origin: what a state of this training is good for.
         left_out: why each unusable training utterance is not in `train_set`.
-        new_labels: those that the model of `train.init_from` lacks; None where no weights were taken from one.
+        labels: what they are to the model of `train.init_from`; None where no weights were taken from one.
     """
 
     config: Config
@@ -59,7 +58,7 @@ class Outset:
     dev_set: LabelledSet
     origin: Origin
     left_out: list[str]
-    new_labels: list[str] | None
+    labels: Labels | None
 
     def order(self, world: World, speed: Callable[[int, int], float] | None = None) -> BatchOrder | ShardOrder:
         """This process's share of the batches of every epoch; `speed` as `BatchOrder` takes it."""
@@ -80,9 +79,10 @@ class Outset:
             f"training on {audio}; {dev}; {len(recognizer.tokenizer)} tokens; "
             f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, {self.origin.precision}; run folder {out}",
         ]
-        if self.new_labels is not None:
-            new = len(self.new_labels)
-            lines.append(f"starting from the weights of {config.train.init_from}; {new} labels are new to it")
+        if self.labels is not None:
+            new, lost, source = len(self.labels.new), len(self.labels.lost), config.train.init_from
+            keeps = f", {lost} of its own are lost (data.vocabulary={source} keeps them)" if lost else ""
+            lines.append(f"starting from the weights of {source}; {new} labels are new to it{keeps}")
         if self.left_out:
             lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {out / UNUSABLE_FILE}")
         uncounted = infeasible(self.dev_set, config, recognizer, speed=1.0)
@@ -116,15 +116,11 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
         train = shards.utterances
         require_shards(shards)
     dev = read_dev(config)
-    if resumed is not None:
-        tokenizer = checkpoint.load_tokenizer(resumed, config)
-    else:
-        spoken = utterances_of(config.data.vocabulary, "data.vocabulary") if config.data.vocabulary else train
-        tokenizer = build_tokenizer((utterance.text for utterance in spoken), config.text)
+    tokenizer = tokenizer_for(config, train) if resumed is None else checkpoint.load_tokenizer(resumed, config)
     recognizer = Recognizer(config, tokenizer).to(device)
-    new_labels = None
+    labels = None
     if config.train.init_from and resumed is None:
-        new_labels = start_from(recognizer, Path(config.train.init_from))
+        labels = start_from(recognizer, Path(config.train.init_from))
     train_set, left_out = usable(train, config, recognizer)
     dev_set = label(dev, tokenizer)
     require_audio(dev if shards else [*train_set.utterances, *dev])
@@ -138,7 +134,7 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
         source=vocabulary_source(config),
     )
     world.agree(origin.facts())
-    outset = Outset(config, recognizer, shards, train_set, dev_set, origin, left_out, new_labels)
+    outset = Outset(config, recognizer, shards, train_set, dev_set, origin, left_out, labels)
     if resumed is None and config.features.normalization in TRAINED:
         fit_normalizer(outset, world)
     world.spread(recognizer.state_dict().values())

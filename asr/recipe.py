@@ -176,8 +176,9 @@ def join(utterances: list["Utterance"], out: Path) -> Path:
     """The manifest of all of them; CorpusError when it is there and holds others, from which a model was made."""
     from asr.manifest import read_manifest, write_manifest
 
-    def content(utterance: "Utterance") -> tuple[str, Path, float, str]:
-        return utterance.id, utterance.audio_filepath.resolve(), round(utterance.offset, 6), utterance.text
+    def content(utterance: "Utterance") -> tuple[object, ...]:
+        audio = utterance.audio_filepath.resolve()
+        return utterance.id, audio, round(utterance.offset, 6), utterance.channel, utterance.text
 
     if not out.is_file():
         write_manifest(out, utterances)

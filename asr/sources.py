@@ -13,6 +13,7 @@ from asr.audio import opened
 from asr.errors import AudioError
 from asr.files import AUDIO_SUFFIXES
 from asr.manifest import read_manifest
+from asr.transcript import with_channel
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
 AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
@@ -48,6 +49,11 @@ class Recording:
     def side(self) -> int | None:
         """The channel that tells it from others of the same name; None where its name is its own."""
         return None if self.is_segment else self.channel
+
+    @property
+    def title(self) -> str:
+        """Its name, with the channel where that tells it from others of the same name."""
+        return with_channel(self.name, self.side)
 
 
 def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[list[Recording], list[Path]]:
@@ -117,19 +123,22 @@ def _of_manifest(path: Path) -> Iterator[Recording]:
 
 
 def each_channel(recordings: Iterable[Recording]) -> Iterator[Recording]:
-    """A recording for each channel of those that are whole files and have several, the others as they are.
+    """A recording for each channel of those that have several, the others as they are.
 
-    A file that cannot be opened stays one: why, is found out when its turn comes.
+    One for which a manifest names the channel stays as it is; and so does one that cannot be opened: why, is found out
+    when its turn comes.
     """
     for recording in recordings:
         channels = 1
-        if not recording.is_segment:
+        if recording.channel is None:
             with suppress(AudioError), opened(recording.audio) as audio:
                 channels = audio.file.channels
         if channels == 1:
             yield recording
-        else:
-            yield from (replace(recording, channel=channel) for channel in range(channels))
+            continue
+        for channel in range(channels):
+            name = with_channel(recording.name, channel) if recording.is_segment else recording.name
+            yield replace(recording, name=name, channel=channel)
 
 
 def _matches(argument: str) -> list[str]:

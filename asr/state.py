@@ -115,10 +115,12 @@ def first_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | N
 
 
 def fingerprint(utterances: Sequence[Utterance]) -> str:
-    """A digest of ids, durations and texts: resuming on other data is refused."""
+    """A digest of ids, segments, channels and texts: resuming on other data is refused."""
     digest = hashlib.blake2b(digest_size=16)
     for utterance in utterances:
-        digest.update(f"{utterance.id}\0{utterance.offset}\0{utterance.duration}\0{utterance.text}\n".encode())
+        channel = "" if utterance.channel is None else f"\0{utterance.channel}"
+        segment = f"{utterance.offset}\0{utterance.duration}{channel}"
+        digest.update(f"{utterance.id}\0{segment}\0{utterance.text}\n".encode())
     return digest.hexdigest()
 
 

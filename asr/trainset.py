@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from asr import audio
+from asr import audio, checkpoint
 from asr.config import NO_DEV, Config
 from asr.ctc import Infeasible, find_infeasible
 from asr.errors import AudioError, ConfigError, TextError, TrainingError
@@ -17,7 +17,7 @@ from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.shards import is_shards, read_index
 from asr.state import fingerprint
-from asr.text import Tokenizer
+from asr.text import Tokenizer, build_tokenizer
 
 _SHOWN = 5  # unusable utterances named on the error line
 
@@ -59,8 +59,32 @@ def utterances_of(path: str, key: str) -> list[Utterance]:
     return read_utterances(path, key)
 
 
+def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
+    """The labels of a new training on these utterances: theirs, or those of what `data.vocabulary` names.
+
+    Raises:
+        CheckpointError: that is a folder, and no run that can be loaded.
+        ConfigError: it is a run whose labels are of another unit, or spelled otherwise.
+        TextError: no labels can be made.
+    """
+    named = config.data.vocabulary
+    if not (named and Path(named).is_dir()):
+        spoken = utterances_of(named, "data.vocabulary") if named else train
+        return build_tokenizer((utterance.text for utterance in spoken), config.text)
+    here, there = config.text, checkpoint.load_config(Path(named)).text
+    for key in ("unit", "case", "punctuation"):
+        if getattr(there, key) != getattr(here, key):
+            raise ConfigError(
+                f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, {getattr(here, key)} in "
+                "this one"
+            )
+    return checkpoint.load_tokenizer(Path(named), config)
+
+
 def vocabulary_source(config: Config) -> str:
     """A digest of what else than `data.train` the vocabulary is made from, by content; empty where there is nothing."""
+    if config.data.vocabulary and Path(config.data.vocabulary).is_dir():
+        return checkpoint.load_tokenizer(Path(config.data.vocabulary), config).digest()
     if config.text.unit == "phone":
         content = to_text(read_pronunciations(Path(config.text.lexicon), TextError))
     elif config.data.vocabulary:

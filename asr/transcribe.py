@@ -128,6 +128,7 @@ class Transcriber:
         self.batch_s = batch_s
         self.cutting = cutting or Cutting()
         self.longest_s = longest_s
+        self.mixed: list[str] = []  # recordings of two channels, of which the mean was taken
         self._config = replace(recognizer.config.audio, max_duration_s=max(longest_s, WHOLE_S))
         self._turn = threading.Lock()
 
@@ -194,12 +195,15 @@ class Transcriber:
     def _read(self, recording: Recording) -> Tensor | AsrError | None:
         """(S,) samples, or why there are none; None: too long to be held."""
         try:
-            with audio.opened(recording.audio, recording.name) as opened:
+            with audio.opened(recording.audio, recording.title) as opened:
                 first, frames = opened.segment(recording.offset_s, recording.duration_s)
                 seconds = frames / opened.file.samplerate
+                averaged = opened.file.channels == 2 and self._config.channels == "auto"
+                if averaged and recording.channel is None:
+                    self.mixed.append(recording.name)
                 if seconds > self.longest_s:
                     raise AudioError(
-                        f"{recording.name}: {seconds:.1f} s of audio, more than the longest recording of "
+                        f"{recording.title}: {seconds:.1f} s of audio, more than the longest recording of "
                         f"{self.longest_s:g} s"
                     )
                 return None if seconds > WHOLE_S else opened.mono(first, frames, self._config, recording.channel)
@@ -223,7 +227,7 @@ class Transcriber:
             # Digital silence is a pause however short it is: models that never heard any find words in it.
             if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz and read.numpy().any()
         }
-        done = self._batches(whole, [recording.name for recording, _ in group], n_best)
+        done = self._batches(whole, [recording.title for recording, _ in group], n_best)
         for place, (recording, read) in enumerate(group):
             try:
                 if place in done:
@@ -236,7 +240,7 @@ class Transcriber:
                 else:
                     yield self._long(recording, read, n_best)
             except AsrError as error:
-                yield Failure(recording.name, error)
+                yield Failure(recording.title, error)
 
     def _batches(
         self, waves: dict[int, Tensor], names: Sequence[str], n_best: int
@@ -277,16 +281,16 @@ class Transcriber:
             self.cutting,
             batch_s=self.batch_s,
             encoder=self.backend.encode,
-            name=recording.name,
+            name=recording.title,
         )
-        parts = list(segments(self.recognizer, chunks, n_best=n_best, name=recording.name))
+        parts = list(segments(self.recognizer, chunks, n_best=n_best, name=recording.title))
         return _transcript(recording, best_joined(parts, n_best), counted / self._config.sample_rate_hz)
 
     def _pieces(self, recording: Recording) -> Iterator[Tensor]:
         """(S,) samples of a recording that is too long to be held."""
         if recording.duration_s is not None and recording.duration_s <= SOUGHT_S:
             # Many segments of a long file need not read all that is before them.
-            with audio.opened(recording.audio, recording.name) as opened:
+            with audio.opened(recording.audio, recording.title) as opened:
                 first, frames = opened.segment(recording.offset_s, recording.duration_s)
                 yield opened.mono(first, frames, self._config, recording.channel)
             return
@@ -296,7 +300,7 @@ class Transcriber:
         begun = 0
         # Blocks have no limit of their own: what counts is the length of the segment, and that is known.
         for block in audio.blocks(
-            recording.audio, self._config, name=recording.name, channel=recording.channel, max_duration_s=math.inf
+            recording.audio, self._config, name=recording.title, channel=recording.channel, max_duration_s=math.inf
         ):
             piece = block[max(0, first - begun) : None if end is None else max(0, end - begun)]
             begun += len(block)
@@ -308,7 +312,7 @@ class Transcriber:
 
 def _transcript(recording: Recording, found: Sequence[Recognised], duration_s: float) -> Transcript:
     """What was found in a recording."""
-    return Transcript.of(found, duration_s, recording.name, channel=recording.side)
+    return Transcript.of(found, duration_s, recording.name, channel=recording.channel)
 
 
 def load(run: Path | str, device: str = "auto", *, precision: Precision = "float32", **decode: Any) -> Transcriber:

@@ -126,7 +126,7 @@ def copies(utterances: Sequence[Utterance], recognizer: Recognizer, suffix: str,
     """Each utterance as a file of its own: what the manifest names, or written anew where it is a segment."""
     paths = []
     for number, utterance in enumerate(utterances):
-        whole = utterance.offset == 0 and not suffix
+        whole = utterance.offset == 0 and utterance.channel is None and not suffix
         paths.append(utterance.audio_filepath if whole else folder / f"{number}{suffix or '.wav'}")
         if not whole:
             wave = audio.load_utterance(utterance, recognizer.config.audio)

@@ -1,5 +1,6 @@
 """Recordings of several channels, as the two sides of a call: one of them in manifests and shards, each transcribed."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from asr import audio
+from asr import audio, recipe
 from asr.cli import main
 from asr.config import AudioConfig
 from asr.corpora import prepare
@@ -16,6 +17,7 @@ from asr.errors import AudioError, CorpusError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.pack import encode
 from asr.sources import Recording, each_channel
+from asr.state import fingerprint
 from tiny_run import RATE_HZ, error_line, save_run, succeed, write_audio
 
 Capture = pytest.CaptureFixture[str]
@@ -94,6 +96,17 @@ def test_shards_hold_the_channel_alone(tmp_path: Path, suffix: str) -> None:
     assert torch.equal(audio.load_utterance(utterance, CONFIG, content), side(path, 1))
 
 
+def test_data_of_another_channel_are_others(tmp_path: Path) -> None:
+    first, second, plain = (
+        [Utterance("a", tmp_path / "call.wav", 0.5, "yes", channel=channel)] for channel in (0, 1, None)
+    )
+    assert len({fingerprint(first), fingerprint(second), fingerprint(plain)}) == 3
+    recipe.join(first, tmp_path / "all.jsonl")
+    recipe.join(first, tmp_path / "all.jsonl")
+    with pytest.raises(CorpusError, match="was made from other recordings"):
+        recipe.join(second, tmp_path / "all.jsonl")
+
+
 def test_shards_of_another_channel_are_others(tmp_path: Path, capsys: Capture) -> None:
     path, manifest = write_call(tmp_path / "call.wav"), tmp_path / "calls.jsonl"
     write_manifest(manifest, [Utterance("a", path, 0.5, "yes", channel=0)])
@@ -137,6 +150,7 @@ def test_a_table_has_a_column_of_channels(tmp_path: Path) -> None:
         ("2", "wanted channel 2"),
         ("A", "channel must be a whole number.*found 'A'"),
         ("-1", "'-1'"),
+        ("9" * 5000, "9'"),
     ):
         table.write_text(f"audio,text,channel\ncall.wav,yes,{cell}\n")
         with pytest.raises(CorpusError, match=rf"my\.csv:2: call\.wav: .*{message}"):
@@ -173,6 +187,21 @@ def test_commands_of_kaldi_that_decode_are_read_and_not_run(tmp_path: Path, segm
     assert [item.duration for item in found] == pytest.approx([0.2 if segments else 0.5] * 6)
 
 
+def test_segments_of_kaldi_may_name_the_channel(tmp_path: Path) -> None:
+    folder = write_kaldi(tmp_path / "train", "call.wav", "call.wav")
+    (folder / "segments").write_text("r0 r0 0.1 0.3 0\nr1 r1 0.1 0.3 1\n")
+    prepare("kaldi", source=folder, out=tmp_path / "out", dev_share=0)
+    assert [item.channel for item in read_manifest(tmp_path / "out" / "train.jsonl")] == [0, 1]
+    for wrong, message in (("2", "wanted channel 2"), ("B", "or a channel, 0 for the first"), ("0 1", "or a channel")):
+        (folder / "segments").write_text(f"r0 r0 0.1 0.3 {wrong}\nr1 r1 0.1 0.3 1\n")
+        with pytest.raises(CorpusError, match=f"segments: r0: .*{message}"):
+            prepare("kaldi", source=folder, out=tmp_path / "more", dev_share=0)
+    folder = write_kaldi(tmp_path / "test", "sph2pipe -f wav -c 1 call.wav |")
+    (folder / "segments").write_text("r0 r0 0.1 0.3 1\n")
+    with pytest.raises(CorpusError, match="r0: names channel 1 of 'r0', which is one channel already"):
+        prepare("kaldi", source=folder, out=tmp_path / "more", dev_share=0)
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -181,7 +210,10 @@ def test_commands_of_kaldi_that_decode_are_read_and_not_run(tmp_path: Path, segm
         "sph2pipe -f wav -t 1:2 call.wav |",
         "sph2pipe -f wav call.wav | sox -t wav - -r 8000 -t wav - |",
         "sph2pipe -f wav |",
-        "flac -d call.wav other.wav |",
+        "flac -cd call.wav other.wav |",
+        "flac -c call.wav |",
+        "flac -d call.wav |",
+        "flac -cdf call.wav |",
         "flac --force call.wav |",
         "'|",
         "|",
@@ -200,6 +232,7 @@ def test_each_channel_of_files_that_have_several(tmp_path: Path) -> None:
     call, mono = write_call(tmp_path / "call.wav"), write_call(tmp_path / "mono.wav", 1)
     gone = Recording("gone.wav", tmp_path / "gone.wav")
     given = [Recording("call.wav", call), Recording("mono.wav", mono), gone, Recording("u1", call, 0.0, 0.25)]
+    given.append(Recording("u2", call, 0.0, 0.25, channel=1))
     given.append(Recording("standard input", call.read_bytes()))
     found = list(each_channel(given))
     assert [(one.name, one.channel) for one in found] == [
@@ -207,7 +240,9 @@ def test_each_channel_of_files_that_have_several(tmp_path: Path) -> None:
         ("call.wav", 1),
         ("mono.wav", None),
         ("gone.wav", None),
-        ("u1", None),
+        ("u1#0", 0),
+        ("u1#1", 1),
+        ("u2", 1),
         ("standard input", 0),
         ("standard input", 1),
     ]
@@ -247,6 +282,55 @@ def test_transcripts_of_each_channel(tmp_path: Path, capsys: Capture, monkeypatc
         assert made == {f"{name.replace('.wav', '')}.txt": f"{lines[f'calls/{name}']}\n" for name in names}
         assert Path("all.txt").read_text() == "".join(f"{name}\t{text}\n" for name, text in lines.items())
     assert succeed(capsys, *asked, "--beside", "--skip-existing") == ("", "")  # its own transcripts are no surprise
+
+
+def test_a_channel_of_a_manifest_is_said_where_formats_have_a_place(tmp_path: Path, capsys: Capture) -> None:
+    run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav")
+    write_manifest(tmp_path / "calls.jsonl", [Utterance("u1", path, 0.5, "ab", channel=1)])
+    asked = ["transcribe", tmp_path / "calls.jsonl", "--model", run, "--format"]
+    assert succeed(capsys, *asked, "txt")[0].startswith("u1\t")
+    assert succeed(capsys, *asked, "ctm")[0].startswith("u1 2 ")
+    assert json.loads(succeed(capsys, *asked, "json")[0])["channel"] == 1
+
+
+def test_both_channels_of_standard_input(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    succeed(capsys, "transcribe", "-", "--model", run, "--channels", "each", "--out", "texts")
+    texts = {one.name: one.read_text() for one in Path("texts").iterdir()}
+    assert set(texts) == {"standard-input#0.txt", "standard-input#1.txt"}
+    assert texts["standard-input#0.txt"] != texts["standard-input#1.txt"]
+
+
+def test_names_that_are_those_of_channels_are_refused(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = save_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    for name, channels in (("c/call.wav", 2), ("c/call#0.wav", 1), ("d/call.wav", 2), ("e/call.wav", 1)):
+        write_call(Path(name), channels)
+    asked = ["--model", run, "--channels", "each"]
+    line = error_line(capsys, "transcribe", "c", *asked, "--out", "texts")
+    assert "would both be written to texts/call#0.txt" in line
+    line = error_line(capsys, "transcribe", "d/call.wav", "e/call.wav", *asked, "--format", "ctm")
+    assert "d/call.wav and e/call.wav would both be called call in one CTM file" in line
+
+
+def test_sides_that_fail_are_told_apart(tmp_path: Path, capsys: Capture) -> None:
+    run, path = save_run(tmp_path / "run"), tmp_path / "call.wav"
+    soundfile.write(path, np.full((RATE_HZ, 2), np.nan, np.float32), RATE_HZ, subtype="FLOAT")
+    assert main(["transcribe", str(path), "--model", str(run), "--channels", "each"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [f"{path}#0", f"{path}#1"]
+
+
+def test_that_two_channels_were_averaged_is_said(tmp_path: Path, capsys: Capture) -> None:
+    run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav")
+    note = f"note: the two channels of {path} were averaged; where they are the sides of a call, --channels each"
+    assert note in succeed(capsys, "transcribe", path, "--model", run)[1]
+    assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "mean")[1] == ""
+    assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "each")[1] == ""
 
 
 def test_each_channel_becomes_training_data(tmp_path: Path, capsys: Capture) -> None:

@@ -368,6 +368,31 @@ def test_csv_columns_of_other_names_are_ignored(tmp_path: Path) -> None:
     assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
 
 
+def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav", 2.0)
+    rows = ["a.wav,0.5,1,yes", "a.wav,1.5,,no", "a.wav,,0.25,yes", "a.wav,1,1.04,no"]
+    table = write(tmp_path / "my.csv", "audio,offset,duration,text", *rows)
+    prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    found = read_manifest(tmp_path / "out" / "train.jsonl")
+    assert [(item.id, item.offset, item.duration) for item in found] == [
+        ("a@0.5", 0.5, 1.0),
+        ("a@1.5", 1.5, 0.5),
+        ("a", 0.0, 0.25),
+        ("a@1", 1.0, 1.0),
+    ]
+    for row, message in (
+        ("a.wav,1,1.1,no", r"1 to 2\.1 s is no part of the audio, which is 2\.000 s long"),
+        ("a.wav,2,,no", "2 to 2 s is no part of the audio"),
+        ("a.wav,1,0,no", "1 to 1 s is no part of the audio"),
+        ("a.wav,-1,,no", "offset must be a number of seconds, found '-1'"),
+        ("a.wav,1,nan,no", "duration must be a number of seconds, found 'nan'"),
+        ("a.wav,one,,no", "offset must be a number of seconds, found 'one'"),
+    ):
+        table = write(tmp_path / "my.csv", "audio,offset,duration,text", row)
+        with pytest.raises(CorpusError, match=rf"my\.csv:2: a\.wav: {message}"):
+            prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
+
+
 def test_csv_of_another_name(tmp_path: Path) -> None:
     source = write(tmp_path / "my.txt", "audio,text", "a.wav,yes")
     with pytest.raises(CorpusError, match=r"my\.txt: wanted a file \*\.csv, a folder or an archive$"):
@@ -377,8 +402,11 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["path,text", "a.wav,yes"], "wanted a header with audio,text or audio,text,speaker, .*; found 'path,text'"),
-        (["audio;text", "a.wav;yes"], "separated by commas, each once; found 'audio;text'"),
+        (
+            ["path,text", "a.wav,yes"],
+            "wanted a header with audio,text and perhaps speaker,offset,duration,channel, .*; found 'path,text'",
+        ),
+        (["audio;text", "a.wav;yes"], "commas, each once; found 'audio;text'"),
         (["audio,text,Text", "a.wav,yes,no"], "each once; found 'audio,text,text'"),
         (["audio,text", "a.wav"], r"my.csv:2: wanted 2 fields, found 1: \['a.wav'\]"),
         (["audio,text", "a.wav,yes", "", "b.wav,no"], "my.csv:4: b.wav: audio file .*b.wav is missing"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr import checkpoint, config
+from asr import checkpoint, config, recipe
 from asr.errors import CheckpointError, ConfigError
 from asr.finetune import start_from
 from asr.recognizer import Recognizer
@@ -25,7 +25,7 @@ def test_labels_in_common_keep_their_rows(tmp_path: Path) -> None:
     source = checkpoint.load(save_run(tmp_path))
     started = recognizer_like(tmp_path, "xbaz")
     drawn = started.encoder.output.weight[2].clone()
-    assert start_from(started, tmp_path) == ["x", "z"]
+    assert start_from(started, tmp_path).new == ["x", "z"]
     found, wanted = started.encoder.state_dict(), source.encoder.state_dict()
     for name in wanted:
         if not name.startswith("output."):
@@ -62,3 +62,35 @@ def test_a_run_starts_there_and_is_resumed_without_it(tmp_path: Path, capsys: py
     assert "starting from the weights of" in capsys.readouterr().err
     (tmp_path / "first" / checkpoint.WEIGHTS_FILE).unlink()
     Trainer(checkpoint.load_config(tmp_path / "second"), tmp_path / "second", resume=True)
+
+
+def test_the_labels_of_a_run_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, few = write_corpus(tmp_path, ["ab", "cab"]), write_corpus(tmp_path / "few", ["ba"])
+    first = tmp_path / "first"
+    Trainer(tiny(manifest, manifest, "train.epochs=1"), first).run()
+    start = f"train.init_from={first}"
+    capsys.readouterr()
+    Trainer(tiny(few, few, start, "train.epochs=1"), tmp_path / "lost").run()
+    said = capsys.readouterr().err
+    assert f"0 labels are new to it, 1 of its own are lost (data.vocabulary={first} keeps them)" in said
+    kept = Trainer(tiny(few, few, start, f"data.vocabulary={first}", "train.epochs=1"), tmp_path / "kept")
+    assert kept.outset.recognizer.tokenizer.tokens == checkpoint.load(first).tokenizer.tokens
+    kept.run()
+    assert "0 labels are new to it\n" in capsys.readouterr().err
+    for path in first.glob("states/*"):  # it is complete, and was not made of other labels
+        path.unlink()
+    recipe.train_stage(tmp_path / "kept", kept.config)
+    assert "[train: complete in" in capsys.readouterr().err
+    (first / "tokens.txt").write_text("<blank>\n<space>\na\nb\n")
+    with pytest.raises(CheckpointError, match=r"was made from a vocabulary of other texts"):
+        recipe.train_stage(tmp_path / "kept", kept.config)
+
+
+def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
+    manifest, run = write_corpus(tmp_path, ["ab", "cab"]), save_run(tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match=r"data\.vocabulary=.*run: text\.case is lower in that run, upper in this one"
+    ):
+        Trainer(tiny(manifest, manifest, f"data.vocabulary={run}", "text.case=upper"), tmp_path / "out")
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        Trainer(tiny(manifest, manifest, f"data.vocabulary={tmp_path}"), tmp_path / "out")

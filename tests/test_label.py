@@ -1,6 +1,5 @@
 """Recordings without transcripts as training data: where they are cut, what is kept, and what is refused."""
 
-import io
 import json
 import os
 from pathlib import Path
@@ -185,13 +184,24 @@ def test_the_command(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monkey
         assert piece.offset + piece.duration == pytest.approx(begins + 0.65, abs=0.1)
     assert [one.audio_filepath.resolve() for one in (short, first)] == [tmp_path / name for name in texts]
 
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"own/all.jsonl\n")))
-    succeed(capsys, "label", "-", *asked, "-o", "own/again.jsonl")
+    succeed(capsys, "label", "own/all.jsonl", *asked, "-o", "own/again.jsonl")
     again = read_manifest("own/again.jsonl")
     assert [(one.id, one.offset, one.duration) for one in again] == [
         (one.id, one.offset, one.duration) for one in (short, first, second)
     ]
     succeed(capsys, "evaluate", "own/again.jsonl", "--model", run)
+
+
+def test_what_has_transcripts_is_left_out(tmp_path: Path, capsys: Capture) -> None:
+    run, out = save_run(tmp_path / "run"), tmp_path / "own.jsonl"
+    write_calls(tmp_path / "calls")
+    for name, part in (("train", {"offset": 0.1}), ("dev", {})):
+        record = {"audio_filepath": f"calls/{name}.wav", "duration": 0.25, "text": "ab", **part}
+        write_audio(tmp_path / "calls" / f"{name}.wav", 0.5)
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(record))
+    without = [f"--without={tmp_path / name}.jsonl" for name in ("train", "dev")]
+    succeed(capsys, "label", tmp_path / "calls", *without, "--model", run, "-o", out, "--min-confidence", 0)
+    assert {item.audio_filepath.name for item in read_manifest(out)} == {"a.wav", "long.flac"}
 
 
 def test_speakers_are_kept(tmp_path: Path, capsys: Capture) -> None:
@@ -232,7 +242,11 @@ def test_what_makes_no_manifest_is_refused(tmp_path: Path, capsys: Capture, monk
     given.write_text(json.dumps({"audio_filepath": "a.wav", "duration": 1.0}) + "\n")
     assert "is to be read, and would be replaced" in refused(given, "-o", given, "--overwrite")
     assert "is to be read, and would be replaced" in refused(given, "-o", tmp_path / "given.jsonl", "--overwrite")
-    assert f"{given} is there already; --overwrite replaces it" in refused(wav, "-o", tmp_path / "given.jsonl")
+    there = tmp_path / "there.jsonl"
+    there.touch()
+    assert f"{there}: is there already; --overwrite replaces it" in refused(wav, "-o", there)
+    assert "does not read standard input" in refused("-", "-o", out)
+    assert "every recording is in a manifest of --without" in refused(wav, "-o", out, "--without", given)
     (tmp_path / "folder.left.jsonl").mkdir()
     assert "is no file" in refused(wav, "-o", tmp_path / "folder.jsonl", "--overwrite")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")

@@ -123,7 +123,7 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
             name = _file_name(utterance.id)
             path = arguments.out / f"{name}{SUFFIXES[arguments.format]}"
             source = name if arguments.format == "ctm" else utterance.audio_filepath  # a CTM has ids
-            transcript = Transcript.of([aligned], found.duration_s, source)
+            transcript = Transcript.of([aligned], found.duration_s, source, channel=utterance.channel)
             write_transcript(transcript, path, arguments.format)
         except AsrError as error:
             failed += 1

@@ -254,6 +254,13 @@ def results_of(
                 yield result
             speed = audio_s / (time.perf_counter() - started)
             progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
+    if transcriber.mixed:
+        print(
+            f"note: the two channels of {transcriber.mixed[0]}"
+            + (f" and {len(transcriber.mixed) - 1} more" if transcriber.mixed[1:] else "")
+            + " were averaged; where they are the sides of a call, --channels each takes them apart",
+            file=sys.stderr,
+        )
 
 
 def named_recordings(arguments: argparse.Namespace) -> "tuple[list[Recording], list[Path]]":

@@ -19,9 +19,9 @@ from asr.commands.common import (
 from asr.errors import ConfigError
 
 _LABEL = """Writes a manifest to train on of recordings that have no transcripts: what a model hears in them, where it
-is confident. PATH is an audio file, a folder (searched for audio), a pattern in quotes, a manifest (.jsonl), whose
-texts are not read, or - for a list of these on standard input. What is less certain is left out, and written to
-MANIFEST's name with .left in it. Both are written at the end."""
+is confident. PATH is an audio file, a folder (searched for audio), a pattern in quotes, or a manifest (.jsonl), whose
+texts are not read. What is less certain is left out, and written to MANIFEST's name with .left in it. Both are written
+at the end."""
 
 
 def add_label(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +30,14 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="+", metavar="PATH", help="recordings")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="MANIFEST", help="manifest to write (.jsonl)")
+    parser.add_argument(
+        "--without",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="leave the audio files of this manifest out, as those of train, dev and test; may be repeated",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     parser.add_argument(
         "--min-confidence", type=float, default=0.9, metavar="X", help="of an utterance, 0 to 1 (%(default)s)"
@@ -44,14 +52,23 @@ def add_label(parser: argparse.ArgumentParser) -> None:
 def _label(arguments: argparse.Namespace) -> int:
     from asr.distributed import launched
     from asr.label import CUTTING, Labelled, label, require_labelable, write_labelled
+    from asr.manifest import read_manifest
     from asr.writers import require_writable
 
     if not 0 <= arguments.min_confidence <= 1:
         raise ConfigError(f"--min-confidence must be in 0..1, found {arguments.min_confidence:g}")
+    if "-" in arguments.audio:
+        raise ConfigError("asr label does not read standard input: name files, folders, patterns or manifests")
     if launched():
         raise ConfigError("asr label is one process, and not for torchrun")
     _require_place(arguments)
+    known = {
+        item.audio_filepath.resolve() for path in arguments.without for item in read_manifest(path, with_texts=False)
+    }
     recordings, others = named_recordings(arguments)
+    recordings = [item for item in recordings if isinstance(item.audio, Path) and item.audio.resolve() not in known]
+    if not recordings:
+        raise ConfigError("every recording is in a manifest of --without")
     note_others(others)
     require_labelable(recordings, arguments.out)
     transcriber = make_transcriber(arguments, CUTTING)
@@ -82,5 +99,5 @@ def _require_place(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--out {out}: {path} is to be read, and would be replaced")
         if path.exists() and not path.is_file():
             raise ConfigError(f"--out {out}: {path} is no file")
-        if path.exists() and not arguments.overwrite:
-            raise ConfigError(f"--out {out}: {path} is there already; --overwrite replaces it")
+    if out.exists() and not arguments.overwrite:
+        raise ConfigError(f"--out {out}: is there already; --overwrite replaces it")

@@ -126,11 +126,12 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
         _require_ctm_names(recordings)
     failed = 0
     transcriber = make_transcriber(arguments)
-    for result in results_of(transcriber, recordings, arguments.n_best):
+    results = results_of(transcriber, recordings, arguments.n_best)
+    for recording, result in zip(recordings, results, strict=True):
         if result is None:
             failed += 1
         else:
-            print(_line(result, arguments.format), end="", flush=True)
+            print(_line(recording, result, arguments.format), end="", flush=True)
     return failed
 
 
@@ -183,14 +184,15 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
 
 
 def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
-    """ConfigError where the ids of two segments give the same file; `destinations` tells files apart."""
+    """ConfigError where two segments or channels give the same file; `destinations` tells files apart."""
     owners: dict[Path, Recording] = {}
     for recording, target in zip(recordings, targets, strict=True):
         owner = owners.setdefault(target, recording)
-        if recording.is_segment and owner != recording:
+        other = recording.is_segment or recording.side != owner.side
+        if other and owner != recording:
             raise ConfigError(
-                f"utterances {owner.name} and {recording.name} would both be written to {target}: give them other ids, "
-                "or do them apart"
+                f"{owner.title} and {recording.title} would both be written to {target}: give them other names, or do "
+                "them apart"
             )
 
 
@@ -198,10 +200,10 @@ def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
     """ConfigError where two recordings would have the same name in one CTM file, which has no folders."""
     from asr.writers import ctm_name
 
-    owners: dict[tuple[str, int | None], Recording] = {}
+    owners: dict[tuple[str, int], Recording] = {}  # by name and channel, as CTM has it
     for recording in recordings:
         name = ctm_name(recording.name)
-        owner = owners.setdefault((name, recording.side), recording)
+        owner = owners.setdefault((name, recording.channel or 0), recording)
         if owner != recording:
             raise ConfigError(
                 f"{owner.name} and {recording.name} would both be called {name} in one CTM file: --out DIR without "
@@ -232,12 +234,11 @@ def _place(recording: "Recording") -> Path:
     if isinstance(recording.audio, Path) and not recording.is_segment:
         return recording.audio.with_name(with_channel(recording.audio.stem, recording.side) + recording.audio.suffix)
     folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
-    return folder / f"{recording.name.replace('/', '_').replace(' ', '-')}.segment"  # to be replaced by the format's
+    return folder / f"{recording.title.replace('/', '_').replace(' ', '-')}.segment"  # to be replaced by the format's
 
 
 def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
     from asr.files import atomic_path
-    from asr.transcript import with_channel
     from asr.writers import line_of
 
     with (
@@ -249,7 +250,7 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
                 try:
                     text = target.read_text(encoding="utf-8")
                     if arguments.format == "txt":
-                        text = line_of(with_channel(recording.name, recording.side), text)
+                        text = line_of(recording.title, text)
                     elif arguments.format == "json":
                         text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
                 except ValueError as error:  # UnicodeDecodeError is one
@@ -257,13 +258,12 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
                 file.write(text)
 
 
-def _line(transcript: "Transcript", format: str) -> str:
+def _line(recording: "Recording", transcript: "Transcript", format: str) -> str:
     """A transcript for standard output, where many may follow one another."""
-    from asr.transcript import with_channel
     from asr.writers import line_of, render
 
     if format == "txt":
-        return line_of(with_channel(transcript.source, transcript.channel), transcript.text)
+        return line_of(recording.title, transcript.text)
     if format == "json":
         return json.dumps(transcript.as_json(), ensure_ascii=False) + "\n"
     return render(transcript, format)  # type: ignore[arg-type]

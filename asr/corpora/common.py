@@ -9,6 +9,8 @@ from asr.lines import numbered_lines
 from asr.manifest import Utterance
 
 SPLITS = ("train", "dev", "test")
+# A segment may end this long after its recording: its times were rounded to hundredths. It is cut to the recording.
+END_SLACK_S = 0.05
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
-"""Your own recordings: CSV files with the header row `audio,text`, perhaps `speaker` and `channel`.
+"""Your own recordings: CSV files with the header row `audio,text`, perhaps `speaker`, `offset,duration` and `channel`.
 
 Columns may stand in any order, in capitals too, and others are ignored. Audio paths are relative to the CSV file, and
-the path without its suffix is the utterance id; a channel, 0 being the first, is added to it as `#0`. The source is one
-CSV file, or a folder that holds `train.csv` and perhaps `dev.csv` and `test.csv`. A single file is for training unless
-its name is that of another split.
+the path without its suffix is the utterance id; offsets, in seconds, are added to it as `@1.5` and channels, of which 0
+is the first, as `#0`. The source is one CSV file, or a folder that holds `train.csv` and perhaps `dev.csv` and
+`test.csv`. A single file is for training unless its name is that of another split.
 """
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
-from asr.corpora.common import SPLITS, Corpus, Reading, find_root, make_utterance, read_lines
+from asr.corpora.common import END_SLACK_S, SPLITS, Corpus, Reading, find_root, make_utterance, read_lines
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
@@ -42,8 +44,8 @@ def _read_file(path: Path) -> list[Utterance]:
         header = [column.strip().lower() for column in next(rows, [])]
         if not {"audio", "text"} <= set(header) or len(set(header)) < len(header):
             raise CorpusError(
-                f"{path}: wanted a header with audio,text or audio,text,speaker, separated by commas, each once; found "
-                f"{','.join(header)!r}"
+                f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,channel, separated by "
+                f"commas, each once; found {','.join(header)!r}"
             )
         for row in rows:
             where = f"{path}:{lines[rows.line_num - 1][0]}"
@@ -59,32 +61,48 @@ def _read_file(path: Path) -> list[Utterance]:
             speaker = record.get("speaker", "").strip() or None
             where = f"{where}: {audio}"
             channel = _channel(record.get("channel", "").strip(), where)
-            utterances.append(
-                make_utterance(
-                    name if channel is None else f"{name}#{channel}",
-                    path.parent / audio,
-                    record["text"],
-                    where=where,
-                    speaker=speaker,
-                    channel=channel,
-                )
+            whole = make_utterance(
+                name, path.parent / audio, record["text"], where=where, speaker=speaker, channel=channel
             )
+            offset, duration = (_seconds(record, key, where) for key in ("offset", "duration"))
+            offset = offset or 0.0
+            end = whole.duration if duration is None else offset + duration
+            if not offset < end <= whole.duration + END_SLACK_S:
+                raise CorpusError(
+                    f"{where}: {offset:g} to {end:g} s is no part of the audio, which is {whole.duration:.3f} s long"
+                )
+            name += f"@{offset:g}" if offset else ""
+            name += "" if channel is None else f"#{channel}"
+            utterances.append(replace(whole, id=name, offset=offset, duration=min(end, whole.duration) - offset))
     except csv.Error as error:
         raise CorpusError(f"{path}:{lines[rows.line_num - 1][0]}: {error}") from error
     return utterances
 
 
+def _seconds(record: Mapping[str, str], key: str, where: str) -> float | None:
+    cell = record.get(key, "").strip()
+    if not cell:
+        return None
+    try:
+        seconds = float(cell)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise CorpusError(f"{where}: {key} must be a number of seconds, found {cell!r}")
+    return seconds
+
+
 def _channel(cell: str, where: str) -> int | None:
     if not cell:
         return None
-    if not (cell.isascii() and cell.isdigit()):
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 10):
         raise CorpusError(f"{where}: channel must be a whole number, 0 for the first, or empty; found {cell!r}")
     return int(cell)
 
 
 CSV = Corpus(
     name="csv",
-    help="your own recordings: CSV files with the columns audio,text[,speaker][,channel]; needs --source",
+    help="your own recordings: CSV files with audio,text[,speaker,offset,duration,channel]; needs --source",
     read=read,
     file_suffix=".csv",
 )

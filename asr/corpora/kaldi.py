@@ -4,8 +4,8 @@
   Reading a corpus never runs anything: of `sph2pipe -f wav -p -c 1 PATH |` and `flac -c -d -s PATH |`, which only
   decode, the file and the channel are taken, and other commands (`sox ... |`) are refused.
 - `text`: `<utterance> <transcript>`; `utt2spk`: `<utterance> <speaker>`.
-- `segments`: `<utterance> <recording> <start> <end>` in seconds, end -1 meaning the end of the recording. Without it
-  every recording is one utterance.
+- `segments`: `<utterance> <recording> <start> <end> [<channel>]` in seconds, end -1 meaning the end of the recording,
+  the first channel being 0. Without it every recording is one utterance.
 
 The source is a data folder, or a folder of data folders. Those named train, dev or test give the split of that name; a
 single one of any other name is for training, and of several each gets a manifest named after it.
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.corpora.common import (
+    END_SLACK_S,
     SPLITS,
     Corpus,
     Reading,
@@ -30,9 +31,7 @@ from asr.corpora.common import (
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
-# A segment may end this long after its recording: its times were rounded to hundredths. It is cut to the recording.
-_END_SLACK_S = 0.05
-_FLAC_TO_OUTPUT = re.compile(r"-[cds]+|--(decode|stdout|silent)")
+_FLAC_LETTERS = {"--decode": "d", "--stdout": "c", "--silent": "s"}
 
 
 def read(roots: Sequence[Path]) -> Reading:
@@ -95,12 +94,16 @@ def read_data_folder(folder: Path) -> list[Utterance]:
             )
             continue
         where = f"{folder / 'segments'}: {name}"
-        recording, start, end = _segment(segments[name], where)
+        recording, start, end, channel = _segment(segments[name], where)
         if recording not in audio_of:
             raise CorpusError(f"{where}: recording {recording!r} is not in {folder / 'wav.scp'}")
         if recording not in length_s:
             length_s[recording] = audio_duration(audio_of[recording], where=where, channel=channel_of.get(recording))
-        if end > length_s[recording] + _END_SLACK_S:
+        if channel is not None:
+            if recording in channel_of:
+                raise CorpusError(f"{where}: names channel {channel} of {recording!r}, which is one channel already")
+            audio_duration(audio_of[recording], where=where, channel=channel)
+        if end > length_s[recording] + END_SLACK_S:
             raise CorpusError(f"{where}: ends at {end} s, but {recording!r} is {length_s[recording]:.3f} s long")
         end = length_s[recording] if end == -1 else min(end, length_s[recording])
         if not 0 <= start < end:
@@ -113,7 +116,7 @@ def read_data_folder(folder: Path) -> list[Utterance]:
                 text_of[name].strip(),
                 start,
                 speaker_of[name],
-                channel_of.get(recording),
+                channel_of.get(recording, channel),
             )
         )
     return utterances
@@ -153,6 +156,7 @@ def _decoded(command: str) -> tuple[str, int | None] | None:
     program = Path(words[0]).name if words else ""
     paths: list[str] = []
     channel = None
+    flags: set[str] = set()  # of flac
     rest = iter(words[1:])
     for word in rest:
         if program == "sph2pipe" and word in ("-f", "-c"):
@@ -160,22 +164,27 @@ def _decoded(command: str) -> tuple[str, int | None] | None:
             if value not in (("wav", "rif", "sph") if word == "-f" else ("1", "2")):
                 return None
             channel = int(value) - 1 if word == "-c" else channel
-        elif program == "flac" and _FLAC_TO_OUTPUT.fullmatch(word):
-            pass
-        elif word.startswith("-") and not (program == "sph2pipe" and word == "-p"):
+        elif program == "flac" and word.startswith("-"):
+            flags |= {*_FLAC_LETTERS.get(word, word[1:])}
+        elif program == "sph2pipe" and word == "-p":
+            pass  # samples, whatever the file holds
+        elif word.startswith("-"):
             return None
-        elif word != "-p":
+        else:
             paths.append(word)
-    return (paths[0], channel) if program in ("sph2pipe", "flac") and len(paths) == 1 else None
+    decodes = program == "sph2pipe" or (program == "flac" and {*"cd"} <= flags <= {*"cds"})
+    return (paths[0], channel) if decodes and len(paths) == 1 else None
 
 
-def _segment(line: str, where: str) -> tuple[str, float, float]:
+def _segment(line: str, where: str) -> tuple[str, float, float, int | None]:
     fields = line.split()
     try:
         recording, start, end = fields[0], float(fields[1]), float(fields[2])
     except (IndexError, ValueError) as error:
         raise CorpusError(f"{where}: wanted a recording, a start and an end in seconds, found {line!r}") from error
-    return recording, start, end
+    if len(fields) > 4 or (len(fields) == 4 and not re.fullmatch("[0-9]{1,4}", fields[3])):
+        raise CorpusError(f"{where}: wanted nothing behind the end, or a channel, 0 for the first; found {line!r}")
+    return recording, start, end, int(fields[3]) if len(fields) == 4 else None
 
 
 def _table(path: Path) -> dict[str, str]:

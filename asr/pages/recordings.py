@@ -20,7 +20,8 @@ PAGE_BYTES = 12_000_000  # of base64; about 25 minutes of telephone speech, 6 of
 _HIGHEST_HZ = 48_000  # what every browser plays
 LIMITS = (
     f"Recordings of up to {LONGEST_S:g} s are inside the page, the first {PAGE_BYTES / 1e6:g} MB of them, at their own "
-    f"sample rate (at most {_HIGHEST_HZ // 1000} kHz), channels averaged; the others name their file."
+    f"sample rate (at most {_HIGHEST_HZ // 1000} kHz), channels averaged unless one is meant; the others name their "
+    "file."
 )
 
 

@@ -170,7 +170,7 @@ def test_ids_that_give_the_same_file(capsys: Capture, run: Path, recording: Path
     records = [{"audio_filepath": "a.wav", "duration": 0.2 + 0.1 * place, "id": id_} for place, id_ in enumerate(ids)]
     Path("m.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     line = error_line(capsys, "transcribe", "m.jsonl", "--model", run, "--out", "out")
-    assert f"utterances {ids[0]} and {ids[1]} would both be written to out/" in line
+    assert f"{ids[0]} and {ids[1]} would both be written to out/" in line
     Path("n.jsonl").write_text(json.dumps({**records[1], "id": ids[0]}) + "\n")
     line = error_line(capsys, "transcribe", "m.jsonl", "n.jsonl", "--model", run, "--beside")
     assert "would both be written to" in line
