@@ -15,6 +15,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.corpora.common import (
     END_SLACK_S,
@@ -25,7 +26,6 @@ from asr.corpora.common import (
     check_text,
     child_folders,
     find_root,
-    make_utterance,
     read_lines,
 )
 from asr.errors import CorpusError
@@ -63,12 +63,12 @@ def _is_data(folder: Path) -> bool:
 
 def read_data_folder(folder: Path) -> list[Utterance]:
     """The utterances of one data folder, in the order of `segments` or else of `wav.scp`; CorpusError as `read`."""
-    audio_of, channel_of = _recordings(folder)
+    sources = _recordings(folder)
     text_of = _table(folder / "text")
     speaker_of = _table(folder / "utt2spk")
     segments = _table(folder / "segments") if (folder / "segments").is_file() else None
     defined = folder / ("wav.scp" if segments is None else "segments")
-    names = list(audio_of) if segments is None else list(segments)
+    names = list(sources) if segments is None else list(segments)
     for table, path in ((text_of, folder / "text"), (speaker_of, folder / "utt2spk")):
         for name in names:
             if name not in table:
@@ -77,74 +77,59 @@ def read_data_folder(folder: Path) -> list[Utterance]:
         if extra:
             raise CorpusError(f"{path}: utterance {min(extra)!r} is not in {defined}")
     utterances = []
-    length_s: dict[str, float] = {}  # several segments share a recording, so each header is read once
+    length_s: dict[_Source, float] = {}  # several segments share a recording, so each header is read once
     for name in names:
         check_text(text_of[name], f"{folder / 'text'}: {name}")
+        start, end = 0.0, -1.0
         if segments is None:
-            where = f"{folder / 'wav.scp'}: {name}"
-            utterances.append(
-                make_utterance(
-                    name,
-                    audio_of[name],
-                    text_of[name],
-                    where=where,
-                    speaker=speaker_of[name],
-                    channel=channel_of.get(name),
-                )
-            )
-            continue
-        where = f"{folder / 'segments'}: {name}"
-        recording, start, end, channel = _segment(segments[name], where)
-        if recording not in audio_of:
-            raise CorpusError(f"{where}: recording {recording!r} is not in {folder / 'wav.scp'}")
-        if recording not in length_s:
-            length_s[recording] = audio_duration(audio_of[recording], where=where, channel=channel_of.get(recording))
-        if channel is not None:
-            if recording in channel_of:
+            where, recording, source = f"{folder / 'wav.scp'}: {name}", name, sources[name]
+        else:
+            where = f"{folder / 'segments'}: {name}"
+            recording, start, end, channel = _segment(segments[name], where)
+            if recording not in sources:
+                raise CorpusError(f"{where}: recording {recording!r} is not in {folder / 'wav.scp'}")
+            source = sources[recording]
+            if channel is not None and source.channel is not None:
                 raise CorpusError(f"{where}: names channel {channel} of {recording!r}, which is one channel already")
-            audio_duration(audio_of[recording], where=where, channel=channel)
-        if end > length_s[recording] + END_SLACK_S:
-            raise CorpusError(f"{where}: ends at {end} s, but {recording!r} is {length_s[recording]:.3f} s long")
-        end = length_s[recording] if end == -1 else min(end, length_s[recording])
+            source = source if channel is None else source._replace(channel=channel)
+        if source not in length_s:
+            length_s[source] = audio_duration(source.audio, where=where, channel=source.channel)
+        if end > length_s[source] + END_SLACK_S:
+            raise CorpusError(f"{where}: ends at {end} s, but {recording!r} is {length_s[source]:.3f} s long")
+        end = length_s[source] if end == -1 else min(end, length_s[source])
         if not 0 <= start < end:
             raise CorpusError(f"{where}: wanted 0 <= start < end, found start {start} and end {end}")
-        utterances.append(
-            Utterance(
-                name,
-                audio_of[recording],
-                end - start,
-                text_of[name].strip(),
-                start,
-                speaker_of[name],
-                channel_of.get(recording, channel),
-            )
-        )
+        text, speaker = text_of[name].strip(), speaker_of[name]
+        utterances.append(Utterance(name, source.audio, end - start, text, start, speaker, source.channel))
     return utterances
 
 
-def _recordings(folder: Path) -> tuple[dict[str, Path], dict[str, int]]:
-    """The audio file of each recording, and the channel of those that have one of several."""
-    audio_of = {}
-    channel_of = {}
+class _Source(NamedTuple):
+    audio: Path
+    channel: int | None
+
+
+def _recordings(folder: Path) -> dict[str, _Source]:
+    """The audio file of each recording, and its channel where it has one of several."""
+    sources = {}
     for name, entry in _table(folder / "wav.scp").items():
         where = f"{folder / 'wav.scp'}: {name}"
+        path, channel = entry, None
         if entry.endswith("|") or entry.startswith("|"):
             decoded = _decoded(entry)
             if decoded is None:
                 raise CorpusError(
                     f"{where}: wanted the path of an audio file, found the command {entry!r}; run it first"
                 )
-            entry, channel = decoded
-            if channel is not None:
-                channel_of[name] = channel
-        if not entry:
+            path, channel = decoded
+        if not path:
             raise CorpusError(f"{where}: wanted the path of an audio file, found nothing")
-        candidates = [folder / entry, folder.parent / entry]
-        existing = [path for path in candidates if path.is_file()]
+        candidates = [folder / path, folder.parent / path]
+        existing = [candidate for candidate in candidates if candidate.is_file()]
         if not existing:
             raise CorpusError(f"{where}: audio file {candidates[0]} is missing, and so is {candidates[1]}")
-        audio_of[name] = existing[0]
-    return audio_of, channel_of
+        sources[name] = _Source(existing[0], channel)
+    return sources
 
 
 def _decoded(command: str) -> tuple[str, int | None] | None:
