@@ -1,0 +1,84 @@
+"""Every command of docs/calls.md runs as it stands, on calls in the language of tests/tones.py."""
+
+import io
+import re
+import shlex
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr import checkpoint
+from asr.cli import main
+from asr.manifest import read_manifest
+from asr.train import Trainer
+from asr.wer import read_hypotheses
+from conftest import ROOT
+from tones import RATE_HZ, tiny, wave, write_corpus
+
+PAGE = (ROOT / "docs" / "calls.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+TEXTS = ["ab cab", "bad cab", "ba", "dab", "abba cab", "cad ab", "ba dab", "cab", "ad ba", "dab cab"]
+
+
+def write_calls(folder: Path) -> None:
+    """Twelve calls of two speakers, two utterances each; the table is of ten of them."""
+    rows = [BLOCKS[0][1].splitlines()[0]]
+    (folder / "calls").mkdir()
+    for call in range(12):
+        sides = []
+        for channel in (0, 1):
+            now, pieces = 0.5, [np.zeros(RATE_HZ // 2)]
+            for number in (0, 1):
+                text = TEXTS[(call + 3 * channel + 5 * number) % len(TEXTS)]
+                pieces += [wave(text), np.zeros(RATE_HZ)]
+                seconds = len(pieces[-2]) / RATE_HZ
+                if call < 10:
+                    rows.append(f"calls/{call}.wav,{now},{seconds},{channel},s{2 * call + channel},{text}")
+                now += seconds + 1
+            sides.append(np.concatenate(pieces))
+        stereo = np.zeros((max(map(len, sides)), 2))
+        for channel, side in enumerate(sides):
+            stereo[: len(side), channel] = side
+        soundfile.write(folder / "calls" / f"{call}.wav", stereo, RATE_HZ, subtype="PCM_16")
+    (folder / "calls.csv").write_text("\n".join(rows) + "\n")
+
+
+def run(line: str) -> None:
+    """A command of the page, in this process."""
+    words = shlex.split(line, comments=True)
+    words, target = words[: words.index(">")] if ">" in words else words, words[-1]
+    with redirect_stdout(io.StringIO()) as out:
+        if words[0] == "cat":
+            out.write("".join(Path(name).read_text() for name in words[1:]))
+        else:
+            assert main(words[1:]) == 0, line
+    if ">" in line:
+        Path(target).write_text(out.getvalue())
+
+
+def test_from_calls_to_a_model_that_learnt_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_calls(tmp_path)
+    manifest = write_corpus(tmp_path / "other", TEXTS * 2)
+    beginning = tmp_path / "recipes" / "an4" / "model"
+    quickly = ("train.epochs=40", "train.batch_s=4", "train.dev_every=40", "train.learning_rate=0.02")
+    Trainer(tiny(manifest, manifest, *quickly), beginning).run()
+    monkeypatch.chdir(tmp_path)
+    assert [language for language, _ in BLOCKS] == ["csv", "sh", "sh", "sh", "sh"]
+    for line in "".join(code for _, code in BLOCKS[1:]).replace("\\\n", " ").splitlines():
+        run(line)
+    train, heard = (read_manifest(Path("data") / f"{name}.jsonl") for name in ("train", "heard"))
+    assert {item.channel for item in train} == {0, 1}
+    assert {item.audio_filepath.name for item in heard} <= {"10.wav", "11.wav"}
+    assert len(read_hypotheses(Path("runs/second/test/hypotheses.jsonl"))) > 0
+    assert checkpoint.load("runs/second").tokenizer.tokens == checkpoint.load(beginning).tokenizer.tokens
+    assert len(list(Path("texts").glob("*.srt"))) == 24
+    assert {line.split()[1] for line in Path("calls.ctm").read_text().splitlines()} == {"1", "2"}
+
+
+def test_the_table_is_one_that_is_read() -> None:
+    header, *rows = BLOCKS[0][1].splitlines()
+    assert sorted(header.split(",")) == sorted(["audio", "text", "speaker", "offset", "duration", "channel"])
+    assert all(row.count(",") == 5 for row in rows)
