@@ -130,13 +130,17 @@ def blocks(
 
 def _check_channels(channels: int, name: str, config: AudioConfig, channel: int | None = None) -> None:
     if channel is not None:
-        if not 0 <= channel < channels:
-            raise AudioError(f"{name}: wanted channel {channel}, 0 being the first, found {channels} in all")
+        _require_channel(channels, name, channel)
     elif channels > 2 and config.channels == "auto":
         raise AudioError(
             f"{name}: {channels} channels; audio.channels=auto takes one or two; with first or mean (--channels) any "
             "number passes"
         )
+
+
+def _require_channel(channels: int, name: str, channel: int) -> None:
+    if not 0 <= channel < channels:
+        raise AudioError(f"{name}: wanted channel {channel}, 0 being the first, found {channels} in all")
 
 
 def _resampled(samples: Tensor, rate_hz: int, config: AudioConfig, name: str, channel: int | None = None) -> Tensor:
@@ -283,6 +287,10 @@ class OpenAudio:
         else:
             for first in range(self._place, place, _SKIPPED_AT_ONCE):
                 self.file.read(min(_SKIPPED_AT_ONCE, place - first), dtype="int16")
+
+    def require_channel(self, channel: int) -> None:
+        """AudioError where there is no such channel; 0 is the first."""
+        _require_channel(self.file.channels, self.name, channel)
 
     def check_channels(self, config: AudioConfig, channel: int | None = None) -> None:
         """AudioError where it has more channels than `config.channels` takes, or not this one."""

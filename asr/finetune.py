@@ -1,4 +1,4 @@
-"""Starting a training from the weights of another run, with a vocabulary of its own."""
+"""Starting a training from the weights of another run, whose labels may be others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,19 @@ _ANEW = {"features.normalization", "features.prior_s"}
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Labels that the model gone on from lacks, and those of its own that are none any more."""
+class VocabularyChange:
+    """What a vocabulary is to the one that a training goes on from.
+
+    Attributes:
+        new: labels that this one has and the other lacks.
+        lost: labels that the other has and this one lacks.
+    """
 
     new: list[str]
     lost: list[str]
 
 
-def start_from(recognizer: Recognizer, folder: Path) -> Labels:
+def start_from(recognizer: Recognizer, folder: Path) -> VocabularyChange:
     """Copy the encoder's weights from a run folder.
 
     A label that both vocabularies have keeps its row of the output layer; others keep what they were drawn as. The
@@ -33,6 +38,9 @@ def start_from(recognizer: Recognizer, folder: Path) -> Labels:
     Args:
         recognizer: is given the weights, in place.
         folder: run folder of the same kind of model.
+
+    Returns:
+        Which labels are new to that run, and which of its own are lost.
 
     Raises:
         CheckpointError: the run cannot be loaded.
@@ -48,7 +56,7 @@ def start_from(recognizer: Recognizer, folder: Path) -> Labels:
             raise ConfigError(f"train.init_from={folder}: {key} is {there[key]} in that run, {value} in this one")
     rows = {token: row for row, token in enumerate(source.tokenizer.tokens)}
     tokens = recognizer.tokenizer.tokens
-    labels = Labels([token for token in tokens if token not in rows], [token for token in rows if token not in tokens])
+    change = VocabularyChange([token for token in tokens if token not in rows], sorted(rows.keys() - {*tokens}))
     with torch.no_grad():
         found = source.encoder.state_dict()
         for name, tensor in recognizer.encoder.state_dict().items():
@@ -58,7 +66,7 @@ def start_from(recognizer: Recognizer, folder: Path) -> Labels:
             for row, token in enumerate(tokens):
                 if token in rows:
                     tensor[row].copy_(found[name][rows[token]])
-    return labels
+    return change
 
 
 def meaning(config: Config) -> dict[str, object]:

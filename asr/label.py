@@ -4,18 +4,19 @@ Training on from these weights with what they recognised is self-training with p
 (Kahn, Lee and Hannun, ICASSP 2020, arXiv 1909.09116). It teaches a model voices, rooms and microphones, and no words.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
+from asr.decode import Word
 from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
-from asr.manifest import Utterance, hours, line_of
+from asr.manifest import Utterance, hours, line_of, part_name
 from asr.pauses import Cutting
 from asr.sources import Recording
 from asr.transcribe import WHOLE_S, Joined
-from asr.transcript import Transcript, mean_confidence, with_channel
+from asr.transcript import Transcript, mean_confidence
 
 LONGEST_S = WHOLE_S  # of an utterance that is taken
 # Of a long recording many utterances are wanted: AN4's 89 of dev without a pause between them are 65 of 0.8 to 13 s,
@@ -47,7 +48,7 @@ def require_labelable(recordings: Iterable[Recording], manifest: Path) -> None:
     for recording in recordings:
         if isinstance(recording.audio, bytes):
             raise ConfigError(f"{recording.name}: a manifest names files, and this is none")
-        line_of(_whole(recording, duration_s=1.0, text=""), manifest)
+        line_of(_labelled(recording, 0.0, 1.0, "", ()).utterance, manifest)
         part = (recording.audio.resolve(), recording.offset_s, recording.duration_s, recording.channel)
         if part in names:
             raise ConfigError(f"{recording.title}: is the same recording as {names[part]}")
@@ -68,22 +69,30 @@ def label(recording: Recording, transcript: Transcript) -> Iterator[Labelled]:
     if isinstance(best, Joined) and transcript.duration_s > WHOLE_S and best.words:
         for part in best.parts:
             duration_s = min(part.duration_s, transcript.duration_s - part.offset_s)
-            piece = _whole(recording, duration_s=duration_s, text=part.text)
-            offset = round(recording.offset_s + part.offset_s, 6)
-            yield Labelled(replace(piece, id=f"{piece.id}@{offset}", offset=offset), mean_confidence(part.words))
+            yield _labelled(recording, part.offset_s, duration_s, part.text, part.words)
     else:
         duration_s = transcript.duration_s if recording.duration_s is None else recording.duration_s
-        whole = _whole(recording, duration_s=duration_s, text=transcript.text)
-        yield Labelled(whole, transcript.confidence if transcript.words else 0.0)
+        yield _labelled(recording, 0.0, duration_s, transcript.text, transcript.words)
 
 
-def _whole(recording: Recording, *, duration_s: float, text: str) -> Utterance:
+def _labelled(recording: Recording, start_s: float, duration_s: float, text: str, words: Sequence[Word]) -> Labelled:
+    """What is said from `start_s` of the recording on."""
     assert isinstance(recording.audio, Path)
     name = recording.name
     if not recording.is_segment:  # then it is a path
         stem = Path(name).with_suffix("") if Path(name).suffix.lower() in AUDIO_SUFFIXES else Path(name)
-        name = with_channel("_".join(part for part in stem.parts if part.strip("/. ")) or "recording", recording.side)
-    return Utterance(name, recording.audio, duration_s, text, recording.offset_s, recording.speaker, recording.channel)
+        name = "_".join(part for part in stem.parts if part.strip("/. ")) or "recording"
+    offset = round(recording.offset_s + start_s, 6)
+    utterance = Utterance(
+        id=part_name(name, offset if start_s else 0.0, recording.channel if recording.split else None),
+        audio_filepath=recording.audio,
+        duration=duration_s,
+        text=text,
+        offset=offset,
+        speaker=recording.speaker,
+        channel=recording.channel,
+    )
+    return Labelled(utterance, mean_confidence(words) if words else 0.0)
 
 
 def left_of(manifest: Path) -> Path:
@@ -99,7 +108,7 @@ def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> s
 
     Raises:
         ConfigError: nothing is taken; then the place of `manifest` is as it was.
-        ManifestError: a path is not UTF-8; the message names the utterance.
+        ManifestError: an id or a path is not UTF-8; the message names the utterance.
     """
     kept: list[tuple[Utterance, float]] = []
     left: list[tuple[Utterance, float]] = []
@@ -111,18 +120,21 @@ def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> s
         ids.add(utterance.id)
         learnt = utterance.text and confidence >= least and utterance.duration <= LONGEST_S
         (kept if learnt else left).append((utterance, confidence))
-    for path, items in ((left_of(manifest), left), (manifest, kept)):
-        if items or path != manifest:
-            lines = [line_of(utterance, path, confidence=confidence) + "\n" for utterance, confidence in items]
-            write_text_atomic(path, "".join(lines))
+    _write(left_of(manifest), left)
     what = f"a confidence of {least:g} or more and at most {LONGEST_S:g} s"
     if not kept:
         raise ConfigError(
             f"{manifest}: not written, none of {len(left)} utterances has {what}; see {left_of(manifest)}"
         )
+    _write(manifest, kept)
     taken, others = ([utterance for utterance, _ in items] for items in (kept, left))
     words = sum(len(utterance.text.split()) for utterance in taken)
     return (
         f"{len(taken)} of {len(taken) + len(others)} utterances, {hours(taken):.3f} of "
         f"{hours(taken) + hours(others):.3f} h, {words} words with {what}; the others are in {left_of(manifest)}"
     )
+
+
+def _write(path: Path, items: Iterable[tuple[Utterance, float]]) -> None:
+    lines = [line_of(utterance, path, confidence=confidence) + "\n" for utterance, confidence in items]
+    write_text_atomic(path, "".join(lines))

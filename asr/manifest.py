@@ -34,7 +34,7 @@ class Utterance:
         text: transcript as written in the corpus (not normalised).
         offset: start of the segment in the file, in seconds.
         speaker: speaker name, or None when unknown.
-        channel: the channel of the file that is meant, 0 the first; None: as `AudioConfig.channels` says.
+        channel: the one of the file that is meant, 0 the first; None: as `AudioConfig.channels` says.
     """
 
     id: str
@@ -44,6 +44,12 @@ class Utterance:
     offset: float = 0.0
     speaker: str | None = None
     channel: int | None = None
+
+
+def part_name(name: str, offset: float = 0.0, channel: int | None = None) -> str:
+    """What a part of a recording is called: `call@1.5` from 1.5 s on, `call#0` its first channel, `call@1.5#0` both."""
+    begins = f"{offset:.6f}".rstrip("0").rstrip(".")
+    return name + (f"@{begins}" if offset else "") + ("" if channel is None else f"#{channel}")
 
 
 def read_manifest(path: Path | str, *, with_texts: bool = True) -> list[Utterance]:
@@ -72,7 +78,7 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """Write a manifest atomically; audio paths are stored relative to the manifest's folder.
 
     Raises:
-        ManifestError: a path is not UTF-8, as JSON must be; the message names the utterance.
+        ManifestError: an id or a path is not UTF-8, as JSON must be; the message names the utterance.
     """
     path = Path(path)
     write_text_atomic(path, "".join(line_of(utterance, path) + "\n" for utterance in utterances))
@@ -81,7 +87,7 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
 def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
     """The record of an utterance in the manifest `path`, for `parse_line`; ManifestError as `write_manifest`.
 
-    `more` are keys that it does not read.
+    `more` are keys that `parse_line` does not read.
     """
     record: dict[str, Any] = {
         "id": utterance.id,
@@ -134,7 +140,7 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
     channel = record.get("channel")
     if channel is not None and (isinstance(channel, bool) or not isinstance(channel, int) or channel < 0):
         raise ManifestError(f"{where}: channel must be a whole number, 0 for the first, found {channel!r}")
-    name = Path(audio).stem + (f"@{offset:g}" if offset else "") + ("" if channel is None else f"#{channel}")
+    name = part_name(Path(audio).stem, offset, channel)
     return Utterance(
         id=name if record.get("id") is None else _string(record, "id", where),
         audio_filepath=folder / audio,

@@ -12,7 +12,7 @@ from asr.batch import Batches, BatchOrder, Examples, default_workers
 from asr.config import Config
 from asr.distributed import World, processes_here
 from asr.features import TRAINED
-from asr.finetune import Labels, start_from
+from asr.finetune import VocabularyChange, start_from
 from asr.lengths import s_to_samples
 from asr.manifest import hours
 from asr.recognizer import Recognizer, parameters_of
@@ -48,7 +48,7 @@ class Outset:
         train_set, dev_set: what is learnt, and what judges it.
         origin: what a state of this training is good for.
         left_out: why each unusable training utterance is not in `train_set`.
-        labels: what they are to the model of `train.init_from`; None where no weights were taken from one.
+        change: labels that the model of `train.init_from` lacks or loses; None where no weights were taken from one.
     """
 
     config: Config
@@ -58,7 +58,7 @@ class Outset:
     dev_set: LabelledSet
     origin: Origin
     left_out: list[str]
-    labels: Labels | None
+    change: VocabularyChange | None
 
     def order(self, world: World, speed: Callable[[int, int], float] | None = None) -> BatchOrder | ShardOrder:
         """This process's share of the batches of every epoch; `speed` as `BatchOrder` takes it."""
@@ -79,9 +79,10 @@ class Outset:
             f"training on {audio}; {dev}; {len(recognizer.tokenizer)} tokens; "
             f"{parameters_of(recognizer) / 1e6:.2f} M parameters; {devices}, {self.origin.precision}; run folder {out}",
         ]
-        if self.labels is not None:
-            new, lost, source = len(self.labels.new), len(self.labels.lost), config.train.init_from
-            keeps = f", {lost} of its own are lost (data.vocabulary={source} keeps them)" if lost else ""
+        if self.change is not None:
+            new, lost, source = len(self.change.new), len(self.change.lost), config.train.init_from
+            keeps = f"data.vocabulary={source} keeps them, where they spell all that is said"
+            keeps = f", {lost} of its own are lost ({keeps})" if lost else ""
             lines.append(f"starting from the weights of {source}; {new} labels are new to it{keeps}")
         if self.left_out:
             lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {out / UNUSABLE_FILE}")
@@ -118,9 +119,9 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
     dev = read_dev(config)
     tokenizer = tokenizer_for(config, train) if resumed is None else checkpoint.load_tokenizer(resumed, config)
     recognizer = Recognizer(config, tokenizer).to(device)
-    labels = None
+    change = None
     if config.train.init_from and resumed is None:
-        labels = start_from(recognizer, Path(config.train.init_from))
+        change = start_from(recognizer, Path(config.train.init_from))
     train_set, left_out = usable(train, config, recognizer)
     dev_set = label(dev, tokenizer)
     require_audio(dev if shards else [*train_set.utterances, *dev])
@@ -134,7 +135,7 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
         source=vocabulary_source(config),
     )
     world.agree(origin.facts())
-    outset = Outset(config, recognizer, shards, train_set, dev_set, origin, left_out, labels)
+    outset = Outset(config, recognizer, shards, train_set, dev_set, origin, left_out, change)
     if resumed is None and config.features.normalization in TRAINED:
         fit_normalizer(outset, world)
     world.spread(recognizer.state_dict().values())

@@ -17,7 +17,6 @@ import soundfile
 
 from asr.ahead import map_ahead
 from asr.audio import END_TOLERANCE_S, OpenAudio, opened
-from asr.config import AudioConfig
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.files import atomic_path, locked, remove_temporary, write_text_atomic
 from asr.manifest import Utterance, hours, read_manifest
@@ -132,7 +131,7 @@ def _fingerprint(utterances: Sequence[Utterance], shard_mb: float) -> str:
     digest = hashlib.blake2b(f"{shard_mb}\n".encode(), digest_size=16)
     for utterance in utterances:
         record = {"file": utterance.audio_filepath.name, "offset": utterance.offset, **record_of(utterance)}
-        if utterance.channel is not None:
+        if utterance.channel is not None:  # else the digest is that of shards which were made before there were any
             record["channel"] = utterance.channel
         digest.update(json.dumps([utterance.id, record]).encode())
     return digest.hexdigest()
@@ -235,7 +234,7 @@ def _encode(audio: OpenAudio, utterance: Utterance) -> tuple[str, bytes]:
         samples = audio.read(first, frames).numpy()
         subtype = "FLOAT"
     if utterance.channel is not None:
-        audio.check_channels(AudioConfig(), utterance.channel)
+        audio.require_channel(utterance.channel)
         samples = samples[:, [utterance.channel]]
     whole = (
         samples.shape[1] == file.channels and first == 0 and file.frames - frames <= END_TOLERANCE_S * file.samplerate

@@ -12,8 +12,7 @@ from typing import BinaryIO
 from asr.audio import opened
 from asr.errors import AudioError
 from asr.files import AUDIO_SUFFIXES
-from asr.manifest import read_manifest
-from asr.transcript import with_channel
+from asr.manifest import part_name, read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
 AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
@@ -31,6 +30,7 @@ class Recording:
         offset_s, duration_s: the segment of it that is meant; None: to the end.
         speaker: whose voice it is, where a manifest says so.
         channel: the one that is meant, 0 the first; None: as `AudioConfig.channels` says.
+        split: whether it is one of several of the same name, which their channels tell apart.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Recording:
     duration_s: float | None = None
     speaker: str | None = None
     channel: int | None = None
+    split: bool = False
 
     @property
     def is_segment(self) -> bool:
@@ -46,14 +47,9 @@ class Recording:
         return self.offset_s > 0 or self.duration_s is not None
 
     @property
-    def side(self) -> int | None:
-        """The channel that tells it from others of the same name; None where its name is its own."""
-        return None if self.is_segment else self.channel
-
-    @property
     def title(self) -> str:
-        """Its name, with the channel where that tells it from others of the same name."""
-        return with_channel(self.name, self.side)
+        """Its name, with the channel where that tells it from others."""
+        return part_name(self.name, channel=self.channel) if self.split else self.name
 
 
 def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[list[Recording], list[Path]]:
@@ -137,8 +133,7 @@ def each_channel(recordings: Iterable[Recording]) -> Iterator[Recording]:
             yield recording
             continue
         for channel in range(channels):
-            name = with_channel(recording.name, channel) if recording.is_segment else recording.name
-            yield replace(recording, name=name, channel=channel)
+            yield replace(recording, channel=channel, split=True)
 
 
 def _matches(argument: str) -> list[str]:

@@ -118,6 +118,7 @@ def fingerprint(utterances: Sequence[Utterance]) -> str:
     """A digest of ids, segments, channels and texts: resuming on other data is refused."""
     digest = hashlib.blake2b(digest_size=16)
     for utterance in utterances:
+        # Without a channel the digest is that of states which were written before there were any.
         channel = "" if utterance.channel is None else f"\0{utterance.channel}"
         segment = f"{utterance.offset}\0{utterance.duration}{channel}"
         digest.update(f"{utterance.id}\0{segment}\0{utterance.text}\n".encode())

@@ -10,7 +10,8 @@ import torch
 from asr import audio, checkpoint
 from asr.config import NO_DEV, Config
 from asr.ctc import Infeasible, find_infeasible
-from asr.errors import AudioError, ConfigError, TextError, TrainingError
+from asr.errors import AudioError, CheckpointError, ConfigError, TextError, TrainingError
+from asr.files import is_url
 from asr.lengths import s_to_samples
 from asr.lexicon import read_pronunciations, to_text
 from asr.manifest import Utterance, read_manifest
@@ -65,26 +66,35 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
     Raises:
         CheckpointError: that is a folder, and no run that can be loaded.
         ConfigError: it is a run whose labels are of another unit, or spelled otherwise.
+        ManifestError: it is a manifest that cannot be read.
         TextError: no labels can be made.
     """
     named = config.data.vocabulary
     if not (named and Path(named).is_dir()):
         spoken = utterances_of(named, "data.vocabulary") if named else train
         return build_tokenizer((utterance.text for utterance in spoken), config.text)
-    here, there = config.text, checkpoint.load_config(Path(named)).text
-    for key in ("unit", "case", "punctuation"):
-        if getattr(there, key) != getattr(here, key):
-            raise ConfigError(
-                f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, {getattr(here, key)} in "
-                "this one"
-            )
-    return checkpoint.load_tokenizer(Path(named), config)
+    try:
+        there = checkpoint.load_config(Path(named)).text
+        for key in ("unit", "case", "punctuation", "bpe_size"):
+            if getattr(there, key) != getattr(config.text, key):
+                raise ConfigError(
+                    f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, "
+                    f"{getattr(config.text, key)} in this one"
+                )
+        if config.text.lexicon:
+            raise ConfigError(f"data.vocabulary={named}: its lexicon is that run's; leave text.lexicon empty")
+        return checkpoint.load_tokenizer(Path(named), config)
+    except CheckpointError as error:
+        raise CheckpointError(f"data.vocabulary: {error}") from error
 
 
 def vocabulary_source(config: Config) -> str:
-    """A digest of what else than `data.train` the vocabulary is made from, by content; empty where there is nothing."""
-    if config.data.vocabulary and Path(config.data.vocabulary).is_dir():
-        return checkpoint.load_tokenizer(Path(config.data.vocabulary), config).digest()
+    """A digest of what else than `data.train` the vocabulary is made from, by content; empty where there is nothing.
+
+    And where it was taken from another run, which may be gone by now: what it is, is in the digest of the labels.
+    """
+    if config.data.vocabulary and not (is_url(config.data.vocabulary) or Path(config.data.vocabulary).is_file()):
+        return ""
     if config.text.unit == "phone":
         content = to_text(read_pronunciations(Path(config.text.lexicon), TextError))
     elif config.data.vocabulary:

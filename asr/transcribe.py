@@ -108,6 +108,9 @@ class Transcriber:
             here.
         precision: what runs the encoder; see `asr.backends.make_backend`.
 
+    Attributes:
+        averaged: of how many recordings so far the mean of two channels was taken, as `audio.channels=auto` says.
+
     Raises:
         ConfigError: a value is out of range, or as `make_backend`.
     """
@@ -128,7 +131,8 @@ class Transcriber:
         self.batch_s = batch_s
         self.cutting = cutting or Cutting()
         self.longest_s = longest_s
-        self.mixed: list[str] = []  # recordings of two channels, of which the mean was taken
+        self.averaged = 0
+        self._counting = threading.Lock()
         self._config = replace(recognizer.config.audio, max_duration_s=max(longest_s, WHOLE_S))
         self._turn = threading.Lock()
 
@@ -198,14 +202,14 @@ class Transcriber:
             with audio.opened(recording.audio, recording.title) as opened:
                 first, frames = opened.segment(recording.offset_s, recording.duration_s)
                 seconds = frames / opened.file.samplerate
-                averaged = opened.file.channels == 2 and self._config.channels == "auto"
-                if averaged and recording.channel is None:
-                    self.mixed.append(recording.name)
                 if seconds > self.longest_s:
                     raise AudioError(
                         f"{recording.title}: {seconds:.1f} s of audio, more than the longest recording of "
                         f"{self.longest_s:g} s"
                     )
+                if opened.file.channels == 2 and self._config.channels == "auto" and recording.channel is None:
+                    with self._counting:
+                        self.averaged += 1
                 return None if seconds > WHOLE_S else opened.mono(first, frames, self._config, recording.channel)
         except AsrError as error:
             return error

@@ -46,11 +46,6 @@ def mean_confidence(words: Sequence[Word]) -> float:
     return math.exp(sum(logs) / len(logs))
 
 
-def with_channel(name: str, channel: int | None) -> str:
-    """What a channel of a recording is called, as `call.wav#0`; None: the recording itself."""
-    return name if channel is None else f"{name}#{channel}"
-
-
 @dataclass(frozen=True)
 class Segment:
     """Words that belong together on a screen.
@@ -93,7 +88,7 @@ class Transcript:
         alternatives: the hypotheses, best first; at least one.
         source: the recording's name, in most cases its path.
         language: what the caller says of it, as "en"; None: unknown.
-        channel: the channel of the source that it is of, 0 the first; None: of all of them.
+        channel: the one of the source that it is of, 0 the first; None: as `AudioConfig.channels` says.
     """
 
     text: str
@@ -125,7 +120,7 @@ class Transcript:
             duration_s: seconds of audio, more than none.
             source: the recording's name, in most cases its path.
             language: as "en"; None: unknown.
-            channel: of the source, 0 the first; None: all of them.
+            channel: of the source, 0 the first; None: as `AudioConfig.channels` says.
 
         Raises:
             DecodeError: no hypothesis, a duration, time, score or confidence that cannot be, words that are not in

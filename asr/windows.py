@@ -188,7 +188,7 @@ class _Batches:
 
 
 def segments(recognizer: Recognizer, chunks: Iterable[Chunk], *, n_best: int = 1, name: str = "") -> Iterator[Segment]:
-    """What is said between pauses, each part decoded by itself, as utterances are; those without a word are left out.
+    """What is said between pauses, each part decoded by itself, as utterances are; those without a label are left out.
 
     Args:
         recognizer: whose decoder to use.

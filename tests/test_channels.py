@@ -117,15 +117,14 @@ def test_shards_of_another_channel_are_others(tmp_path: Path, capsys: Capture) -
 
 def test_evaluation_reads_the_channel(tmp_path: Path, capsys: Capture) -> None:
     run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav")
-    apart = [soundfile.write(tmp_path / f"{channel}.wav", side(path, channel), RATE_HZ) for channel in (0, 1)]
+    for channel in (0, 1):
+        soundfile.write(tmp_path / f"{channel}.wav", side(path, channel), RATE_HZ)
     write_manifest(tmp_path / "sides.jsonl", [Utterance(f"u{n}", path, 0.5, "ab", channel=n) for n in range(2)])
     write_manifest(tmp_path / "apart.jsonl", [Utterance(f"u{n}", tmp_path / f"{n}.wav", 0.5, "ab") for n in range(2)])
-    assert len(apart) == 2
-    found = [
-        (out / "hypotheses.jsonl").read_text()
-        for name in ("sides", "apart")
-        if succeed(capsys, "evaluate", tmp_path / f"{name}.jsonl", "--model", run, "--out", (out := tmp_path / name))
-    ]
+    found = []
+    for name in ("sides", "apart"):
+        succeed(capsys, "evaluate", tmp_path / f"{name}.jsonl", "--model", run, "--out", tmp_path / name)
+        found.append((tmp_path / name / "hypotheses.jsonl").read_text())
     assert found[0] == found[1]
     texts = [json.loads(line)["hypothesis"] for line in found[0].splitlines()]
     assert texts[0] != texts[1], "both sides sound alike, and this tests nothing"
@@ -240,8 +239,8 @@ def test_each_channel_of_files_that_have_several(tmp_path: Path) -> None:
         ("call.wav", 1),
         ("mono.wav", None),
         ("gone.wav", None),
-        ("u1#0", 0),
-        ("u1#1", 1),
+        ("u1", 0),
+        ("u1", 1),
         ("u2", 1),
         ("standard input", 0),
         ("standard input", 1),
@@ -327,7 +326,7 @@ def test_sides_that_fail_are_told_apart(tmp_path: Path, capsys: Capture) -> None
 
 def test_that_two_channels_were_averaged_is_said(tmp_path: Path, capsys: Capture) -> None:
     run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav")
-    note = f"note: the two channels of {path} were averaged; where they are the sides of a call, --channels each"
+    note = "note: the two channels of 1 recordings were averaged; where they are the sides of a call, --channels each"
     assert note in succeed(capsys, "transcribe", path, "--model", run)[1]
     assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "mean")[1] == ""
     assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "each")[1] == ""
@@ -353,7 +352,7 @@ def test_a_file_that_is_no_audio_is_named_once(tmp_path: Path, capsys: Capture) 
     assert err.count("error: ") == 1
 
 
-def test_a_manifest_is_evaluated_by_its_own_channels(tmp_path: Path, capsys: Capture) -> None:
+def test_evaluation_takes_no_channels_apart(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["evaluate", "x.jsonl", "--model", "x", "--channels", "each"])
     assert "invalid choice: 'each'" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Recordings without transcripts as training data: where they are cut, what is kept, and what is refused."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_a_long_one_is_cut_where_it_was_encoded_apart() -> None:
     ]
     found = list(label(CALL, long(40.0, *parts)))
     assert [item.utterance for item in found] == [
-        Utterance("calls_a@1.0", CALL.audio, 2.5, "a b", 1.0),  # type: ignore[arg-type]
+        Utterance("calls_a@1", CALL.audio, 2.5, "a b", 1.0),  # type: ignore[arg-type]
         Utterance("calls_a@9.04", CALL.audio, pytest.approx(30.96), "c", 9.04),  # type: ignore[arg-type]
     ]
     assert [item.confidence for item in found] == pytest.approx([0.5, 0.75])
@@ -65,9 +66,15 @@ def test_a_long_one_is_cut_where_it_was_encoded_apart() -> None:
     assert [
         (item.utterance.id, item.utterance.offset, item.utterance.speaker) for item in label(part, long(40, *parts))
     ] == [
-        ("u1@101.0", 101.0, "ann"),
+        ("u1@101", 101.0, "ann"),
         ("u1@109.04", 109.04, "ann"),
     ]
+
+
+def test_a_part_of_separators_alone_has_no_words() -> None:
+    """It divided by no words, when all was recognised."""
+    found = list(label(CALL, long(40.0, heard(1.0, 2.0, Word("a", 0.1, 0.4, 0.9)), heard(9.0, 1.0))))
+    assert [(item.utterance.text, item.confidence) for item in found] == [("a", pytest.approx(0.9)), ("", 0.0)]
 
 
 def test_a_recording_without_a_word_is_whole_and_nothing_is_certain_of_it() -> None:
@@ -200,7 +207,8 @@ def test_what_has_transcripts_is_left_out(tmp_path: Path, capsys: Capture) -> No
         write_audio(tmp_path / "calls" / f"{name}.wav", 0.5)
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(record))
     without = [f"--without={tmp_path / name}.jsonl" for name in ("train", "dev")]
-    succeed(capsys, "label", tmp_path / "calls", *without, "--model", run, "-o", out, "--min-confidence", 0)
+    _, err = succeed(capsys, "label", tmp_path / "calls", *without, "--model", run, "-o", out, "--min-confidence", 0)
+    assert "note: 2 of 4 recordings are left out\n" in err
     assert {item.audio_filepath.name for item in read_manifest(out)} == {"a.wav", "long.flac"}
 
 
@@ -244,9 +252,18 @@ def test_what_makes_no_manifest_is_refused(tmp_path: Path, capsys: Capture, monk
     assert "is to be read, and would be replaced" in refused(given, "-o", tmp_path / "given.jsonl", "--overwrite")
     there = tmp_path / "there.jsonl"
     there.touch()
-    assert f"{there}: is there already; --overwrite replaces it" in refused(wav, "-o", there)
-    assert "does not read standard input" in refused("-", "-o", out)
-    assert "every recording is in a manifest of --without" in refused(wav, "-o", out, "--without", given)
+    assert f"{there} is there already; --overwrite replaces it" in refused(wav, "-o", there)
+    left = tmp_path / "rest.left.jsonl"
+    left.touch()
+    assert f"{left} is there already; --overwrite replaces it" in refused(wav, "-o", tmp_path / "rest.jsonl")
+    without = ["--without", given]
+    assert "is to be read, and would be replaced" in refused(wav, "-o", given, "--overwrite", *without)
+    assert "every recording is in a manifest of --without" in refused(wav, "-o", out, *without)
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"audio_filepath": "b.wav", "duration": 1.0}))
+    assert f"--without {other}: names none of the recordings" in refused(wav, "-o", out, "--without", other)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(wav.read_bytes())))
+    assert "a manifest names files" in refused("-", "-o", out)
     (tmp_path / "folder.left.jsonl").mkdir()
     assert "is no file" in refused(wav, "-o", tmp_path / "folder.jsonl", "--overwrite")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")

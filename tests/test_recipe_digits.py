@@ -182,9 +182,10 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
             half = fold / f"half-{number}"
             heard = read_manifest(half / "heard.jsonl", with_texts=False)
             assert [(item.id, item.text) for item in heard] == [(item.id, "") for item in halves[1 - number]]
-            for turn, start in ((0, fold / "model"), (1, half / "model-0")):
-                settings = checkpoint.load_config(half / f"model-{turn}")
-                assert settings.train.init_from == str(start)
+            for seed in (1, 2, 3):
+                settings = checkpoint.load_config(half / f"seed-{seed}")
+                assert settings.train.init_from == str(fold / "model")
+                assert settings.train.seed == seed
                 learnt = read_manifest(settings.data.train)
                 assert [item.id for item in learnt[: len(trained_on)]] == [item.id for item in trained_on]
                 own = [(item.id, item.text) for item in learnt[len(trained_on) :]]
@@ -197,7 +198,7 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
     assert f"[train: {out}" not in again.err
 
     write_manifest(tmp_path / "more.jsonl", [Utterance("m1", outside, 1 / 3, "two")])
-    monkeypatch.setattr(digits, "ROUNDS", 1)
+    monkeypatch.setattr(digits, "SEEDS", 2)
     monkeypatch.setattr("sys.argv", [*arguments, "--outside", str(tmp_path / "more.jsonl")])
     assert digits.run() == 0
     trained_on = read_manifest(checkpoint.load_config(out / "outside-without-a" / "model").data.train)

@@ -1,11 +1,9 @@
-"""What several commands share: exit codes, errors on one line, `key=value`, flags of models, transcribing."""
+"""What several commands share: exit codes, errors on one line, `key=value`, flags of models and decoders."""
 
 import argparse
 import math
 import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,14 +12,9 @@ from asr.config import DECODE_PATHS, DecodeConfig, asked_decode, resolve_decode
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from asr.pauses import Cutting
     from asr.recognizer import Recognizer
-    from asr.sources import Recording
-    from asr.transcribe import Transcriber
-    from asr.transcript import Transcript
 
 FAILED = 2  # nothing could be done
-_EACH = "each"  # of --channels
 PARTLY_FAILED = 1  # some of many files failed
 
 _FLAGS = {
@@ -89,27 +82,9 @@ def batch_seconds(arguments: argparse.Namespace) -> float:
     return value
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """`--precision`, which `make_transcriber` reads."""
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "int8"),
-        default="auto",
-        help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on others where onnx and onnxruntime are "
-        "installed, and float32; log-probabilities differ by some hundredths (%(default)s)",
-    )
-
-
-def add_audio(
-    parser: argparse.ArgumentParser, longest: str = "the model's, an hour by default", *, each: bool = False
-) -> None:
-    """Flags that say which audio is taken; `longest` is what its length is limited to without a flag.
-
-    With `each` `--channels each` is one of them, which `each_channel` of `asr.sources` is for.
-    """
-    choices = ("auto", "first", "mean", *([_EACH] if each else []))
-    more = "; each: one after another, as the two sides of a call" if each else ""
-    parser.add_argument("--channels", choices=choices, help=f"what to do with several (the model's){more}")
+def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's, an hour by default") -> None:
+    """Flags that say which audio is taken; `longest` is what its length is limited to without a flag."""
+    parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
     parser.add_argument("--max-duration-s", type=float, help=f"longest audio to take ({longest})")
 
 
@@ -186,10 +161,7 @@ def load_model(arguments: argparse.Namespace) -> "Recognizer":
     from asr.recognizer import pick_device
 
     batch_seconds(arguments)
-    audio = {
-        "channels": None if arguments.channels == _EACH else arguments.channels,
-        "max_duration_s": arguments.max_duration_s,
-    }
+    audio = {"channels": arguments.channels, "max_duration_s": arguments.max_duration_s}
     given = given_decoder(arguments)
     recognizer = checkpoint.load(
         arguments.model,
@@ -218,61 +190,3 @@ def _note_weights(folder: Path, given: dict[str, Any]) -> None:
             "another language model may want others: --alpha and --beta, or asr tune",
             file=sys.stderr,
         )
-
-
-def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = None) -> "Transcriber":
-    """The model of `--model` with what `add_precision`, `add_compute`, `add_audio` and `add_decoder` say."""
-    from asr.audio import LONGEST_S
-    from asr.transcribe import Transcriber
-
-    recognizer = load_model(arguments)
-    longest_s = LONGEST_S if arguments.max_duration_s is None else arguments.max_duration_s
-    return Transcriber(
-        recognizer,
-        batch_s=arguments.batch_s,
-        cutting=cutting,
-        longest_s=longest_s,
-        precision=arguments.precision,
-    )
-
-
-def results_of(
-    transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int = 1
-) -> "Iterator[Transcript | None]":
-    """A transcript for each recording, or None where it failed and was named; with a bar on a terminal."""
-    from asr.progress import Progress
-    from asr.transcribe import Failure
-
-    started, audio_s = time.perf_counter(), 0.0
-    with Progress(len(recordings) if len(recordings) > 1 else 0, "file") as progress:
-        for result in transcriber.transcribe_all(recordings, n_best=n_best):
-            if isinstance(result, Failure):
-                print_error(result.error)
-                yield None
-            else:
-                audio_s += result.duration_s
-                yield result
-            speed = audio_s / (time.perf_counter() - started)
-            progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
-    if transcriber.mixed:
-        print(
-            f"note: the two channels of {transcriber.mixed[0]}"
-            + (f" and {len(transcriber.mixed) - 1} more" if transcriber.mixed[1:] else "")
-            + " were averaged; where they are the sides of a call, --channels each takes them apart",
-            file=sys.stderr,
-        )
-
-
-def named_recordings(arguments: argparse.Namespace) -> "tuple[list[Recording], list[Path]]":
-    """What the paths of a command name, by channels with `--channels each`, and the files that are no audio."""
-    from asr.sources import each_channel, find_recordings
-
-    recordings, others = find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
-    return list(each_channel(recordings)) if arguments.channels == _EACH else recordings, others
-
-
-def note_others(paths: Sequence[Path]) -> None:
-    """Say what `asr.sources.find_recordings` left out."""
-    if paths:
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        print(f"note: not audio by its name, left out: {paths[0]}{more}", file=sys.stderr)

@@ -2,15 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from asr.commands.common import (
-    FAILED,
-    PARTLY_FAILED,
-    add_audio,
-    add_compute,
-    add_decoder,
+from asr.commands.common import FAILED, PARTLY_FAILED, add_compute, add_decoder
+from asr.commands.recordings import (
     add_precision,
+    add_recordings,
+    by_channels,
     make_transcriber,
     named_recordings,
     note_others,
@@ -18,10 +18,13 @@ from asr.commands.common import (
 )
 from asr.errors import ConfigError
 
+if TYPE_CHECKING:
+    from asr.sources import Recording
+
 _LABEL = """Writes a manifest to train on of recordings that have no transcripts: what a model hears in them, where it
-is confident. PATH is an audio file, a folder (searched for audio), a pattern in quotes, or a manifest (.jsonl), whose
-texts are not read. What is less certain is left out, and written to MANIFEST's name with .left in it. Both are written
-at the end."""
+is confident. PATH is an audio file, a folder (searched for audio), a pattern in quotes, a manifest (.jsonl), whose
+texts are not read, or - for a list of these on standard input. What is less certain is left out, and written to
+MANIFEST's name with .left in it. Both are written at the end."""
 
 
 def add_label(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,7 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     )
     add_precision(parser)
     add_compute(parser)
-    add_audio(parser, "a day", each=True)
+    add_recordings(parser)
     add_decoder(parser)
     parser.set_defaults(run=_label)
 
@@ -52,27 +55,17 @@ def add_label(parser: argparse.ArgumentParser) -> None:
 def _label(arguments: argparse.Namespace) -> int:
     from asr.distributed import launched
     from asr.label import CUTTING, Labelled, label, require_labelable, write_labelled
-    from asr.manifest import read_manifest
-    from asr.writers import require_writable
 
     if not 0 <= arguments.min_confidence <= 1:
         raise ConfigError(f"--min-confidence must be in 0..1, found {arguments.min_confidence:g}")
-    if "-" in arguments.audio:
-        raise ConfigError("asr label does not read standard input: name files, folders, patterns or manifests")
     if launched():
         raise ConfigError("asr label is one process, and not for torchrun")
     _require_place(arguments)
-    known = {
-        item.audio_filepath.resolve() for path in arguments.without for item in read_manifest(path, with_texts=False)
-    }
-    recordings, others = named_recordings(arguments)
-    recordings = [item for item in recordings if isinstance(item.audio, Path) and item.audio.resolve() not in known]
-    if not recordings:
-        raise ConfigError("every recording is in a manifest of --without")
+    named, others = named_recordings(arguments)
     note_others(others)
+    recordings = by_channels(arguments, _without(arguments.without, named))
     require_labelable(recordings, arguments.out)
     transcriber = make_transcriber(arguments, CUTTING)
-    require_writable(arguments.out.parent)
     found: list[Labelled] = []
     failed = 0
     for recording, transcript in zip(recordings, results_of(transcriber, recordings), strict=True):
@@ -86,18 +79,38 @@ def _label(arguments: argparse.Namespace) -> int:
     return PARTLY_FAILED if failed else 0
 
 
+def _without(manifests: Sequence[Path], recordings: "Sequence[Recording]") -> "Sequence[Recording]":
+    """Leave out what is of an audio file that a manifest names; ConfigError where a manifest names none, or all."""
+    from asr.manifest import read_manifest
+
+    left = recordings
+    for path in manifests:
+        known = {utterance.audio_filepath.resolve() for utterance in read_manifest(path, with_texts=False)}
+        found = [item for item in recordings if isinstance(item.audio, Path) and item.audio.resolve() in known]
+        if not found:
+            raise ConfigError(f"--without {path}: names none of the recordings, so that nothing is left out by it")
+        left = [item for item in left if item not in found]
+    if not left:
+        raise ConfigError("every recording is in a manifest of --without")
+    if manifests:
+        print(f"note: {len(recordings) - len(left)} of {len(recordings)} recordings are left out", file=sys.stderr)
+    return left
+
+
 def _require_place(arguments: argparse.Namespace) -> None:
     """ConfigError where the manifests cannot be written, or would replace something that nobody said to replace."""
     from asr.label import left_of
+    from asr.writers import require_writable
 
     out: Path = arguments.out
     if out.suffix != ".jsonl":
         raise ConfigError(f"--out {out}: wanted a name that ends in .jsonl")
-    read = {Path(argument).resolve() for argument in arguments.audio}
+    read = {Path(argument).resolve() for argument in (*arguments.audio, *arguments.without)}
     for path in (out, left_of(out)):
         if path.resolve() in read:
             raise ConfigError(f"--out {out}: {path} is to be read, and would be replaced")
         if path.exists() and not path.is_file():
             raise ConfigError(f"--out {out}: {path} is no file")
-    if out.exists() and not arguments.overwrite:
-        raise ConfigError(f"--out {out}: is there already; --overwrite replaces it")
+        if path.exists() and not arguments.overwrite:
+            raise ConfigError(f"--out {out}: {path} is there already; --overwrite replaces it")
+    require_writable(out.parent)

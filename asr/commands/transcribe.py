@@ -10,16 +10,19 @@ from asr.commands.align import FORMATS
 from asr.commands.common import (
     FAILED,
     PARTLY_FAILED,
-    add_audio,
     add_compute,
     add_decoder,
     add_n_best,
-    add_precision,
     batch_seconds,
+    require_output,
+)
+from asr.commands.recordings import (
+    add_precision,
+    add_recordings,
+    by_channels,
     make_transcriber,
     named_recordings,
     note_others,
-    require_output,
     results_of,
 )
 from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
@@ -60,7 +63,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     add_precision(parser)
     add_n_best(parser)
     add_compute(parser)
-    add_audio(parser, "a day", each=True)
+    add_recordings(parser)
     add_decoder(parser)
     add_stream(parser)
     parser.set_defaults(run=_transcribe)
@@ -89,7 +92,8 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     world = join()
     if world.size > 1 and "-" in arguments.audio:
         raise ConfigError("several processes cannot share standard input: name files, folders, patterns or a manifest")
-    recordings, others = named_recordings(arguments)
+    named, others = named_recordings(arguments)
+    recordings = by_channels(arguments, named)
     others = _without_transcripts(others, recordings)
     if world.leads:
         note_others(others)
@@ -188,8 +192,8 @@ def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> 
     owners: dict[Path, Recording] = {}
     for recording, target in zip(recordings, targets, strict=True):
         owner = owners.setdefault(target, recording)
-        other = recording.is_segment or recording.side != owner.side
-        if other and owner != recording:
+        told_apart = recording.is_segment or recording.split or owner.split
+        if told_apart and owner != recording:
             raise ConfigError(
                 f"{owner.title} and {recording.title} would both be written to {target}: give them other names, or do "
                 "them apart"
@@ -229,10 +233,11 @@ def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Seq
 
 def _place(recording: "Recording") -> Path:
     """What the name of a recording's transcript is made from: its file, or its id in a manifest."""
-    from asr.transcript import with_channel
+    from asr.manifest import part_name
 
     if isinstance(recording.audio, Path) and not recording.is_segment:
-        return recording.audio.with_name(with_channel(recording.audio.stem, recording.side) + recording.audio.suffix)
+        channel = recording.channel if recording.split else None
+        return recording.audio.with_name(part_name(recording.audio.stem, channel=channel) + recording.audio.suffix)
     folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
     return folder / f"{recording.title.replace('/', '_').replace(' ', '-')}.segment"  # to be replaced by the format's
 

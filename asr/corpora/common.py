@@ -149,14 +149,13 @@ def audio_duration(path: Path, *, where: str, channel: int | None = None) -> flo
             not so many channels.
     """
     from asr import audio  # kept out of the import of the registry, which the command line's help needs
-    from asr.config import AudioConfig
 
     if not path.is_file():
         raise CorpusError(f"{where}: audio file {path} is missing")
     try:
         with audio.opened(path) as opened:
             if channel is not None:
-                opened.check_channels(AudioConfig(), channel)
+                opened.require_channel(channel)
             return float(opened.file.frames / opened.file.samplerate)
     except AudioError as error:
         raise CorpusError(f"{where}: {error}") from error

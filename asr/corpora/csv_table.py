@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from asr.corpora.common import END_SLACK_S, SPLITS, Corpus, Reading, find_root, make_utterance, read_lines
 from asr.errors import CorpusError
-from asr.manifest import Utterance
+from asr.manifest import Utterance, part_name
 
 
 def read(roots: Sequence[Path]) -> Reading:
@@ -40,6 +40,7 @@ def _read_file(path: Path) -> list[Utterance]:
     lines = read_lines(path)
     rows = csv.reader([line + "\n" for _, line in lines], strict=True)
     utterances = []
+    line_of_part: dict[str, int] = {}
     try:
         header = [column.strip().lower() for column in next(rows, [])]
         if not {"audio", "text"} <= set(header) or len(set(header)) < len(header):
@@ -67,13 +68,15 @@ def _read_file(path: Path) -> list[Utterance]:
             offset, duration = (_seconds(record, key, where) for key in ("offset", "duration"))
             offset = offset or 0.0
             end = whole.duration if duration is None else offset + duration
-            if not offset < end <= whole.duration + END_SLACK_S:
+            if end > whole.duration + END_SLACK_S or not offset < min(end, whole.duration):
                 raise CorpusError(
                     f"{where}: {offset:g} to {end:g} s is no part of the audio, which is {whole.duration:.3f} s long"
                 )
-            name += f"@{offset:g}" if offset else ""
-            name += "" if channel is None else f"#{channel}"
-            utterances.append(replace(whole, id=name, offset=offset, duration=min(end, whole.duration) - offset))
+            part = part_name(name, offset, channel)
+            if part in line_of_part:
+                raise CorpusError(f"{where}: utterance id {part!r} stands on line {line_of_part[part]} already")
+            line_of_part[part] = lines[rows.line_num - 1][0]
+            utterances.append(replace(whole, id=part, offset=offset, duration=min(end, whole.duration) - offset))
     except csv.Error as error:
         raise CorpusError(f"{path}:{lines[rows.line_num - 1][0]}: {error}") from error
     return utterances
@@ -88,7 +91,7 @@ def _seconds(record: Mapping[str, str], key: str, where: str) -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < math.inf:
-        raise CorpusError(f"{where}: {key} must be a number of seconds, found {cell!r}")
+        raise CorpusError(f"{where}: {key} must be 0 or more seconds, found {cell!r}")
     return seconds
 
 

@@ -25,10 +25,8 @@ STRANGERS = "digits-strangers.yaml"
 TELEPHONE = ("augment.telephone_probability=1", "encoder.dropout=0.3", "train.batch_s=24", "train.epochs=2")
 SPLICED_HOURS = 6.0
 SPLICED_SECONDS = (1.5, 6.0)
-SEEDS = 3  # as many trainings without a speaker, whose weights are averaged
-# Recordings of that speaker without transcripts are learnt by what is recognised in them, and by what the model that
-# has learnt them recognises then.
-ROUNDS = 2
+SEEDS = 3  # of one alone chance decides too much: the mean of as many models' weights is taken
+# Recordings of the speaker who was left out, without transcripts, are learnt by going on so long.
 OWN_EPOCHS = 2
 
 
@@ -74,7 +72,7 @@ def telephone_stage(out: Path, source: Path | None, settings: config.Config) -> 
 def leave_one_out(
     official: Path, out: Path, outside: list[Utterance], settings: Callable[..., config.Config], telephone: Path
 ) -> None:
-    """Recognise each speaker by models of the others, and by models that heard him too; prints the joint figures."""
+    """Recognise each speaker by models of the others, and by models that heard that speaker too; prints the joint figures."""
     from recipes.digits.clips import cut_digits  # it brings torch, which `run_command` sets up first
 
     utterances = [item for split in ("train", "dev", "test") for item in read_manifest(official / f"{split}.jsonl")]
@@ -93,19 +91,14 @@ def leave_one_out(
 
 
 def as_stranger(speaker: str, fold: Path, others: list[Utterance], settings: config.Config) -> list[Result]:
-    """Recognise a speaker who was not heard: by the mean of `SEEDS` models, trained on four speakers and `others`.
+    """Recognise a speaker who was not heard, by a model of four speakers and `others`.
 
     The fifth chooses epochs and the weights of the 2-gram.
     """
     data, train, model = fold / "data", fold / "train.jsonl", fold / "model"
     recipe.corpus_stage(data, "digits", fold.parent / "own-noise", held_out_speaker=speaker)
     write_manifest(train, [*twice(read_manifest(data / "train.jsonl"), fold.parent / "still"), *others])
-    seeds = range(settings.train.seed, settings.train.seed + SEEDS)
-    runs = [fold / f"seed-{seed}" for seed in seeds]
-    for seed, run in zip(seeds, runs, strict=True):
-        seeded = replace(settings, train=replace(settings.train, seed=seed))
-        recipe.train_stage(run, recipe.with_data(seeded, data, train))
-    recipe.average_stage(runs, model)
+    train_several(model, recipe.with_data(settings, data, train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")
     return recognise(with_two_gram(model, data), data / "test.jsonl")
 
@@ -121,18 +114,23 @@ def as_acquaintance(fold: Path, settings: Callable[..., config.Config]) -> list[
     results: list[Result] = []
     for number in (0, 1):
         half = fold / f"half-{number}"
-        heard, test = half / "heard.jsonl", half / "test.jsonl"
+        heard, labelled, train, test = (half / f"{name}.jsonl" for name in ("heard", "labelled", "train", "test"))
         write_manifest(heard, [replace(item, text="") for item in own[1 - number :: 2]])
         write_manifest(test, own[number::2])
-        model = fold / "model"
-        for turn in range(ROUNDS):
-            labelled, train, run = half / f"heard-{turn}.jsonl", half / f"train-{turn}.jsonl", half / f"model-{turn}"
-            recipe.label_stage(heard, with_two_gram(model, data), labelled)
-            write_manifest(train, [*before, *twice(read_manifest(labelled), fold.parent / "still")])
-            recipe.train_stage(run, recipe.with_data(settings(model, f"train.epochs={OWN_EPOCHS}"), data, train))
-            model = run
-        results += recognise(with_two_gram(model, data), test)
+        recipe.label_stage(heard, with_two_gram(fold / "model", data), labelled)
+        write_manifest(train, [*before, *twice(read_manifest(labelled), fold.parent / "still")])
+        going_on = settings(fold / "model", f"train.epochs={OWN_EPOCHS}")
+        train_several(half / "model", recipe.with_data(going_on, data, train))
+        results += recognise(with_two_gram(half / "model", data), test)
     return results
+
+
+def train_several(model: Path, settings: config.Config) -> None:
+    """Train with `SEEDS` seeds, into folders beside `model`, which gets the mean of their weights."""
+    runs = [model.with_name(f"seed-{seed}") for seed in range(settings.train.seed, settings.train.seed + SEEDS)]
+    for seed, run in enumerate(runs, settings.train.seed):
+        recipe.train_stage(run, replace(settings, train=replace(settings.train, seed=seed)))
+    recipe.average_stage(runs, model)
 
 
 def twice(utterances: list[Utterance], still: Path) -> list[Utterance]:

@@ -1,0 +1,102 @@
+"""What commands that transcribe share: which recordings, with what, and a transcript for each."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.commands.common import load_model, print_error
+
+if TYPE_CHECKING:
+    from asr.pauses import Cutting
+    from asr.sources import Recording
+    from asr.transcribe import Transcriber
+    from asr.transcript import Transcript
+
+_EACH = "each"  # of --channels
+
+
+def add_recordings(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which audio of the recordings is taken."""
+    parser.add_argument(
+        "--channels",
+        choices=("auto", "first", "mean", _EACH),
+        help="what to do with several (the model's); each: one after another, as the two sides of a call",
+    )
+    parser.add_argument("--max-duration-s", type=float, help="longest audio to take (a day)")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """`--precision`, which `make_transcriber` reads."""
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "int8"),
+        default="auto",
+        help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on others where onnx and onnxruntime are "
+        "installed, and float32; log-probabilities differ by some hundredths (%(default)s)",
+    )
+
+
+def named_recordings(arguments: argparse.Namespace) -> "tuple[list[Recording], list[Path]]":
+    """What the paths of a command name, and the files of folders that are no audio."""
+    from asr.sources import find_recordings
+
+    return find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
+
+
+def by_channels(arguments: argparse.Namespace, recordings: "Sequence[Recording]") -> "Sequence[Recording]":
+    """The recordings, or with `--channels each` the channels of each."""
+    from asr.sources import each_channel
+
+    return list(each_channel(recordings)) if arguments.channels == _EACH else recordings
+
+
+def note_others(paths: Sequence[Path]) -> None:
+    """Say what `asr.sources.find_recordings` left out."""
+    if paths:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        print(f"note: not audio by its name, left out: {paths[0]}{more}", file=sys.stderr)
+
+
+def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = None) -> "Transcriber":
+    """The model of `--model` with what `add_precision`, `add_compute`, `add_recordings` and `add_decoder` say."""
+    from asr.audio import LONGEST_S
+    from asr.transcribe import Transcriber
+
+    channels = None if arguments.channels == _EACH else arguments.channels
+    recognizer = load_model(argparse.Namespace(**{**vars(arguments), "channels": channels}))
+    return Transcriber(
+        recognizer,
+        batch_s=arguments.batch_s,
+        cutting=cutting,
+        longest_s=LONGEST_S if arguments.max_duration_s is None else arguments.max_duration_s,
+        precision=arguments.precision,
+    )
+
+
+def results_of(
+    transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int = 1
+) -> "Iterator[Transcript | None]":
+    """A transcript for each recording, or None where it failed and was named; with a bar on a terminal."""
+    from asr.progress import Progress
+    from asr.transcribe import Failure
+
+    started, audio_s = time.perf_counter(), 0.0
+    with Progress(len(recordings) if len(recordings) > 1 else 0, "file") as progress:
+        for result in transcriber.transcribe_all(recordings, n_best=n_best):
+            if isinstance(result, Failure):
+                print_error(result.error)
+                yield None
+            else:
+                audio_s += result.duration_s
+                yield result
+            speed = audio_s / (time.perf_counter() - started)
+            progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
+    if transcriber.averaged:
+        print(
+            f"note: the two channels of {transcriber.averaged} recordings were averaged; where they are the sides of a "
+            "call, --channels each takes them apart",
+            file=sys.stderr,
+        )
