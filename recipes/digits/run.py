@@ -72,7 +72,7 @@ def telephone_stage(out: Path, source: Path | None, settings: config.Config) -> 
 def leave_one_out(
     official: Path, out: Path, outside: list[Utterance], settings: Callable[..., config.Config], telephone: Path
 ) -> None:
-    """Recognise each speaker by models of the others, and by models that heard that speaker too; prints the joint figures."""
+    """Recognise each speaker as a stranger and as one who was heard before; prints the joint figures."""
     from recipes.digits.clips import cut_digits  # it brings torch, which `run_command` sets up first
 
     utterances = [item for split in ("train", "dev", "test") for item in read_manifest(official / f"{split}.jsonl")]
