@@ -18,7 +18,7 @@ from asr.sources import Recording
 from asr.transcribe import WHOLE_S, Joined
 from asr.transcript import Transcript, mean_confidence
 
-LONGEST_S = WHOLE_S  # of an utterance that is taken
+LONGEST_S = WHOLE_S  # of an utterance that is taken: training takes no longer ones, unless it is told to
 # Of a long recording many utterances are wanted: AN4's 89 of dev without a pause between them are 65 of 0.8 to 13 s,
 # recognised as well (25 errors for 27 of 505), and one with the pauses that are transcribed by.
 CUTTING = Cutting(pause_s=0.4, margin_s=0.15)

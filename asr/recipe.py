@@ -268,7 +268,9 @@ def average_stage(runs: Sequence[Path], out: Path) -> None:
 
 
 def label_stage(manifest: Path, model: Path, out: Path) -> None:
-    """`asr label` of the recordings of a manifest into `out`, once for these and for what `model` recognises now.
+    """`asr label` of the recordings of a manifest into `out`, once for these and for weights and settings of `model`.
+
+    Which recordings these were, stands beside `out`.
 
     Raises:
         AudioError: one of them could not be recognised; it was named before.
@@ -276,7 +278,7 @@ def label_stage(manifest: Path, model: Path, out: Path) -> None:
     """
     from asr import checkpoint
 
-    record = out.with_suffix(".json")
+    record = out.with_suffix(f".{MADE_FROM_FILE}")
     recordings = hashlib.sha256(manifest.read_bytes()).hexdigest()
     newer = made_since(out, model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE)
     if newer and record.is_file() and json.loads(record.read_text(encoding="utf-8")) == {"recordings": recordings}:

@@ -1,7 +1,9 @@
 """Recordings of several channels, as the two sides of a call: one of them in manifests and shards, each transcribed."""
 
+import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +11,17 @@ import pytest
 import soundfile
 import torch
 
-from asr import audio, recipe
+from asr import audio, checkpoint, recipe
 from asr.cli import main
 from asr.config import AudioConfig
 from asr.corpora import prepare
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.pack import encode
+from asr.pages.recordings import Recordings
 from asr.sources import Recording, each_channel
 from asr.state import fingerprint
+from asr.transcribe import Failure, Transcriber
 from tiny_run import RATE_HZ, error_line, save_run, succeed, write_audio
 
 Capture = pytest.CaptureFixture[str]
@@ -356,3 +360,52 @@ def test_evaluation_takes_no_channels_apart(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["evaluate", "x.jsonl", "--model", "x", "--channels", "each"])
     assert "invalid choice: 'each'" in capsys.readouterr().err
+
+
+# --- everywhere else that audio is read -------------------------------------------------------------------------------
+
+
+def test_a_long_segment_of_a_channel(tmp_path: Path) -> None:
+    path = write_call(tmp_path / "call.wav", duration_s=40)
+    soundfile.write(tmp_path / "side.wav", side(path, 1), RATE_HZ)
+    model = Transcriber(checkpoint.load(save_run(tmp_path / "run")))
+    parts = [Recording("u1", path, 2.0, 35.0, channel=1), Recording("u2", tmp_path / "side.wav", 2.0, 35.0)]
+    one, other = model.transcribe_all(parts)
+    assert not isinstance(one, Failure)
+    assert not isinstance(other, Failure)
+    assert one.text
+    assert one.words == other.words
+
+
+def test_alignments_say_the_channel_and_read_it(tmp_path: Path, capsys: Capture) -> None:
+    run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav", duration_s=1)
+    soundfile.write(tmp_path / "side.wav", side(path, 1), RATE_HZ)
+    found = []
+    for name, utterance in (
+        ("channel", Utterance("u1", path, 1.0, "ab", channel=1)),
+        ("alone", Utterance("u1", tmp_path / "side.wav", 1.0, "ab")),
+    ):
+        write_manifest(tmp_path / f"{name}.jsonl", [utterance])
+        succeed(
+            capsys, "align", tmp_path / f"{name}.jsonl", "--model", run, "--out", tmp_path / name, "--format", "json"
+        )
+        found.append(json.loads((tmp_path / name / "u1.json").read_text()))
+    assert found[0]["channel"] == 1
+    assert found[0]["segments"] == found[1]["segments"]
+
+
+def test_dev_of_a_channel_that_is_not_there_is_found_before_training(tmp_path: Path, capsys: Capture) -> None:
+    run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav")
+    write_manifest(tmp_path / "train.jsonl", [Utterance("u1", path, 0.5, "ab", channel=1)])
+    write_manifest(tmp_path / "dev.jsonl", [Utterance("u2", path, 0.5, "ab", channel=2)])
+    asked = [f"data.{name}={tmp_path / name}.jsonl" for name in ("train", "dev")]
+    line = error_line(capsys, "train", run / "config.yaml", *asked, "--out", tmp_path / "out")
+    assert "utterance u2: " in line
+    assert "wanted channel 2, 0 being the first, found 2 in all" in line
+
+
+def test_what_a_page_plays_is_the_channel(tmp_path: Path) -> None:
+    path = write_call(tmp_path / "call.wav")
+    played = str(Recordings().player("u1", {"u1": Utterance("u1", path, 0.5, "ab", channel=1)}))
+    content = base64.b64decode(re.search(r"base64,([A-Za-z0-9+/=]+)", played)[1])  # type: ignore[index]
+    assert np.array_equal(soundfile.read(io.BytesIO(content), dtype="float32")[0], side(path, 1).numpy())

@@ -137,6 +137,7 @@ def test_one_direction_without_pauses_is_as_offline(overrides: tuple[str, ...]) 
     [expected] = recognizer.transcribe_waves(wave.unsqueeze(0), torch.tensor([len(wave)]))
     updates = list(listen(OnlineRecognizer(recognizer, pauses=None), wave, 777))
     [segment] = updates[-1].segments
+    assert 0 < segment.words[-1].end_s <= segment.offset_s + segment.duration_s
     assert segment.text == expected.text
     assert segment.hypotheses[0].token_frames == expected.token_frames
     assert [update.segments for update in updates[:-1]] == [[]] * (len(updates) - 1)

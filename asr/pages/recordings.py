@@ -47,6 +47,8 @@ class Recordings:
         where = f"{utterance.audio_filepath}"
         if utterance.offset:
             where += f" from {utterance.offset:g} s"
+        if utterance.channel is not None:
+            where += f", channel {utterance.channel}"
         if utterance.duration > LONGEST_S:
             return _silent(f"{utterance.duration:.1f} s, too long for this page: {where}")
         try:
