@@ -104,7 +104,7 @@ def blocks(
     """
     with opened(source, name) as audio:
         file, name = audio.file, audio.name
-        _check_channels(file.channels, name, config, channel)
+        audio.check_channels(config, channel)
         if file.frames > max_duration_s * file.samplerate:
             raise AudioError(
                 f"{name}: {file.frames / file.samplerate:.1f} s of audio, more than the longest recording of "
@@ -128,19 +128,12 @@ def blocks(
             yield resampled
 
 
-def _check_channels(channels: int, name: str, config: AudioConfig, channel: int | None = None) -> None:
-    if channel is not None:
-        _require_channel(channels, name, channel)
-    elif channels > 2 and config.channels == "auto":
+def _check_channels(channels: int, name: str, config: AudioConfig) -> None:
+    if channels > 2 and config.channels == "auto":
         raise AudioError(
             f"{name}: {channels} channels; audio.channels=auto takes one or two; with first or mean (--channels) any "
             "number passes"
         )
-
-
-def _require_channel(channels: int, name: str, channel: int) -> None:
-    if not 0 <= channel < channels:
-        raise AudioError(f"{name}: wanted channel {channel}, 0 being the first, found {channels} in all")
 
 
 def _resampled(samples: Tensor, rate_hz: int, config: AudioConfig, name: str, channel: int | None = None) -> Tensor:
@@ -290,11 +283,17 @@ class OpenAudio:
 
     def require_channel(self, channel: int) -> None:
         """AudioError where there is no such channel; 0 is the first."""
-        _require_channel(self.file.channels, self.name, channel)
+        if not 0 <= channel < self.file.channels:
+            raise AudioError(
+                f"{self.name}: wanted channel {channel}, 0 being the first, found {self.file.channels} in all"
+            )
 
     def check_channels(self, config: AudioConfig, channel: int | None = None) -> None:
         """AudioError where it has more channels than `config.channels` takes, or not this one."""
-        _check_channels(self.file.channels, self.name, config, channel)
+        if channel is None:
+            _check_channels(self.file.channels, self.name, config)
+        else:
+            self.require_channel(channel)
 
     def mono(self, first: int, frames: int, config: AudioConfig, channel: int | None = None) -> Tensor:
         """(S,) float32 samples of one channel at `config.sample_rate_hz`; AudioError as `load`."""

@@ -84,7 +84,7 @@ def _labelled(recording: Recording, start_s: float, duration_s: float, text: str
         name = "_".join(part for part in stem.parts if part.strip("/. ")) or "recording"
     offset = round(recording.offset_s + start_s, 6)
     utterance = Utterance(
-        id=part_name(name, offset if start_s else 0.0, recording.channel if recording.split else None),
+        id=part_name(name, offset if start_s else 0.0, recording.side),
         audio_filepath=recording.audio,
         duration=duration_s,
         text=text,

@@ -47,9 +47,14 @@ class Recording:
         return self.offset_s > 0 or self.duration_s is not None
 
     @property
+    def side(self) -> int | None:
+        """The channel where that tells it from others of the same name, or None."""
+        return self.channel if self.split else None
+
+    @property
     def title(self) -> str:
         """Its name, with the channel where that tells it from others."""
-        return part_name(self.name, channel=self.channel) if self.split else self.name
+        return part_name(self.name, channel=self.side)
 
 
 def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[list[Recording], list[Path]]:

@@ -83,13 +83,14 @@ def _without(manifests: Sequence[Path], recordings: "Sequence[Recording]") -> "S
     """Leave out what is of an audio file that a manifest names; ConfigError where a manifest names none, or all."""
     from asr.manifest import read_manifest
 
-    left = recordings
+    places = [item.audio.resolve() if isinstance(item.audio, Path) else None for item in recordings]
+    known: set[Path] = set()
     for path in manifests:
-        known = {utterance.audio_filepath.resolve() for utterance in read_manifest(path, with_texts=False)}
-        found = [item for item in recordings if isinstance(item.audio, Path) and item.audio.resolve() in known]
-        if not found:
+        named = {utterance.audio_filepath.resolve() for utterance in read_manifest(path, with_texts=False)}
+        if named.isdisjoint(places):
             raise ConfigError(f"--without {path}: names none of the recordings, so that nothing is left out by it")
-        left = [item for item in left if item not in found]
+        known |= named
+    left = [item for item, place in zip(recordings, places, strict=True) if place not in known]
     if not left:
         raise ConfigError("every recording is in a manifest of --without")
     if manifests:

@@ -236,8 +236,9 @@ def _place(recording: "Recording") -> Path:
     from asr.manifest import part_name
 
     if isinstance(recording.audio, Path) and not recording.is_segment:
-        channel = recording.channel if recording.split else None
-        return recording.audio.with_name(part_name(recording.audio.stem, channel=channel) + recording.audio.suffix)
+        return recording.audio.with_name(
+            part_name(recording.audio.stem, channel=recording.side) + recording.audio.suffix
+        )
     folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
     return folder / f"{recording.title.replace('/', '_').replace(' ', '-')}.segment"  # to be replaced by the format's
 

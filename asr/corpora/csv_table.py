@@ -41,6 +41,7 @@ def _read_file(path: Path) -> list[Utterance]:
     rows = csv.reader([line + "\n" for _, line in lines], strict=True)
     utterances = []
     line_of_part: dict[str, int] = {}
+    length_s: dict[tuple[str, int | None], float] = {}  # several parts share a recording: each header is read once
     try:
         header = [column.strip().lower() for column in next(rows, [])]
         if not {"audio", "text"} <= set(header) or len(set(header)) < len(header):
@@ -63,8 +64,15 @@ def _read_file(path: Path) -> list[Utterance]:
             where = f"{where}: {audio}"
             channel = _channel(record.get("channel", "").strip(), where)
             whole = make_utterance(
-                name, path.parent / audio, record["text"], where=where, speaker=speaker, channel=channel
+                name,
+                path.parent / audio,
+                record["text"],
+                where=where,
+                speaker=speaker,
+                duration=length_s.get((audio, channel)),
+                channel=channel,
             )
+            length_s[audio, channel] = whole.duration
             offset, duration = (_seconds(record, key, where) for key in ("offset", "duration"))
             offset = offset or 0.0
             end = whole.duration if duration is None else offset + duration
