@@ -26,7 +26,7 @@ from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
 from asr.errors import AsrError, Interrupted
 from asr.lm.commands import add_commands as add_language_model
-from asr.signals import use_own_stack
+from asr.process.signals import use_own_stack
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -162,7 +162,7 @@ class TrainConfig:
     loss_per: Literal["utterance", "label"] = "utterance"  # what the batch's mean CTC loss is taken over
     intermediate_ctc: float = 0.0  # weight of CTC on the middle layer (Lee & Watanabe 2021); the last has the rest
     consistency: float = 0.0  # weight of the divergence between two views of an utterance (CR-CTC, Yao et al. 2024)
-    init_from: str = ""  # run folder whose weights training starts from; labels may differ (asr/finetune.py)
+    init_from: str = ""  # run folder whose weights training starts from; labels may differ (asr/training/finetune.py)
     learning_rate: float = 1e-3  # peak
     warmup_steps: int = (
         300  # linear, at most a tenth of all; then cosine to final_rate_share of the peak at the last step

@@ -158,7 +158,7 @@ def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
         AudioError: an audio file is missing.
     """
     from asr.manifest import read_manifest
-    from asr.trainset import require_audio
+    from asr.training.trainset import require_audio
 
     found: list[Utterance] = []
     place_of = {item.id: path for path in sorted(data.glob("*.jsonl")) for item in read_manifest(path)}
@@ -223,9 +223,9 @@ def train_stage(model: Path, settings: "Config") -> None:
             data than the manifests hold now.
     """
     from asr import checkpoint
-    from asr.state import is_finished, require_finished_whole, require_same, state_files
     from asr.train import Trainer
-    from asr.trainset import data_origin
+    from asr.training.state import is_finished, require_finished_whole, require_same, state_files
+    from asr.training.trainset import data_origin
 
     resume = bool(state_files(model))
     finished = is_finished(model, settings.train.epochs)
@@ -250,7 +250,7 @@ def average_stage(runs: Sequence[Path], out: Path) -> None:
         CheckpointError: `out` holds something else, as the mean of other runs or of earlier weights.
     """
     from asr import checkpoint
-    from asr.average import AVERAGED, average
+    from asr.training.average import AVERAGED, average
 
     weights = out / checkpoint.WEIGHTS_FILE
     if weights.is_file():
@@ -295,11 +295,11 @@ def label_stage(manifest: Path, model: Path, out: Path) -> None:
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:
-    """`asr splice` into `out`, once for these weights of `model`; see `asr.splice.splice` for the arguments."""
+    """`asr splice` into `out`, once for these weights of `model`; arguments as in `asr.splicing.sentences`."""
     from asr import checkpoint
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
-    from asr.splice import MANIFEST_FILE, Plan, splice
+    from asr.splicing.sentences import MANIFEST_FILE, Plan, splice
 
     newer = made_since(out / MANIFEST_FILE, model / checkpoint.WEIGHTS_FILE)
     if newer and Plan.read(out) == Plan(hours, seconds):

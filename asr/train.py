@@ -14,17 +14,18 @@ import torch
 from asr import checkpoint
 from asr.batch import Batch, Batches, BatchOrder, Examples
 from asr.config import Config
-from asr.distributed import join, processes_here
 from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import DRAWS, Evaluation
 from asr.files import locked, remove_temporary, write_text_atomic
-from asr.learner import Learner, Outcome, fix_order, learning_rate, use_bfloat16
-from asr.objective import views
-from asr.outset import UNUSABLE_FILE, loading_processes, set_out
+from asr.process.distributed import join, processes_here
+from asr.process.signals import stop_requests
 from asr.recognizer import Recognizer, pick_device
-from asr.runlog import METRICS_FILE, Quiet, RunLog
-from asr.signals import stop_requests
-from asr.state import (
+from asr.shards.order import ShardOrder
+from asr.training.learner import Learner, Outcome, fix_order, learning_rate, use_bfloat16
+from asr.training.objective import views
+from asr.training.outset import UNUSABLE_FILE, loading_processes, set_out
+from asr.training.runlog import METRICS_FILE, Quiet, RunLog
+from asr.training.state import (
     STATES_FOLDER,
     Position,
     agree_on_state,
@@ -34,7 +35,6 @@ from asr.state import (
     save_state,
     state_files,
 )
-from asr.streaming import ShardOrder
 from asr.wer import score, word_errors
 
 

@@ -20,8 +20,8 @@ from asr.decode import Hypothesis, Word
 from asr.errors import AudioError
 from asr.features import FrameStream
 from asr.lengths import strided
-from asr.parallel import batches_at_once, map_batches
 from asr.pauses import Cutter, Cutting, Stretch
+from asr.process.parallel import batches_at_once, map_batches
 from asr.recognizer import Recognizer
 
 # Batches of similar length are made from this many budgets of audio, for each of them that is computed at once.

@@ -198,7 +198,7 @@ def train(run: Run) -> None:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     from asr import checkpoint
-    from asr.state import require_same
+    from asr.training.state import require_same
 
     if is_complete(run):
         require_same(checkpoint.load_config(run.folder), run.settings, run.folder)

@@ -32,7 +32,7 @@ from train_step import make_manifest
 
 from asr import config
 from asr.cli import parse
-from asr.distributed import World, leave
+from asr.process.distributed import World, leave
 from asr.train import Trainer
 
 

@@ -24,9 +24,9 @@ from timing import alternate, ratio, report
 from asr.batch import Batches, BatchOrder, Examples
 from asr.config import AudioConfig
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.pack import pack
-from asr.shards import read_index, read_shard
-from asr.streaming import ShardOrder
+from asr.shards.index import read_index, read_shard
+from asr.shards.order import ShardOrder
+from asr.shards.pack import pack
 
 RATE_HZ = 16000
 BATCH_S = 200.0

@@ -27,9 +27,9 @@ from timing import report
 
 from asr import config
 from asr.cli import parse
-from asr.distributed import join, leave
 from asr.manifest import Utterance, write_manifest
-from asr.pack import pack
+from asr.process.distributed import join, leave
+from asr.shards.pack import pack
 from asr.train import Trainer
 
 WARM_UP_STEPS = 10

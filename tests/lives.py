@@ -23,11 +23,11 @@ from asr import checkpoint
 from asr.batch import Batch
 from asr.cli import main
 from asr.config import Config
-from asr.distributed import leave
 from asr.errors import AsrError, Interrupted
-from asr.learner import Outcome
-from asr.state import state_files
+from asr.process.distributed import leave
 from asr.train import Trainer
+from asr.training.learner import Outcome
+from asr.training.state import state_files
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 
 from asr.manifest import Utterance, write_manifest
-from asr.pack import pack
+from asr.shards.pack import pack
 
 RATE_HZ = 8000
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from asr import checkpoint
-from asr.average import average
 from asr.errors import CheckpointError, ConfigError
 from asr.text import BLANK_NAME, Tokenizer
+from asr.training.average import average
 from tiny_run import error_line, save_run, succeed, write_audio
 
 

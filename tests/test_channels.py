@@ -17,10 +17,10 @@ from asr.config import AudioConfig
 from asr.corpora import prepare
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.pack import encode
 from asr.pages.recordings import Recordings
+from asr.shards.pack import encode
 from asr.sources import Recording, each_channel
-from asr.state import fingerprint
+from asr.training.state import fingerprint
 from asr.transcribe import Failure, Transcriber
 from tiny_run import RATE_HZ, error_line, save_run, succeed, write_audio
 

@@ -14,8 +14,8 @@ import lives
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config
 from asr.files import remove_temporary
-from asr.state import STATES_FOLDER, state_files
 from asr.train import Trainer
+from asr.training.state import STATES_FOLDER, state_files
 from test_resume import AT_EACH_STEP, RANDOM, assert_equal
 from tones import tiny, write_corpus
 

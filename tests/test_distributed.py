@@ -16,8 +16,8 @@ from safetensors.torch import load_file, safe_open
 import lives
 from asr import config
 from asr.config import Config
-from asr.runlog import METRICS_FILE
-from asr.state import state_files
+from asr.training.runlog import METRICS_FILE
+from asr.training.state import state_files
 from elastic import torchrun, workers_of
 from test_resume import AT_EACH_STEP, RANDOM, assert_equal
 from tones import tiny, write_corpus

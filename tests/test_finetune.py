@@ -8,10 +8,10 @@ import torch
 
 from asr import checkpoint, config, recipe
 from asr.errors import CheckpointError, ConfigError
-from asr.finetune import start_from
 from asr.recognizer import Recognizer
 from asr.text import BLANK_NAME, Tokenizer
 from asr.train import Trainer
+from asr.training.finetune import start_from
 from tiny_run import save_run
 from tones import tiny, write_corpus
 

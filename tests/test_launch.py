@@ -12,7 +12,7 @@ import yaml
 
 import lives
 from asr import config
-from asr.state import is_finished, state_files
+from asr.training.state import is_finished, state_files
 from conftest import ROOT
 from test_resume import AT_EACH_STEP
 from tones import tiny, write_corpus

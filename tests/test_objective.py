@@ -12,9 +12,9 @@ from asr.config import AudioConfig, AugmentConfig, Config, EncoderConfig, Featur
 from asr.ctc import ctc_losses
 from asr.encoder import Dropout
 from asr.errors import ConfigError
-from asr.objective import objective, views
 from asr.recognizer import Recognizer
 from asr.text import Tokenizer
+from asr.training.objective import objective, views
 
 RATE_HZ = 8000
 CONFIG = Config(
@@ -102,7 +102,7 @@ def test_two_views_are_drawn_together(recognizer: Recognizer, augment: FeatureAu
 
 def test_gradient_draws_each_view_to_the_other(recognizer: Recognizer, augment: FeatureAugment) -> None:
     """Of KL(p || q) with p constant the gradient by q's logits is q - p."""
-    from asr.objective import _divergence
+    from asr.training.objective import _divergence
 
     logits = torch.randn(2, 1, 3, 4, generator=torch.Generator().manual_seed(2), requires_grad=True)
     first, second = torch.log_softmax(logits, dim=3)

@@ -13,15 +13,15 @@ import pytest
 import soundfile
 import torch
 
-import asr.pack
+import asr.shards.pack
 from asr.audio import load_utterance
 from asr.cli import parse
 from asr.commands.pack import add_pack
 from asr.config import AudioConfig
 from asr.errors import AsrError, AudioError, ConfigError, CorpusError
 from asr.manifest import Utterance, read_manifest
-from asr.pack import Packed, encode, pack
-from asr.shards import read_index, read_shard
+from asr.shards.index import read_index, read_shard
+from asr.shards.pack import Packed, encode, pack
 from shard_corpus import RATE_HZ, make_manifest
 
 CONFIG = AudioConfig(sample_rate_hz=RATE_HZ, channels="mean")
@@ -177,7 +177,7 @@ def killed_after(count: int) -> Callable[[Utterance], tuple[str, bytes]]:
 def test_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, out = make_manifest(tmp_path / "audio"), tmp_path / "killed"
     pack(manifest, tmp_path / "whole", shard_mb=0.02)
-    monkeypatch.setattr(asr.pack, "encode", killed_after(14))
+    monkeypatch.setattr(asr.shards.pack, "encode", killed_after(14))
     child = os.fork()
     if child == 0:
         try:
@@ -190,7 +190,9 @@ def test_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (out / "index.jsonl").exists()
     (out / f"{complete[-1]}.jsonl").unlink()  # as if it had come between the two
     encoded: list[str] = []
-    monkeypatch.setattr(asr.pack, "encode", lambda utterance: (encoded.append(utterance.id), encode(utterance))[1])
+    monkeypatch.setattr(
+        asr.shards.pack, "encode", lambda utterance: (encoded.append(utterance.id), encode(utterance))[1]
+    )
     pack(manifest, out, shard_mb=0.02)
     assert contents(out) == contents(tmp_path / "whole")
     assert 10 < len(encoded) < 22  # the complete shards were kept

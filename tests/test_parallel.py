@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from asr.parallel import batches_at_once, map_batches
+from asr.process.parallel import batches_at_once, map_batches
 
 CPU = torch.device("cpu")
 

@@ -20,9 +20,9 @@ from asr.ensemble import read_ensemble
 from asr.errors import CheckpointError, ConfigError, DecodeError, TextError
 from asr.export import export_onnx
 from asr.manifest import read_manifest
-from asr.shrink import shrink
 from asr.text import Tokenizer, build_tokenizer
 from asr.train import Trainer
+from asr.training.shrink import shrink
 from asr.units import PRONUNCIATIONS_FILE
 from peaky import write_arpa
 from tiny_run import error_line, succeed

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from asr.decode import Word
-from asr.pieces import cut
+from asr.splicing.pieces import cut
 from tones import RATE_HZ, wave
 
 

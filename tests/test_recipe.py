@@ -12,7 +12,7 @@ from asr.cli import main
 from asr.config import Config
 from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError, ScoringError
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.state import state_files
+from asr.training.state import state_files
 from tiny_run import save_run, write_audio
 from tones import tiny, write_corpus
 

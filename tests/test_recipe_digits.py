@@ -15,7 +15,7 @@ import torch
 from asr import checkpoint, recipe
 from asr.errors import AudioError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.pieces import Piece
+from asr.splicing.pieces import Piece
 from asr.wer import read_hypotheses
 from recipes.digits import clips
 from recipes.digits import run as digits

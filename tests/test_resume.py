@@ -21,15 +21,15 @@ from asr import checkpoint, config, train
 from asr.batch import Batch
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config
-from asr.distributed import World
 from asr.errors import CheckpointError, ConfigError, Interrupted
 from asr.evaluate import Evaluation
-from asr.learner import Outcome
 from asr.manifest import read_manifest, write_manifest
-from asr.pack import pack
-from asr.runlog import METRICS_FILE
-from asr.state import is_finished, state_files
+from asr.process.distributed import World
+from asr.shards.pack import pack
 from asr.train import Trainer
+from asr.training.learner import Outcome
+from asr.training.runlog import METRICS_FILE
+from asr.training.state import is_finished, state_files
 from conftest import ROOT
 from ragged import CUDA
 from tones import tiny, write_corpus

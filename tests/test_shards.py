@@ -11,7 +11,7 @@ import pytest
 
 from asr.errors import AudioError, ManifestError, TrainingError
 from asr.manifest import read_manifest
-from asr.shards import Shard, is_shards, read_index, read_shard, require_shards
+from asr.shards.index import Shard, is_shards, read_index, read_shard, require_shards
 from shard_corpus import make_shards
 
 Damage = Callable[[Path], object]

@@ -8,7 +8,7 @@ import torch
 import asr
 from asr import checkpoint
 from asr.errors import CheckpointError
-from asr.shrink import shrink
+from asr.training.shrink import shrink
 from tiny_run import error_line, save_run, succeed, write_audio, write_texts
 
 

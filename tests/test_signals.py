@@ -10,7 +10,7 @@ pytestmark = pytest.mark.processes
 DURING_KERNELS = """
 import signal
 import torch
-from asr.signals import stop_requests
+from asr.process.signals import stop_requests
 
 torch.set_num_threads(1)
 cell, inputs = torch.nn.LSTM(512, 256), torch.randn(40, 12, 512, requires_grad=True)

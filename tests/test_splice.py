@@ -12,9 +12,9 @@ from asr import checkpoint
 from asr.cli import main
 from asr.errors import ConfigError, ManifestError
 from asr.manifest import Utterance, read_manifest
-from asr.splice import Plan, splice
+from asr.splicing.sentences import Plan, splice
 from asr.train import Trainer
-from asr.trainset import label, unusable
+from asr.training.trainset import label, unusable
 from tones import RATE_HZ, TONES_HZ, tiny, write_corpus
 
 Capture = pytest.CaptureFixture[str]

@@ -14,8 +14,8 @@ from asr.decode import NGram
 from asr.errors import TextError
 from asr.lm import estimate
 from asr.lm.arpa import write_arpa
-from asr.pieces import Piece
-from asr.succession import Stock, Succession, assemble
+from asr.splicing.pieces import Piece
+from asr.splicing.succession import Stock, Succession, assemble
 
 RATE_HZ = 4000
 TEXTS = ["one two three", "one two three", "one two", "a b a b", "b a", "a a"] * 20

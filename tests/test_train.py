@@ -13,20 +13,21 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor
 
-from asr import checkpoint, objective, train
+from asr import checkpoint, train
 from asr.audio import load_utterance
 from asr.batch import Batch
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config, TrainConfig
 from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TrainingError
-from asr.learner import Outcome, learning_rate
 from asr.manifest import read_manifest
-from asr.outset import fit_normalizer
 from asr.recognizer import pick_device
-from asr.runlog import METRICS_FILE
-from asr.state import state_files
 from asr.train import Trainer
+from asr.training import objective
+from asr.training.learner import Outcome, learning_rate
+from asr.training.outset import fit_normalizer
+from asr.training.runlog import METRICS_FILE
+from asr.training.state import state_files
 from asr.wer import Result
 from tones import tiny, write_corpus
 
@@ -292,7 +293,7 @@ def test_statistics_are_of_the_beginning_of_a_large_corpus(
 ) -> None:
     wanted = settings("features.normalization=global", "train.batch_s=0.1")
     whole, again = (Trainer(wanted, tmp_path / name).learner.recognizer.normalizer.mean for name in ("all", "again"))
-    monkeypatch.setattr("asr.outset._FITTED_S", 0.1)
+    monkeypatch.setattr("asr.training.outset._FITTED_S", 0.1)
     some = Trainer(wanted, tmp_path / "some").learner.recognizer.normalizer.mean
     assert torch.equal(whole, again)
     assert not torch.equal(whole, some)

@@ -8,13 +8,13 @@ import pytest
 from asr.batch import Batch
 from asr.config import TextConfig
 from asr.errors import AudioError, TextError, TrainingError
-from asr.learner import Outcome
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.outset import UNUSABLE_FILE
-from asr.pack import INDEX_NAME, pack
+from asr.shards.pack import INDEX_NAME, pack
 from asr.text import Tokenizer, build_tokenizer
 from asr.train import Trainer
-from asr.trainset import label, leave_out
+from asr.training.learner import Outcome
+from asr.training.outset import UNUSABLE_FILE
+from asr.training.trainset import label, leave_out
 from tones import tiny, write_corpus
 
 TEXTS = ["ab", "cab", "bad dad", "a b c", "abba cab", "d", "dab", "cc"]

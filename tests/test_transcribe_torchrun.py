@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from asr.cli import main
-from asr.distributed import World
+from asr.process.distributed import World
 from elastic import torchrun, workers_of
 from tiny_run import RATE_HZ, error_line, save_run
 
@@ -87,7 +87,7 @@ def test_a_killed_process_is_made_up_for(calls: Path, run: Path, alone: str, tmp
 def test_what_processes_cannot_share(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, calls: Path, run: Path
 ) -> None:
-    monkeypatch.setattr("asr.distributed.join", lambda: World(0, 2))
+    monkeypatch.setattr("asr.process.distributed.join", lambda: World(0, 2))
     for arguments, message in (
         ([calls], "several processes need --out DIR or --beside: each recording becomes a file of its own"),
         (["-", "--out", "out"], "several processes cannot share standard input: name files, folders, patterns or a"),

@@ -17,7 +17,7 @@ def add_average(parser: argparse.ArgumentParser) -> None:
 
 
 def _average(arguments: argparse.Namespace) -> int:
-    from asr.average import average
+    from asr.training.average import average
 
     average(arguments.runs, arguments.out)
     print(f"{arguments.out}: the mean of {len(arguments.runs)} models")

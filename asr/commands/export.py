@@ -35,7 +35,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _export_float16(arguments: argparse.Namespace) -> int:
     from asr.checkpoint import WEIGHTS_FILE
-    from asr.shrink import shrink
+    from asr.training.shrink import shrink
 
     if arguments.quantize:
         raise ConfigError(f"--quantize {arguments.quantize} is for --format onnx, found --format float16")

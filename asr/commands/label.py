@@ -53,8 +53,8 @@ def add_label(parser: argparse.ArgumentParser) -> None:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from asr.distributed import launched
     from asr.label import CUTTING, Labelled, label, require_labelable, write_labelled
+    from asr.process.distributed import launched
 
     if not 0 <= arguments.min_confidence <= 1:
         raise ConfigError(f"--min-confidence must be in 0..1, found {arguments.min_confidence:g}")

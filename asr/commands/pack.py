@@ -19,7 +19,7 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from asr.pack import default_workers, pack
+    from asr.shards.pack import default_workers, pack
 
     if not arguments.shard_mb > 0:
         raise ConfigError(f"--shard-mb must be positive, found {arguments.shard_mb}")

@@ -50,7 +50,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.emissions import require_npz, write_emissions
     from asr.evaluate import Evaluation, Made, emissions_of, require_own, write_results
     from asr.manifest import read_manifest
-    from asr.state import STATES_FOLDER
+    from asr.training.state import STATES_FOLDER
 
     if arguments.emissions is not None:
         require_npz(arguments.emissions)

@@ -32,7 +32,7 @@ def add_splice(parser: argparse.ArgumentParser) -> None:
 
 def _splice(arguments: argparse.Namespace) -> int:
     from asr.manifest import read_manifest
-    from asr.splice import Plan, splice
+    from asr.splicing.sentences import Plan, splice
 
     low, high = arguments.seconds
     if not 0 < low <= high <= 3600:

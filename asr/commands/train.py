@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from asr.commands.common import conf_and_overrides
 from asr.errors import ConfigError
-from asr.signals import ending_at_once
+from asr.process.signals import ending_at_once
 
 if TYPE_CHECKING:
     from asr.config import Config
@@ -41,9 +41,9 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _train_to_the_end(arguments: argparse.Namespace) -> int:
     from asr import checkpoint
-    from asr.distributed import leads, leave, restarted
-    from asr.state import state_files
+    from asr.process.distributed import leads, leave, restarted
     from asr.train import Trainer
+    from asr.training.state import state_files
 
     conf, overrides = conf_and_overrides(arguments)
     if arguments.resume is not None:
@@ -90,10 +90,10 @@ def _resume(out: Path, overrides: Sequence[str]) -> None:
 
 def _go_on(out: Path, settings: "Config") -> None:
     from asr import checkpoint
-    from asr.distributed import join
-    from asr.state import agree_on_state, is_finished, require_finished_whole, require_same
+    from asr.process.distributed import join
     from asr.train import Trainer
-    from asr.trainset import data_origin
+    from asr.training.state import agree_on_state, is_finished, require_finished_whole, require_same
+    from asr.training.trainset import data_origin
 
     saved = checkpoint.load_config(out)
     require_same(saved, settings, out)

@@ -30,7 +30,7 @@ from asr.errors import ConfigError
 from asr.files import require_folder
 
 if TYPE_CHECKING:
-    from asr.distributed import World
+    from asr.process.distributed import World
     from asr.sources import Recording
     from asr.transcript import Transcript
 
@@ -87,7 +87,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     refuse_stream_arguments(arguments)
     if not arguments.audio:
         raise ConfigError("give PATH: audio files, folders, manifests, or - for standard input")
-    from asr.distributed import join, leave
+    from asr.process.distributed import join, leave
 
     world = join()
     if world.size > 1 and "-" in arguments.audio:
@@ -141,7 +141,7 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
 
 def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", world: "World") -> int:
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
-    from asr.distributed import launched
+    from asr.process.distributed import launched
     from asr.sources import searched
     from asr.writers import destinations, exists_already, require_writable, write_transcript
 

@@ -15,7 +15,7 @@ from asr.pages.metrics import Metrics, read_metrics
 from asr.pages.recordings import Recordings
 from asr.pages.scored import ScoredSet, scored_section
 from asr.pages.training import training_section
-from asr.runlog import METRICS_FILE
+from asr.training.runlog import METRICS_FILE
 
 STYLE = charts.STYLE + alignment.STYLE + scored.STYLE
 Content = TypeVar("Content")

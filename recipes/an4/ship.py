@@ -81,7 +81,7 @@ def ship(model: Path, data: Path, out: Path, note: str = "") -> None:
     from asr.manifest import hours, read_manifest
     from asr.recognizer import parameters_of
     from asr.report import summary_line
-    from asr.shrink import shrink
+    from asr.training.shrink import shrink
     from asr.wer import read_hypotheses, score
 
     weights = out / checkpoint.WEIGHTS_FILE

@@ -57,7 +57,7 @@ def sentences(texts: Sequence[str], count: int, seed: int) -> list[str]:
     import numpy as np
 
     from asr.lm.text import END, UNKNOWN
-    from asr.succession import Succession
+    from asr.splicing.succession import Succession
 
     succession = Succession(texts, ORDER)
     words = {number: word for word, number in succession.id_of.items()}

@@ -11,7 +11,7 @@ from asr.files import atomic_path, made_since
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.recognizer import pick_device
 from asr.resampling import resample
-from asr.splice import cut_all
+from asr.splicing.sentences import cut_all
 
 RATE_HZ = 8000  # of the recordings that they stand beside
 SHORTEST_S = 0.3  # `three` has six frames of 40 ms to be learnt in, also when it is made 15 % faster

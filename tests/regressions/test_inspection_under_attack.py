@@ -16,13 +16,13 @@ from asr.errors import CheckpointError
 from asr.files import locked
 from asr.manifest import read_manifest
 from asr.memory import reach
-from asr.objective import objective
-from asr.pieces import Piece, cut
 from asr.recognizer import Recognizer
-from asr.shrink import shrink
-from asr.splice import Plan, splice
-from asr.succession import Stock, Succession, assemble
+from asr.splicing.pieces import Piece, cut
+from asr.splicing.sentences import Plan, splice
+from asr.splicing.succession import Stock, Succession, assemble
 from asr.text import Tokenizer
+from asr.training.objective import objective
+from asr.training.shrink import shrink
 from scored_run import RESULTS, write_set
 from test_objective import CONFIG, batch_of
 from tiny_run import error_line, save_run, succeed, write_audio, write_texts
@@ -109,7 +109,7 @@ def test_an_old_manifest_never_stands_beside_new_audio(
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("asr.splice.soundfile.write", full)
+        patch.setattr("asr.splicing.sentences.soundfile.write", full)
         with pytest.raises(OSError, match="no space"):
             splice(utterances, recognizer, out, Plan(0.001, (1, 2), seed=1))
     assert not (out / "train.jsonl").exists()

@@ -15,13 +15,13 @@ import torch.distributed as dist
 import lives
 from asr import config
 from asr.config import Config
-from asr.distributed import World, join
 from asr.errors import ConfigError, Interrupted, TrainingError
 from asr.features import Normalizer
 from asr.manifest import read_manifest, write_manifest
-from asr.runlog import METRICS_FILE
-from asr.state import state_files
+from asr.process.distributed import World, join
 from asr.train import Trainer
+from asr.training.runlog import METRICS_FILE
+from asr.training.state import state_files
 from test_resume import AT_EACH_STEP, stop_after_each_batch
 from tones import tiny, write_corpus
 

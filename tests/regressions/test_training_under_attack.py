@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-import asr.streaming
+import asr.shards.order
 from asr import checkpoint, config
 from asr.batch import Batches, BatchOrder, Examples
 from asr.cli import main
@@ -23,15 +23,15 @@ from asr.evaluate import Evaluation
 from asr.features import Normalizer
 from asr.files import locked
 from asr.manifest import read_manifest
-from asr.outset import UNUSABLE_FILE
-from asr.pack import pack
-from asr.runlog import METRICS_FILE
-from asr.shards import Shard, read_shard
-from asr.signals import ending_at_once
-from asr.state import state_files
-from asr.streaming import ShardOrder
+from asr.process.signals import ending_at_once
+from asr.shards.index import Shard, read_shard
+from asr.shards.order import ShardOrder
+from asr.shards.pack import pack
 from asr.text import TOKENS_FILE
 from asr.train import Trainer
+from asr.training.outset import UNUSABLE_FILE
+from asr.training.runlog import METRICS_FILE
+from asr.training.state import state_files
 from shard_corpus import make_manifest, make_shards
 from tiny_run import error_line, succeed
 from tones import tiny, write_corpus
@@ -367,7 +367,7 @@ def test_a_source_that_stalls_holds_up_no_signal(
         features=replace(settings.features, normalization="utterance"),
     )
     stalling = Stalling()
-    monkeypatch.setattr(asr.streaming, "read_shard", stalling)
+    monkeypatch.setattr(asr.shards.order, "read_shard", stalling)
     # A pool for each shard: the first two are trained on.
     monkeypatch.setattr(ShardOrder.__init__, "__kwdefaults__", {**ShardOrder.__init__.__kwdefaults__, "pool": 1})
     timer = threading.Timer(1.0, os.kill, (os.getpid(), number))

@@ -10,16 +10,16 @@ import torch
 from asr import checkpoint
 from asr.batch import Batches, BatchOrder, Examples, default_workers
 from asr.config import Config
-from asr.distributed import World, processes_here
 from asr.features import TRAINED
-from asr.finetune import VocabularyChange, start_from
 from asr.lengths import s_to_samples
 from asr.manifest import hours
+from asr.process.distributed import World, processes_here
 from asr.recognizer import Recognizer, parameters_of
-from asr.shards import ShardIndex, is_shards, read_index, require_shards
-from asr.state import Origin, deciding, fingerprint
-from asr.streaming import ShardOrder
-from asr.trainset import (
+from asr.shards.index import ShardIndex, is_shards, read_index, require_shards
+from asr.shards.order import ShardOrder
+from asr.training.finetune import VocabularyChange, start_from
+from asr.training.state import Origin, deciding, fingerprint
+from asr.training.trainset import (
     LabelledSet,
     infeasible,
     label,

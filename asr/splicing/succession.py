@@ -15,7 +15,7 @@ from torch import Tensor
 from asr.lm import estimate
 from asr.lm.kneser_ney import Order
 from asr.lm.text import BEGIN, END
-from asr.pieces import Piece
+from asr.splicing.pieces import Piece
 
 # Pieces are faded into each other over so many seconds: half a period of the lowest voice would click.
 _FADE_S = 0.01

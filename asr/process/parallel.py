@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from asr.ahead import map_ahead
+from asr.process.ahead import map_ahead
 
 T = TypeVar("T")
 R = TypeVar("R")

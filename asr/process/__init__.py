@@ -1,4 +1,4 @@
-"""What a process asks of the system's libraries so that it computes fast."""
+"""A process: what it asks of the system's libraries so that it computes fast, its signals, threads and fellows."""
 
 import ctypes
 import os

@@ -21,11 +21,11 @@ from asr.errors import ConfigError, ManifestError
 from asr.evaluate import Evaluation
 from asr.files import atomic_path, locked, require_folder, write_text_atomic
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.pieces import Piece, cut
 from asr.progress import Progress
 from asr.recognizer import Recognizer
-from asr.succession import Stock, Succession, assemble
-from asr.trainset import LabelledSet, unusable
+from asr.splicing.pieces import Piece, cut
+from asr.splicing.succession import Stock, Succession, assemble
+from asr.training.trainset import LabelledSet, unusable
 
 MANIFEST_FILE = "train.jsonl"
 AUDIO_FOLDER = "spliced"
@@ -42,7 +42,7 @@ class Plan:
 
     Attributes:
         hours: how much.
-        seconds: shortest and longest sentence, by whole pieces; see `asr.succession.assemble`.
+        seconds: shortest and longest sentence, by whole pieces; see `asr.splicing.succession.assemble`.
         order: words follow each other as an n-gram model of this order, of the transcripts, has it; 1: in any order.
         seed: of what is put together.
     """

@@ -15,7 +15,7 @@ from asr import checkpoint
 from asr.config import DECODE_PATHS, DataConfig, resolve_decode
 from asr.errors import CheckpointError
 from asr.files import atomic_path
-from asr.state import STATES_FOLDER
+from asr.training.state import STATES_FOLDER
 
 _PRECISION = "float16"
 

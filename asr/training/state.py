@@ -12,11 +12,11 @@ from torch import Tensor
 
 from asr.checkpoint import load, load_facts, load_tensors, load_weights, save_tensors
 from asr.config import Config, DecodeConfig, flatten
-from asr.distributed import World
 from asr.errors import CheckpointError, ConfigError
-from asr.learner import Learner
 from asr.manifest import Utterance
+from asr.process.distributed import World
 from asr.recognizer import Recognizer
+from asr.training.learner import Learner
 
 STATES_FOLDER = "states"
 # What moves no number, and may change on resuming.
@@ -74,7 +74,7 @@ class Origin:
         vocabulary: digest of the tokenizer.
         shards: digest of what is in which shard; empty where `data.train` is a manifest.
         data: `fingerprint` of the utterances of data.train and data.dev.
-        source: `asr.trainset.vocabulary_source`.
+        source: `asr.training.trainset.vocabulary_source`.
         precision: what `train.precision` and `train.device` came to.
     """
 
@@ -256,8 +256,8 @@ def require_finished_whole(
     Args:
         folder: of the run.
         config: what it should have been trained with.
-        data: makes `data` and `source` of the `Origin` that it should have (`asr.trainset.data_origin`); None: whatever
-            they were.
+        data: makes `data` and `source` of the `Origin` that it should have (`asr.training.trainset.data_origin`);
+            None: whatever they were.
 
     Raises:
         CheckpointError: they are not; the message names the file.

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.ahead import map_ahead
 from asr.audio import END_TOLERANCE_S, OpenAudio, opened
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.files import atomic_path, locked, remove_temporary, write_text_atomic
 from asr.manifest import Utterance, hours, read_manifest
+from asr.process.ahead import map_ahead
 from asr.progress import Progress
-from asr.shards import INDEX_NAME, header_line, parse_index, record_of, require_shards, shard_lines
+from asr.shards.index import INDEX_NAME, header_line, parse_index, record_of, require_shards, shard_lines
 
 _PLAN_NAME = "packing.json"  # while shards are written: what they are made from
 # Files of these formats hold an utterance alone as they are; they are what corpora come in.

@@ -16,9 +16,9 @@ from asr.lengths import s_to_samples
 from asr.lexicon import read_pronunciations, to_text
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
-from asr.shards import is_shards, read_index
-from asr.state import fingerprint
+from asr.shards.index import is_shards, read_index
 from asr.text import Tokenizer, build_tokenizer
+from asr.training.state import fingerprint
 
 _SHOWN = 5  # unusable utterances named on the error line
 
@@ -105,7 +105,7 @@ def vocabulary_source(config: Config) -> str:
 
 
 def data_origin(recognizer: Recognizer, config: Config) -> dict[str, str]:
-    """What `asr.state.Origin` holds of the data that `config` names now, for a training with this model's labels."""
+    """What an `asr.training.state.Origin` holds of the data that `config` names, for training with these labels."""
     taken, _ = usable(utterances_of(config.data.train, "data.train"), config, recognizer)
     return {"data": fingerprint([*taken.utterances, *read_dev(config)]), "source": vocabulary_source(config)}
 

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from asr.ahead import in_background
 from asr.errors import ConfigError, TrainingError
+from asr.process.ahead import in_background
 
 T = TypeVar("T")
 

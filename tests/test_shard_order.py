@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import asr.streaming
+import asr.shards.order
 from asr.batch import Batches, Examples
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError
 from asr.manifest import Utterance, read_manifest
-from asr.shards import Shard, ShardIndex, read_index, read_shard
-from asr.streaming import ShardOrder
+from asr.shards.index import Shard, ShardIndex, read_index, read_shard
+from asr.shards.order import ShardOrder
 from shard_corpus import RATE_HZ, make_shards
 
 CONFIG = AudioConfig(sample_rate_hz=RATE_HZ)
@@ -163,7 +163,7 @@ def test_start_gives_the_tail_and_reads_no_more_than_it_needs(
     index: ShardIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(asr.streaming, "read_shard", lambda shard: (opened.append(shard.url), read_shard(shard))[1])
+    monkeypatch.setattr(asr.shards.order, "read_shard", lambda shard: (opened.append(shard.url), read_shard(shard))[1])
     order = order_of(index, pool=5)
     whole = list(order)
     pools = order._plan()
@@ -181,7 +181,7 @@ def test_start_gives_the_tail_and_reads_no_more_than_it_needs(
 
 def test_two_pools_are_in_memory_at_most(index: ShardIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(asr.streaming, "read_shard", lambda shard: (opened.append(shard.url), read_shard(shard))[1])
+    monkeypatch.setattr(asr.shards.order, "read_shard", lambda shard: (opened.append(shard.url), read_shard(shard))[1])
     order = order_of(index, pool=4)
     pools = order._plan()
     assert len(pools) > 3
@@ -202,7 +202,7 @@ def test_the_thread_ends_when_nobody_wants_more(index: ShardIndex, monkeypatch: 
             time.sleep(0.001)
             yield -1, b""
 
-    monkeypatch.setattr(asr.streaming, "read_shard", without_end)
+    monkeypatch.setattr(asr.shards.order, "read_shard", without_end)
     batches = iter(order)
     next(batches)
     assert any(thread.name.startswith("shards") for thread in threading.enumerate())

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from asr.errors import CheckpointError
 from asr.files import write_text_atomic
 from asr.progress import Progress, clock
-from asr.state import Position
+from asr.training.state import Position
 
 METRICS_FILE = "metrics.jsonl"
 

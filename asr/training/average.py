@@ -15,8 +15,8 @@ from asr import checkpoint
 from asr.config import DecodeConfig
 from asr.errors import CheckpointError, ConfigError
 from asr.files import require_folder, whole_folder
-from asr.finetune import meaning
 from asr.recognizer import Recognizer
+from asr.training.finetune import meaning
 
 AVERAGED = "averaged"  # in the facts of the weights: the runs that they are of
 # Of models that began with weights of their own the matrices have a cosine of about zero.

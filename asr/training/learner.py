@@ -10,10 +10,10 @@ from torch import Tensor
 from asr.augment import FeatureAugment
 from asr.batch import Batch
 from asr.config import Config, TrainConfig
-from asr.distributed import World
 from asr.errors import TrainingError
-from asr.objective import objective
+from asr.process.distributed import World
 from asr.recognizer import Recognizer
+from asr.training.objective import objective
 
 # The moving average takes in every step up to this one, then the weights after every few steps.
 AVERAGE_EACH_UNTIL = 100

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Sampler
 
-from asr.ahead import in_background
 from asr.augment import utterance_generator
 from asr.batch import Item, from_short_to_long, speeds_of
 from asr.manifest import Utterance
-from asr.shards import ShardIndex, read_shard
+from asr.process.ahead import in_background
+from asr.shards.index import ShardIndex, read_shard
 
 # Batches are made of so many utterances at a time, and as many batches, or of a few more: enough to find neighbours of
 # equal length for every one. In memory are two pools, as they are in the shards: about 1 GB with shards of 256 MB and

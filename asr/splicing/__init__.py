@@ -1,0 +1,1 @@
+"""New training sentences from the words of recordings."""
