@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import numpy as np
@@ -349,7 +350,7 @@ def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
         raise AudioError(f"{name}: file is empty (0 bytes)")
     # Content becomes a file in memory: soundfile reads Python's file objects through callbacks, and a damaged file that
     # makes libsndfile seek before the beginning has it print a traceback there.
-    descriptor = os.memfd_create("audio") if isinstance(source, bytes) else os.open(source, os.O_RDONLY)
+    descriptor = _empty_file() if isinstance(source, bytes) else os.open(source, os.O_RDONLY)
     try:
         if isinstance(source, bytes):
             with open(descriptor, "wb", closefd=False) as file:
@@ -358,6 +359,14 @@ def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _empty_file() -> int:
+    """The descriptor of a file without a name; in memory on Linux."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("audio")
+    with TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _check_values(samples: Tensor, first: int, name: str) -> None:

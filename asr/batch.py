@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from asr.augment import WaveAugment, draws_of, speed_of, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
+from asr.process import cores
 
 # What a loading process is given: epoch, index and, where the audio comes out of a shard, the content of its file.
 Item = tuple[int, int] | tuple[int, int, bytes]
@@ -328,6 +330,9 @@ def _leave_signals_to_the_parent(_: int) -> None:
     # A terminal signals the whole process group, and some schedulers every process. The parent saves its state when
     # that happens, and is not to be told of dead workers first. It ends them by SIGTERM itself, so that one counts.
     parent, signals = os.getppid(), {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell whom a signal is from: any SIGTERM counts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def end_with_the_parent() -> None:
@@ -340,8 +345,9 @@ def _leave_signals_to_the_parent(_: int) -> None:
 
 def default_workers(device: torch.device, processes: int = 1) -> int:
     """Loading processes of each of `processes` that share the cores, when the configuration leaves the choice to us."""
-    cores = len(os.sched_getaffinity(0)) // processes
+    share = cores() // processes
     if device.type == "cuda":  # a loading process perturbs some 1,300 hours of audio an hour
-        return max(1, min(14, cores - 2))
+        return max(1, min(14, share - 2))
     # On two cores a loading process takes more from the training threads than it saves them: loading is 5 % of a step.
-    return int(cores > 2)
+    # macOS's own libraries do not bear a fork.
+    return int(share > 2 and sys.platform != "darwin")

@@ -24,7 +24,7 @@ from asr.commands.splice import add_splice
 from asr.commands.train import add_config, add_train
 from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
-from asr.errors import AsrError, Interrupted
+from asr.errors import TRY_AGAIN, AsrError, Interrupted
 from asr.lm.commands import add_commands as add_language_model
 from asr.process.signals import use_own_stack
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse(commands(), argv)
     code = run_command(lambda: arguments.run(arguments))
-    if argv is None and code == os.EX_TEMPFAIL:  # the program ends; one more signal is not to change its code
+    if argv is None and code == TRY_AGAIN:  # the program ends; one more signal is not to change its code
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
     return code

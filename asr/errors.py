@@ -4,8 +4,9 @@ A message names the record (file, line, utterance id), the value found and the v
 A command prints that line and exits with 2.
 """
 
-import os
 import signal
+
+TRY_AGAIN = 75  # sysexits.h's EX_TEMPFAIL, which Python has on POSIX alone
 
 
 class AsrError(Exception):
@@ -60,5 +61,5 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C as everywhere; otherwise sysexits.h's EX_TEMPFAIL, which asks to be started again."""
-        return 130 if self.signal == signal.SIGINT else os.EX_TEMPFAIL
+        """130 after Ctrl-C as everywhere; otherwise `TRY_AGAIN`, which asks to be started again."""
+        return 130 if self.signal == signal.SIGINT else TRY_AGAIN

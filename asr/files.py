@@ -1,22 +1,20 @@
 """Names and ages of files, and atomic writes: a file is either whole or absent, also after a crash."""
 
 import errno
-import fcntl
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from asr.errors import ConfigError
 
 # How names of audio files end. libsndfile looks at the content; folders are searched by name.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
 _URL = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://")
-_held: set[IO[str]] = set()  # files of the locks that this process holds
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a write fails with, naming no file
 
 
@@ -45,7 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
-            with temporary.open("rb") as written:
+            with temporary.open("rb+") as written:  # Windows flushes what is open for writing alone
                 os.fsync(written.fileno())
             temporary.replace(path)
         except BaseException:
@@ -65,33 +63,6 @@ def _errors_name(path: Path) -> Iterator[None]:
         if temporary or (named is None and error.errno in _OF_WRITING):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, which ends with the process; yields false at once when another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        _held.add(file)
-        try:
-            yield True
-        finally:
-            _held.discard(file)
-
-
-def _let_go() -> None:
-    # A loading process outlives a killed parent by seconds, and would hold the lock as long.
-    for file in _held:
-        file.close()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -139,7 +110,9 @@ def _umask() -> int:
 
 
 def _fsync_folder(folder: Path) -> None:
-    # The rename itself is durable only once the folder is on disk (POSIX).
+    # The rename itself is durable only once the folder is on disk (POSIX; Windows opens no folders).
+    if sys.platform == "win32":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,6 @@
 """Training: the visible loop."""
 
 import math
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -16,8 +15,10 @@ from asr.batch import Batch, Batches, BatchOrder, Examples
 from asr.config import Config
 from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import DRAWS, Evaluation
-from asr.files import locked, remove_temporary, write_text_atomic
+from asr.files import remove_temporary, write_text_atomic
+from asr.process import cores
 from asr.process.distributed import join, processes_here
+from asr.process.lock import locked
 from asr.process.signals import stop_requests
 from asr.recognizer import Recognizer, pick_device
 from asr.shards.order import ShardOrder
@@ -64,7 +65,7 @@ class Trainer:
         self.bfloat16 = use_bfloat16(config.train.precision, self.device)
         if self.device.type == "cuda":
             fix_order(config.train.deterministic)
-        torch.set_num_threads(config.train.threads or max(1, len(os.sched_getaffinity(0)) // processes_here()))
+        torch.set_num_threads(config.train.threads or max(1, cores() // processes_here()))
         torch.manual_seed(config.train.seed)
         precision = "bfloat16" if self.bfloat16 else "float32"
         self.outset = set_out(config, self.world, self.device, precision, out if resume else None)

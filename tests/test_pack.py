@@ -268,7 +268,7 @@ def test_options_out_of_range(tmp_path: Path, option: str, value: object, messag
 
 
 def test_two_at_once(tmp_path: Path) -> None:
-    from asr.files import locked
+    from asr.process.lock import locked
 
     manifest = make_manifest(tmp_path / "audio", 2)
     with locked(tmp_path / "shards"), pytest.raises(AsrError, match="another asr pack is at work in this folder"):

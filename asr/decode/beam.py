@@ -1,7 +1,6 @@
 """Beam search decoding of CTC log-probabilities: the public class."""
 
 import math
-import os
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from asr.decode.layout import CAPACITY, Workspace, new_workspace
 from asr.decode.lm import NGram
 from asr.decode.stream import Stream
 from asr.errors import DecodeError
+from asr.process import cores
 
 # Calibrated on AN4's development speakers (benchmarks/confidence.py).
 _SCALE_ALONE, _SCALE_WITH_LM = 0.85, 0.6
@@ -127,7 +127,7 @@ class BeamDecoder:
         self.beam_floor = math.exp(beam_threshold)
         calibrated = _SCALE_ALONE if lm is None else _SCALE_WITH_LM
         self.confidence_scale = calibrated if confidence_scale is None else float(confidence_scale)
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or cores()
         self.ones = np.ones(len(self.labels), np.float32)
         self.discounts = None if log_priors is None else discounts(log_priors, prior_weight, len(self.labels))
         self.capacity = max(1024, 512 * beam_size)  # what 512 frames can make; it is tidied every 256 frames

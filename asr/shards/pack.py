@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import random
 import tarfile
 import zlib
@@ -17,9 +16,11 @@ import soundfile
 
 from asr.audio import END_TOLERANCE_S, OpenAudio, opened
 from asr.errors import AudioError, CorpusError, ManifestError
-from asr.files import atomic_path, locked, remove_temporary, write_text_atomic
+from asr.files import atomic_path, remove_temporary, write_text_atomic
 from asr.manifest import Utterance, hours, read_manifest
+from asr.process import cores
 from asr.process.ahead import map_ahead
+from asr.process.lock import locked
 from asr.progress import Progress
 from asr.shards.index import INDEX_NAME, header_line, parse_index, record_of, require_shards, shard_lines
 
@@ -253,4 +254,4 @@ def _encode(audio: OpenAudio, utterance: Utterance) -> tuple[str, bytes]:
 
 def default_workers() -> int:
     """A thread for each core that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return cores()

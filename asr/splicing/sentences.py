@@ -19,8 +19,9 @@ from asr.align import align_text
 from asr.augment import utterance_generator
 from asr.errors import ConfigError, ManifestError
 from asr.evaluate import Evaluation
-from asr.files import atomic_path, locked, require_folder, write_text_atomic
+from asr.files import atomic_path, require_folder, write_text_atomic
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.process.lock import locked
 from asr.progress import Progress
 from asr.recognizer import Recognizer
 from asr.splicing.pieces import Piece, cut

@@ -13,9 +13,9 @@ from asr.augment import FeatureAugment, utterance_generator
 from asr.config import TextConfig, TrainConfig
 from asr.decode import Word
 from asr.errors import CheckpointError
-from asr.files import locked
 from asr.manifest import read_manifest
 from asr.memory import reach
+from asr.process.lock import locked
 from asr.recognizer import Recognizer
 from asr.splicing.pieces import Piece, cut
 from asr.splicing.sentences import Plan, splice

@@ -21,8 +21,8 @@ from asr.config import Config
 from asr.errors import CheckpointError, CorpusError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
 from asr.features import Normalizer
-from asr.files import locked
 from asr.manifest import read_manifest
+from asr.process.lock import locked
 from asr.process.signals import ending_at_once
 from asr.shards.index import Shard, read_shard
 from asr.shards.order import ShardOrder

@@ -1,0 +1,37 @@
+"""A folder that one process alone works in."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+_held: set[IO[str]] = set()  # files of the locks that this process holds
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock, which ends with the process; yields false at once when another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        _held.add(file)
+        try:
+            yield True
+        finally:
+            _held.discard(file)
+
+
+def _let_go() -> None:
+    # A loading process outlives a killed parent by seconds, and would hold the lock as long.
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
