@@ -28,7 +28,7 @@ _PUBLIC = {
 if not TYPE_CHECKING:  # hidden from type checkers, so that they still find a misspelled name
 
     def __getattr__(name: str) -> object:
-        """The public object of this name, imported now and kept for the next time."""
+        """The public object of this name, imported on first use and kept."""
         if name not in _PUBLIC:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module, attribute = _PUBLIC[name].split(":")

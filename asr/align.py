@@ -1,13 +1,13 @@
 """A given transcript and log-probabilities to word times (forced alignment).
 
-Words are normalised as the model's training transcripts were, one by one, and come back as they were written. They are
-dated as a decoder dates them: a word starts with the first frame of its first label, and ends when its last label has
-been emitted, one frame after the first of that label. CTC emits a label in a few frames of its sound, so a word ends
-too early here where it does in recognition. See `asr.decode.alignment` for the search, which is exact.
+Words are normalised one by one, as the model's training transcripts were, and come back as they were written. They are
+timed as a decoder times them: a word starts with the first frame of its first label, and ends when its last label has
+been emitted, one frame after the first of that label. CTC emits a label in only a few frames of its sound, so a word
+ends too early here, as it does in recognition. See `asr.decode.alignment` for the search, which is exact.
 
-No word is lost in silence. One with a symbol that the model does not know (a number, for a model of letters) is aligned
-as any sound: it is given the time that the words around it do not explain. One that normalisation leaves nothing of (a
-dash) has no time and is left out. Both are named, and so are words that the audio speaks against.
+No word is dropped silently. A word with a symbol that the model does not know (a number, for a model of letters) is
+aligned as any sound: it gets the time that the words around it do not explain. A word of which normalisation leaves
+nothing (a dash) has no time and is left out. Both are reported, and so are words that the audio contradicts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,8 @@ from asr.lengths import ctc_frames_needed
 from asr.text import Tokenizer
 from asr.transcript import mean_confidence
 
-# A confidence below it: benchmarks/word_times.py has 3 % of the words of AN4's dev set there, with a model that
-# recognises 91 % of them, and 98 % of words that are put in their places.
+# Words with a lower confidence are doubtful. In benchmarks/word_times.py 3 % of the words of AN4's dev set are, with a
+# model that recognises 91 % of them, and 98 % of other words put in their places.
 DOUBTFUL = 0.05
 
 
@@ -37,10 +37,10 @@ class Written:
     """A word of a transcript as it stands there.
 
     Attributes:
-        text: what stands between white space.
+        text: the word, as delimited by white space.
         line: its line, from 1.
         place: its place in the line, from 1.
-        unknown: its symbols without a label, after normalisation, each once.
+        unknown: its symbols that have no label, after normalisation, each once.
     """
 
     text: str
@@ -54,13 +54,13 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class AlignedText:
-    """A transcript with times; it reads like a decoder's hypothesis.
+    """A transcript with word times; it has the properties of a decoder's hypothesis.
 
     Attributes:
         words: as written, with times in seconds. Their confidence is the geometric mean of the posteriors of their
             labels over the frames in which those are emitted, and 0 for a word that was aligned as any sound.
-        written: where each of them stands.
-        silent: what has no time, because normalisation leaves nothing of it.
+        written: where each of them stands in the transcript.
+        silent: words that have no time, because normalisation leaves nothing of them.
         score: natural log of the probability of the alignment (`asr.decode.alignment.Alignment.score`).
     """
 
@@ -71,27 +71,27 @@ class AlignedText:
 
     @property
     def text(self) -> str:
-        """The words, one space between two."""
+        """The words, separated by single spaces."""
         return " ".join(word.text for word in self.words)
 
     @property
     def acoustic_score(self) -> float:
-        """All of the score."""
+        """The whole score."""
         return self.score
 
     @property
     def lm_score(self) -> float:
-        """No language model has a say here."""
+        """Zero: no language model is involved."""
         return 0.0
 
     @property
     def confidence(self) -> float:
-        """Geometric mean of the words'."""
+        """Geometric mean of the words' confidences."""
         return mean_confidence(self.words)
 
     @property
     def doubtful(self) -> list[Word]:
-        """Words that were hardly said where they stand: those with a confidence below `DOUBTFUL`."""
+        """Words with a confidence below `DOUBTFUL`: they were probably not said where they stand."""
         return [word for word in self.words if word.confidence < DOUBTFUL]
 
     def remarks(self) -> Iterator[str]:
@@ -110,7 +110,7 @@ class AlignedText:
 def align_text(
     log_probs: Any, text: str, tokenizer: Tokenizer, vocabulary: Vocabulary, *, where: str = "transcript"
 ) -> AlignedText:
-    """Date the words of a transcript.
+    """Find when each word of a transcript was said.
 
     Args:
         log_probs: (T, V) natural-log probabilities of a whole recording, on the CPU.
@@ -120,9 +120,9 @@ def align_text(
         where: what messages begin with.
 
     Raises:
-        TextError: the transcript holds no word that can be aligned, several words for a model that knows no space, or
-            more than the frames can emit.
-        DecodeError: it has probability zero, or `log_probs` are no log-probabilities.
+        TextError: the transcript holds no word that can be aligned, several words for a model without a space, or more
+            than the frames can emit.
+        DecodeError: it has probability zero, or `log_probs` are not log-probabilities.
     """
     written, silent = _read(text, tokenizer)
     if not written:
@@ -145,7 +145,7 @@ def align_text(
     words = []
     for word, (first, last), confidence in zip(written, spans, confidences, strict=True):
         confidence = 0.0 if word.unknown else confidence
-        # A word's end as in `Reading.words`; any sound is not one label, and ends with its last frame.
+        # A word ends as in `Reading.words`; any sound is not a single label, and ends with its last frame.
         end = found.ends[last] if word.unknown else found.starts[last] + 1
         frame_s = vocabulary.frame_s
         words.append(Word(word.text, float(found.starts[first] * frame_s), float(end * frame_s), confidence))
@@ -153,7 +153,7 @@ def align_text(
 
 
 def _read(text: str, tokenizer: Tokenizer) -> tuple[list[Written], list[Written]]:
-    """The words that are spoken, and those that normalisation leaves nothing of."""
+    """The words that are spoken, and those of which normalisation leaves nothing."""
     written: list[Written] = []
     silent: list[Written] = []
     for line, content in enumerate(text.split("\n"), 1):
@@ -167,7 +167,7 @@ def _read(text: str, tokenizer: Tokenizer) -> tuple[list[Written], list[Written]
 def _labels(
     written: Sequence[Written], tokenizer: Tokenizer, vocabulary: Vocabulary, where: str
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Labels of a transcript, and where each word has its first and its last label with text."""
+    """The labels of a transcript, and the places of the first and last label with text of each word."""
     reading = Reading.of(vocabulary.labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s)
     separator: list[int] = []
     if tokenizer.config.unit != "bpe" and len(written) > 1:
@@ -189,7 +189,7 @@ def _labels(
 def _confidences(
     log_probs: NDArray[Any], labels: NDArray[np.int64], found: Alignment, spans: Sequence[tuple[int, int]]
 ) -> list[float]:
-    """Geometric mean of the posteriors of each word's labels over their frames; of no meaning for any sound."""
+    """Geometric mean of the posteriors of each word's labels over their frames; meaningless for any sound."""
     counts = found.ends - found.starts
     label_of = np.repeat(np.arange(len(labels)), counts)
     frames = np.arange(len(label_of)) - np.repeat(np.cumsum(counts) - counts - found.starts, counts)

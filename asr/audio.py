@@ -1,7 +1,7 @@
-"""Audio to waveform: the only place that opens audio, a file or its content.
+"""Audio, as a file or its content, to a waveform: the only place that opens audio.
 
 Formats are libsndfile's (WAV, FLAC, Ogg Vorbis and Opus, MP3, NIST SPHERE, AIFF, W64 and more). What a header declares
-is checked against limits before memory is taken, and against what was read afterwards.
+is checked against limits before memory is allocated, and afterwards against what was read.
 """
 
 import math
@@ -27,20 +27,20 @@ from asr.lengths import s_to_samples
 from asr.manifest import Utterance
 from asr.resampling import StreamResampler, resample
 
-# Headers state lengths rounded, and lossy codecs pad: a segment may end this much after the audio does.
+# Headers round lengths, and lossy codecs pad: a segment may end this much after the audio does.
 END_TOLERANCE_S = 0.1
 # After a seek the MP3 decoder gives silence or noise until it has read this much, at the lowest bit rates.
 _MP3_LEAD_IN_S = 2.0
 # libsndfile's codes for a file whose format it does not know; the second is that of its MP3 decoder.
 _UNKNOWN_FORMAT = (1, 7)
-# Floating-point files hold anything; integers that were not scaled (32768 and more) still pass.
+# Floating-point files can hold any value; integers that were not scaled (32768 and more) still pass.
 _LOUDEST = 1e9
-# An hour of 768 kHz stereo is 22 GB as float32, and a few kilobytes as FLAC.
+# Most that is read at once, as float32: an hour of 768 kHz stereo takes 22 GB, but as FLAC perhaps a few kilobytes.
 _MAX_BYTES = 4_000_000_000
 # A block of `blocks` is at most this large as float32, whatever rate and channels a header declares.
 _MAX_BLOCK_BYTES = 64_000_000
 _SKIPPED_AT_ONCE = 1_000_000  # samples
-# A few kilobytes of FLAC can hold days of silence: memory stays, but time does not.
+# A few kilobytes of FLAC can hold days of silence: memory stays bounded, but time does not.
 LONGEST_S = 86_400.0
 
 
@@ -62,14 +62,14 @@ def load(
         name: what messages call the audio; default: its path.
         offset_s: start of the segment in seconds.
         duration_s: length of the segment in seconds; None: to the end.
-        channel: which one, 0 the first; None: as `config.channels` says.
+        channel: which channel, 0 being the first; None: as `config.channels` says.
 
     Returns:
         (S,) float32 samples, nominally in -1..1.
 
     Raises:
-        AudioError: the file is missing, empty, not audio, truncated, too long, has too many channels or not this one,
-            holds samples that are not finite, or ends before the segment does. The message names the file.
+        AudioError: the file is missing, empty, not audio, truncated, too long, has too many channels or lacks
+            `channel`, holds samples that are not finite, or ends before the segment does. The message names the file.
     """
     with opened(source, name) as audio:
         return audio.mono(*audio.segment(offset_s, duration_s), config, channel)
@@ -84,10 +84,10 @@ def blocks(
     block_s: float = 30.0,
     max_duration_s: float = LONGEST_S,
 ) -> Iterator[Tensor]:
-    """Read a recording of any length in memory that does not grow; the blocks after one another are what `load` gives.
+    """Read a recording of any length in bounded memory; the blocks, joined, are what `load` gives.
 
-    `config.max_duration_s` is not looked at: it guards the memory of what is read as a whole. What is left to guard is
-    time, for a header may declare, and a small file may hold, days of silence.
+    `config.max_duration_s` is ignored: it limits the memory of what is read as a whole. Only time needs a limit here,
+    since a header may declare, and a small file may hold, days of silence.
 
     Args:
         source: path of an audio file, or the content of one.
@@ -98,10 +98,10 @@ def blocks(
         max_duration_s: a longer recording is an error, judged by the header before anything is read.
 
     Yields:
-        (S,) float32 samples at `config.sample_rate_hz`, S > 0; to 1e-6 those of the recording resampled as a whole.
+        (S,) float32 samples at `config.sample_rate_hz`, S > 0; equal to 1e-6 to the recording resampled as a whole.
 
     Raises:
-        AudioError: as `load`, some of it when the block is reached; the message names the file and the sample.
+        AudioError: as `load`, in part only when the block is reached; the message names the file and the sample.
     """
     with opened(source, name) as audio:
         file, name = audio.file, audio.name
@@ -138,7 +138,7 @@ def _check_channels(channels: int, name: str, config: AudioConfig) -> None:
 
 
 def _resampled(samples: Tensor, rate_hz: int, config: AudioConfig, name: str, channel: int | None = None) -> Tensor:
-    """(S,) at `config.sample_rate_hz` of (S, channels)."""
+    """(S, channels) samples as (S,) at `config.sample_rate_hz`."""
     try:
         return resample(_mono(samples, config, channel), rate_hz, config.sample_rate_hz)
     except AudioError as error:
@@ -146,7 +146,7 @@ def _resampled(samples: Tensor, rate_hz: int, config: AudioConfig, name: str, ch
 
 
 def _mono(samples: Tensor, config: AudioConfig, channel: int | None) -> Tensor:
-    """(S,) of (S, channels): one channel, or as `config.channels` says."""
+    """(S, channels) samples as (S,): one channel, or what `config.channels` says."""
     if channel is not None:
         return samples[:, channel].contiguous()
     single = config.channels == "first" or samples.shape[1] == 1
@@ -157,8 +157,8 @@ def from_array(samples: Any, sample_rate_hz: int | None, config: AudioConfig, *,
     """Samples in memory as one channel at `config.sample_rate_hz`.
 
     Args:
-        samples: (S,), or (S, channels); numpy, torch or what numpy takes. Floating point is taken as it is, nominally
-            -1..1; integers of 16 and 32 bits are scaled to that.
+        samples: (S,), or (S, channels); numpy, torch or anything that numpy accepts. Floating point is taken as it is,
+            nominally -1..1; integers of 16 and 32 bits are scaled to that.
         sample_rate_hz: their rate.
         config: sample rate and channel policy, as for `load`.
         name: what messages call them.
@@ -177,7 +177,7 @@ def from_array(samples: Any, sample_rate_hz: int | None, config: AudioConfig, *,
 
 
 def as_rate(sample_rate_hz: Any, name: str) -> int:
-    """A sample rate in Hz of any integer type, numpy's too; AudioError when it is none or out of range."""
+    """A sample rate in Hz, given as any integer type including numpy's; AudioError if it is none or out of range."""
     try:
         rate_hz = 0 if isinstance(sample_rate_hz, bool) else index(sample_rate_hz)
     except TypeError:
@@ -188,17 +188,17 @@ def as_rate(sample_rate_hz: Any, name: str) -> int:
 
 
 def as_table(samples: Any, name: str, first: int = 0) -> Tensor:
-    """(S, channels) float32 of samples in memory, perhaps none; `first` is the number that messages give the first.
+    """Samples in memory as (S, channels) float32, S possibly 0; messages count the samples from `first`.
 
     Types and errors are those of `from_array`.
     """
     wanted = f"{name}: wanted (S,) or (S, channels) samples, floats or integers of 16 or 32 bits, found"
     try:
-        if isinstance(samples, Tensor):  # numpy takes none on a GPU, with a gradient or of bfloat16
+        if isinstance(samples, Tensor):  # numpy accepts none on a GPU, with a gradient or of bfloat16
             samples = samples.detach().cpu()
             samples = samples.float() if samples.is_floating_point() else samples
         values = np.asarray(samples)
-    except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths; a sparse tensor
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths; a sparse tensor
         reason = " ".join(str(error).split())
         raise AudioError(f"{wanted} what is no array ({type(samples).__name__}): {reason}") from error
     kind, width = values.dtype.kind, values.dtype.itemsize
@@ -206,7 +206,7 @@ def as_table(samples: Any, name: str, first: int = 0) -> Tensor:
         raise AudioError(f"{wanted} shape {values.shape} of {values.dtype}")
     if kind == "i":
         values = values / -float(np.iinfo(values.dtype).min)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named below
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported below
         table = torch.from_numpy(np.array(values, np.float32, ndmin=1))  # a copy: strides may be negative
     table = table.unsqueeze(1) if table.ndim == 1 else table
     if table.numel():
@@ -217,7 +217,7 @@ def as_table(samples: Any, name: str, first: int = 0) -> Tensor:
 def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | None = None) -> Tensor:
     """The waveform of a manifest record, (S,) float32; an AudioError names the utterance.
 
-    `content` takes the place of the file, and holds the segment and its channel alone.
+    `content` replaces the file, and holds only the segment and its channel.
     """
     path = utterance.audio_filepath
     try:
@@ -231,14 +231,14 @@ def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | N
 
 @dataclass
 class OpenAudio:
-    """Audio whose header was found good; `name` is what messages call it."""
+    """Open audio whose header passed the checks; `name` is what messages call it."""
 
     file: soundfile.SoundFile
     name: str
-    _place: int = 0  # the sample behind those that were read
+    _place: int = 0  # the sample after those that were read
 
     def segment(self, offset_s: float, duration_s: float | None) -> tuple[int, int]:
-        """First sample and number of samples of a segment, at the file's own rate; AudioError when it is not inside."""
+        """First sample and number of samples of a segment, at the file's own rate; AudioError if it is not inside."""
         rate_hz, total = self.file.samplerate, self.file.frames
         if not math.isfinite(offset_s + (duration_s or 0.0)):
             raise AudioError(f"{self.name}: segment at {offset_s} s of {duration_s} s: wanted finite numbers")
@@ -252,14 +252,14 @@ class OpenAudio:
         return first, min(wanted, total - first)
 
     def read(self, first: int, frames: int, dtype: Literal["float32", "int16"] = "float32") -> Tensor:
-        """(S, channels) samples from `first` on; AudioError when they are too many, missing, not finite or absurd."""
+        """(S, channels) samples from `first` on; AudioError if they are too many, missing, not finite or absurd."""
         file, name = self.file, self.name
         if 4 * frames * file.channels > _MAX_BYTES:
             raise AudioError(f"{name}: {frames} samples of {file.channels} channels, more than {_MAX_BYTES} bytes")
         lead_in = min(first, round(_MP3_LEAD_IN_S * file.samplerate)) if file.format == "MP3" else 0
         self._go_to(first - lead_in)
         try:
-            # One read: soundfile seeks after each.
+            # A single read, because soundfile seeks after each.
             samples = torch.from_numpy(file.read(lead_in + frames, dtype=dtype, always_2d=True))[lead_in:]
         except MemoryError as error:
             raise AudioError(
@@ -273,7 +273,7 @@ class OpenAudio:
         return samples
 
     def _go_to(self, place: int) -> None:
-        """Make `place` the next sample to be read; codecs of telephony can only be read on from where they are."""
+        """Make `place` the next sample to be read; files in telephony codecs can only be read forwards."""
         if self.file.seekable():
             self.file.seek(place)
         elif place < self._place:
@@ -283,14 +283,14 @@ class OpenAudio:
                 self.file.read(min(_SKIPPED_AT_ONCE, place - first), dtype="int16")
 
     def require_channel(self, channel: int) -> None:
-        """AudioError where there is no such channel; 0 is the first."""
+        """Raise AudioError if there is no such channel; 0 is the first."""
         if not 0 <= channel < self.file.channels:
             raise AudioError(
                 f"{self.name}: wanted channel {channel}, 0 being the first, found {self.file.channels} in all"
             )
 
     def check_channels(self, config: AudioConfig, channel: int | None = None) -> None:
-        """AudioError where it has more channels than `config.channels` takes, or not this one."""
+        """Raise AudioError if there are more channels than `config.channels` accepts, or `channel` is missing."""
         if channel is None:
             _check_channels(self.file.channels, self.name, config)
         else:
@@ -310,14 +310,14 @@ class OpenAudio:
 
 @contextmanager
 def opened(source: Path | str | bytes, name: str = "") -> Iterator[OpenAudio]:
-    """Open audio and check its header; what is wrong with it, also while it is read, is an AudioError."""
+    """Open audio and check its header; any fault, even one met later while reading, is an AudioError."""
     if isinstance(source, str):
         source = Path(source)
     name = name or (f"{len(source)} bytes of audio" if isinstance(source, bytes) else str(source))
     try:
         with _descriptor(source, name) as descriptor:
             check_sphere_length(descriptor, name)
-            # Never by its name: libsndfile takes whatever is called .au or .snd for audio.
+            # Never opened by its name: libsndfile takes any file called .au or .snd for audio.
             with soundfile.SoundFile(descriptor, closefd=False) as file:
                 if not 1000 <= file.samplerate <= 768000:
                     raise AudioError(f"{name}: sample rate {file.samplerate} Hz is not in 1000..768000")
@@ -348,8 +348,8 @@ def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
             raise AudioError(f"{name}: raw samples without a header: --stream --sample-rate HZ reads them from a pipe")
     if size == 0:
         raise AudioError(f"{name}: file is empty (0 bytes)")
-    # Content becomes a file in memory: soundfile reads Python's file objects through callbacks, and a damaged file that
-    # makes libsndfile seek before the beginning has it print a traceback there.
+    # Content becomes a file in memory: soundfile reads Python's file objects through callbacks, which print a traceback
+    # when a damaged file makes libsndfile seek to before the beginning.
     descriptor = _empty_file() if isinstance(source, bytes) else os.open(source, os.O_RDONLY)
     try:
         if isinstance(source, bytes):
@@ -362,7 +362,7 @@ def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
 
 
 def _empty_file() -> int:
-    """The descriptor of a file without a name; in memory on Linux."""
+    """The descriptor of an empty file without a name; in memory on Linux."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("audio")
     with TemporaryFile() as file:

@@ -1,6 +1,6 @@
 """Training-only transforms of waveforms and features; never constructed for evaluation.
 
-What is drawn depends on (seed, epoch, utterance id) alone: not on the batch, the worker or the number of workers.
+What is drawn depends only on (seed, epoch, utterance id): not on the batch, the worker or the number of workers.
 """
 
 import hashlib
@@ -21,17 +21,18 @@ from asr.features import valid_mask, zero_padding_
 from asr.files import AUDIO_SUFFIXES
 from asr.resampling import resample
 
-# Synthetic noise is read from loops of this many samples (16 s at 16 kHz), in these steps of its spectral slope. Below
-# 1/65536 of the sample rate it is level, or the steep ones would be all drift.
+# Synthetic noise is read from loops of this many samples (16 s at 16 kHz); their spectral slopes come in so many steps
+# per unit. Below 1/65536 of the sample rate the spectrum is flat: otherwise steep noise would be nothing but drift.
 _LOOP_SAMPLES = 1 << 18
 _SLOPE_STEPS = 4
 _LEVEL_BELOW = 1 / 65536
-# A room: the direct sound is so much louder than all of the echoes, uniform in decibels.
+# In a room the direct sound is this much louder than all the echoes together, uniform in decibels.
 _DIRECT_DB = (0.0, 15.0)
-# A microphone's response: as many points over the mel axis, joined by straight lines.
+# A microphone's response is given at this many points along the mel axis, joined by straight lines.
 _FILTER_POINTS = 6
 _NEPER_POWER_PER_DB = log(10) / 10
-# The Fourier transform of a length with a large prime factor takes eight times as long as that of a round one.
+# Lengths are padded to a multiple of this: a Fourier transform takes eight times as long for one with a large prime
+# factor as for a round one.
 _LENGTH_STEP = 4096
 
 
@@ -42,9 +43,9 @@ def utterance_generator(seed: int, epoch: int, utterance_id: str) -> torch.Gener
 
 
 def speed_of(config: AugmentConfig, seed: int, epoch: int, utterance_id: str) -> float:
-    """How much faster one utterance runs in one epoch.
+    """How many times as fast one utterance runs in one epoch.
 
-    A hash, and no number of its generator: the order of batches asks for those of all utterances at once.
+    It comes from a hash, not from the utterance's generator: the order of batches needs all speeds at once.
     """
     if not config.speeds:
         return 1.0
@@ -74,7 +75,7 @@ class WaveAugment:
         if self.config.crop_share:
             first, last = (int(_uniform(0, self.config.crop_share, generator) * len(wave)) for _ in range(2))
             wave = wave[first : len(wave) - last]
-        wave = resample(wave, round(100 * speed), 100)  # it runs faster by that
+        wave = resample(wave, round(100 * speed), 100)  # now it runs `speed` times as fast
         if self.config.reverb_probability and _uniform(0, 1, generator) < self.config.reverb_probability:
             wave = self._in_a_room(wave, generator)
         gain_db = _uniform(-self.config.gain_db, self.config.gain_db, generator)
@@ -90,7 +91,7 @@ class WaveAugment:
         return wave
 
     def _in_a_room(self, wave: Tensor, generator: torch.Generator) -> Tensor:
-        """As long as `wave`; what would still sound after its end is cut off."""
+        """`wave` as heard in a room, just as long: what sounds on after its end is cut off."""
         reverb_s = _uniform(*self.config.reverb_s, generator)
         response = room_response(reverb_s, self.audio_config.sample_rate_hz, generator)
         whole = len(wave) + len(response) - 1
@@ -112,7 +113,7 @@ class WaveAugment:
 
 
 def room_response(reverb_s: float, rate_hz: int, generator: torch.Generator) -> Tensor:
-    """(S,) float32 impulse response of a room by Polack's statistical model: echoes are Gaussian noise that dies away.
+    """(S,) float32 impulse response of a room by Polack's statistical model: echoes are decaying Gaussian noise.
 
     The first sample is the direct sound, 1. Echoes fall by 60 dB in `reverb_s` seconds, where the response ends;
     together they are 0 to 15 dB weaker than the direct sound, in power.
@@ -130,8 +131,8 @@ def room_response(reverb_s: float, rate_hz: int, generator: torch.Generator) -> 
 def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
     """(samples,) float32 Gaussian noise whose power falls as 1 / frequency ** slope (0 white, 1 pink, 2 brown).
 
-    Its mean power is 1. The slope is rounded to a quarter. What is drawn is the place where reading begins in a loop
-    that is made once.
+    Its mean power is 1. The slope is rounded to a quarter. The noise is read from a random place in a loop that is made
+    only once.
     """
     loop = _noise_loop(round(_SLOPE_STEPS * slope))
     start = int(torch.randint(len(loop), (), generator=generator))
@@ -142,8 +143,8 @@ def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Te
 
 @cache
 def _noise_loop(steps: int) -> Tensor:
-    """Noise of a slope of `steps` quarters that goes on at its beginning where it ends; the same in every process."""
-    # numpy's transform has one thread: a number of threads must move no bit.
+    """A seamless loop of noise with a slope of `steps` quarters; the same in every process."""
+    # numpy's transform runs on one thread: the result must not depend on the number of threads.
     spectrum = np.fft.rfft(np.random.default_rng(steps).standard_normal(_LOOP_SAMPLES))
     spectrum[0] = 0
     frequency = np.fft.rfftfreq(_LOOP_SAMPLES).clip(_LEVEL_BELOW)
@@ -167,8 +168,8 @@ class FeatureAugment:
     def warp(self, feats: Tensor, draws: Tensor) -> Tensor:
         """Vocal tract length perturbation (Jaitly & Hinton 2013): a speaker with a longer or shorter vocal tract.
 
-        What stands at frequency f * factor is read into f, up to a bend above which the axis is stretched to end where
-        it ended. Between filters log-mel energies are interpolated.
+        The value at frequency f * factor moves to f, up to a bend; above it the axis is stretched so that its end stays
+        in place. Log-mel energies are interpolated between filters.
 
         Args:
             feats: (B, T, F) log-mel features, padding zero.
@@ -189,12 +190,12 @@ class FeatureAugment:
         return torch.lerp(feats.gather(2, index), feats.gather(2, index + 1), share)
 
     def filter(self, feats: Tensor, feat_lens: Tensor, draws: Tensor) -> Tensor:
-        """FilterAugment (Nam et al. 2022), its linear kind: a microphone that hears some frequencies better.
+        """FilterAugment (Nam et al. 2022) in its linear form: a microphone that hears some frequencies better.
 
         Args:
-            feats: (B, T, F) log-mel features, padding zero, which it stays.
+            feats: (B, T, F) log-mel features, padding zero; it stays zero.
             feat_lens: (B,) int64 on the CPU, valid frames.
-            draws: (B, D) uniform in 0..1; the last numbers of a row are the response at equally distant filters.
+            draws: (B, D) uniform in 0..1; the last numbers of a row give the response at equally spaced filters.
         """
         if self.config.filter_db == 0:
             return feats

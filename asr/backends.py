@@ -1,6 +1,6 @@
 """What runs a recogniser's encoder: torch in float32 or bfloat16, or onnxruntime on eight-bit weights.
 
-docs/decisions/0006-cpu-inference.md has what each was measured to be worth, and what was left out.
+docs/decisions/0006-cpu-inference.md has what each was measured to gain, and what was left out.
 """
 
 import copy
@@ -35,15 +35,15 @@ class Backend(Protocol):
 def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
     """The backend of this name for a recogniser in evaluation mode.
 
-    float32 is the recogniser itself. bfloat16 encodes on weights and states of eight bits of mantissa: three times as
+    float32 is the recogniser itself. bfloat16 encodes with weights and states of eight bits of mantissa: three times as
     fast on a CPU with AMX tiles, slower than float32 on others. int8 multiplies eight-bit integers in recurrent and
-    linear layers, on the CPU through onnxruntime: half as fast again as float32 or better. auto is `fastest`, which
-    costs no word errors. Log-probabilities in bfloat16 and int8 differ from float32's by some hundredths, and so may
-    those of an utterance in two batches.
+    linear layers, on the CPU through onnxruntime: 1.5 times as fast as float32 or better. auto is `fastest`, which
+    costs no word errors. Log-probabilities in bfloat16 and int8 differ from float32's by some hundredths, and may
+    differ as much for one utterance between two batches.
 
     Raises:
-        ConfigError: an unknown name; int8 on another device or for another cell than the LSTM, or its packages are
-            missing.
+        ConfigError: the name is unknown; or int8 is asked for on a device other than the CPU, for a cell other than the
+            LSTM, or without its packages.
     """
     if name == "auto":
         name = fastest(recognizer)
@@ -57,10 +57,10 @@ def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
 
 
 def fastest(recognizer: Recognizer) -> Precision:
-    """What was measured to be the fastest for this recogniser, of what is installed."""
+    """The precision measured to be fastest for this recogniser, among those that are installed."""
     if recognizer.device.type != "cpu" or recognizer.config.encoder.cell != "lstm":
         return "float32"
-    if torch.cpu.get_capabilities().get("amx_bf16", False):  # tiles of bfloat16, for which oneDNN has kernels
+    if torch.cpu.get_capabilities().get("amx_bf16", False):  # oneDNN has kernels for its bfloat16 tiles
         return "bfloat16"
     return "int8" if all(map(_is_usable, ("onnx", "onnxruntime"))) else "float32"
 
@@ -68,7 +68,7 @@ def fastest(recognizer: Recognizer) -> Precision:
 def _is_usable(package: str) -> bool:
     try:
         return hasattr(importlib.import_module(package), "__version__")  # a folder of that name has none
-    except ImportError:  # absent, or made for another system: float32 needs neither
+    except ImportError:  # absent, or built for another system: float32 needs neither
         return False
 
 
@@ -88,7 +88,7 @@ class _Float32:
 
 
 class _FromFeatures:
-    """A backend that has the recogniser's features, in float32, and an encoder of its own."""
+    """A backend with the recogniser's features, in float32, and its own encoder."""
 
     name: str
     encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -123,7 +123,7 @@ class _Int8(_FromFeatures):
         runtime = required("onnxruntime")
         model = onnx_model(recognizer, quantize="int8", from_features=True)
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = 1  # the callers are the threads: a batch each
+        options.intra_op_num_threads = 1  # callers run in parallel, each with a batch of its own
         self.session: Any = runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

@@ -20,15 +20,16 @@ from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
 from asr.process import cores
 
-# What a loading process is given: epoch, index and, where the audio comes out of a shard, the content of its file.
+# What a loading process is given: epoch, index and, where the audio comes from a shard, the content of its file.
 Item = tuple[int, int] | tuple[int, int, bytes]
 
-# Lengths are jittered by this share before sorting, so that an utterance meets other neighbours in each epoch; by less
-# where a batch holds more than so many utterances: they change anyway, and their padding would grow.
+# Lengths are jittered by this share before sorting, so that an utterance has other neighbours in each epoch; by less
+# where a batch holds more than this many utterances: there neighbours change anyway, and padding would grow.
 SORT_JITTER = 0.05
 _JITTERED_UTTERANCES = 64
-# The training process loads so many batches of files in a row: a step leaves nothing of loading in the cache, so that
-# the first of them takes twice as long as the others. A stream may stall: what has come is to be trained on by then.
+# Without loading processes, the training process loads this many batches of files in a row: a training step evicts what
+# loading had in the cache, so the first of them takes twice as long as the others. Shards are not loaded in a row: a
+# stream may stall, and batches that have arrived are to be trained on meanwhile.
 _IN_A_ROW = 4
 
 
@@ -39,7 +40,7 @@ class Batch:
     Attributes:
         ids: B utterance ids.
         waves: (B, S) float32, right-padded with zeros.
-        wave_lens: (B,) int64, valid samples, falling.
+        wave_lens: (B,) int64, valid samples, in descending order.
         labels: (B, U) int64, right-padded with zeros.
         label_lens: (B,) int64.
         draws: (B, D) float32 uniform numbers for the feature augmentation, or None.
@@ -100,12 +101,12 @@ class Example:
 class Examples(Dataset[Example | AsrError]):
     """Loads utterances, and perturbs them when `augment` is given. An item is addressed by (epoch, index[, content]).
 
-    The features of an utterance are to be augmented in `views` ways, and are given as many sets of draws.
+    Features are augmented in `views` ways, so each utterance gets that many sets of draws.
 
     A waveform of fewer than `shortest_samples` is unusable: it holds no whole feature frame.
 
-    Unusable audio comes back as the error itself, for `loaded` to raise: an exception that crosses a worker process
-    arrives with its traceback for a message.
+    Unusable audio is returned as the error itself, for `Batches` to raise: an exception raised in a worker process
+    would arrive with its traceback as the message.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Examples(Dataset[Example | AsrError]):
         return len(self.utterances)
 
     def speed(self, epoch: int, index: int) -> float:
-        """How much faster an utterance runs in an epoch."""
+        """How many times as fast an utterance runs in an epoch."""
         if self.wave_augment is None:
             return 1.0
         return speed_of(self.wave_augment.config, self.seed, epoch, self.utterances[index].id)
@@ -157,7 +158,7 @@ class Examples(Dataset[Example | AsrError]):
 
 
 def collate(loaded: Sequence[Example | AsrError]) -> Batch | AsrError:
-    """Pad examples, any number of them, to a batch, longest first; an error among them takes its place."""
+    """Pad any number of examples to a batch, longest first; if there is an error among them, return that instead."""
     for item in loaded:
         if isinstance(item, AsrError):
             return item
@@ -178,12 +179,12 @@ def collate(loaded: Sequence[Example | AsrError]) -> Batch | AsrError:
 
 
 def from_short_to_long(durations_s: Tensor, batch_s: float, jitter: torch.Generator | None) -> list[list[int]]:
-    """Batches of similar length, as indices, each of at most `batch_s` seconds with its padding or of one utterance.
+    """Batches of similar length, as indices, each of at most `batch_s` seconds including padding, or of one utterance.
 
     Args:
         durations_s: (N,) float64.
         batch_s: budget of a batch.
-        jitter: moves the lengths that sort the utterances; None: sort them as they are.
+        jitter: perturbs the lengths by which utterances are sorted; None: sort by the lengths as they are.
     """
     keys = durations_s
     if jitter is not None:
@@ -218,9 +219,9 @@ class BatchOrder(Sampler[list[Item]]):
         batch_s: budget of a batch in padded seconds.
         shuffle: whether batches differ from epoch to epoch.
         seed: of the shuffling.
-        speed: (epoch, index) -> how much faster the utterance will run, which decides its length in a batch.
+        speed: (epoch, index) -> how many times as fast the utterance will run, which decides its length in a batch.
         share: (rank, size): which of `size` processes this is; each is given every size-th utterance of every batch,
-            and of a small one perhaps none.
+            perhaps none of a small one.
     """
 
     def __init__(
@@ -266,7 +267,7 @@ class Batches:
     """The batches of `order`, loaded ahead of need; iterate once for each epoch.
 
     Args:
-        workers: loading processes, one thread each, alive until this object goes; 0 loads in the caller.
+        workers: loading processes, one thread each, which live as long as this object; 0: load in the caller.
         pin_memory: page-locked batches, for CUDA.
     """
 
@@ -281,17 +282,17 @@ class Batches:
             persistent_workers=workers > 0,
             worker_init_fn=_leave_signals_to_the_parent,
             prefetch_factor=4 if workers else None,
-            # Whatever the program's own choice is: what ends a worker is known by being its parent.
+            # Whatever the program's own choice: a worker obeys signals from its parent, which must be this process.
             multiprocessing_context="fork" if workers else None,
-            # Its own, or each epoch takes a number from the generator that dropout reads, and a resumed one takes two.
+            # Its own: otherwise each epoch takes a number from the generator that dropout uses, and a resumed one two.
             generator=torch.Generator(),
         )
 
     def __iter__(self) -> Iterator[Batch]:
         for item in self._loaded():
             if isinstance(item, AsrError):
-                # A copy: this frame would keep `item` and its traceback this frame, and the workers' end would wait for
-                # the garbage collector, then for a timeout of 5 s each.
+                # A copy: this frame and `item`, through its traceback, would keep each other alive. The workers would
+                # then end only after garbage collection and a timeout of 5 s each.
                 raise type(item)(str(item))
             yield item
 
@@ -316,7 +317,7 @@ class Batches:
 def _one_thread() -> Iterator[None]:
     """Compute on one thread, as a loading process does.
 
-    An utterance is too little to share out, and the number of threads moves the last bit of a sum.
+    An utterance is too little work to divide, and the last bit of a sum depends on the number of threads.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -327,10 +328,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    # A terminal signals the whole process group, and some schedulers every process. The parent saves its state when
-    # that happens, and is not to be told of dead workers first. It ends them by SIGTERM itself, so that one counts.
+    # A terminal signals the whole process group, and some schedulers signal every process. The parent then saves its
+    # state, and its workers must not die before it has. It ends them by SIGTERM itself, so signals from it count.
     parent, signals = os.getppid(), {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell whom a signal is from: any SIGTERM counts
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal: any SIGTERM counts
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -344,10 +345,10 @@ def _leave_signals_to_the_parent(_: int) -> None:
 
 
 def default_workers(device: torch.device, processes: int = 1) -> int:
-    """Loading processes of each of `processes` that share the cores, when the configuration leaves the choice to us."""
+    """Number of loading processes for each of `processes` that share the cores, where the configuration sets none."""
     share = cores() // processes
     if device.type == "cuda":  # a loading process perturbs some 1,300 hours of audio an hour
         return max(1, min(14, share - 2))
-    # On two cores a loading process takes more from the training threads than it saves them: loading is 5 % of a step.
-    # macOS's own libraries do not bear a fork.
+    # On two cores a loading process costs the training threads more than it saves them: loading is 5 % of a step.
+    # macOS's own libraries do not survive a fork.
     return int(share > 2 and sys.platform != "darwin")

@@ -1,4 +1,4 @@
-"""Confidences of recognised words: kept beside the hypotheses, and how far they can be trusted."""
+"""Confidences of recognised words: kept in a file beside the hypotheses, and how far they can be trusted."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Words of similar confidence: how many, what they claim and how many are right (both 0 to 1)."""
+    """Words of similar confidence: their number, mean confidence and share that is right (both 0 to 1)."""
 
     words: int
     confidence: float
@@ -30,26 +30,26 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins in the order of their confidence, and the expected calibration error (0 to 1) over them."""
+    """Bins by rising confidence, and the expected calibration error (0 to 1) over them."""
 
     bins: tuple[Bin, ...]
     error: float
 
 
 def calibrate(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> Calibration:
-    """How far confidences are what they claim to be: the probability that a word is right.
+    """How well confidences match what they claim to be: the probability that a word is right.
 
     The expected calibration error is the mean distance between mean confidence and share of right words over the bins,
     weighted by their words (Guo et al., "On calibration of modern neural networks", ICML 2017). Bins hold equally many
-    words, give or take one, where theirs have equal width: most confidences of a recogniser lie close to one.
+    words, give or take one, where theirs have equal width: most confidences of a recogniser are close to one.
 
     Args:
         confidences: (N,) 0 to 1, N > 0.
         right: (N,) whether each word is right.
-        bins: so many, or N where that is less.
+        bins: their number, or N if that is less.
     """
     claimed, truth = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=bool)
-    # The kind matters: words of equal confidence stay in their order, so that the bins are the same everywhere.
+    # A stable sort keeps words of equal confidence in their order, so that the bins are the same everywhere.
     parts = np.array_split(np.argsort(claimed, kind="stable"), bins)
     found = tuple(Bin(len(part), float(claimed[part].mean()), float(truth[part].mean())) for part in parts if len(part))
     error = sum(bin_.words * abs(bin_.confidence - bin_.right) for bin_ in found) / len(claimed)
@@ -57,10 +57,10 @@ def calibrate(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> Cal
 
 
 def judge(scored: Sequence[Scored], words: Mapping[str, Sequence[Word]]) -> tuple[list[float], list[bool]]:
-    """The confidence of every recognised word, and whether its alignment with the reference finds it right.
+    """The confidence of every recognised word, and whether it is right by the alignment with the reference.
 
     Raises:
-        ScoringError: an utterance has no words, or others than its hypothesis; the message names it.
+        ScoringError: an utterance has no words, or not those of its hypothesis; the message names it.
     """
     confidences: list[float] = []
     right: list[bool] = []
@@ -78,7 +78,7 @@ def judge(scored: Sequence[Scored], words: Mapping[str, Sequence[Word]]) -> tupl
 
 
 def write_words(path: Path, words: Mapping[str, Sequence[Word]]) -> None:
-    """Write `words.jsonl` atomically: the words of an utterance a line, with times in seconds and confidences."""
+    """Write `words.jsonl` atomically: on each line an utterance's words, with times in seconds and confidences."""
     lines = [json.dumps({"id": name, "words": words_of(found)}, ensure_ascii=False) for name, found in words.items()]
     write_text_atomic(path, "".join(line + "\n" for line in lines))
 

@@ -1,12 +1,12 @@
-"""The run folder: a trained model that needs nothing else, and the state that training goes on from.
+"""The run folder: a trained model that needs nothing else, and the state from which training resumes.
 
     config.yaml          the whole configuration
     tokens.txt           vocabulary, one symbol a line; beside it bpe.model for BPE, pronunciations.txt for phones
-    weights.safetensors  the best weights by dev WER; the header says where they come from and which versions made them
+    weights.safetensors  the best weights on dev (the last without one); the header says which epoch and versions
     states/              everything that decides the next training step, the newest few (only `asr train` reads them)
 
-Loading it runs no code: tensors are safetensors, the rest is YAML, JSON and text. Resuming a training opens what its
-configuration names as data, which may be `pipe:COMMAND`.
+Loading a model runs no code: tensors are safetensors, the rest is YAML, JSON and text. But resuming a training opens
+what its configuration names as data, which may be `pipe:COMMAND`.
 """
 
 import json
@@ -83,7 +83,7 @@ def _crc32(content: bytes) -> str:
 
 
 def load_facts(path: Path) -> dict[str, Any]:
-    """The facts alone; CheckpointError as `load_tensors`."""
+    """Read only the facts that `save_tensors` wrote; CheckpointError as `load_tensors`."""
     with _opened(path) as file:
         return _facts(file, path)
 
@@ -98,7 +98,7 @@ def _facts(file: Any, path: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of what computes the numbers."""
+    """Versions of this package and of the libraries that compute the numbers."""
     return {"asr": __version__, "torch": str(torch.__version__), "torchaudio": str(torchaudio.__version__)}
 
 
@@ -109,7 +109,7 @@ def start_run(folder: Path, settings: Config, tokenizer: Tokenizer) -> None:
 
 
 def note_moved(folder: Path, settings: Config) -> None:
-    """Write where the data are now into the configuration of a run that goes on."""
+    """Update where data and lexicon are in the configuration of a run that is resumed."""
     saved = load_config(folder)
     moved = replace(saved, data=settings.data, text=replace(saved.text, lexicon=settings.text.lexicon))
     if moved != saved:
@@ -122,7 +122,7 @@ def save_weights(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]
 
 
 def require_there(folder: Path) -> None:
-    """CheckpointError where a run folder is wanted and there is none."""
+    """Raise CheckpointError if the run folder is missing or is not a folder."""
     if not folder.is_dir():
         what = "is a file, wanted a run folder" if folder.exists() else "run folder is missing"
         raise CheckpointError(f"{folder}: {what}")
@@ -163,8 +163,8 @@ def load(
     Args:
         folder: run folder.
         device: where to put it.
-        audio: values of `AudioConfig` to use in place of the run's own, as {"channels": "first"}.
-        decode: the same for `DecodeConfig`; relative paths are from the run folder.
+        audio: values of `AudioConfig` to use in place of the run's own, such as {"channels": "first"}.
+        decode: the same for `DecodeConfig`; relative paths are relative to the run folder.
 
     Raises:
         CheckpointError: a file is missing or damaged, the vocabulary does not match the weights, or a weight has the

@@ -1,4 +1,4 @@
-"""`asr`: the command line. Heavy imports stand inside the commands, so that help is instant."""
+"""`asr`: the command line. Heavy imports are inside the commands, so that help is instant."""
 
 import argparse
 import io
@@ -30,22 +30,25 @@ from asr.process.signals import use_own_stack
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 some files failed, 2 bad input, 75 stopped by SIGTERM with its
-    state saved (start it again), 130 stopped by Ctrl-C."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are no text
+    """Run one command and return its exit code.
+
+    0: done; 1: some files failed; 2: bad input; 75: stopped by SIGTERM or SIGHUP with its state saved (start it
+    again); 130: stopped by Ctrl-C; 141: the reader of its output went away.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are not text
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse(commands(), argv)
     code = run_command(lambda: arguments.run(arguments))
-    if argv is None and code == TRY_AGAIN:  # the program ends; one more signal is not to change its code
+    if argv is None and code == TRY_AGAIN:  # the program is ending: another signal must not change its code
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
     return code
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse a command line on which `key=value` may stand anywhere, also behind options.
+    """Parse a command line on which `key=value` may stand anywhere, even after options.
 
-    argparse fills a list of positionals from the first run of them only; what it leaves over is added here.
+    argparse fills a list of positionals only from the first run of them; the rest are added here.
     """
     arguments, rest = parser.parse_known_args(argv)
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or not hasattr(arguments, "overrides")]
@@ -59,14 +62,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 def run_command(command: Callable[[], int]) -> int:
     """Run `command` and turn the project's errors, and the system's, into one line and exit code 2."""
     process.set_up()
-    use_own_stack()  # Ctrl-C comes while kernels run
+    use_own_stack()  # Ctrl-C may come while kernels run
     try:
         code = command()
         if sys.stdout:  # None where it was closed
-            sys.stdout.flush()  # a reader that went away is found out here and not while Python shuts down
+            sys.stdout.flush()  # a reader that went away is noticed here, not while Python shuts down
         return code
     except BrokenPipeError:  # the reader of our output went away, as in `asr ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # swallows what is still in the buffer
         return 141
     except (AsrError, OSError) as error:
         print_error(error)

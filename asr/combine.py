@@ -1,8 +1,8 @@
-"""Models that have nothing in common but what they heard: their hypotheses as one, by minimum Bayes risk.
+"""Combines the hypotheses of models that share nothing but the audio, by minimum Bayes risk.
 
-Of all texts that any of the models holds possible, the one is chosen from which the others differ by the fewest words,
-each counted by its probability (Goel & Byrne 2000; for several systems Xu, Povey, Mangu & Zhu 2011). Labels, frames and
-decoders may be different ones.
+Of all texts that any of the models considers possible, it chooses the one from which the others differ by the fewest
+words, weighted by their probabilities (Goel & Byrne 2000; for several systems Xu, Povey, Mangu & Zhu 2011). Labels,
+frames and decoders may differ between the models.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from asr.decode import Hypothesis
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A text, its probability as the mean over the models, and who holds it likeliest."""
+    """A text: its mean probability over the models, and the hypothesis of the model that finds it likeliest."""
 
     probability: float
     spoken: Hypothesis
@@ -28,16 +28,16 @@ class _Candidate:
 
 
 def combine(found: Sequence[Sequence[Hypothesis]], n_best: int | None = None) -> list[Hypothesis]:
-    """The hypotheses of several models for one utterance as one list, the fewest expected word errors first.
+    """Merge the hypotheses of several models for one utterance into one list, fewest expected word errors first.
 
     Args:
-        found: of each model at least one hypothesis, best first; some twenty of a beam, for of a single one nothing is
-            known but the text. Their confidences, divided by their sum, are taken for the probabilities of the texts.
+        found: for each model at least one hypothesis, best first; about twenty from a beam, since a single one tells
+            nothing but its text. Their confidences, divided by their sum, are taken for the probabilities of the texts.
         n_best: hypotheses returned; None: all.
 
     Returns:
-        Each text once, as the model has it (times, scores) that holds it likeliest. `confidence` is the probability of
-        the text, the mean over the models; of a word the sum over the texts that agree on it.
+        Each text once, with times and scores from the model that finds it likeliest. Its `confidence` is the
+        probability of the text, the mean over the models; a word's is the sum over the texts that agree on it.
     """
     candidates = _candidates(found)
     texts = [candidate.words for candidate in candidates]
@@ -54,7 +54,7 @@ def _candidates(found: Sequence[Sequence[Hypothesis]]) -> list[_Candidate]:
         for one in hypotheses:  # a text may be spelled in several ways; the best one comes first
             before, spoken = own.get(one.text, (0.0, one))
             own[one.text] = before + one.confidence, spoken
-        # What a beam holds beyond these hypotheses is more in one model than in another; all models count alike.
+        # How much probability these hypotheses leave out differs from model to model, but all models count alike.
         whole = sum(share for share, _ in own.values())
         for text, (share, spoken) in own.items():
             of_models.setdefault(text, []).append((share / whole, spoken))

@@ -1,6 +1,6 @@
-"""Configuration: one frozen dataclass per room, filled from YAML and `key=value` overrides.
+"""Configuration: one frozen dataclass per section, filled from YAML and `key=value` overrides.
 
-Every key is consumed or it is an error that suggests the right one. The comment behind a field is its documentation;
+Every key is used, or is an error that suggests the right one. The comment beside a field is its documentation;
 `asr config` prints the result.
 """
 
@@ -18,8 +18,8 @@ from asr.lengths import ms_to_samples
 
 _Kind = TypeVar("_Kind")
 
-NO_DEV = "none"  # in `data.dev`: no utterances are held back
-TELEPHONE_HZ = 8000  # sample rate of telephones
+NO_DEV = "none"  # value of `data.dev`: train without a dev set
+TELEPHONE_HZ = 8000  # sample rate of telephone audio
 DECODE_PATHS = ("lm", "lexicon", "hotwords", "priors")  # keys of `decode` that name files
 
 
@@ -32,9 +32,9 @@ def _require(condition: bool, key: str, wanted: str, found: object) -> None:
 class DataConfig:
     """Where the manifests are."""
 
-    train: str = ""  # manifest to train on
-    dev: str = ""  # manifest that chooses the best checkpoint; none: there is none, and the last one is kept
-    # Manifest whose texts the labels are made of, or a run folder whose labels are taken; empty: what is trained on.
+    train: str = ""  # manifest, or index of shards, to train on
+    dev: str = ""  # manifest that the best checkpoint is chosen on; none: no dev set, the last checkpoint is kept
+    # Manifest whose texts the labels are made from, or run folder whose labels are reused; empty: the texts of `train`.
     vocabulary: str = ""
 
 
@@ -43,8 +43,8 @@ class AudioConfig:
     """How a file becomes a waveform."""
 
     sample_rate_hz: int = 16000  # every file is resampled to this rate
-    channels: Literal["auto", "first", "mean"] = "auto"  # auto: one, or the mean of two; more is an error
-    max_duration_s: float = 3600.0  # a longer segment is an error, judged by the header before memory is taken
+    channels: Literal["auto", "first", "mean"] = "auto"  # auto: one as it is, the mean of two; more is an error
+    max_duration_s: float = 3600.0  # longer segments are an error, found in the header before memory is taken
 
     def __post_init__(self) -> None:
         _require(1000 <= self.sample_rate_hz <= 192000, "audio.sample_rate_hz", "1000..192000", self.sample_rate_hz)
@@ -56,14 +56,14 @@ class FeatureConfig:
     """Log-mel filterbank."""
 
     mel_bins: int = 80
-    window_ms: float = 25.0  # Hann window, centred in the next power of two of samples
+    window_ms: float = 25.0  # Hann window, centred in a frame of the next power of two of samples
     hop_ms: float = 10.0
     low_hz: float = 20.0
     high_hz: float = 0.0  # 0: half the sample rate
-    # Of each mel bin: by mean and deviation of the training set (global); by the training set's deviation, and a mean
-    # between the training set's and the utterance's (map); by those of the utterance; or not at all.
+    # How each mel bin is normalised. global: by mean and deviation of the training set. map: by that deviation, and a
+    # mean between the training set's and the utterance's. utterance: by the utterance's own. none: not at all.
     normalization: Literal["global", "map", "utterance", "none"] = "global"
-    prior_s: float = 1.0  # map: the training set's mean counts as so many seconds of the utterance
+    prior_s: float = 1.0  # map: the training set's mean counts as much as this many seconds of the utterance
 
     def __post_init__(self) -> None:
         _require(self.mel_bins >= 8, "features.mel_bins", "at least 8", self.mel_bins)
@@ -80,7 +80,8 @@ class TextConfig:
     punctuation: Literal["strip", "keep"] = "strip"
     unit: Literal["char", "bpe", "phone"] = "char"
     bpe_size: int = 128  # vocabulary size for unit=bpe, blank included
-    lexicon: str = ""  # for unit=phone: word TAB phones separated by spaces; a word is learned by the first it has
+    # For unit=phone: file with lines of word TAB phones separated by spaces; a word's first pronunciation is learned.
+    lexicon: str = ""
     allow_oov: bool = False  # true: unknown symbols are dropped from the labels, counted and listed
 
     def __post_init__(self) -> None:
@@ -92,16 +93,16 @@ class TextConfig:
 class AugmentConfig:
     """Training-only transforms; zero or an empty list switches one off."""
 
-    speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.05, 1.1)  # one drawn per utterance; whole per cents
-    crop_share: float = 0.0  # at each end up to this share is cut off, uniform: for words trimmed more or less tightly
-    gain_db: float = 6.0  # uniform in -gain_db..gain_db; without effect under features.normalization=utterance
+    speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.05, 1.1)  # speed factors, one drawn per utterance; in whole per cent
+    crop_share: float = 0.0  # up to this share is cut off at each end, uniform: for words trimmed more or less tightly
+    gain_db: float = 6.0  # uniform in -gain_db..gain_db; no effect with features.normalization=utterance
     noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
     reverb_probability: float = 0.0  # chance that an utterance is heard in a synthetic room (Ko et al. 2017)
-    reverb_s: tuple[float, float] = (0.1, 0.6)  # uniform range of the reverberation time, until 60 dB down
-    telephone_probability: float = 0.0  # chance that nothing above 4 kHz is heard; audio.sample_rate_hz is above 8000
-    filter_db: float = 0.0  # another microphone: a random response in -filter_db..filter_db (Nam et al. 2022)
+    reverb_s: tuple[float, float] = (0.1, 0.6)  # uniform range of the reverberation time, in which echoes fall by 60 dB
+    telephone_probability: float = 0.0  # chance that all above 4 kHz is removed; needs audio.sample_rate_hz above 8000
+    filter_db: float = 0.0  # other microphones: random response in -filter_db..filter_db (Nam et al. 2022)
     warp: float = 0.1  # vocal-tract warp: frequencies are scaled by a factor uniform in 1-warp..1+warp
     freq_masks: int = 2  # SpecAugment (Park et al. 2019), without its time warp
     freq_mask_bins: int = 15  # widest frequency mask
@@ -158,28 +159,27 @@ class TrainConfig:
     seed: int = 1
     batch_s: float = 24.0  # seconds of audio in a batch, padding included, after speed perturbation
     max_utterance_s: float = 30.0  # longer utterances are listed and stop the run, unless skip_unusable
-    skip_unusable: bool = False  # true: leave too long or CTC-infeasible training utterances out, listed by id
-    loss_per: Literal["utterance", "label"] = "utterance"  # what the batch's mean CTC loss is taken over
-    intermediate_ctc: float = 0.0  # weight of CTC on the middle layer (Lee & Watanabe 2021); the last has the rest
+    skip_unusable: bool = False  # true: leave out training utterances too long or infeasible for CTC, listed by id
+    loss_per: Literal["utterance", "label"] = "utterance"  # what a batch's CTC loss is averaged over
+    intermediate_ctc: float = 0.0  # weight of CTC on the middle layer (Lee & Watanabe 2021); the last gets the rest
     consistency: float = 0.0  # weight of the divergence between two views of an utterance (CR-CTC, Yao et al. 2024)
     init_from: str = ""  # run folder whose weights training starts from; labels may differ (asr/training/finetune.py)
     learning_rate: float = 1e-3  # peak
-    warmup_steps: int = (
-        300  # linear, at most a tenth of all; then cosine to final_rate_share of the peak at the last step
-    )
+    # Steps of linear warm-up, at most a tenth of all; then a cosine to final_rate_share of the peak at the last step.
+    warmup_steps: int = 300
     final_rate_share: float = 0.01
     weight_decay: float = 0.01
     grad_clip: float = 5.0  # largest global gradient norm
     ema_decay: float = 0.998  # exponential moving average of the weights, used for dev and for the result; 0: off
-    max_bad_steps: int = 10  # so many steps in a row with a non-finite loss or gradient stop the run
+    max_bad_steps: int = 10  # this many steps in a row with a non-finite loss or gradient stop the run
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float16 in recurrence
-    deterministic: bool = False  # on CUDA: slower kernels, with which a resume is exact there too
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float16 in recurrent layers
+    deterministic: bool = False  # on CUDA: slower kernels that make resuming exact there too
     workers: int = -1  # loading processes; 0: in the training process; -1: chosen by device
     threads: int = 0  # CPU threads of the training process; 0: one for each core
     dev_every: int = 1  # epochs between evaluations on dev
-    checkpoint_minutes: float = 10.0  # save inside an epoch too when this much time went by
-    keep_states: int = 2  # newest states kept to resume from; the one before the newest serves when that is damaged
+    checkpoint_minutes: float = 10.0  # save inside an epoch too, whenever this much time has passed
+    keep_states: int = 2  # how many states are kept to resume from; if the newest is damaged, the one before serves
 
     def __post_init__(self) -> None:
         for key in ("epochs", "dev_every", "max_bad_steps", "keep_states"):
@@ -199,25 +199,25 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """From log-probabilities to text; training's own evaluations on dev are greedy whatever stands here.
+    """From log-probabilities to text; evaluation on dev during training is always greedy.
 
-    In a run folder relative paths are from that folder. All but `decoder` concerns the beam; see `BeamDecoder`.
+    In a run folder, relative paths are relative to that folder. All but `decoder` is for the beam; see `BeamDecoder`.
     """
 
     decoder: Literal["greedy", "beam"] = "greedy"
-    lm: str = ""  # n-gram model, ARPA or what `asr lm compile` made
-    lm_unit: Literal["auto", "word", "token"] = "auto"  # what the model is of; auto: token where it knows most labels
+    lm: str = ""  # n-gram model: an ARPA file, or one made by `asr lm compile`
+    lm_unit: Literal["auto", "word", "token"] = "auto"  # unit of the model; auto: token if it knows most labels
     alpha: float = 0.5  # weight of the language model's natural-log probability
-    beta: float = 1.5  # natural log, added for each word (each label with a model of labels)
+    beta: float = 1.5  # natural log, added for each word (for each label, if the model is of labels)
     unknown_offset: float = -5.0  # natural log, added to the probability of a word that the model does not know
     unknown_per_character: float = -1.0  # natural log, added for each character of such a word
     beam_size: int = 100  # prefixes kept
-    token_threshold: float = -7.0  # natural log; labels less likely than this in a frame begin nothing there
-    beam_threshold: float = -10.0  # natural log; prefixes this much worse than the best are given up
-    lexicon: str = ""  # allow these words only: one a line, or word TAB labels separated by spaces
-    hotwords: str = ""  # phrases that are given a bonus: phrase, or phrase TAB natural-log weight
-    priors: str = ""  # how likely labels are by themselves, which is discounted: label TAB natural-log probability
-    prior_weight: float = 0.3  # how much of it
+    token_threshold: float = -7.0  # natural log; labels less likely than this in a frame cannot begin there
+    beam_threshold: float = -10.0  # natural log; prefixes this much worse than the best are dropped
+    lexicon: str = ""  # file of the only words allowed, one a line, or word TAB labels separated by spaces
+    hotwords: str = ""  # file of phrases that get a bonus, one a line, or phrase TAB natural-log weight
+    priors: str = ""  # file of prior probabilities of labels, to be discounted: label TAB natural-log probability
+    prior_weight: float = 0.3  # how strongly they are discounted
 
     def __post_init__(self) -> None:
         _require(0 <= self.alpha <= 10, "decode.alpha", "in 0..10", self.alpha)
@@ -268,7 +268,7 @@ class Config:
 
 
 def require_keys(values: Mapping[str, Any], kind: type) -> None:
-    """ConfigError when a name is none of the fields of `kind`; the message suggests the right one."""
+    """Raise ConfigError if a key is not a field of `kind`; the message suggests the right one."""
     known = [item.name for item in fields(kind)]
     for key in values:
         if key not in known:
@@ -281,7 +281,7 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] = ()) -> _Kind:
-    """A frozen dataclass of defaults with what a YAML file and, on top, `key=value` overrides say.
+    """A frozen dataclass: its defaults, overridden by a YAML file and then by `key=value` overrides.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown (the message suggests the right one), a value has the
@@ -302,7 +302,7 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
             where = f"override {override!r}"
             if "=" not in override:
                 raise ConfigError(f"{where} is not of the form key=value")
-            # A shell makes key='' into key=, which YAML takes for null.
+            # A shell turns key='' into key=, which YAML reads as null.
             given = OmegaConf.from_dotlist([override if override.partition("=")[2] else override + "''"])
             merged = OmegaConf.unsafe_merge(merged, given)
         where = "configuration"
@@ -318,7 +318,7 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The configuration with its paths made absolute, so that a run can be resumed from any folder; URLs stay."""
+    """The configuration with its paths made absolute, so that a run can be resumed from any folder; URLs are kept."""
     given = vars(config.data).items()
     no_path = ("", NO_DEV)
     data = DataConfig(
@@ -341,15 +341,15 @@ def with_absolute_paths(config: Config) -> Config:
 def asked_decode(
     given: Mapping[str, Any], *needs_beam: str, spelled: Callable[[str], str] = lambda name: name
 ) -> dict[str, Any]:
-    """What is asked of a decoder in place of a run's own settings: a value of the beam alone asks for the beam.
+    """The decoder settings that replace a run's own; one that only the beam has selects the beam.
 
     Args:
-        given: values of `DecodeConfig`; relative paths are from the working directory.
-        needs_beam: whatever else a beam alone can do.
-        spelled: how a name is written where it was given.
+        given: values of `DecodeConfig`; relative paths are relative to the working directory.
+        needs_beam: names of anything else asked for that only a beam can do.
+        spelled: how a name is spelled where the user gave it.
 
     Raises:
-        ConfigError: greedy decoding is asked for, and something of the beam.
+        ConfigError: greedy decoding is asked for, together with something that only the beam has.
     """
     asked = {
         name: str(Path(value).absolute()) if name in DECODE_PATHS and value else value for name, value in given.items()
@@ -361,7 +361,7 @@ def asked_decode(
 
 
 def resolve_decode(decode: DecodeConfig, folder: Path) -> DecodeConfig:
-    """The section with its paths absolute; relative ones are from `folder`."""
+    """The section with its paths made absolute; relative ones are relative to `folder`."""
     given = {key: getattr(decode, key) for key in DECODE_PATHS}
     paths: dict[str, Any] = {key: path and str((folder / path).absolute()) for key, path in given.items()}
     return replace(decode, **paths)
@@ -385,7 +385,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _key_of_list(kind: type, given: Any) -> str:
-    """The key of a list that cannot be used, which OmegaConf does not name; empty where there is none."""
+    """The key of an unusable list, which OmegaConf does not name; empty if there is none."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -406,10 +406,10 @@ def _key_of_list(kind: type, given: Any) -> str:
 
 
 def _explain(error: Exception, kind: type, given: Any) -> str:
-    """One line for an OmegaConf error over what was `given`, with the nearest known key when one was misspelled."""
+    """An OmegaConf error about `given` as one line, with the nearest known key if one was misspelled."""
     full_key = getattr(error, "full_key", None) or _key_of_list(kind, given)
     reason = re.sub(r"\s+", " ", str(error).split("full_key:")[0]).strip()
-    reason = reason.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element of the list")  # a template unfilled
+    reason = reason.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element of the list")  # its unfilled template
     if "is not a TupleConfig" in reason or "incompatible container" in reason:
         reason = "wanted a list, as [1, 2]" if full_key else "wanted keys with values, found a list"
     if "does not match type hint length" in reason:
@@ -420,7 +420,7 @@ def _explain(error: Exception, kind: type, given: Any) -> str:
     rooms = sorted({key.split(".")[0] for key in known})
     room_of = {key.rsplit(".", 1)[-1]: key for key in known}
     leaf = full_key.rsplit(".", 1)[-1]
-    if leaf in room_of:  # right name, wrong room
+    if leaf in room_of:  # right name, wrong section
         return _unknown_key(full_key, [room_of[leaf]])
     close = difflib.get_close_matches(full_key, known + rooms, n=1, cutoff=0.6)
     close = close or [room_of[name] for name in difflib.get_close_matches(leaf, room_of, n=1)]

@@ -1,4 +1,4 @@
-"""Whether a file holds the audio that its header declares: libsndfile takes what it finds for all there is."""
+"""Checks that a file holds the audio its header declares: libsndfile takes what it finds for all there is."""
 
 import mmap
 import os
@@ -9,15 +9,15 @@ import soundfile
 
 from asr.errors import AudioError
 
-# Some writers count their own header in the sizes that it states, or leave it out.
+# Tolerance for declared sizes: some writers count their own header in them, others leave it out.
 _HEADER_BYTES = 64
-# What libsndfile answers where a FLAC header leaves the length out; reading to the end then fails.
+# The length that libsndfile reports if a FLAC header does not state it; reading to the end then fails.
 _UNKNOWN_FRAMES = (1 << 63) - 1
 # Flags of the pages of an Ogg stream (RFC 3533).
 _OGG_FIRST_PAGE = 2
 _OGG_LAST_PAGE = 4
-# Writers that cannot seek back (a pipe) leave these in a RIFF header, which then says nothing about the length; or
-# about this much, as SoX in WAV and AIFF and arecord do: less a page, and with or without their own header.
+# Writers that cannot seek back (to a pipe) leave these sizes in a RIFF header, which say nothing about the length. SoX,
+# in WAV and AIFF, and arecord leave about the second ones: up to a page less, with or without their own header.
 _UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _ABOUT_BYTES = (1 << 31, 0x7F000000)
 _PAGE_BYTES = 4096
@@ -25,7 +25,7 @@ _PAGE_BYTES = 4096
 _JOINED = "several files joined, of which only the first would be read"
 # The first frame holds a header and no sound, and the last ones the encoder's padding.
 _MP3_TOLERANCE_S = 0.5
-# Bit rates in kbit/s by their index, of MPEG-1 and of the others, by layer; those of layers 2 and 3 are the same there.
+# Bit rates in kbit/s by (MPEG-1 or not, layer) and index; in the other versions those of layers 2 and 3 are the same.
 _KILOBITS = {
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -38,7 +38,7 @@ _KILOBITS = {
 
 
 def check_sphere_length(descriptor: int, name: str) -> None:
-    """AudioError when a NIST SPHERE file is truncated: libsndfile ignores sample_count and takes it for a short one."""
+    """Raise AudioError if a NIST SPHERE file is truncated, which libsndfile, ignoring sample_count, takes for short."""
     header = os.pread(descriptor, 1024, 0)
     if not header.startswith(b"NIST_1A"):
         return
@@ -55,8 +55,8 @@ def check_sphere_length(descriptor: int, name: str) -> None:
 
 
 def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
-    """AudioError when an open file is shorter or longer than its header says, or the header does not say."""
-    # libsndfile shortens what a header declares to what the file holds, and says so in its log only.
+    """Raise AudioError if an open file is shorter or longer than its header says, or the header does not say."""
+    # libsndfile shortens what a header declares to what the file holds, and says so only in its log.
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
         if int(declared) > int(held) + _HEADER_BYTES and not _is_unknown(int(declared)):
             raise AudioError(f"{name}: truncated: header declares {declared} bytes, the file holds {held}")
@@ -70,7 +70,7 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
         raise AudioError(f"{name}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
         held = os.fstat(descriptor).st_size
-        # A recorder that is killed never comes to write the length into its header.
+        # A recorder that is killed never writes the length into its header.
         unfinished = f", says its header, in {held} bytes (recorder stopped?)" if held > _PAGE_BYTES else ""
         raise AudioError(f"{name}: holds no samples{unfinished}")
 
@@ -81,7 +81,7 @@ def _is_unknown(declared: int) -> bool:
 
 
 def _check_ogg_end(content: mmap.mmap, name: str) -> None:
-    # libsndfile takes the whole pages that it finds for all there is, and the first stream for the only one.
+    # libsndfile takes the complete pages that it finds for all there is, and the first stream for the only one.
     place, header_type = 0, 0
     while content[place : place + 4] == b"OggS" and place + 27 < len(content):
         before, header_type = header_type, content[place + 5]
@@ -101,7 +101,7 @@ def _check_mp3_length(content: mmap.mmap, file: soundfile.SoundFile, name: str) 
         if frame is not None:
             samples += frame[1]
             place += frame[0]
-        elif content[place : place + 3] == b"ID3":  # whose size is of four times seven bits
+        elif content[place : place + 3] == b"ID3":  # its size is stored as four times seven bits
             size = content[place + 6 : place + 10]
             place += 10 + sum(byte << 7 * (3 - number) for number, byte in enumerate(size))
         else:

@@ -27,7 +27,7 @@ def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, labels: Tensor, label_l
     """
     device = log_probs.device
     if log_probs.is_cuda and torch.are_deterministic_algorithms_enabled():
-        # CUDA's gradient is added up in no fixed order.
+        # On CUDA the gradient is added up in no fixed order.
         log_probs, labels = log_probs.cpu(), labels.cpu()
     losses = functional.ctc_loss(
         log_probs.transpose(0, 1), labels, log_prob_lens, label_lens, blank=BLANK, reduction="none"
@@ -36,7 +36,7 @@ def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, labels: Tensor, label_l
 
 
 def drawn_labels(log_probs: NDArray[np.float32], count: int, generator: np.random.Generator) -> list[list[int]]:
-    """Label sequences drawn with the probabilities that CTC gives them: over any number of alignments, and exactly.
+    """Label sequences drawn exactly with the probabilities that CTC gives them, summed over all their alignments.
 
     A label is drawn for each frame, then repeats are merged and blanks left out.
 

@@ -29,7 +29,7 @@ DEFAULT_HOTWORD_WEIGHT = 5.0  # natural log: a phrase becomes e^5 = 150 times as
 
 @dataclass(frozen=True)
 class Resources:
-    """What a beam reads from files; None where the configuration names no file."""
+    """What a beam reads from files; None for files that the configuration does not name."""
 
     lm: "NGram | None" = None
     lexicon: list[str] | dict[str, list[list[str]]] | None = None
@@ -38,7 +38,7 @@ class Resources:
 
     @classmethod
     def load(cls, config: DecodeConfig, vocabulary: Vocabulary, lm: "NGram | None" = None) -> "Resources":
-        """Read the files of a configuration; `lm` is its language model where that was read already.
+        """Read the files of a configuration; `lm` is its language model, if that was read already.
 
         Raises:
             DecodeError: a file cannot be read or a line is wrong; the message names file and line.
@@ -59,12 +59,12 @@ class Decoder:
     """Log-probabilities to hypotheses, as a configuration says.
 
     Args:
-        config: its paths must be absolute, or from the working directory.
+        config: its paths must be absolute, or relative to the working directory.
         vocabulary: what the columns of log-probabilities mean.
         resources: what was read already; None reads the files that `config` names.
 
     Raises:
-        DecodeError: a file cannot be read, or does not fit to the labels.
+        DecodeError: a file cannot be read, or does not fit the labels.
     """
 
     def __init__(self, config: DecodeConfig, vocabulary: Vocabulary, resources: Resources | None = None) -> None:
@@ -72,7 +72,7 @@ class Decoder:
         self.vocabulary = vocabulary
         self._resources = resources
         if config.decoder == "beam":
-            _ = self._beam  # errors come now and not after the first batch
+            _ = self._beam  # so that errors come now and not after the first batch
 
     @cached_property
     def resources(self) -> Resources:
@@ -115,14 +115,14 @@ class Decoder:
     def attempt(
         self, log_probs: Any, lengths: Any, *, names: Sequence[str], n_best: int = 1
     ) -> list[list[Hypothesis] | DecodeError]:
-        """As calling it, but an utterance that cannot be decoded gives its error and leaves the others alone."""
+        """Decode a batch as by calling, but give an error in place of each utterance that cannot be decoded."""
         try:
             return list(self._decode(log_probs, lengths, n_best))
         except DecodeError:
             return list(self._one_by_one(log_probs, lengths, names, n_best))
 
     def stream(self, where: str = "stream") -> "Stream | GreedyStream":
-        """Decode one utterance whose frames come as they come; `where` is what messages call it."""
+        """A decoder for one utterance whose frames arrive in pieces; `where` is what messages call it."""
         vocabulary = self.vocabulary
         if self.config.decoder == "beam":
             from asr.decode import Stream
@@ -161,7 +161,7 @@ class Decoder:
 
     @cached_property
     def _beam(self) -> "BeamDecoder":
-        from asr.decode import BeamDecoder  # brings numba, which greedy decoding does without
+        from asr.decode import BeamDecoder  # imports numba, which greedy decoding does without
 
         config, vocabulary, resources = self.config, self.vocabulary, self.resources
         try:
@@ -195,7 +195,7 @@ class Decoder:
 
 
 def describe(config: DecodeConfig) -> str:
-    """The decoder of a configuration on one line, as `greedy` or `beam of 100, language model FILE (alpha ...)`."""
+    """The decoder of a configuration on one line: `greedy` or `beam of 100, language model FILE (alpha ...)`."""
     if config.decoder == "greedy":
         return "greedy"
     parts = [f"beam of {config.beam_size}"]
@@ -207,14 +207,14 @@ def describe(config: DecodeConfig) -> str:
 
 
 def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, list[list[str]]]:
-    """The words of a lexicon: one a line, spelled by their characters; or word TAB labels separated by spaces.
+    """Read the words of a lexicon: one a line, spelled by its characters; or word TAB labels separated by spaces.
 
-    Several lines of one word are several spellings. Blank lines are skipped. Where labels are phones, words alone have
-    the pronunciations that the vocabulary knows.
+    Several lines for one word are several spellings. Blank lines are skipped. If labels are phones, words without a
+    spelling have the pronunciations that the vocabulary knows.
 
     Raises:
         DecodeError: the file cannot be read or holds no word, the two forms are mixed, a word holds a space or has no
-            pronunciation, or a spelling something that is no label. The message names file and line.
+            pronunciation, or a spelling holds something that is not a label. The message names file and line.
     """
     characters, labels = _characters(vocabulary), set(vocabulary.labels)
     words: dict[str, list[list[str]]] = {}
@@ -240,16 +240,16 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
 
 
 def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = None) -> dict[str, float]:
-    """Phrase -> natural-log weight, from lines `phrase` or `phrase TAB weight`; without a weight it is 5.
+    """Phrase -> natural-log weight, from lines `phrase` or `phrase TAB weight`; the default is 5.
 
     Args:
         path: a file.
         vocabulary: what labels write.
-        spelled: the words that the beam may find, where they are spelled in labels: phrases are of these.
+        spelled: the words that the beam may find, if these are spelled in labels; phrases may hold no others.
 
     Raises:
-        DecodeError: the file cannot be read or holds no phrase, a weight is no finite number, a phrase stands twice, or
-            has a character that no label writes (another case?) or a word without a spelling. The message names file
+        DecodeError: the file cannot be read or holds no phrase, a weight is not a finite number, a phrase occurs twice,
+            or has a character that no label writes (another case?) or a word without a spelling. The message names file
             and line.
     """
     characters = _characters(vocabulary)
@@ -283,7 +283,7 @@ def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = 
 
 
 def facts_of(found: Sequence[Hypothesis], n_best: int) -> dict[str, Any]:
-    """What JSON output says of an utterance: its best hypothesis, and with `n_best` above one all of them."""
+    """What JSON output says of an utterance: its best hypothesis, and if `n_best` is above one all of them."""
     best = found[0]
     facts: dict[str, Any] = {
         **_summary(best),
@@ -323,7 +323,7 @@ def _characters(vocabulary: Vocabulary) -> set[str]:
 
 
 def _other_case(text: str, characters: set[str]) -> str:
-    """A hint where a text could be spelled in another case."""
+    """A hint if the text could be spelled in another case, else nothing."""
     for change, kind in ((str.lower, "small letters"), (str.upper, "capitals")):
         if characters.issuperset(change(text).replace(" ", "")):
             return f": the labels are {kind}"
@@ -331,7 +331,7 @@ def _other_case(text: str, characters: set[str]) -> str:
 
 
 def _missing_tab(phrase: str) -> str:
-    """A hint where the last word of a phrase is a number."""
+    """A hint if the last word of a phrase is a number, else nothing."""
     try:
         float(phrase.split()[-1])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Log-probabilities on disk: decoded and tuned without the model that made them, on any machine.
+"""Log-probabilities on disk, to decode and tune without the model that made them, on any machine.
 
 `NAME.npz` holds a float32 (float16 and float64 are read too) matrix (T, V) of natural-log probabilities for each
 utterance id; `NAME.json` beside it says what they mean:
@@ -7,7 +7,7 @@ utterance id; `NAME.json` beside it says what they mean:
     blank    index of the CTC blank
     space    index of the word separator among the labels, or the separator itself; null where there is none
     frame_s  seconds from one frame to the next
-    lexicon  for labels that are phones, word -> pronunciations, each its labels with spaces between; may be left out
+    lexicon  if labels are phones, word -> pronunciations, each its labels separated by spaces; may be left out
     refs     utterance id -> reference text; may be left out
 """
 
@@ -40,7 +40,7 @@ class Vocabulary:
         blank: index of the CTC blank.
         space: word separator, as decoders take it.
         frame_s: seconds from one frame to the next.
-        lexicon: the words that labels are read as, where these are phones.
+        lexicon: the words that labels are read as, if these are phones.
     """
 
     labels: tuple[str, ...]
@@ -66,7 +66,7 @@ class Emissions:
 
 
 def require_npz(path: Path) -> None:
-    """DecodeError unless the name ends in .npz, which the name of the JSON beside it is made from."""
+    """Raise DecodeError unless the name ends in .npz: the name of the JSON beside it is made from it."""
     if path.suffix != ".npz":
         raise DecodeError(f"{path}: the name of a file of log-probabilities must end in .npz")
 
@@ -89,7 +89,7 @@ def write_emissions(path: Path, emissions: Emissions) -> None:
     if vocabulary.lexicon is not None:
         facts["lexicon"] = as_json(vocabulary.lexicon)
     write_text_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
-    # numpy.savez takes ids for keyword arguments, and "file" is one of its own.
+    # numpy.savez takes ids as keyword arguments, and "file" is one of its own.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, rows in emissions.log_probs.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -97,7 +97,7 @@ def write_emissions(path: Path, emissions: Emissions) -> None:
 
 
 def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emissions:
-    """Read and check what `write_emissions`, or `numpy.savez` of anyone, wrote.
+    """Read and check what `write_emissions`, or anyone's `numpy.savez`, wrote.
 
     Args:
         path: the .npz file.
@@ -108,7 +108,7 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
             has no reference while others have. The message names file and utterance.
     """
     require_npz(path)
-    if not path.exists():  # or the file beside it would be missed first
+    if not path.exists():  # otherwise the file beside it would be reported first
         raise DecodeError(f"{path}: cannot be read: No such file or directory")
     refs: Mapping[str, str] = {}
     if not isinstance(meaning, Vocabulary):
@@ -131,7 +131,7 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
 
 
 def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
-    """Vocabulary and references of a JSON file; other keys than the module names are left alone.
+    """Vocabulary and references of a JSON file; keys that the module does not name are ignored.
 
     Raises:
         DecodeError: the file is missing, not JSON, or a value is of the wrong type or range; the message names it.
@@ -159,10 +159,10 @@ def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
 
 
 def read_labels(path: Path) -> Vocabulary:
-    """The vocabulary of a text file with a label a line, in order; `<space>` stands for " ".
+    """The vocabulary of a text file with one label a line, in order; `<space>` stands for " ".
 
     Raises:
-        DecodeError: the file cannot be read, or a label stands twice.
+        DecodeError: the file cannot be read, or a label occurs twice.
     """
     lines = read_text(path, "labels", DecodeError).split("\n")
     if lines[-1] == "":
@@ -172,7 +172,7 @@ def read_labels(path: Path) -> Vocabulary:
 
 
 def checked(vocabulary: Vocabulary, path: Path, *, space: bool = True) -> Vocabulary:
-    """The vocabulary of a file; DecodeError where a value is out of range, or no label has the separator."""
+    """The vocabulary of a file, once checked; DecodeError if a value is out of range, or no label has the separator."""
     try:
         check_labels(vocabulary.labels, vocabulary.blank)
     except DecodeError as error:
@@ -186,7 +186,7 @@ def checked(vocabulary: Vocabulary, path: Path, *, space: bool = True) -> Vocabu
 
 
 def with_settings(vocabulary: Vocabulary, path: Path, **settings: Any) -> Vocabulary:
-    """The vocabulary of a file with other values; DecodeError as `checked`."""
+    """The vocabulary of a file with some values replaced; DecodeError as `checked`."""
     return checked(replace(vocabulary, **settings), path)
 
 
@@ -207,7 +207,7 @@ def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-# What numpy, zipfile and zlib raise on damaged, encrypted and foreign members; numpy parses a header as Python.
+# What numpy, zipfile and zlib raise on damaged, encrypted and foreign members; numpy parses headers as Python code.
 _UNREADABLE = (
     ArithmeticError,
     EOFError,
@@ -227,7 +227,7 @@ def _matrix(archive: Any, name: str, path: Path) -> NDArray[Any]:
         value = archive[name]
     except _UNREADABLE as error:
         raise DecodeError(f"{path}: utterance {name}: cannot be read: {error}") from error
-    if not isinstance(value, np.ndarray):  # a member that is no array comes as bytes
+    if not isinstance(value, np.ndarray):  # a member that is not an array comes as bytes
         raise DecodeError(f"{path}: utterance {name}: is no numpy array")
     return value
 

@@ -12,9 +12,9 @@ from asr.features import zero_padding_
 from asr.half import Half
 from asr.lengths import strided
 
-# Of a recurrent layer in one direction: (1, B, width) hidden values, and an LSTM's cell.
+# State of a recurrent layer in one direction: (1, B, width) hidden values, and an LSTM's cell values.
 State = tuple[Tensor, ...]
-# On CUDA the convolutions' inputs are padded to a multiple of so many frames.
+# On CUDA the convolutions' inputs are padded to a multiple of this many frames.
 _CUDA_FRAMES = 64
 # Time strides of the convolutions; the frequency axis is halved by each.
 _TIME_STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2), 8: (2, 2, 2)}
@@ -44,14 +44,14 @@ class Subsampling(nn.Module):
 
     def forward(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, F) features -> (T', B, width), padding arbitrary, and (B,) int64 lengths."""
-        # cuDNN plans a convolution anew for each shape that it meets, which takes longer than the convolution.
+        # Padded to few shapes: cuDNN plans anew for each shape, which takes longer than the convolution itself.
         padded = functional.pad(feats, (0, 0, 0, -feats.shape[1] % _CUDA_FRAMES)) if feats.is_cuda else feats.clone()
-        # Channels last, in memory as (B, T, F, C): the convolutions take two thirds of the time.
+        # Channels last, in memory as (B, T, F, C): convolutions then take two thirds of the time.
         maps = zero_padding_(padded, feat_lens).unsqueeze(3).permute(0, 3, 1, 2)
         longest = feats.shape[1]
         for convolution, stride in zip(self.convolutions, self.time_strides, strict=True):
             feat_lens, longest = strided(feat_lens, stride), strided(longest, stride)
-            # The next convolution looks one frame past the end: an utterance alone finds zeros there.
+            # The next convolution reads one frame past the end, where an utterance encoded alone has zeros.
             maps = _PaddedRelu.apply(convolution(maps), feat_lens)  # type: ignore[no-untyped-call]
         if maps.shape[2] > longest:
             maps = maps[:, :, :longest]
@@ -61,7 +61,7 @@ class Subsampling(nn.Module):
 class _PaddedRelu(torch.autograd.Function):
     """ReLU of (B, C, T, F) maps in place, with zeros at and after (B,) int64 CPU `lens`.
 
-    Where its result is zero ReLU has no gradient: the way back needs no mask, and nothing is copied on the way there.
+    ReLU has no gradient where its result is zero, so the backward pass needs no mask and the forward pass no copy.
     """
 
     @staticmethod
@@ -104,8 +104,8 @@ class RecurrentLayer(nn.Module):
         """(T, B, inputs) with (B,) int64 CPU lengths -> (T, B, outputs); outputs in the padding are arbitrary."""
         if not self.cell.bidirectional:  # a causal pass over right-padded rows meets padding only after the end
             return self._run(inputs, reverse=False)
-        # Reversing each row inside its own length makes the backward direction a causal pass too. Packing misses oneDNN
-        # and is quadratic in time on the CPU, and on CUDA copies step by step.
+        # Reversing each row inside its own length makes the backward direction a causal pass too. Packing would miss
+        # oneDNN and take quadratic time on the CPU, and on CUDA copy step by step.
         rows = reversal(lens.to(inputs.device, non_blocking=True), len(inputs))
         forward = self._run(inputs, reverse=False)
         backward = self._run(_reversed(inputs, rows), reverse=True)
@@ -119,9 +119,9 @@ class RecurrentLayer(nn.Module):
         return self.advance(inputs, None, reverse=reverse)[0]
 
     def _run_in_half(self, inputs: Tensor, *, reverse: bool) -> Tensor:
-        """The same on CUDA in float16, which rounds as finely as TF32; outputs and gradients are float32.
+        """`_run` on CUDA in float16, which rounds as finely as TF32; outputs and gradients are float32.
 
-        Where a batch is a multiple of 8, of 128 at most, one of cuDNN's kernels takes all steps at once
+        For batches of a multiple of 8, up to 128, cuDNN has a kernel that takes all steps at once
         (docs/decisions/0012-recurrence-on-cuda.md).
         """
         half = Half()
@@ -131,7 +131,7 @@ class RecurrentLayer(nn.Module):
         return half.raised(outputs[:, :batch])
 
     def advance(self, inputs: Tensor, state: State | None, *, reverse: bool = False) -> tuple[Tensor, State]:
-        """The same from a state on (None: zeros): the outputs, and the state behind the last of (T, B, inputs)."""
+        """One direction over (T, B, inputs) from a state on (None: zeros): the outputs, and the state after them."""
         return self._call(inputs, state, self._weights(reverse=reverse))
 
     def _weights(self, *, reverse: bool, cast: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
@@ -139,7 +139,7 @@ class RecurrentLayer(nn.Module):
         weights = [getattr(self.cell, name + "_reverse" if reverse else name) for name in names]
         if cast is None and not weights[0].is_cuda:
             return weights
-        # One after the other in memory, as cuDNN wants them; of two directions they are not.
+        # cuDNN wants them one after the other in memory; those of one direction out of two are not.
         flat = torch.cat([weight.flatten() for weight in weights])
         if cast is not None:
             flat = cast(flat)
@@ -158,9 +158,9 @@ class RecurrentLayer(nn.Module):
 
 
 def reversal(lens: Tensor, longest: int) -> Tensor:
-    """(longest * B,) int64 rows of flattened (longest, B, D) values that reverse each utterance inside its length.
+    """(longest * B,) int64 rows that reverse each utterance inside its length, in flattened (longest, B, D) values.
 
-    The padding stays in place. They are on the device of `lens`.
+    The padding stays in place. The row numbers are on the device of `lens`.
     """
     positions = torch.arange(longest, device=lens.device).unsqueeze(1)
     times = torch.where(positions < lens, lens - 1 - positions, positions)
@@ -168,9 +168,9 @@ def reversal(lens: Tensor, longest: int) -> Tensor:
 
 
 class _Reverse(torch.autograd.Function):
-    """Frames in the order of a `reversal`, which is its own inverse: the gradient goes back the same way.
+    """Frames reordered by a `reversal`, which is its own inverse: the gradient is reordered in the same way.
 
-    `torch.gather` moves single numbers, and its gradient adds them up one by one: five times as long.
+    `torch.gather` moves single numbers, and its gradient adds them up one by one: that takes five times as long.
     """
 
     @staticmethod
@@ -185,15 +185,15 @@ class _Reverse(torch.autograd.Function):
 
 
 def _reversed(values: Tensor, rows: Tensor) -> Tensor:
-    """(T, B, D) with its frames in the order of `reversal`."""
+    """(T, B, D) values with their frames reordered by `reversal`."""
     result: Tensor = _Reverse.apply(values, rows)  # type: ignore[no-untyped-call]
     return result
 
 
 class Dropout(nn.Module):
-    """Dropout (Srivastava et al. 2014) with masks from random bytes, so at a probability of whole 256ths.
+    """Dropout (Srivastava et al. 2014) with masks from random bytes, so the probability is in whole 256ths.
 
-    A CPU draws random numbers one after the other: one for each element takes as long as a convolution.
+    A CPU draws random numbers one by one: one for each element would take as long as a convolution.
 
     Args:
         probability: of a value to be dropped.
@@ -209,7 +209,7 @@ class Dropout(nn.Module):
         """Values of any shape, dropped ones zero and the others scaled up; in evaluation as they are."""
         if not self.training or self.kept == 256:
             return values
-        # Eight bytes in each number; on the values' device.
+        # Each number holds eight random bytes; on the values' device.
         one = values[:1] if self.locked else values
         words = torch.empty(-(-one.numel() // 8), dtype=torch.int64, device=values.device).random_(-(2**63), None)
         mask = words.view(torch.uint8)[: one.numel()].view(one.shape) < self.kept
@@ -264,7 +264,7 @@ class Encoder(nn.Module):
 
         Args:
             feats, feat_lens: as in `forward`.
-            middle: whether to; of L layers it is layer L // 2, counted from 1.
+            middle: whether to read out the middle layer, which of L layers is layer L // 2, counted from 1.
 
         Returns:
             log_probs: as in `forward`.

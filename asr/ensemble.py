@@ -1,4 +1,4 @@
-"""Several models of the same utterances, on the log-probabilities that they wrote; those alike as one."""
+"""Log-probabilities that several models wrote for the same utterances; those of models alike are averaged."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,18 +14,18 @@ from asr.errors import DecodeError
 def read_ensemble(paths: Sequence[Path], meaning: Vocabulary | Path | None = None) -> Emissions:
     """Read one file of log-probabilities, or several and average them.
 
-    The mean is that of the log-probabilities, normalised anew in each frame: a label is likely where no model finds it
-    unlikely. Its models are best trained from different seeds by the same settings, or their labels may peak in
-    different frames.
+    The mean is that of the log-probabilities, normalised again in each frame: a label is likely where no model finds it
+    unlikely. The models are best trained with the same settings from different seeds; otherwise their labels may peak
+    in different frames.
 
     Args:
         paths: at least one .npz file; see `read_emissions`.
         meaning: of the columns of all files; as for `read_emissions`.
 
     Raises:
-        DecodeError: a file cannot be used, or does not go with the first: its labels, length of a frame, utterances,
-            their frames or their references are others, or a frame is left without any label that all models allow.
-            The message names file and utterance.
+        DecodeError: a file cannot be used, or differs from the first in labels and what they mean, length of a frame,
+            utterances, their frames or their references; or all models together allow no label in some frame. The
+            message names file and utterance.
     """
     files = _read_each(paths, meaning)
     first = latest = next(files)
@@ -45,22 +45,22 @@ def read_ensemble(paths: Sequence[Path], meaning: Vocabulary | Path | None = Non
 
 
 def read_models(paths: Sequence[Path], meaning: Vocabulary | Path | None = None) -> list[Emissions]:
-    """Read files of log-probabilities by models of any kind, of which the first has the references that are known.
+    """Read log-probabilities by models of any kind; the first returned has all references that are known.
 
     Args:
         paths: at least one .npz file; see `read_emissions`.
         meaning: of the columns of all files; as for `read_emissions`.
 
     Raises:
-        DecodeError: a file cannot be used, or its utterances or their references are others than those of the first.
-            The message names file and utterance.
+        DecodeError: a file cannot be used, or its utterances or their references differ from those of the first. The
+            message names file and utterance.
     """
     first, *others = _read_each(paths, meaning)
     return [replace(first, refs=others[-1].refs) if others else first, *others]
 
 
 def _read_each(paths: Sequence[Path], meaning: Vocabulary | Path | None) -> Iterator[Emissions]:
-    """One file after the other, checked against those before, with the references that are known by then."""
+    """Yield one file after the other, checked against those before, with the references known by then."""
     first = read_emissions(paths[0], meaning)
     refs, said_by = first.refs, paths[0]
     yield first
@@ -78,7 +78,7 @@ def _read_each(paths: Sequence[Path], meaning: Vocabulary | Path | None) -> Iter
 
 
 def _mean(sums: NDArray[np.float32], count: int, name: str) -> NDArray[np.float32]:
-    """(T, V) sums of log-probabilities to their mean, whose probabilities sum to one in each frame."""
+    """The mean, from (T, V) sums of log-probabilities, with probabilities that sum to one in each frame."""
     rows: NDArray[np.float32] = sums / np.float32(count)
     best = rows.max(axis=1, keepdims=True)
     if not np.isfinite(best).all():

@@ -1,4 +1,4 @@
-"""The project's own exceptions: one for each room that can meet bad input.
+"""The project's own exceptions: one for each part of it that can meet bad input.
 
 A message names the record (file, line, utterance id), the value found and the value wanted, on one line.
 A command prints that line and exits with 2.
@@ -6,7 +6,7 @@ A command prints that line and exits with 2.
 
 import signal
 
-TRY_AGAIN = 75  # sysexits.h's EX_TEMPFAIL, which Python has on POSIX alone
+TRY_AGAIN = 75  # sysexits.h's EX_TEMPFAIL, which Python has only on POSIX
 
 
 class AsrError(Exception):
@@ -52,7 +52,7 @@ class ScoringError(AsrError):
 class Interrupted(BaseException):
     """Training was stopped by a signal after saving what there was; the message says how to go on.
 
-    As with KeyboardInterrupt, nothing that catches errors is to catch it: it may come at any moment.
+    Like KeyboardInterrupt it may come at any moment, and code that catches errors must not catch it.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -61,5 +61,5 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C as everywhere; otherwise `TRY_AGAIN`, which asks to be started again."""
+        """130 after Ctrl-C, as usual; otherwise `TRY_AGAIN`, which asks for the command to be started again."""
         return 130 if self.signal == signal.SIGINT else TRY_AGAIN

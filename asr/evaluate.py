@@ -1,4 +1,4 @@
-"""A manifest through a recogniser: transcripts to score, and the loss."""
+"""Runs a manifest through a recogniser: transcripts to score, and the loss."""
 
 import json
 import zlib
@@ -28,7 +28,7 @@ from asr.wer import Result, read_hypotheses, score, write_hypotheses
 HYPOTHESES_FILE = "hypotheses.jsonl"
 REPORT_FILE = "report.txt"
 MADE_FILE = "evaluation.json"
-DRAWS = 20  # texts of an utterance over which errors are expected
+DRAWS = 20  # texts drawn for an utterance, over which expected errors are averaged
 
 
 class Evaluation:
@@ -85,13 +85,13 @@ class Evaluation:
 
         Args:
             recognizer: the model.
-            decoder: `recognizer.decoder`, or another; None: greedy. Training leaves it at that, whatever `decode` in
+            decoder: `recognizer.decoder`, or another; None: greedy. Training always uses greedy, whatever `decode` in
                 the configuration says: dev is decoded after each epoch, and the epoch is to be chosen by the acoustic
                 model, not by how well it goes with a language model whose weights are tuned on the same utterances.
-            keep: is given the (T', V) log-probabilities of each utterance by its id.
-            words: is given the recognised words of each utterance by its id, with times and confidences.
-            drawn: is given `DRAWS` texts of each utterance by its id, drawn with the probabilities that the model gives
-                them; the same random numbers for an utterance each time.
+            keep: filled with the (T', V) log-probabilities of each utterance by its id.
+            words: filled with the recognised words of each utterance by its id, with times and confidences.
+            drawn: filled with `DRAWS` texts of each utterance by its id, drawn with the probabilities that the model
+                gives them; for an utterance, with the same random numbers each time.
 
         Returns:
             results: one for each utterance.
@@ -134,11 +134,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Made:
-    """What results are of; `evaluation.json` beside them holds it.
+    """What results were made from; `evaluation.json` beside them holds it.
 
     Attributes:
         manifest: absolute path of what was recognised.
-        decode: how, its paths absolute; all built-in values for greedy decoding, which reads no other.
+        decode: how it was decoded, with absolute paths; for greedy decoding, which uses no settings, the defaults.
     """
 
     manifest: Path
@@ -151,7 +151,7 @@ class Made:
 
     @classmethod
     def read(cls, folder: Path) -> "Made | None":
-        """What is recorded in a folder of results; None where nothing is, or another version recorded it."""
+        """What is recorded in a folder of results; None if nothing is, or if another version recorded it."""
         try:
             facts = json.loads((folder / MADE_FILE).read_text(encoding="utf-8"))
             return cls(Path(facts["manifest"]), DecodeConfig(**facts["decode"]))
@@ -181,26 +181,26 @@ def emissions_of(
 
 def _cut(ids: Sequence[str], rows: NDArray[np.float32], lens: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for name, row, length in zip(ids, rows, lens.tolist(), strict=True):
-        yield name, row[:length].copy()  # not a view, which would hold the padded batch
+        yield name, row[:length].copy()  # not a view, which would keep the padded batch
 
 
 def require_own(
     folder: Path, manifest: Path, references: Mapping[str, str], hint: str = "--out chooses another folder"
 ) -> None:
-    """Refuse a folder with results that are of something else: before hours of recognition, and not after them.
+    """Refuse a folder that holds results of something else, before hours of recognition and not after them.
 
-    Results of the same manifest may be replaced, also when it has changed since, and so may those of another with the
+    Results of the same manifest may be replaced, even if it has changed since, and so may those of another with the
     same utterances and references.
 
     Args:
         folder: where results are to be written.
-        manifest: what they will be of.
+        manifest: what will be recognised.
         references: normalised text by utterance id.
-        hint: what to do, for the end of the message.
+        hint: the end of the message, which says what to do.
 
     Raises:
         ScoringError: the folder holds results of other utterances.
-        ConfigError: it is no folder.
+        ConfigError: it is not a folder.
     """
     require_folder(folder)
     if not (folder / HYPOTHESES_FILE).exists():
@@ -217,9 +217,9 @@ def require_own(
 def write_results(
     folder: Path, results: Sequence[Result], made: Made, words: Mapping[str, Sequence[Word]] | None = None
 ) -> str:
-    """Write `evaluation.json`, `report.txt`, `words.jsonl` and at last `hypotheses.jsonl`, and return the report.
+    """Write `evaluation.json`, `report.txt`, `words.jsonl` and finally `hypotheses.jsonl`; returns the report.
 
-    Results that are there are replaced (see `require_own`): they go first, so that a crash leaves none and no mixture.
+    Existing results are replaced (see `require_own`): they are removed first, so a crash leaves none, not a mixture.
     """
     report = render_report(score(results))
     (folder / HYPOTHESES_FILE).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """A recogniser as one ONNX file: waveforms in, log-probabilities out, for any runtime and without this package.
 
-The graph is written node by node from the weights. It has dynamic batch and time, and is the recogniser's own
-arithmetic: padding is never read (recurrent layers are given `sequence_lens`, convolutions zeros), so that an utterance
+The graph is written node by node from the weights. Batch and time are dynamic, and the arithmetic is the recogniser's
+own: padding is never read (recurrent layers are given `sequence_lens`, convolutions zeros), so that an utterance
 has the same log-probabilities alone and in any batch. The spectrum is a convolution of the waveform with windowed
 cosines and sines: that runs everywhere, and in onnxruntime takes half the time of its STFT operator, though three to
 four times that of torch's FFT.
@@ -11,9 +11,9 @@ four times that of torch's FFT.
     outputs  log_probs  (B, T', V) float32, normalised over V; rows at and after a length are arbitrary
              lens       (B,) int64
 
-The file's metadata say what they mean, each value a text: tokens (JSON), blank (index), space, sample_rate_hz,
-fft_samples, frame_s (seconds from one row to the next), quantized (no or int8), config (YAML), version; for labels that
-are phones lexicon, too (JSON, word -> pronunciations, each its labels with spaces between).
+The file's metadata say what they mean, each value a string: tokens (JSON), blank (index), space, sample_rate_hz,
+fft_samples, frame_s (seconds from one row to the next), quantized (no or int8), config (YAML), version; and, if labels
+are phones, lexicon (JSON, word -> pronunciations, each its labels separated by spaces).
 """
 
 import importlib
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 OPSET = 17  # the first with LayerNormalization, of 2022
 IR_VERSION = 8  # of the same year
-_ONNXRUNTIME = "com.microsoft"  # the domain of its own operators
-# The order in which ONNX stacks the gates of a cell, by their place in torch's: i f g o, r z n.
+_ONNXRUNTIME = "com.microsoft"  # the domain of onnxruntime's own operators
+# ONNX's order of the gates of a cell, as places in torch's order: i f g o, r z n.
 _GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
 
 
@@ -50,7 +50,7 @@ def export_onnx(recognizer: Recognizer, path: Path, *, quantize: Literal["int8"]
 
     Args:
         recognizer: on any device; its decoder is not part of the file.
-        path: where to, a name that ends in .onnx.
+        path: the file to write; its name must end in .onnx.
         quantize: int8 keeps the weights of recurrent and linear layers as eight-bit integers (a scale for each unit)
             and multiplies in them; inputs are scaled at run time. LSTM only, and only onnxruntime has its operators.
 
@@ -58,7 +58,7 @@ def export_onnx(recognizer: Recognizer, path: Path, *, quantize: Literal["int8"]
         ConfigError: the name ends otherwise, the package onnx is missing, or the cell cannot be quantised.
         OSError: the file cannot be written.
     """
-    if path.suffix != ".onnx":  # a slip of the hand, as a run's own weights, would be lost
+    if path.suffix != ".onnx":  # a file named by mistake, such as a run's own weights, would be lost
         raise ConfigError(f"{path}: wanted a file NAME.onnx to write to")
     model = onnx_model(recognizer, quantize=quantize)
     onnx = required("onnx")
@@ -116,7 +116,7 @@ def _metadata(recognizer: Recognizer) -> dict[str, str]:
 
 
 def required(name: str) -> Any:
-    """A module of the optional packages; ConfigError when it is missing."""
+    """Import a module of the optional packages; ConfigError if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -130,10 +130,10 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 class _Graph:
-    """Nodes and constants of an ONNX graph in the making; a value is known by its name.
+    """The nodes and constants of an ONNX graph under construction; a value is known by its name.
 
     Args:
-        quantize: int8: products of recurrent and linear layers are of eight-bit integers, but the output layer's, a
+        quantize: int8: recurrent and linear layers multiply eight-bit integers, except the output layer, which is a
             hundredth of the work.
     """
 
@@ -179,7 +179,7 @@ class _Graph:
         inputs: Mapping[str, tuple[str, Sequence[str | int]]],
         outputs: Mapping[str, tuple[str, Sequence[str | int]]],
     ) -> "ModelProto":
-        """The whole: inputs and outputs by name, each a dtype and a shape."""
+        """The complete model; inputs and outputs by name, each with a dtype and a shape."""
         helper = self.onnx.helper
         described = [
             [
@@ -197,9 +197,9 @@ class _Graph:
 
 
 def _rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(..., N, units) weights -> whole numbers of the same shape and (..., units) scales to multiply them with.
+    """(..., N, units) weights -> integers of the same shape and (..., units) scales to multiply them with.
 
-    The numbers are of seven bits: with AVX2 and no VNNI the sum of two products of eight bits overflows.
+    The integers have seven bits: with AVX2 and no VNNI the sum of two products of eight bits overflows.
     """
     largest = np.abs(weights).max(axis=-2)
     scale = np.where(largest > 0, largest, 1) / 64
@@ -228,7 +228,7 @@ def _log_mel(graph: _Graph, log_mel: LogMel, waves: str, wave_lens: str) -> tupl
     bins = size // 2 + 1
     angles = 2 * math.pi / size * np.outer(np.arange(bins), np.arange(size))
     kernels = np.concatenate([np.cos(angles), np.sin(angles)]) * window
-    # Only whole frames, as the recogniser has them: the kernels leave out samples that the window makes zero.
+    # Cut so that there are only whole frames, as in the recogniser: kernels omit samples that the window makes zero.
     cut = graph.add("Unsqueeze", waves, graph.integers(1))
     ends = graph.integers(first), graph.integers(stop - size if stop < size else 2**31)
     cut = graph.add("Slice", cut, *ends, graph.integers(2))
@@ -270,7 +270,7 @@ def _normalized(graph: _Graph, normalizer: Normalizer, feats: str, lens: str) ->
 def _mean(graph: _Graph, values: str, counts: str, adapting: Normalizer | None = None) -> str:
     """(B, 1, F) float32 sums over time divided by (B, 1, 1) counts, summed in float64 as `Normalizer` does.
 
-    The mean of a normaliser that adapts counts as so many frames more.
+    If `adapting` is given, its mean counts as `adapting.prior` frames more.
     """
     double, single = graph.onnx.TensorProto.DOUBLE, graph.onnx.TensorProto.FLOAT
     total = graph.add("ReduceSum", graph.add("Cast", values, to=double), graph.integers(1))
@@ -290,7 +290,7 @@ def _encoded(graph: _Graph, encoder: Encoder, cell: str, feats: str, lens: str) 
         maps = graph.add("Conv", maps, weight, bias, strides=[stride, 2], pads=[1, 1, 1, 1])
         if stride > 1:
             lens = graph.add("Div", graph.add("Add", lens, graph.integers(stride - 1)), graph.integers(stride))
-        # The next convolution looks one frame past the end: an utterance alone finds zeros there.
+        # The next convolution reads one frame past the end, where an utterance encoded alone has zeros.
         maps = _zero_padding(graph, graph.add("Relu", maps), _valid(graph, lens, maps, 2), [1, 3])
     by_time = graph.add("Transpose", maps, perm=[2, 0, 1, 3])
     hidden = graph.add("Reshape", by_time, graph.integers(0, 0, -1))
@@ -317,7 +317,7 @@ def _recurrent(graph: _Graph, layer: RecurrentLayer, cell: str, hidden: str, ste
     order = list(_GATES[cell])
 
     def stacked(*names: str) -> NDArray[np.float32]:
-        """(directions, ...): arrays one below the other, their gates in ONNX's order."""
+        """(directions, ...) of the named arrays, concatenated, with gates in ONNX's order."""
         rows = []
         for side in sides:
             parts = [_array(getattr(layer.cell, name + side)) for name in names]
@@ -338,7 +338,7 @@ def _recurrent(graph: _Graph, layer: RecurrentLayer, cell: str, hidden: str, ste
             scales += [graph.constant(scale), graph.constant(np.zeros_like(scale), np.int8)]
         outputs = graph.add("DynamicQuantizeLSTM", hidden, *weights, *scales, domain=_ONNXRUNTIME, **attributes)
     else:
-        if cell == "gru":  # torch's reset gate acts behind the product with the hidden state
+        if cell == "gru":  # torch's reset gate acts after the product with the hidden state
             attributes["linear_before_reset"] = 1
         outputs = graph.add(cell.upper(), hidden, *map(graph.constant, matrices), bias, steps, **attributes)
     by_time = graph.add("Transpose", outputs, perm=[0, 2, 1, 3])

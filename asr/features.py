@@ -12,11 +12,11 @@ from asr.lengths import frames_in, ms_to_samples
 
 # -100 dB relative to full scale: digital silence becomes this instead of minus infinity.
 POWER_FLOOR = 1e-10
-# 256 frames of 512 samples take half a megabyte.
+# Frames computed at once on a CPU: 256 frames of 512 samples take half a megabyte.
 BLOCK_FRAMES = 256
 # Added to the variance: a constant mel bin (band-limited audio) normalises to zero instead of amplified noise.
 VARIANCE_FLOOR = 1e-4
-# Kinds of normalisation that look at the training set.
+# Kinds of normalisation that use statistics of the training set.
 TRAINED = ("global", "map")
 
 
@@ -58,8 +58,8 @@ class LogMel(nn.Module):
             )
         bins_hz = torch.linspace(0, sample_rate_hz / 2, len(filters)).unsqueeze(1)
         self.register_buffer("centres_hz", (filters * bins_hz).sum(0) / filters.sum(0), persistent=False)
-        # Low filters read few bins: four products over the bins that a quarter of the filters needs take a third of the
-        # time of one over all. Each weight stands twice, for the squares of the real and of the imaginary part.
+        # Low filters read few bins: four products, each over the bins that a quarter of the filters needs, take a third
+        # of the time of one over all. Each weight occurs twice, for the squares of the real and of the imaginary part.
         self.bands: list[slice] = []
         for number, band in enumerate(filters.chunk(4, dim=1)):
             used = band.sum(1).nonzero()
@@ -104,7 +104,7 @@ class LogMel(nn.Module):
         return zero_padding_(power.clamp_min_(POWER_FLOOR).log_(), feat_lens)
 
     def _in_blocks(self, frames: Tensor, feat_lens: Tensor) -> Tensor:
-        """The same on the CPU: blocks that stay in the cache, in memory that is taken once, and none for padding."""
+        """The same on the CPU, in blocks that stay in the cache and reuse their memory; padding is not computed."""
         feats = frames.new_zeros(*frames.shape[:2], self.mel_bins)
         windowed = frames.new_empty(BLOCK_FRAMES, self.fft_samples)
         spectrum = frames.new_empty(BLOCK_FRAMES, self.fft_samples // 2 + 1, dtype=torch.complex64)
@@ -128,16 +128,16 @@ class LogMel(nn.Module):
 
 
 class FrameStream:
-    """Log-mel frames of audio that comes in pieces: those of the whole, however it is cut."""
+    """Log-mel frames of audio that arrives in pieces: the same as of the whole, however it is cut."""
 
     def __init__(self, log_mel: LogMel) -> None:
         self.log_mel = log_mel
-        self.samples = 0  # so many were taken
-        self.frames = 0  # so many were given
+        self.samples = 0  # taken so far
+        self.frames = 0  # returned so far
         self._rest = log_mel.window.new_zeros(0)
 
     def accept(self, samples: Tensor) -> Tensor:
-        """Take (S,) float32 samples; returns the (T, F) frames, perhaps none, that lie wholly inside what there is."""
+        """Take (S,) float32 samples; returns the (T, F) new frames that lie wholly inside the audio so far, if any."""
         self.samples += len(samples)
         rest = torch.cat([self._rest, samples.to(self._rest)])
         frames = frames_in(len(rest), self.log_mel.fft_samples, self.log_mel.hop_samples)
@@ -155,7 +155,7 @@ def valid_mask(lens: Tensor, longest: int, device: torch.device) -> Tensor:
 
 
 def zero_padding(values: Tensor, lens: Tensor) -> Tensor:
-    """(B, T, ...) with zeros at and after (B,) `lens`, whatever stands there (NaN too, which times zero is NaN)."""
+    """(B, T, ...) with zeros at and after (B,) `lens`, whatever was there (even NaN, which times zero is NaN)."""
     return zero_padding_(values.clone(), lens)
 
 
@@ -164,7 +164,7 @@ def zero_padding_(values: Tensor, lens: Tensor) -> Tensor:
     if values.is_cuda:
         padding = ~valid_mask(lens, values.shape[1], values.device)
         return values.masked_fill_(padding.view(*padding.shape, *[1] * (values.ndim - 2)), 0)
-    for row, length in enumerate(lens.tolist()):  # touches padding alone, and a mask everything
+    for row, length in enumerate(lens.tolist()):  # touches only the padding; a mask touches everything
         values[row, length:] = 0
     return values
 
@@ -175,7 +175,7 @@ class Normalizer(nn.Module):
     `utterance` takes both from the utterance itself, `global` from the training set (buffers `mean` and `std`, kept
     in the checkpoint; `fit` sets them), `none` leaves the features alone. `map` takes the training set's variance and,
     for an utterance of n frames with mean m, the mean (p * mean + n * m) / (p + n) with p the frames of `prior_s`: the
-    maximum a posteriori estimate (Gauvain & Lee 1994), which follows a voice, a microphone or a level as far as there
+    maximum a posteriori estimate (Gauvain & Lee 1994), which adapts to a voice, a microphone or a level as far as there
     is audio to know it by. Padding stays zero.
     """
 
@@ -203,7 +203,7 @@ class Normalizer(nn.Module):
         return zero_padding_((feats - mean) * torch.rsqrt(variance + VARIANCE_FLOOR), feat_lens)
 
     def adapted(self, total: Tensor, count: Tensor | float) -> Tensor:
-        """The mean for normalization=map, in float64, of frames that sum up to (..., F) `total` and are `count`."""
+        """The float64 mean for normalization=map of `count` frames that sum up to (..., F) `total`."""
         return (self.prior * self.mean.double() + total) / (self.prior + count)
 
     def fit(
@@ -211,7 +211,7 @@ class Normalizer(nn.Module):
     ) -> None:
         """Set the global mean and standard deviation from (feats, feat_lens) batches.
 
-        `add_up` replaces float64 sums by those over all processes, where each is given its share of the batches.
+        `add_up` replaces float64 sums by those over all processes, if each is given its share of the batches.
         """
         frames = torch.zeros((), dtype=torch.float64)
         total = torch.zeros_like(self.mean, dtype=torch.float64, device="cpu")
@@ -230,7 +230,8 @@ class Normalizer(nn.Module):
 def _moments(feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance over the valid frames, (B, 1, F) each."""
     counts = _counts(feats, feat_lens)
-    # In float64 the mean of a constant bin is that constant, in any batch: rounding would be amplified by its variance.
+    # In float64 the mean of a constant bin is exactly that constant, in any batch: dividing by its tiny variance would
+    # amplify a rounding error.
     mean = (_sums(feats, feat_lens) / counts).to(feats.dtype)
     variance = zero_padding_(feats - mean, feat_lens).square().sum(1, keepdim=True) / counts
     return mean, variance

@@ -1,4 +1,4 @@
-"""Names and ages of files, and atomic writes: a file is either whole or absent, also after a crash."""
+"""Names and ages of files, and atomic writes: a file is either whole or absent, even after a crash."""
 
 import errno
 import os
@@ -15,11 +15,11 @@ from asr.errors import ConfigError
 # How names of audio files end. libsndfile looks at the content; folders are searched by name.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
 _URL = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://")
-_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a write fails with, naming no file
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors of a failed write that name no file
 
 
 def is_url(address: str) -> bool:
-    """Whether `address` is a URL that webdataset opens (`https://...`, `pipe:COMMAND`), and no path."""
+    """Whether `address` is a URL that webdataset opens (`https://...`, `pipe:COMMAND`), and not a path."""
     return _URL.match(address) is not None
 
 
@@ -30,10 +30,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Missing parent folders are made. On an exception the temporary file is removed and `path` is untouched.
 
     Raises:
-        OSError: `path` is there and is no regular file, or writing failed; it names `path`, never the temporary file.
+        OSError: `path` exists and is not a regular file, or writing failed; it names `path`, never the temporary file.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # a device or a folder; a rename would take the place of the first
+    if path.exists() and not path.is_file():  # a device or a folder; a rename would replace a device
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _errors_name(path):
@@ -43,7 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
-            with temporary.open("rb+") as written:  # Windows flushes what is open for writing alone
+            with temporary.open("rb+") as written:  # Windows flushes only what is open for writing
                 os.fsync(written.fileno())
             temporary.replace(path)
         except BaseException:
@@ -54,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _errors_name(path: Path) -> Iterator[None]:
-    """Give an OSError that comes from writing `path` its name: that of a temporary file tells nobody anything."""
+    """Make an OSError from writing `path` name it: the name of the temporary file would tell nobody anything."""
     try:
         yield
     except OSError as error:
@@ -67,7 +67,7 @@ def _errors_name(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `path`, missing or empty before, once all is in it: never half of it."""
+    """Yield a folder to fill, which becomes `path` (missing or empty before) once complete, never half-filled."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -76,7 +76,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what `atomic_path`, or safetensors inside it, was writing in a process that was killed.
+    """Remove temporary files that `atomic_path`, or safetensors inside it, left in a process that was killed.
 
     The folder may be missing.
     """
@@ -85,12 +85,12 @@ def remove_temporary(folder: Path) -> None:
 
 
 def made_since(made: Path, *sources: Path) -> bool:
-    """Whether a file is there and no older than any of those that it was made from."""
+    """Whether a file exists and is no older than any of those that it was made from."""
     return made.is_file() and made.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
 
 
 def require_folder(path: Path) -> None:
-    """ConfigError where `path` is no folder and cannot be made one, because something else is in its place."""
+    """Raise ConfigError if `path` is not a folder and cannot be made one, because something else is in its place."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink())
     if not there.is_dir():
         kind = "a file" if there.exists() else "a link to nothing"

@@ -1,8 +1,8 @@
 """What the gates and states of the recurrent layers do while an utterance is encoded, as plain arrays.
 
-A layer computes its gates inside one call and throws them away. Given what it read (x) and what it put out (h), they
-follow without stepping through time: the sum in front of each gate is W x_t + U h_{t-1} + b, one matrix product for
-all frames. Only an LSTM's cell is stepped through. What comes out is what the layer computed, to rounding.
+A layer computes its gates inside one call and discards them. From its inputs (x) and outputs (h) they are computed
+again without stepping through time: the sum that goes into each gate is W x_t + U h_{t-1} + b, one matrix product for
+all frames. Only an LSTM's cell is stepped through. The result is what the layer computed, up to rounding.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from asr.errors import ConfigError
 Array = NDArray[np.float32]
 Direction = Literal["forward", "backward"]
 
-# In the order in which torch stacks their weights; the candidate is no gate, but what may enter the state.
+# In the order in which torch stacks their weights; the candidate is not a gate, but what may enter the state.
 _STACKED = {
     nn.LSTM: ("input", "forget", "candidate", "output"),
     nn.GRU: ("reset", "update", "candidate"),
@@ -39,7 +39,7 @@ class Trace:
         direction: of reading; arrays are in the order of time for both.
         values: (T', H) float32 by name. LSTM: `input`, `forget` and `output` gates, `candidate`, `cell`, `hidden`.
             GRU: `reset` and `update` gates, `candidate`, `hidden`. Plain RNN: `hidden`. Gates are in 0..1, `candidate`
-            and `hidden` in -1..1, the cell has no bounds. `hidden` is what the layer puts out.
+            and `hidden` in -1..1, the cell has no bounds. `hidden` is the output of the layer.
     """
 
     layer: int
@@ -67,7 +67,7 @@ class Trace:
         """The named values.
 
         Raises:
-            ConfigError: the cell has none of a name; the message says which it has.
+            ConfigError: the cell has no values of a name; the message says which it has.
         """
         for name in names:
             if name not in self.values:
@@ -137,7 +137,7 @@ def values_of(layer: RecurrentLayer, inputs: Tensor, *, reverse: bool = False) -
         for name, (of_input, of_output) in zip(names, parts, strict=True):
             if name != "candidate":
                 values[name] = torch.sigmoid(of_input + of_output)
-            elif "reset" in values:  # it stands before the candidate, and acts behind the recurrent weights
+            elif "reset" in values:  # computed before the candidate; it acts after the recurrent weights
                 values[name] = torch.tanh(of_input + values["reset"] * of_output)
             else:
                 values[name] = torch.tanh(of_input + of_output)

@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Half:
-    """From float32 to float16 and back, for a computation whose gradients would not fit into float16.
+    """Converts float32 to float16 and back, for a computation whose gradients would not fit into float16.
 
-    On the way back gradients are multiplied by a power of two, which makes the largest of the outputs' an eighth, and
-    divided by it behind the computation: what float16 then loses is two millionths of the largest.
+    In the backward pass the gradients of the outputs are multiplied by a power of two that makes the largest about an
+    eighth, and those of the inputs are divided by it: float16 then loses two millionths of the largest.
     """
 
     scale: Tensor
@@ -21,7 +21,7 @@ class Half:
         return result
 
     def raised(self, values: Tensor) -> Tensor:
-        """Its output, float16 of any shape, in float32; one for each object, and all inputs go into it."""
+        """The output of the computation, float16 of any shape, in float32; an object has one, from all its inputs."""
         result: Tensor = _Raised.apply(values, self)  # type: ignore[no-untyped-call]
         return result
 

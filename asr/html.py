@@ -8,14 +8,14 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-# Control characters are no characters of an HTML document, and half of a surrogate pair cannot be written at all.
+# Control characters are not allowed in an HTML document, and half of a surrogate pair cannot be written at all.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _VOID = {"br", "hr", "img", "meta"}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'"
 
 
 class Html(str):
-    """Markup, as against text: `element` takes it as it is, and escapes any other string."""
+    """Markup, as opposed to text: `element` takes it as it is, and escapes any other string."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ def element(tag: str, *content: str, **attributes: str | bool | None) -> Html:
 
 
 def join(parts: Iterable[str]) -> Html:
-    """The parts one after the other, those that are text escaped."""
+    """The parts one after the other; those that are text are escaped."""
     return Html("".join([escape(part) for part in parts]))
 
 
@@ -111,7 +111,7 @@ def page(title: str, contents: Sequence[tuple[str, str]], *content: str, style: 
         title: its name, which is also its first heading.
         contents: anchor and title of each part that is listed at the top.
         content: what stands below that.
-        style: CSS of this page alone, behind that of all pages.
+        style: CSS of this page only, placed after that of all pages.
     """
     links = [element("li", element("a", name, href=f"#{anchor}")) for anchor, name in contents]
     head = element(
@@ -175,7 +175,7 @@ summary { cursor: pointer; padding: .3rem 0; }
 }
 """
 
-# Behind the style of a page, so that it has the last word.
+# Placed after the style of a page, so that it has the last word.
 _PRINT = """
 @page { margin: 1.5cm; }
 @media print {

@@ -1,8 +1,8 @@
-"""One recording, or a part of it, through a model with everything kept that a picture could show.
+"""Runs a recording, or a part of it, through a model and keeps everything that a picture could show.
 
 The part is encoded alone and as a whole, so that every gate belongs to one pass: a bidirectional layer knows nothing of
-what stands before it or behind it. `asr transcribe` cuts long recordings in their pauses instead, and may read a word
-at the edge of a part otherwise.
+what comes before or after it. `asr transcribe` cuts long recordings in their pauses instead, and may read a word at the
+edge of a part differently.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class Compared:
     """A column of the alignment of reference and hypothesis; times are seconds of the recording.
 
     Attributes:
-        said: the reference's word, dated by forced alignment; None where a word was inserted.
+        said: the reference's word, timed by forced alignment; None where a word was inserted.
         heard: the hypothesis' word; None where a word was deleted.
     """
 
@@ -70,7 +70,7 @@ class Inspection:
         traces: gates and states of each layer and direction.
         compared: the alignment with a reference, or None.
         counts: its errors, or None.
-        unknown: words of the reference that the vocabulary cannot spell, a line each; they are dated as any sound.
+        unknown: words of the reference that the vocabulary cannot spell, a line each; they are timed as any sound.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Inspection:
 
 
 def part_of(name: str, total_s: float, start_s: float, end_s: float | None) -> tuple[float, float]:
-    """Which part of a recording to show: the asked one, or as much as can be shown.
+    """Which part of a recording to show: the one asked for, or as much as can be shown.
 
     Raises:
         ConfigError: the part is empty, too long, or not inside the recording.
@@ -189,7 +189,7 @@ def inspect_recording(
 
 
 def compare(said: Sequence[Word], heard: Sequence[Word]) -> tuple[tuple[Compared, ...], Counts]:
-    """Align dated words of a reference with those of a hypothesis, as the word error rate does, and count errors."""
+    """Align timed words of a reference with those of a hypothesis, as the word error rate does, and count errors."""
     reference, hypothesis = (" ".join(word.text for word in words) for words in (said, heard))
     [scored] = score([Result("", None, reference, hypothesis, duration=0.0)]).utterances
     left, right = iter(said), iter(heard)
@@ -201,7 +201,7 @@ def compare(said: Sequence[Word], heard: Sequence[Word]) -> tuple[tuple[Compared
 
 
 def _spelled(words: Sequence[Word], normalize: Callable[[str], str], start_s: float) -> list[Word]:
-    """Words as scoring counts them, of which one that is written may hold several, dated from the recording's start."""
+    """Words as scoring counts them (one written word may hold several), timed from the recording's start."""
     return [
         replace(word, text=text, start_s=word.start_s + start_s, end_s=word.end_s + start_s)
         for word in words

@@ -1,7 +1,7 @@
 """Recordings without transcripts as training data: what a model hears in them, where it is confident.
 
-Training on from these weights with what they recognised is self-training with pseudo-labels, chosen by confidence
-(Kahn, Lee and Hannun, ICASSP 2020, arXiv 1909.09116). It teaches a model voices, rooms and microphones, and no words.
+To go on training a model with what it recognised is self-training with pseudo-labels, chosen by confidence (Kahn, Lee
+and Hannun, ICASSP 2020, arXiv 1909.09116). It teaches a model voices, rooms and microphones, but no words.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,19 +18,19 @@ from asr.sources import Recording
 from asr.transcribe import WHOLE_S, Joined
 from asr.transcript import Transcript, mean_confidence
 
-LONGEST_S = WHOLE_S  # of an utterance that is taken: training takes no longer ones, unless it is told to
-# Of a long recording many utterances are wanted: AN4's 89 of dev without a pause between them are 65 of 0.8 to 13 s,
-# recognised as well (25 errors for 27 of 505), and one with the pauses that are transcribed by.
+LONGEST_S = WHOLE_S  # longest utterance that is taken: training takes no longer ones, unless told to
+# A long recording should give many utterances. AN4's 89 of dev, joined without pauses, become 65 of 0.8 to 13 s,
+# recognised as well (25 errors instead of 27, of 505); with the pauses that transcription uses they become one.
 CUTTING = Cutting(pause_s=0.4, margin_s=0.15)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """An utterance whose text a model gave it.
+    """An utterance with the text that a model recognised.
 
     Attributes:
         utterance: its text is empty where nothing was heard.
-        confidence: 0 to 1, the geometric mean of its words'; 0 without a word.
+        confidence: 0 to 1, the geometric mean of its words' confidences; 0 without a word.
     """
 
     utterance: Utterance
@@ -38,10 +38,10 @@ class Labelled:
 
 
 def require_labelable(recordings: Iterable[Recording], manifest: Path) -> None:
-    """Find out before hours of work what could not be written to `manifest`.
+    """Check, before hours of work, that the recordings can be written to `manifest`.
 
     Raises:
-        ConfigError: a recording is no file, or is named twice.
+        ConfigError: a recording is not a file, or is named twice.
         ManifestError: a name is not UTF-8.
     """
     names: dict[tuple[Path, float, float | None, int | None], str] = {}
@@ -58,8 +58,8 @@ def require_labelable(recordings: Iterable[Recording], manifest: Path) -> None:
 def label(recording: Recording, transcript: Transcript) -> Iterator[Labelled]:
     """The utterances of a recording, in order.
 
-    One of up to `asr.transcribe.WHOLE_S` is one utterance. Of a longer one what was recognised between two pauses is an
-    utterance each, and what lies between them is in none.
+    A recording of up to `asr.transcribe.WHOLE_S` is one utterance. In a longer one, each stretch that was recognised
+    between two pauses is an utterance, and what lies between the stretches is in none.
 
     Args:
         recording: a file, or a part of one.
@@ -76,10 +76,10 @@ def label(recording: Recording, transcript: Transcript) -> Iterator[Labelled]:
 
 
 def _labelled(recording: Recording, start_s: float, duration_s: float, text: str, words: Sequence[Word]) -> Labelled:
-    """What is said from `start_s` of the recording on."""
+    """What is said in the recording from `start_s` on, for `duration_s`."""
     assert isinstance(recording.audio, Path)
     name = recording.name
-    if not recording.is_segment:  # then it is a path
+    if not recording.is_segment:  # then its name is a path
         stem = Path(name).with_suffix("") if Path(name).suffix.lower() in AUDIO_SUFFIXES else Path(name)
         name = "_".join(part for part in stem.parts if part.strip("/. ")) or "recording"
     offset = round(recording.offset_s + start_s, 6)
@@ -96,18 +96,18 @@ def _labelled(recording: Recording, start_s: float, duration_s: float, text: str
 
 
 def left_of(manifest: Path) -> Path:
-    """Where what is not taken into `manifest` is written."""
+    """The file for utterances that are not taken into `manifest`."""
     return manifest.with_suffix(f".left{manifest.suffix}")
 
 
 def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> str:
-    """Write what is to be learnt to `manifest`, and the others to `left_of` it; returns a summary.
+    """Write the utterances to be learnt to `manifest`, and the others to `left_of(manifest)`; returns a summary.
 
-    Taken is what has a text, at least this confidence and at most `LONGEST_S`. Each record has its `confidence` too,
-    with four decimals; an id that stands already gets a number.
+    An utterance is taken if it has a text, a confidence of at least `least`, and lasts at most `LONGEST_S`. Each record
+    has its `confidence` too, with four decimals; an id that was used already gets a number.
 
     Raises:
-        ConfigError: nothing is taken; then the place of `manifest` is as it was.
+        ConfigError: nothing is taken; `manifest` is then left as it was.
         ManifestError: an id or a path is not UTF-8; the message names the utterance.
     """
     kept: list[tuple[Utterance, float]] = []

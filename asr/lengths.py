@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:  # this room stays free of torch
+if TYPE_CHECKING:  # this module stays free of torch
     from torch import Tensor
 
 Count = TypeVar("Count", int, "Tensor")
@@ -27,7 +27,7 @@ def s_to_samples(duration_s: float, sample_rate_hz: int) -> int:
 
 
 def frames_in(samples: Count, fft_samples: int, hop_samples: int) -> Count:
-    """Frames that lie wholly inside `samples`: 1 + (samples - fft) // hop, and 0 when there is no whole one.
+    """Frames that lie wholly inside `samples`: 1 + (samples - fft) // hop, and 0 if there is no whole one.
 
     Frame t reads samples [t * hop, t * hop + fft) and nothing else, so a frame that was computed while audio
     streams in never changes when more arrives.

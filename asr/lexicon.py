@@ -17,7 +17,7 @@ class Entry:
     Attributes:
         where: file and line, for messages.
         word: as it is written.
-        labels: its spelling; None where the file holds words alone.
+        labels: its spelling; None if the file holds only words.
     """
 
     where: str
@@ -29,8 +29,8 @@ def entries(path: Path, error: type[AsrError]) -> Iterator[Entry]:
     """The lines of a file: `word`, or `word TAB labels separated by spaces`; blank lines are skipped.
 
     Raises:
-        AsrError: `error`: the file cannot be read or holds no word, the two forms are mixed, a word holds a space, or
-            a spelling is empty. The message names file and line.
+        AsrError: as `error`: the file cannot be read or holds no word, the two forms are mixed, a word holds a space,
+            or a spelling is empty. The message names file and line.
     """
     lines = numbered_lines(path, "lexicon", error)
     if not lines:
@@ -51,10 +51,10 @@ def entries(path: Path, error: type[AsrError]) -> Iterator[Entry]:
 
 
 def read_pronunciations(path: Path, error: type[AsrError]) -> dict[str, list[list[str]]]:
-    """Word -> pronunciations, in the order of the file; a word with several stands on as many lines.
+    """Word -> pronunciations, in the order of the file; a word with several has as many lines.
 
     Raises:
-        AsrError: `error`, as `entries`, or the file holds words alone.
+        AsrError: as `error`: for the reasons of `entries`, or the file holds only words.
     """
     found: dict[str, list[list[str]]] = {}
     for entry in entries(path, error):
@@ -65,13 +65,13 @@ def read_pronunciations(path: Path, error: type[AsrError]) -> dict[str, list[lis
 
 
 def add(lexicon: dict[str, list[list[str]]], word: str, spelling: Sequence[str]) -> None:
-    """Give a word one more spelling, unless it has that."""
+    """Give a word one more spelling, unless it has it already."""
     if list(spelling) not in lexicon.setdefault(word, []):
         lexicon[word].append(list(spelling))
 
 
 def first_words(lexicon: Lexicon) -> dict[tuple[str, ...], str]:
-    """Spelling -> the first word that is spelled so."""
+    """Spelling -> the first word that has it."""
     found: dict[tuple[str, ...], str] = {}
     for word, spellings in lexicon.items():
         for spelling in spellings:
@@ -80,12 +80,12 @@ def first_words(lexicon: Lexicon) -> dict[tuple[str, ...], str]:
 
 
 def labels_of(lexicon: Lexicon) -> set[str]:
-    """All labels of its spellings."""
+    """All labels of the spellings in a lexicon."""
     return {label for spellings in lexicon.values() for spelling in spellings for label in spelling}
 
 
 def as_json(lexicon: Lexicon) -> dict[str, list[str]]:
-    """Word -> spellings as texts, their labels with spaces between."""
+    """Word -> spellings, each its labels separated by spaces."""
     return {word: list(map(" ".join, spellings)) for word, spellings in lexicon.items()}
 
 

@@ -4,24 +4,24 @@ from pathlib import Path
 
 from asr.errors import AsrError
 
-SPACE_NAME = "<space>"  # a label of one space, where each line holds a label
+SPACE_NAME = "<space>"  # stands for a label of one space, in files with a label on each line
 
 
 def written_label(label: str) -> str:
-    """A label as a line of a file has it; `read_label` reads it back."""
+    """A label as it is written on a line of a file; `read_label` reads it back."""
     return SPACE_NAME if label == " " else label
 
 
 def read_label(line: str) -> str:
-    """The label of a line."""
+    """The label that a line stands for."""
     return " " if line == SPACE_NAME else line
 
 
 def read_text(path: Path, what: str, error: type[AsrError]) -> str:
-    """The content of a UTF-8 file, without a byte order mark; `what` it holds is for messages.
+    """The content of a UTF-8 file, without a byte order mark; messages call its content `what`.
 
     Raises:
-        AsrError: `error`: the file cannot be read or is not UTF-8.
+        AsrError: as `error`: the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -35,8 +35,8 @@ def numbered_lines(path: Path, what: str, error: type[AsrError]) -> list[tuple[i
     """The lines of a UTF-8 file that are not blank, with their numbers from 1.
 
     Raises:
-        AsrError: `error`, as `read_text`.
+        AsrError: as `error`, for the reasons of `read_text`.
     """
-    # Not splitlines(), which also cuts at U+0085 and U+2028, and those may stand in a text.
+    # Not splitlines(), which also cuts at U+0085 and U+2028, and those may occur in a text.
     lines = read_text(path, what, error).split("\n")
     return [(number, line.rstrip("\r")) for number, line in enumerate(lines, start=1) if line.strip()]

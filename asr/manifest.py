@@ -2,8 +2,8 @@
 
 One record a line: `audio_filepath` (relative paths resolve against the manifest's folder), `duration` in seconds,
 `text`, and optionally `offset` in seconds (default 0), `channel` (0 the first; default: what `audio.channels` says),
-`speaker` and `id` (default: the audio's stem, with the offset and the channel when there are any). Keys that are not
-ours are ignored, unless they look like one of ours misspelled.
+`speaker` and `id` (default: the audio's stem, with the offset and the channel when there are any). Other keys
+are ignored, unless they look like one of these misspelled.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from asr.lines import numbered_lines
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
-_OTHERS = ("channels", "n_channels")  # what other tools write and we do not read, and no misspelling
+_OTHERS = ("channels", "n_channels")  # written by other tools and not read here, but no misspellings
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Utterance:
         text: transcript as written in the corpus (not normalised).
         offset: start of the segment in the file, in seconds.
         speaker: speaker name, or None when unknown.
-        channel: the one of the file that is meant, 0 the first; None: as `AudioConfig.channels` says.
+        channel: which channel of the file, 0 being the first; None: as `AudioConfig.channels` says.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Utterance:
 
 
 def part_name(name: str, offset: float = 0.0, channel: int | None = None) -> str:
-    """What a part of a recording is called: `call@1.5` from 1.5 s on, `call#0` its first channel, `call@1.5#0` both."""
+    """The name of a part of a recording: `call@1.5` from 1.5 s on, `call#0` its first channel, `call@1.5#0` both."""
     begins = f"{offset:.6f}".rstrip("0").rstrip(".")
     return name + (f"@{begins}" if offset else "") + ("" if channel is None else f"#{channel}")
 
@@ -57,7 +57,7 @@ def read_manifest(path: Path | str, *, with_texts: bool = True) -> list[Utteranc
 
     Raises:
         ManifestError: the file is missing or empty, a line is not JSON, a key is missing, misspelled or of the wrong
-            type, a duration is not positive, a text is empty or an id stands twice; the message names file and line.
+            type, a duration is not positive, a text is empty or an id occurs twice; the message names file and line.
     """
     path = Path(path)
     utterances: list[Utterance] = []
@@ -87,7 +87,7 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
 def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
     """The record of an utterance in the manifest `path`, for `parse_line`; ManifestError as `write_manifest`.
 
-    `more` are keys that `parse_line` does not read.
+    `more` are further keys, which `parse_line` does not read.
     """
     record: dict[str, Any] = {
         "id": utterance.id,
@@ -119,7 +119,7 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
     """
     try:
         record = json.loads(line)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, deep nesting the other
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; deep nesting
         raise ManifestError(f"{where}: not a JSON record: {error}{_hint(line, where)}") from error
     if not isinstance(record, dict):
         raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
@@ -153,7 +153,7 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
 
 
 def _hint(line: str, where: str) -> str:
-    """What to do about a line that is of a table, to be put behind the message."""
+    """The end of a message: what to do, if the line is from a table, else nothing."""
     path = where.rpartition(":")[0]
     if path.lower().endswith(".csv") or {"audio", "text"} <= {cell.strip() for cell in line.split(",")}:
         return f"; a table becomes manifests with: asr prepare csv --source {path} --out DIR"
@@ -174,7 +174,7 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
 
 
 def _has_surrogate(text: str) -> bool:
-    """Whether it holds half of a surrogate pair: JSON and paths of odd bytes have it, no file can."""
+    """Whether a text holds half of a surrogate pair, as JSON and undecodable paths may; no file can hold it."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -182,6 +182,6 @@ def _seconds(record: dict[str, Any], key: str, where: str) -> float:
     if key not in record:
         raise ManifestError(f"{where}: key {key!r} is missing")
     value = record[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _ENDLESS_S:  # NaN is not
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _ENDLESS_S:  # or NaN
         raise ManifestError(f"{where}: {key} must be a number of seconds, found {value!r}")
     return float(value)

@@ -1,13 +1,13 @@
 """How long a model remembers: half-lives of its units, and the reach of its outputs into the input.
 
-A unit's state decays by its forget gate: what stood in it after frame s is, k frames later, there times
-f_{s+1} * ... * f_{s+k}. The time in which this product falls to one half is taken from every frame of every recording.
-Where a recording ends first, the time is censored: known to be longer than what was left. Kaplan and Meier's (1958)
-estimate of the median is right for such data, so long as recordings do not end because a unit is about to forget. A
-unit whose curve never falls to one half has no half-life that could be measured, only a bound from below.
+A unit's state decays by its forget gate: k frames after frame s, what was in it then is multiplied by
+f_{s+1} * ... * f_{s+k}. The time in which this product falls to one half is measured from every frame of every
+recording. If a recording ends first, the time is censored: known only to be longer than what was left. Kaplan and
+Meier's (1958) estimate of the median is right for such data, so long as recordings do not end because a unit is about
+to forget. A unit whose curve never falls to one half has no half-life that could be measured, only a lower bound.
 
-This is the direct path through a unit alone. What a unit wrote into others by way of its output may come back later;
-the reach takes every path.
+Half-lives cover only the direct path through a unit. What it wrote into other units through its output may come back
+later; the reach covers every path.
 """
 
 import math
@@ -28,26 +28,26 @@ from asr.recognizer import Recognizer
 
 Array = NDArray[np.float64]
 
-# A gate of exactly zero forgets at once; its logarithm must be finite all the same.
+# A gate of exactly zero forgets at once; its logarithm must still be finite.
 _SHUT = 1e-30
-_ROUNDING = 1e-12  # of shares that are one half, or a round number
-# Lags that fewer of the probe frames have (the others are too near to an end) say nothing about speech in general.
+_ROUNDING = 1e-12  # tolerance for shares that are one half, or a round number
+# Lags that a smaller share of the probe frames has (the others are too near an end) say nothing of speech in general.
 _LEAST_SHARE = 0.25
-# Of a longer utterance only so much is read: attention is on lags of a few seconds, and memory is bounded.
+# Only this much of a longer utterance is read: lags of a few seconds are of interest, and memory is bounded.
 LONGEST_S = 30.0
-# Of the reach, that the span holds.
+# Share of the reach that its span holds.
 HELD = 0.9
 
 
 @dataclass(frozen=True, eq=False)
 class HalfLives:
-    """Of the units of one layer in one direction.
+    """Half-lives of the units of one layer in one direction.
 
     Attributes:
         layer: as in `asr.gates.Trace`.
         direction: as there.
-        ms: (H,) float64 half-lives in milliseconds; infinite for a unit without one (censored), whose half-life is then
-            longer than `watched_ms`, as far as the estimate goes.
+        ms: (H,) float64 half-lives in milliseconds; infinite for a unit without one (censored), which is then longer
+            than `watched_ms`, as far as the estimate goes.
         watched_ms: the longest time over which units were watched.
     """
 
@@ -75,7 +75,7 @@ def half_lives(traces: Iterable[Sequence[Trace]], frame_s: float) -> list[HalfLi
     """Half-lives of all units on real speech.
 
     Args:
-        traces: for each utterance those of all layers and directions (`asr.gates.trace`).
+        traces: for each utterance the traces of all layers and directions (`asr.gates.trace`).
         frame_s: seconds from one frame to the next.
 
     Returns:
@@ -103,20 +103,20 @@ def half_lives(traces: Iterable[Sequence[Trace]], frame_s: float) -> list[HalfLi
 
 
 def decay_times(kept: NDArray[np.floating]) -> tuple[Array, Array]:
-    """In how many frames the product of gates falls to one half, from each frame on.
+    """From each frame on, the number of frames in which the product of gates falls to one half.
 
-    Between two frames the product is taken to fall exponentially, so times are no whole numbers.
+    Between two frames the product is taken to fall exponentially, so times are not whole numbers.
 
     Args:
         kept: (T, H) gates in 0..1, in the order in which the layer reads.
 
     Returns:
-        times: (T - 1, H) frames from frame s (row s) until the product of the gates behind it is 0.5; infinite where
+        times: (T - 1, H) frames from frame s (row s) until the product of the gates after it is 0.5; infinite if
             the recording ends before.
         watched: (T - 1,) frames that follow frame s.
     """
     starts = np.arange(len(kept), dtype=np.float64)
-    # From here on everything is a sum of half-lives: minus the binary logarithm of the product since the beginning.
+    # Half-lives passed since the beginning: minus the binary logarithm of the product of the gates.
     passed = np.cumsum(-np.log2(np.maximum(kept, _SHUT, dtype=np.float64)), axis=0)
     times = np.empty((len(kept) - 1, kept.shape[1]))
     for unit, sums in enumerate(passed.T):
@@ -128,7 +128,7 @@ def kaplan_meier_median(times: Array, watched: Array) -> Array:
     """Median of times of which some are only known to be longer than they were watched (Kaplan & Meier 1958).
 
     Args:
-        times: (N, H) times, infinite where nothing happened.
+        times: (N, H) times, infinite where the event did not happen.
         watched: (N,) how long each was watched; a time is at most as long, or infinite.
 
     Returns:
@@ -137,7 +137,7 @@ def kaplan_meier_median(times: Array, watched: Array) -> Array:
     """
     happened = np.isfinite(times)
     observed = np.where(happened, times, watched[:, None])
-    # What ends at the same moment as another is watched still counts as watched: events come first.
+    # Events come first: what is censored at the moment of an event was still being watched.
     order = np.lexsort((~happened, observed), axis=0)
     happened, observed = (np.take_along_axis(values, order, axis=0) for values in (happened, observed))
     at_risk = np.arange(len(times), 0, -1)[:, None]
@@ -158,7 +158,7 @@ class Reach:
         gradient: (K,) float64 root mean square, over the probe frames that have such a lag, of the Frobenius norm of
             the derivatives of all log-probabilities of the frame by all mel bins of the input frame; in nats for one
             standard deviation of a mel bin where features are normalised.
-        probes: number of output frames that were asked.
+        probes: number of output frames that were probed.
     """
 
     lags_ms: Array
@@ -166,7 +166,7 @@ class Reach:
     probes: int
 
     def span_ms(self, share: float = HELD) -> tuple[float, float]:
-        """The lags between which this share of the sum of `gradient` lies, as much of the rest before as behind."""
+        """The lags between which this share of the sum of `gradient` lies, with as much of the rest before as after."""
         outside = (1 - share) / 2
         below = np.cumsum(self.gradient) / self.gradient.sum()
         first = int(np.searchsorted(below, outside + _ROUNDING, side="right"))
@@ -177,8 +177,8 @@ class Reach:
 def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probes: int = 8, seed: int = 1) -> Reach:
     """Measure the reach on real speech.
 
-    The derivatives of all V log-probabilities would take V backward passes for each probe frame. One through a sum of
-    them with random signs has the same mean square (Hutchinson 1989), and the mean is taken anyway.
+    The derivatives of all V log-probabilities would take V backward passes for each probe frame. One pass through their
+    sum with random signs gives the same mean square (Hutchinson 1989), and the mean is taken anyway.
 
     Args:
         encoder: in evaluation mode, on the CPU.
@@ -195,7 +195,7 @@ def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probe
     squares: defaultdict[int, float] = defaultdict(float)
     counts: defaultdict[int, int] = defaultdict(int)
     asked = 0
-    # A convolution of stride s looks around input frame s * t for its frame t: lags count from there.
+    # Frame t of a convolution of stride s is centred on input frame s * t: lags count from there.
     stride = math.prod(encoder.subsampling.time_strides)
     for feats in utterances:
         frames = int(encoder.output_lengths(torch.tensor([len(feats)]))[0])
@@ -221,8 +221,8 @@ def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probe
 def _squared_gradients(
     encoder: Encoder, feats: Tensor, places: NDArray[np.int64], generator: torch.Generator
 ) -> list[list[float]]:
-    """For each output frame of `places` the squared norm of its signed sum's gradient at each of T input frames."""
-    rows = feats.repeat(len(places), 1, 1).requires_grad_()  # one for each place: rows of a batch do not mix
+    """For each output frame in `places`, the squared norm of its signed sum's gradient at each of T input frames."""
+    rows = feats.repeat(len(places), 1, 1).requires_grad_()  # a row for each place: rows of a batch do not mix
     log_probs, _ = encoder(rows, torch.full((len(places),), len(feats)))
     probed = log_probs[torch.arange(len(places)), torch.from_numpy(places)]
     signs = torch.randint(0, 2, probed.shape, generator=generator) * 2 - 1
@@ -247,7 +247,7 @@ class Memory:
 
 
 def measure(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Memory:
-    """Half-lives and reach of a model on some utterances, of each at most the first `LONGEST_S`.
+    """Half-lives and reach of a model on at most the first `LONGEST_S` of some utterances.
 
     Args:
         recognizer: on the CPU, in evaluation mode.

@@ -1,9 +1,9 @@
 """Recognition while audio comes in: partial results at once, final ones after each pause.
 
-An encoder in one direction carries its state from chunk to chunk and gives what it gives offline, to 1e-5, where
-features are normalised as they are offline: by the training set, and not by what was heard so far. One in both
-directions needs to hear what comes next: it is run over a chunk and a look-ahead behind it, the forward states carried
-on, the backward ones begun anew at the look-ahead's end (latency-controlled BLSTM: Zhang et al. 2016).
+A unidirectional encoder carries its state from chunk to chunk and gives what it gives offline, to 1e-5, if features are
+normalised as they are offline: by the training set, and not by what was heard so far. A bidirectional one needs to hear
+what comes next: it is run over a chunk and a look-ahead after it, with the forward states carried on and the backward
+ones begun anew at the end of the look-ahead (latency-controlled BLSTM: Zhang et al. 2016).
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,10 @@ from asr.recognizer import Recognizer
 from asr.resampling import StreamResampler
 from asr.windows import Segment
 
-# With normalization=utterance the first frames wait until so much audio has been heard.
+# With normalization=utterance the first frames wait until this much audio has been heard.
 _PRIMED_S = 1.0
-# With it and with normalization=map older audio counts for less, so that another speaker or level is followed.
+# With normalization=utterance or map, once more than this was heard, older audio counts for less, so that a change of
+# speaker or level is followed.
 _REMEMBERED_S = 30.0
 
 
@@ -35,7 +36,7 @@ class Update:
     """What is known after some more audio.
 
     Attributes:
-        segments: what became final, each when the pause behind it had been heard.
+        segments: what became final, each once the pause after it had been heard.
         partial: text of what is being said; its last words may still change.
         partial_from_s: where the audio of `partial` begins.
     """
@@ -46,18 +47,18 @@ class Update:
 
 
 class OnlineRecognizer:
-    """One stream of audio on its way through a recogniser; the cuts at which audio comes in change nothing.
+    """Recognises one stream of audio; how the audio is cut into pieces as it comes in changes nothing.
 
     Args:
-        recognizer: a loaded model, in evaluation mode; its decoder decides, greedy or beam.
+        recognizer: a loaded model, in evaluation mode; its own decoder is used, greedy or beam.
         sample_rate_hz: of the audio that comes in; None: the model's.
-        chunk_s: audio is taken in chunks of so much.
-        look_ahead_s: what a model in both directions hears before it decides on a chunk; another hears nothing ahead.
-        pauses: where what was said becomes final; None: at the end alone. Only `pause_s` and `margin_s` are looked at.
+        chunk_s: audio is processed in chunks of this length.
+        look_ahead_s: what a bidirectional model hears after a chunk before it decides on it; others hear nothing ahead.
+        pauses: where what was said becomes final; None: only at the end. Only `pause_s` and `margin_s` are used.
 
     Raises:
         ConfigError: a duration is out of range.
-        AudioError: the rate is out of range, or audio of it cannot be resampled.
+        AudioError: the rate is out of range, or cannot be resampled from.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class OnlineRecognizer:
 
     @property
     def latency_s(self) -> float:
-        """From a sound to the partial result that has heard it, at most, without the time of computing."""
+        """The longest time from a sound to a partial result that has heard it, without the time of computing."""
         ahead = 0  # frames of features that the convolutions look ahead
         for stride in reversed(self.recognizer.encoder.subsampling.time_strides):
             ahead = ahead * stride + 1
         log_mel, config = self.recognizer.log_mel, self.recognizer.config
         window_s = log_mel.fft_samples / config.audio.sample_rate_hz
-        # What waits in the second half of a chunk waits for the next one.
+        # In both directions, frames of a chunk may stay undecided until the next chunk of audio.
         chunks = 1 + (1 if config.encoder.bidirectional else 0)
         return window_s + ahead * self._feature_s + (chunks * self._chunk + self._look_ahead) * self.recognizer.frame_s
 
@@ -168,7 +169,7 @@ class OnlineRecognizer:
         assert utterance is not None
         utterance.take(self._normalizer.rest())
         segment = utterance.finish(utterance.first * self._feature_s)
-        return [segment] if segment.words else []  # separators alone are no words
+        return [segment] if segment.words else []  # separators alone are not words
 
     def _partial(self) -> tuple[str, float]:
         if self._utterance is None:
@@ -177,7 +178,7 @@ class OnlineRecognizer:
 
 
 class _Utterance:
-    """What is being said: its encoder's state and its decoder's."""
+    """What is being said: the states of its encoder and its decoder."""
 
     def __init__(self, recognizer: Recognizer, chunk: int, look_ahead: int, first: int) -> None:
         self.first = first  # frame of features
@@ -203,13 +204,13 @@ class _Utterance:
 
 
 class EncoderStream:
-    """One utterance on its way through an encoder: (T, F) normalised features in any pieces -> log-probabilities.
+    """Encodes one utterance piece by piece: (T, F) normalised features, however cut -> log-probabilities.
 
     Args:
         encoder: in evaluation mode.
-        chunk: frames of log-probabilities that an encoder in both directions is run over at once; one in a single
-            direction takes what it gets.
-        look_ahead: frames behind the chunk that it hears first.
+        chunk: frames of log-probabilities that a bidirectional encoder decides at once; a unidirectional one takes what
+            it gets.
+        look_ahead: frames after the chunk that it hears first.
     """
 
     def __init__(self, encoder: Encoder, *, chunk: int = 1, look_ahead: int = 0) -> None:
@@ -229,7 +230,7 @@ class EncoderStream:
 
     @torch.inference_mode()
     def finish(self) -> Tensor:
-        """The (T', V) natural-log probabilities of what waited for more; afterwards all of them were given."""
+        """The last (T', V) natural-log probabilities: of the frames that still waited for more."""
         return self._advance(self._subsampled(None, at_end=True), at_end=True)
 
     def _subsampled(self, feats: Tensor | None, *, at_end: bool) -> Tensor:
@@ -254,7 +255,7 @@ class EncoderStream:
         return torch.cat(given) if given else hidden.new_zeros(0, self.encoder.output.out_features)
 
     def _run(self, hidden: Tensor, count: int) -> Tensor:
-        """Log-probabilities of the first `count` frames; states go on behind those."""
+        """Log-probabilities of the first `count` frames; states go on after those."""
         encoder = self.encoder
         for place, (layer, projection, norm) in enumerate(
             zip(self._layers, encoder.projections, encoder.norms, strict=True)
@@ -270,12 +271,12 @@ class EncoderStream:
 
 
 class _ConvolutionStream:
-    """A convolution and its ReLU over time that comes in pieces; zeros stand before and behind it all, as offline."""
+    """A convolution and its ReLU over frames that come in pieces, with zeros before and after them all, as offline."""
 
     def __init__(self, convolution: nn.Module) -> None:
         assert isinstance(convolution, nn.Conv2d)
         self.convolution = convolution
-        self._kept: Tensor | None = None  # frames from the first that the next output reads
+        self._kept: Tensor | None = None  # frames from the first one that the next output reads
 
     def accept(self, maps: Tensor | None, *, at_end: bool) -> Tensor | None:
         """(1, C, T, F) maps -> (1, C', T', F'), None for none."""
@@ -305,7 +306,7 @@ class _RunningNormalizer:
     Args:
         recognizer: the model.
         primed: frames that `utterance` waits for.
-        remembered: frames; where more were heard, older ones count for less.
+        remembered: frames; once more were heard, older ones count for less.
     """
 
     def __init__(self, recognizer: Recognizer, primed: int, remembered: int) -> None:
@@ -335,7 +336,7 @@ class _RunningNormalizer:
         return self.rest() if self._count >= self.primed else feats[:0]
 
     def rest(self) -> Tensor:
-        """The frames that wait for more."""
+        """The frames that were held back, normalised."""
         held, self._held = self._held, []
         if not held:
             return self._sum.float()[None][:0]
@@ -350,7 +351,7 @@ class _RunningNormalizer:
 
 @dataclass(frozen=True)
 class _Piece:
-    """(T, F) frames of speech from frame `first` on; `ends` where a pause follows."""
+    """(T, F) frames of speech from frame `first` on; `ends` if a pause follows."""
 
     feats: Tensor
     first: int
@@ -358,10 +359,10 @@ class _Piece:
 
 
 class _Endpoints:
-    """Speech among frames that come a chunk at a time, and where it ends.
+    """Finds the speech among frames that come a chunk at a time, and where it ends.
 
-    A frame is judged when its chunk is there, by the last 30 s. Of a pause in speech the margin goes on to the encoder;
-    the rest is held back until the pause is long enough to be dropped, or speech goes on.
+    A frame is judged once its chunk is there, by the last 30 s. In a pause only the margin goes on to the encoder; the
+    rest is held back until the pause is long enough to be dropped, or speech goes on.
     """
 
     def __init__(self, pauses: Cutting, feature_s: float, subsampling: int) -> None:
@@ -376,7 +377,7 @@ class _Endpoints:
         self._quiet = 0  # frames since the last loud one
 
     def accept(self, feats: Tensor) -> Iterator[_Piece]:
-        """Take a chunk of (T, F) frames; yields what of the speech can be passed on."""
+        """Take a chunk of (T, F) frames; yields the speech that can be passed on."""
         heard = self._first + len(self._held)
         self._held = torch.cat([self._held, feats]) if len(self._held) else feats
         levels = np.concatenate([self._levels, feats.mean(dim=1).double().cpu().numpy()])
@@ -407,7 +408,7 @@ class _Endpoints:
             yield self._piece(self._first + len(self._held), ends=True)
 
     def _aligned(self, frame: int) -> int:
-        """A place at or before `frame` where log-probabilities begin, among the frames that are held."""
+        """The last place up to `frame`, among the frames that are held, where a frame of log-probabilities begins."""
         return max(self._first, frame // self.subsampling * self.subsampling)
 
     def _drop(self, end: int) -> None:

@@ -12,35 +12,35 @@ from torch import Tensor
 from asr.errors import ConfigError
 from asr.features import POWER_FLOOR
 
-# What a recording's loud level is, is judged over this much audio and the window that follows.
+# A recording's loud level is judged over this much audio and the window that follows.
 JUDGED_S = 30.0
-# The loud level is what this much of it exceeds: a word is enough, and a click is not.
+# The loud level is what this much of it exceeds: a word is long enough, a click is not.
 LOUD_S = 0.3
-# Speakers and rooms change: for each second the levels are those of this much audio at either side of it, but the loud
-# one is never taken to be lower than the recording's by more than this (20 dB).
+# Speakers and rooms change: the levels for each second are those of this much audio on either side of it, but the loud
+# one is never taken to be lower than the recording's by more than _SOFTER (20 dB).
 _AROUND_S = 4.0
 _SOFTER = 4.6
 # The quiet level is at most this far below the loud one (39 dB): digital silence is no measure of what is quiet.
 _DEEPEST = 9.0
-# Audio with less than this (4 dB) from quiet to loud is taken for speech all through.
+# Audio with less than this (4 dB) between quiet and loud is all taken for speech.
 _FLATTEST = 1.0
 # Digital silence is POWER_FLOOR in every bin; dither is not much more.
 _DIGITAL_SILENCE = math.log(10 * POWER_FLOOR)
 # Quiet is what lies below this part of the way from the quiet level to the loud one.
 _QUIET_SHARE = 0.25
-# So many frames are averaged to a level.
+# This many frames are averaged to a level.
 SMOOTHED = 5
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """Where a recording is cut; the default is what was best on the development speakers of AN4.
+    """Where a recording is cut; the defaults were best on the development speakers of AN4.
 
     Attributes:
-        window_s: longest stretch that is encoded at once, and how far ahead of a cut is looked.
-        overlap_s: of two windows where there is no pause to cut in; the outer half at each side is thrown away.
+        window_s: longest stretch that is encoded at once, and how far ahead a cut is looked for.
+        overlap_s: of two windows where there is no pause to cut in; each window's outer half of it is thrown away.
         pause_s: shortest pause that is cut in.
-        margin_s: how much of a pause goes with the speech at each side of it.
+        margin_s: how much of a pause goes with the speech on each side of it.
     """
 
     window_s: float = 30.0
@@ -68,7 +68,7 @@ class Stretch:
     Attributes:
         feats: (T, F) log-mel energies, not normalised.
         first: number in the recording of the first feature frame, a multiple of the subsampling.
-        keep: number of the first feature frame whose log-probabilities count, and of the first behind them.
+        keep: number of the first feature frame whose log-probabilities count, and of the first after those.
     """
 
     feats: Tensor
@@ -77,12 +77,12 @@ class Stretch:
 
 
 class Cutter:
-    """Cuts the feature frames of a recording into stretches; any pieces give the same ones.
+    """Cuts the feature frames of a recording into stretches, the same in whatever pieces the frames come.
 
-    Where it cuts is decided over one window at a time: in the first pause of it, or at its end. A frame is quiet when
-    its level, the mean over mel bins of natural-log energy, is in the lowest quarter between the quiet and the loud
-    level of the seconds around it: their 10th percentile, and what `LOUD_S` of them exceeds. What is quiet for longer
-    than a pause is taken for silence and not recognised: a voice 30 dB below another one right beside it, say.
+    Where it cuts is decided one window at a time: in its first pause, or at its end. A frame is quiet if its level, the
+    mean over mel bins of natural-log energy, is in the lowest quarter between the quiet and the loud level of the
+    seconds around it: their 10th percentile, and what `LOUD_S` of them exceeds. What is quiet for longer than a pause
+    is taken for silence and not recognised, for instance a voice 30 dB below another one right beside it.
 
     Args:
         cutting: what is wanted.
@@ -97,21 +97,21 @@ class Cutter:
         self.subsampling = subsampling
         self.overlap = 2 * frames(cutting.overlap_s / 2)
         self.margin = frames(cutting.margin_s)
-        # Two frames of log-probabilities at least are between two stretches.
+        # At least two frames of log-probabilities lie between two stretches.
         self.pause = max(frames(cutting.pause_s), 2 * self.margin + 3 * subsampling)
         self.window = max(frames(cutting.window_s), 2 * self.overlap, 2 * self.pause)
         self._judged = round(JUDGED_S / frame_s)
         self._loud = round(LOUD_S / frame_s)
         self._second, self._around = round(1 / frame_s), round(_AROUND_S / frame_s)
-        self._waiting = torch.zeros(0, 0)  # frames that are not dealt with
+        self._waiting = torch.zeros(0, 0)  # frames not yet dealt with
         self._first = 0  # number of the first of them
-        self._speech = False  # whether that begins a stretch
-        self._keep = 0  # number of the first frame that was not given
+        self._speech = False  # whether a stretch begins there
+        self._keep = 0  # number of the first frame that was not yet given
         self._before = np.zeros(0)  # levels of the frames before the first
 
     def accept(self, feats: Tensor) -> Iterator[Stretch]:
         """Take (T, F) frames; yields what can be cut."""
-        # Only one window is ever looked at, so that it does not matter how much came at once.
+        # Only one window is ever looked at, so it does not matter how much comes at once.
         self._waiting = torch.cat([self._waiting, feats]) if len(self._waiting) else feats
         while len(self._waiting) >= self.window:
             yield from self._cut(self._waiting[: self.window], at_end=False)
@@ -137,7 +137,7 @@ class Cutter:
         if end is not None:
             end = self._aligned(end + self.margin)
             yield from self._give(feats[:end], end)
-            # Behind it is room for a separator, wherever the pause is found to end.
+            # Leave room for a separator after it, wherever the pause is found to end.
             self._keep += self.subsampling
             self._speech = False
             self._go_on(end, levels)
@@ -156,7 +156,7 @@ class Cutter:
             self._keep = behind
 
     def _go_on(self, frames: int, levels: NDArray[np.float64]) -> None:
-        """Leave the first frames behind."""
+        """Drop the first `frames` of those that wait."""
         self._before = np.concatenate([self._before, levels[:frames]])[-self._judged :]
         self._waiting = self._waiting[frames:].clone()
         self._first += frames
@@ -182,12 +182,12 @@ class Cutter:
 
 
 def quiet_below(levels: NDArray[np.float64], loud_frames: int, at_least: float = -math.inf) -> float:
-    """The level below which a frame among these is quiet; infinite where all are, minus infinite where none is.
+    """The level below which a frame among these is quiet; infinite if all are, minus infinite if none is.
 
     Args:
-        levels: (T,) of frames.
+        levels: (T,) levels of frames.
         loud_frames: how many frames must be as loud as the loud level.
-        at_least: the loud level is no lower than this.
+        at_least: the loud level is taken to be no lower than this.
     """
     loud, quiet = max(_largest(levels, loud_frames), at_least), float(np.percentile(levels, 10))
     if loud <= _DIGITAL_SILENCE:
@@ -199,12 +199,12 @@ def quiet_below(levels: NDArray[np.float64], loud_frames: int, at_least: float =
 
 
 def _largest(values: NDArray[np.float64], count: int) -> float:
-    """The `count`-th largest, or the smallest of fewer."""
+    """The `count`-th largest value, or the smallest if there are fewer."""
     place = min(count, len(values))
     return float(np.partition(values, -place)[-place])
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Place of the first and behind the last of each run of true values."""
+    """For each run of true values, the place of its first and the place after its last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     return [(int(first), int(behind)) for first, behind in edges.reshape(-1, 2)]

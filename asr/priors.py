@@ -1,4 +1,4 @@
-"""How likely labels are by themselves: estimated, written and read; `asr.decode.BeamDecoder` discounts them."""
+"""Prior probabilities of labels: estimated, written and read; `asr.decode.BeamDecoder` discounts them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from asr.lines import read_text, written_label
 
 
 def estimate(log_probs: Iterable[NDArray[Any]], labels: int) -> NDArray[np.float64]:
-    """The mean probability of each label over all frames, in natural logs, as if each were seen once more.
+    """The mean probability of each label over all frames, as a natural log, as if each were seen once more.
 
     Args:
         log_probs: (T, V) natural-log probabilities of utterances.
@@ -28,18 +28,18 @@ def estimate(log_probs: Iterable[NDArray[Any]], labels: int) -> NDArray[np.float
 
 
 def write(path: Path, labels: Sequence[str], log_priors: NDArray[np.floating]) -> None:
-    """A line for each label: the label, TAB, the natural log of its prior probability."""
+    """Write a line for each label: the label, TAB, the natural log of its prior probability."""
     pairs = zip(labels, log_priors.tolist(), strict=True)
     lines = [f"{written_label(label)}\t{value:.6f}\n" for label, value in pairs]
     write_text_atomic(path, "".join(lines))
 
 
 def read(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
-    """What `write` wrote, for these labels in this order.
+    """Read what `write` wrote, for these labels in this order.
 
     Raises:
-        DecodeError: the file cannot be read, a line is malformed, or it is of other labels, or the probabilities are no
-            distribution. The message names the file, and the line.
+        DecodeError: the file cannot be read, a line is malformed, the labels are others, or the probabilities are not a
+            distribution. The message names the file, and the line if one is wrong.
     """
     lines = read_text(path, "priors", DecodeError).removesuffix("\n").split("\n")
     if len(lines) != len(labels):

@@ -1,4 +1,4 @@
-"""What a long command shows: a bar on a terminal, plain lines elsewhere; never in a file that another program reads."""
+"""A long command's progress: a bar on a terminal, plain lines elsewhere; never in a file that another program reads."""
 
 import sys
 from typing import Any
@@ -20,7 +20,7 @@ class Progress:
         )
 
     def step(self, facts: dict[str, str]) -> None:
-        """Advance by one and show the facts behind the bar."""
+        """Advance by one and show the facts after the bar."""
         self.bar.set_postfix(facts, refresh=False)
         self.bar.update()
 

@@ -15,7 +15,7 @@ from asr.cli import commands, parse, run_command
 from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError
 from asr.files import atomic_path, made_since, write_text_atomic
 
-if TYPE_CHECKING:  # torch comes with these: the functions import them, after `run_command` has set it up
+if TYPE_CHECKING:  # torch comes with these: functions import them, once `run_command` has set it up
     from asr.config import Config
     from asr.decode import Word
     from asr.manifest import Utterance
@@ -44,7 +44,7 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
 
 
 def add_outside(arguments: argparse.ArgumentParser) -> None:
-    """The option of recipes that can train on other recordings too."""
+    """Add the option of recipes that can train on other recordings too."""
     arguments.add_argument(
         "--outside",
         type=Path,
@@ -56,7 +56,7 @@ def add_outside(arguments: argparse.ArgumentParser) -> None:
 
 
 def add_text(arguments: argparse.ArgumentParser) -> None:
-    """The option of recipes whose n-gram model can learn from other texts too."""
+    """Add the option of recipes whose n-gram model can learn from other texts too."""
     arguments.add_argument(
         "--text",
         type=existing_file,
@@ -68,8 +68,8 @@ def add_text(arguments: argparse.ArgumentParser) -> None:
 
 
 def existing_file(name: str) -> Path:
-    """The type of an option that names one."""
-    if not Path(name).is_file():  # told of now, and not when hours have gone by
+    """The argparse type of an option that names an existing file."""
+    if not Path(name).is_file():  # reported now, and not when hours have gone by
         raise argparse.ArgumentTypeError(f"no such file: {name}")
     return Path(name)
 
@@ -94,7 +94,7 @@ def main(script: str, description: str | None) -> int:
 
 
 def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial: bool = False, **options: Any) -> None:
-    """`asr prepare` into `data`, once; see `asr.corpora.prepare` for the arguments."""
+    """Run `asr prepare` into `data`, once; see `asr.corpora.prepare` for the arguments."""
     from asr.corpora import prepare
 
     prepare_stage(
@@ -109,8 +109,8 @@ def prepare_stage(data: Path, make: Callable[[], str], made_from: Mapping[str, s
 
     Args:
         data: folder of the manifests.
-        make: makes them.
-        made_from: what decides their content; None where it was not said.
+        make: makes the manifests.
+        made_from: what decides their content; None for what was not given.
 
     Raises:
         CorpusError: `data` is complete and was made from something else.
@@ -141,7 +141,7 @@ def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[
 def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Config":
     """The configuration with the manifests of a prepared corpus, or another one to train on, all paths absolute.
 
-    `data.dev=none` stays.
+    `data.dev=none` is kept.
     """
     from asr.config import NO_DEV, with_absolute_paths
 
@@ -151,10 +151,10 @@ def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Con
 
 
 def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
-    """What other recordings there are, before hours go by.
+    """Read the manifests of other recordings and check them, before hours go by.
 
     Raises:
-        CorpusError: an id stands twice, or is one of the corpus's own: its test would not be one any more.
+        CorpusError: an id occurs twice, or is one of the corpus's own: its test would no longer be a test.
         AudioError: an audio file is missing.
     """
     from asr.manifest import read_manifest
@@ -173,7 +173,7 @@ def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
 
 
 def join(utterances: list["Utterance"], out: Path) -> Path:
-    """The manifest of all of them; CorpusError when it is there and holds others, from which a model was made."""
+    """Write all to the manifest `out`; CorpusError if it exists and holds others, from which a model was made."""
     from asr.manifest import read_manifest, write_manifest
 
     def content(utterance: "Utterance") -> tuple[object, ...]:
@@ -203,8 +203,8 @@ def train_with_outside(
         out: where `outside.jsonl`, the manifest of both, goes too.
         train: manifest of the corpus, whose texts make the labels of both trainings.
         outside: see `read_outside`.
-        settings: the configuration with `key=value`, on the manifest `train`.
-        others, last: `key=value` of the two trainings.
+        settings: gives the configuration for `key=value` and the manifest `train`.
+        others, last: `key=value` of the first and the second training.
     """
     from asr.manifest import read_manifest
 
@@ -244,10 +244,10 @@ def train_stage(model: Path, settings: "Config") -> None:
 
 
 def average_stage(runs: Sequence[Path], out: Path) -> None:
-    """`asr average` into `out`, once for these weights of `runs`.
+    """Run `asr average` into `out`, once for these weights of `runs`.
 
     Raises:
-        CheckpointError: `out` holds something else, as the mean of other runs or of earlier weights.
+        CheckpointError: `out` holds something else, such as the mean of other runs or of earlier weights.
     """
     from asr import checkpoint
     from asr.training.average import AVERAGED, average
@@ -268,13 +268,13 @@ def average_stage(runs: Sequence[Path], out: Path) -> None:
 
 
 def label_stage(manifest: Path, model: Path, out: Path) -> None:
-    """`asr label` of the recordings of a manifest into `out`, once for these and for weights and settings of `model`.
+    """Run `asr label` on a manifest into `out`, once for these recordings and for weights and settings of `model`.
 
-    Which recordings these were, stands beside `out`.
+    A file beside `out` says which recordings these were.
 
     Raises:
-        AudioError: one of them could not be recognised; it was named before.
-        ConfigError: nothing was recognised with confidence.
+        AudioError: one of them could not be recognised; an earlier message names it.
+        ConfigError: nothing was recognised with enough confidence.
     """
     from asr import checkpoint
 
@@ -295,7 +295,7 @@ def label_stage(manifest: Path, model: Path, out: Path) -> None:
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:
-    """`asr splice` into `out`, once for these weights of `model`; arguments as in `asr.splicing.sentences`."""
+    """Run `asr splice` into `out`, once for these weights and arguments; see `asr.splicing.sentences`."""
     from asr import checkpoint
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
@@ -359,9 +359,9 @@ def language_model_stage(
     *,
     priors: bool = False,
 ) -> None:
-    """Make a copy of `model` in `out` that decodes with an n-gram model of words of its training transcripts.
+    """Make a copy of `model` in `out` that decodes with a word n-gram model of its training transcripts.
 
-    The commands are those that a user would type: `asr lm train`, and `asr tune`, which takes the weights from dev.
+    The commands are those that a user would type: `asr lm train`, and `asr tune`, which tunes the weights on dev.
 
     Args:
         data: folder with train.jsonl.
@@ -369,10 +369,10 @@ def language_model_stage(
         order: words in the longest n-gram.
         texts: files of other sentences, one a line, that it learns from as well.
         lexicon: the words that may be recognised; None: any.
-        priors: discount those of the labels, as they are on dev.
+        priors: whether to discount the priors of the labels, as they are on dev.
 
     Raises:
-        CorpusError: `out` is complete and was made from other texts, or another lexicon.
+        CorpusError: `out` is complete and was made from other texts, with another lexicon, or with and without priors.
     """
     from asr import checkpoint
 
@@ -411,5 +411,5 @@ def language_model_stage(
 
 
 def say(text: str) -> None:
-    """A line about the stages, on standard error: results alone go to standard output."""
+    """Print a line about the stages on standard error: only results go to standard output."""
     print(f"[{text}]", file=sys.stderr, flush=True)

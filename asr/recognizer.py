@@ -107,7 +107,7 @@ class Recognizer(nn.Module):
 
     @cached_property
     def decoder(self) -> Decoder:
-        """The decoder that `config.decode` asks for; it is made once, DecodeError when its files cannot be used."""
+        """The decoder that `config.decode` asks for, made once; DecodeError if its files cannot be used."""
         return Decoder(self.config.decode, self.vocabulary)
 
     @property

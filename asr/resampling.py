@@ -1,4 +1,4 @@
-"""Another sample rate: by torchaudio's windowed sinc, of a whole recording or of one that comes in pieces."""
+"""Resampling by torchaudio's windowed sinc, of a whole recording or of one that comes in pieces."""
 
 from functools import lru_cache
 from math import gcd
@@ -12,7 +12,7 @@ from asr.errors import AudioError
 
 # A resampling kernel has (source / gcd) * (target / gcd) taps or more; this many take 200 MB.
 _MAX_KERNEL_TAPS = 50_000_000
-# A matrix product makes at least so many samples of each group that it reads, and takes so many groups at a time that
+# A row of the matrix product makes at least _GROUP_SAMPLES samples; _BLOCK_GROUPS rows are computed at a time, so that
 # they stay in the cache.
 _GROUP_SAMPLES = 32
 _BLOCK_GROUPS = 1024
@@ -30,9 +30,9 @@ def resample(waveform: Tensor, source_hz: int, target_hz: int) -> Tensor:
 
 
 class StreamResampler:
-    """`resample` for audio that comes in pieces: what it returns, one after the other, is the same to 1e-6.
+    """`resample` for audio that comes in pieces: the pieces that it returns, joined, are the same to 1e-6.
 
-    A piece comes out once the samples that its filter reads ahead are there: about 7 ms late at the usual rates.
+    Samples are returned once those that the filter reads ahead are there: about 7 ms late at the usual rates.
 
     Raises:
         AudioError: as `resample`.
@@ -41,14 +41,14 @@ class StreamResampler:
     def __init__(self, source_hz: int, target_hz: int) -> None:
         self.source, self.target = _ratio(source_hz, target_hz)
         self._filter = None if source_hz == target_hz else _filter(self.source, self.target)
-        self._kept = torch.zeros(0)  # from a multiple of `source` on: the context, then what has not come out yet
-        self._done = 0  # of `kept`: samples of the context, a multiple of `source`
+        self._kept = torch.zeros(0)  # from a multiple of `source` on: the context, then what was not returned yet
+        self._done = 0  # samples of context in `_kept`, a multiple of `source`
 
     def accept(self, samples: Tensor) -> Tensor:
         """Take (S,) float32 samples at the source's rate; returns (S',) at the target's, perhaps none."""
         if self._filter is None:
             return samples
-        # `source` samples become `target`, from `width` before them to `width + source` behind their first.
+        # `source` samples become `target`, read from `width` before their first to `width + source` after it.
         self._kept = torch.cat([self._kept, samples])
         groups = (len(self._kept) - self._done - self._filter.width) // self.source
         if groups < 1:
@@ -61,13 +61,13 @@ class StreamResampler:
         return resampled
 
     def finish(self) -> Tensor:
-        """What has not come out yet; zeros are behind the end, as behind the end of a whole recording."""
+        """The samples not returned yet; zeros follow the end, as they do in a whole recording."""
         if self._filter is None or len(self._kept) == self._done:
             return torch.zeros(0)
         return self._resampled(None)
 
     def _resampled(self, end: int | None) -> Tensor:
-        """What the samples from the context's end to `end`, a multiple of `source`, become."""
+        """The resampled samples from the context's end to `end`, a multiple of `source`; None: to the last."""
         assert self._filter is not None
         whole = self._filter(self._kept)
         first, last = (None if at is None else at // self.source * self.target for at in (self._done, end))
@@ -86,11 +86,11 @@ def _ratio(source_hz: int, target_hz: int) -> tuple[int, int]:
 class _Filter:
     """torchaudio's filter as a matrix product: its convolution makes few samples at a place, and takes twice as long.
 
-    Every `source` samples become `target`, in the lowest terms of their rates. A row of the product makes several such
-    groups at once, each of its columns the filter's weights for one sample, with zeros before and behind.
+    Every `source` samples (a group) become `target`, the two rates in lowest terms. A row of the product makes several
+    groups at once; each column has the filter's weights for one sample, with zeros before and after them.
 
     Attributes:
-        width: samples that a group reads before its first, and behind its last.
+        width: samples that a group reads before its first, and after its last.
     """
 
     def __init__(self, source: int, target: int) -> None:
@@ -105,7 +105,7 @@ class _Filter:
             self.weights[first : first + len(weights), group * target : (group + 1) * target] = weights
 
     def __call__(self, wave: Tensor) -> Tensor:
-        """(S,) float32 samples -> (ceil(S * target / source),), zeros standing before and behind the recording."""
+        """(S,) float32 samples -> (ceil(S * target / source),), with zeros before and after the recording."""
         samples = -(-len(wave) * self.target // self.source)
         rows = max(1, -(-samples // self.weights.shape[1]))
         read, step = len(self.weights), self.groups * self.source

@@ -16,7 +16,7 @@ from asr.manifest import part_name, read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
 AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
-_MP3_STARTS = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2")  # no UTF-8
+_MP3_STARTS = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2")  # none is UTF-8
 _MAX_BYTES = 4_000_000_000
 
 
@@ -27,10 +27,10 @@ class Recording:
     Attributes:
         name: what messages and results call it; for a file its path as given.
         audio: path of the audio file, or the content of one.
-        offset_s, duration_s: the segment of it that is meant; None: to the end.
-        speaker: whose voice it is, where a manifest says so.
-        channel: the one that is meant, 0 the first; None: as `AudioConfig.channels` says.
-        split: whether it is one of several of the same name, which their channels tell apart.
+        offset_s, duration_s: the segment of it; None: to the end.
+        speaker: whose voice it is, if a manifest says so.
+        channel: which channel, 0 being the first; None: as `AudioConfig.channels` says.
+        split: whether there are several with the same name, told apart by their channels.
     """
 
     name: str
@@ -43,29 +43,29 @@ class Recording:
 
     @property
     def is_segment(self) -> bool:
-        """Whether a part of the file is meant, as a manifest names it."""
+        """Whether it is a part of the file, as a manifest names it."""
         return self.offset_s > 0 or self.duration_s is not None
 
     @property
     def side(self) -> int | None:
-        """The channel where that tells it from others of the same name, or None."""
+        """The channel if that tells it from others of the same name, else None."""
         return self.channel if self.split else None
 
     @property
     def title(self) -> str:
-        """Its name, with the channel where that tells it from others."""
+        """Its name, with the channel if that tells it from others."""
         return part_name(self.name, channel=self.side)
 
 
 def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[list[Recording], list[Path]]:
-    """What the arguments of a command name, in order; then files that were left out by their names.
+    """The recordings that a command's arguments name, in order; then files left out because of their names.
 
-    An argument is a file, a folder (every audio file below it, sorted), a pattern as `calls/**/*.wav` (where no file
-    has that name), a manifest (`.jsonl`: its utterances), or `-`: audio on standard input, or a list of all these
-    there, one a line.
+    An argument is a file, a folder (every audio file below it, sorted), a pattern such as `calls/**/*.wav` (if no file
+    has that name), a manifest (`.jsonl`: its utterances), or `-`: standard input, which is audio or a list of all
+    these, one a line.
 
     Raises:
-        AudioError: a folder or pattern gives no audio file, or a folder cannot be read. (A missing file is found out
+        AudioError: a folder or pattern gives no audio file, or a folder cannot be read. (A missing file is reported
             when its turn comes, so that the others are done.)
         ManifestError: as `read_manifest`.
     """
@@ -74,7 +74,7 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
     if arguments.count("-") > 1:
         raise AudioError("standard input: is named twice")
     for argument in arguments:
-        if not argument:  # the folder that we are in, as pathlib sees it; more likely a variable without a value
+        if not argument:  # to pathlib the current folder; more likely a variable without a value
             raise AudioError("a path is empty: name a file or folder (. is this one)")
         if argument == "-":
             if stdin is None:
@@ -87,7 +87,7 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
                 found.append(Recording("standard input", content))
                 continue
             text = (start + stdin.read()).removeprefix(codecs.BOM_UTF8)
-            if b"\0" in text:  # no name holds one; `find -print0` separates with it
+            if b"\0" in text:  # no file name holds one; `find -print0` separates with it
                 raise AudioError(
                     f"standard input: byte {text.index(0)} is null: neither audio in a known container nor a list of "
                     "paths, one a line (--stream takes raw samples)"
@@ -103,7 +103,7 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
             inside, left = list(_of_manifest(Path(argument))), []
         else:
             paths, left = find_audio(_matches(argument))
-            if glob.has_magic(argument):  # `**` gives a folder, what is below it, and that again by itself
+            if glob.has_magic(argument):  # `**` gives a folder, and what is below it again
                 paths, left = list(dict.fromkeys(paths)), [path for path in dict.fromkeys(left) if path not in {*paths}]
             inside = [Recording(str(path), path) for path in paths]
         found += inside
@@ -124,10 +124,10 @@ def _of_manifest(path: Path) -> Iterator[Recording]:
 
 
 def each_channel(recordings: Iterable[Recording]) -> Iterator[Recording]:
-    """A recording for each channel of those that have several, the others as they are.
+    """Replace recordings of several channels by one for each channel; the others stay as they are.
 
-    One for which a manifest names the channel stays as it is; and so does one that cannot be opened: why, is found out
-    when its turn comes.
+    A recording for which a manifest names the channel stays as it is, and so does one that cannot be opened: the reason
+    is reported when its turn comes.
     """
     for recording in recordings:
         channels = 1
@@ -151,7 +151,7 @@ def _matches(argument: str) -> list[str]:
 
 
 def searched(argument: str) -> Path:
-    """The folder that an argument's files are found in: itself, or what stands before the first sign of a pattern."""
+    """The folder that an argument's files are found in: itself, or what comes before the first wildcard."""
     if not glob.has_magic(argument) or os.path.lexists(argument):
         return Path(argument)
     parts = Path(argument).parts
@@ -168,7 +168,7 @@ def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
     found: list[Path] = []
     others: list[Path] = []
     for path in map(Path, paths):
-        if not os.path.isdir(path):  # unlike Path.is_dir no error where the path cannot be looked up
+        if not os.path.isdir(path):  # unlike Path.is_dir, no error if the path cannot be looked up
             found.append(path)
             continue
         inside = sorted(Path(folder, name) for folder, _, names in os.walk(path, onerror=_unreadable) for name in names)

@@ -1,19 +1,19 @@
-"""Transcripts: normalisation, and labels by what `text.unit` says (asr/units.py).
+"""Transcripts: normalisation, and labels in the units that `text.unit` names (asr/units.py).
 
 Normalisation, in this order:
 
-1. Characters that show nothing (controls, zero-width spaces, direction marks, soft hyphens) go, but for the two joiners
-   U+200C and U+200D, which scripts need.
+1. Invisible characters (controls, zero-width spaces, direction marks, soft hyphens) are removed, except the two joiners
+   U+200C and U+200D, which some scripts need.
 2. Unicode NFKC: compatibility forms (full-width letters, ligatures) become their plain equivalents and accents are
    composed with their letter.
 3. Typographic apostrophes (U+2018, U+2019, U+02BC) become `'`.
-4. `case: lower | upper | keep`, by the rules that Unicode has for all languages, composed again: Turkish, whose i and I
-   are no pair, is best written in one case and kept.
+4. `case: lower | upper | keep`, by the rules that Unicode has for all languages, then composed again. Turkish, in which
+   i and I are not a pair, is best written in one case and kept.
 5. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
    `well known`), except an apostrophe between two letters (`don't`) and `.`, `,` or `:` between two digits (`3.5`).
 6. White space of any kind becomes one space; the ends are trimmed.
 
-Numbers are left as they are written: "42" is two symbols, and spelling it out belongs to the corpus, not to us.
+Numbers are left as they are written: "42" is two symbols, and spelling it out is up to the corpus.
 Training transcripts and references for scoring go through the same function.
 """
 
@@ -40,7 +40,7 @@ def normalize(text: str, config: TextConfig) -> str:
     """The transcript in the form that the recogniser learns and is scored in; see the module's rules."""
     text = unicodedata.normalize("NFKC", "".join(map(_visible, text))).translate(_APOSTROPHES)
     if config.case != "keep":
-        # A letter with accents may be one character in small and several as a capital.
+        # An accented letter may be one character in lower case and several in upper case.
         text = unicodedata.normalize("NFKC", text.lower() if config.case == "lower" else text.upper())
     if config.punctuation == "strip":
         text = "".join(_without_punctuation(text))
@@ -72,7 +72,7 @@ class Tokenizer:
 
     Attributes:
         tokens: (V,) symbol of each label; `tokens[0]` is `<blank>`. The space between words is " "; BPE pieces carry
-            sentencepiece's word mark (U+2581) and have none.
+            sentencepiece's word mark (U+2581) and have no space.
         config: the normalisation that belongs to the vocabulary.
         units: what the symbols are.
     """
@@ -92,7 +92,7 @@ class Tokenizer:
         return len(self.tokens)
 
     def digest(self) -> str:
-        """Of what decides the labels of a normalised text."""
+        """A digest of what decides the labels of a normalised text."""
         digest = hashlib.blake2b("\n".join(self.tokens).encode(), digest_size=16)
         digest.update(self.units.content)
         return digest.hexdigest()
@@ -191,12 +191,12 @@ def build_tokenizer(texts: Iterable[str], config: TextConfig) -> Tokenizer:
 
 
 def read_dictionary(path: Path, config: TextConfig) -> dict[str, list[list[str]]]:
-    """Pronunciations of words as normalised transcripts have them.
+    """Pronunciations by word, with the words as normalised transcripts have them.
 
-    A word that normalisation takes apart, as `the(2)`, stands in no transcript and is left out.
+    A word that normalisation takes apart, such as `the(2)`, occurs in no transcript and is left out.
 
     Raises:
-        TextError: the file cannot be used, or a phone is called as the blank or the space are.
+        TextError: the file cannot be used, or a phone has the name of the blank or the space.
     """
     found: dict[str, list[list[str]]] = {}
     for word, spellings in read_pronunciations(path, TextError).items():

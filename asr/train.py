@@ -1,4 +1,4 @@
-"""Training: the visible loop."""
+"""The training loop."""
 
 import math
 import signal
@@ -85,20 +85,20 @@ class Trainer:
                     f"go on with as many, not {self.world.size}"
                 )
         elif self.world.rank:
-            torch.manual_seed(config.train.seed + self.world.rank)  # for dropout, once the weights are drawn
-        self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter moves later ones by one or two
+            torch.manual_seed(config.train.seed + self.world.rank)  # for dropout; the weights are already drawn
+        self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter changes later ones by one or two
         self.total_steps = config.train.epochs * self.epoch_batches
-        self.log: RunLog = Quiet()  # until the run folder is this run's alone
+        self.log: RunLog = Quiet()  # until this run has locked the folder
         self.notes = [*self._header(), *(f"passed over: {fault}" for fault in damaged)]
         self.saved = time.perf_counter()
         self.saved_step = self.position.step
         self.started = self.saved - self.position.elapsed_s
         self.speed = 0.0  # hours of audio per hour in this epoch, of all processes
         self.stop_request: list[int] = []
-        self.split: tuple[int, list[str]] = (1, [])  # parts and ids of the last step's batch, where it was split
+        self.split: tuple[int, list[str]] = (1, [])  # number of parts and ids of the last step's batch, if it was split
 
     def _batches(self) -> tuple[BatchOrder | ShardOrder, Batches]:
-        """This process's share of every epoch, in order and as they are loaded."""
+        """The order of this process's share of every epoch, and its batches as they are loaded."""
         config, labelled = self.config, self.outset.train_set
         examples = Examples(
             labelled.utterances,
@@ -138,7 +138,7 @@ class Trainer:
         with stop_requests() as requests, self._alone(), self._begun() as self.log:
             self.stop_request = requests
             if isinstance(self.order, ShardOrder):
-                self.order.stop = lambda: bool(requests)  # of `self` it would keep the loading processes alive
+                self.order.stop = lambda: bool(requests)  # a reference to `self` would keep the loading processes alive
             for note in self.notes:
                 self.log.line(note)
             while position.epoch < self.config.train.epochs:
@@ -147,7 +147,7 @@ class Trainer:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the run folder, for all processes of this job."""
+        """Lock the run folder, for all processes of this job."""
         if not self.world.leads:
             yield
             return
@@ -159,7 +159,7 @@ class Trainer:
             yield
 
     def _begun(self) -> RunLog:
-        """Write what a run folder begins with; in the folder's lock, so that no other training's files are touched."""
+        """Write what a run folder begins with; only with the folder locked, to touch no other training's files."""
         if not self.world.leads:
             return Quiet()
         if state_files(self.out) != self.states:
@@ -193,15 +193,15 @@ class Trainer:
             self.speed = audio_s / (time.perf_counter() - started)
             self.log.batch(position.epoch, outcome.loss, self.speed)
         if not state_files(self.out):
-            self._save()  # before there are weights: a folder with them alone can neither start anew nor go on
+            self._save()  # before the weights: with these alone a folder can neither start anew nor resume
         position.epoch, position.batch = position.epoch + 1, 0
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
-        """The next batch; None at the end of the epoch, or where training was asked to stop and none came."""
+        """The next batch; None at the end of the epoch, or if training was asked to stop and loading failed."""
         try:
             return next(batches, None)
         except AsrError:
-            if self.stop_request:  # the signal may have ended what was read from too
+            if self.stop_request:  # the signal may have ended the source of the data too
                 return None
             raise
 
@@ -259,7 +259,7 @@ class Trainer:
             else:
                 self._keep()
         position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
-        # First: what was logged before the state is saved is dropped and logged again, never missed.
+        # Before the state is saved: after a crash in between, it is dropped and logged again, never missed.
         self.log.epoch(facts)
         self._save()
         (stop,) = self.world.any(bool(self.stop_request))
@@ -267,7 +267,7 @@ class Trainer:
             self._interrupt()
 
     def _evaluate(self) -> dict[str, Any]:
-        """Score dev with the averaged weights and keep them when they are the best so far.
+        """Score dev with the averaged weights and keep them if they are the best so far.
 
         The best are those with the fewest expected errors: docs/decisions/0008-which-epoch.md.
         """
@@ -296,7 +296,7 @@ class Trainer:
         }
 
     def _keep(self, **scores: float) -> None:
-        """Make the averaged weights the result: on dev the best so far, or the newest where there is none."""
+        """Save the averaged weights as the result: the best so far on dev, or the newest if there is no dev."""
         if self.world.leads:
             facts = {"epoch": self.position.epoch, "step": self.position.step, **scores}
             checkpoint.save_weights(self.out, self.learner.average.state_dict(), facts)
@@ -309,7 +309,7 @@ class Trainer:
         return lines
 
     def _save_if_asked(self) -> None:
-        """Between two steps, and at an epoch's end: what any process asks for, all do."""
+        """Save or stop in all processes, if any asks for it; called between steps and at an epoch's end."""
         late = time.perf_counter() - self.saved > 60 * self.config.train.checkpoint_minutes
         due = late and self.position.step > self.saved_step
         parts, ids = self.split
@@ -326,7 +326,7 @@ class Trainer:
 
     def _interrupt(self) -> None:
         self._save()
-        number = self.stop_request[0] if self.stop_request else signal.SIGTERM  # another process was asked
+        number = self.stop_request[0] if self.stop_request else signal.SIGTERM  # or another process was asked
         name = signal.Signals(number).name
         raise Interrupted(f"stopped by {name}, state saved; go on with: asr train --resume {self.out}", number)
 

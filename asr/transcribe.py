@@ -29,12 +29,12 @@ from asr.sources import Recording
 from asr.transcript import Recognised, Transcript, mean_confidence
 from asr.windows import Segment, encode, segments
 
-# Up to here a recording is encoded as a whole, as utterances are in training and evaluation; beyond, by windows.
+# Recordings up to this length are encoded whole, as utterances are in training and evaluation; longer ones by windows.
 WHOLE_S = 30.0
-# A longer segment of a file is read in pieces too, from the beginning of the file.
+# Segments up to this length are sought in their file; longer ones are read in pieces, from the beginning of the file.
 SOUGHT_S = 600.0
 # Recordings are sorted by length and decoded in groups of this much audio for each batch that the CPU computes at once,
-# then come back in the order given.
+# and returned in the order given.
 GROUP_S = 600.0
 # Files that are read ahead, each at most WHOLE_S long.
 _READ_AHEAD = 64
@@ -51,7 +51,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Joined:
-    """A hypothesis of each part of a recording, the first it has, after one another: what `Transcript.of` takes."""
+    """The first hypothesis of each part of a recording, joined into one that `Transcript.of` takes."""
 
     parts: Sequence[Segment]
 
@@ -62,7 +62,7 @@ class Joined:
 
     @property
     def text(self) -> str:
-        """All words, one space between two."""
+        """All words, separated by single spaces."""
         return " ".join(part.text for part in self.parts if part.text)
 
     @property
@@ -82,13 +82,13 @@ class Joined:
 
     @property
     def confidence(self) -> float:
-        """Of the words, as a geometric mean; 1 where nothing was said."""
+        """Geometric mean of the words' confidences; 1 if nothing was said."""
         return mean_confidence(self.words) if self.words else 1.0
 
 
 def best_joined(parts: Sequence[Segment], n_best: int) -> list[Joined]:
     """The `n_best` ways to choose a hypothesis of each part with the highest sums of scores, best first."""
-    # Parts are decoded independently, so the best of the first parts are all that the best of more can begin with.
+    # Parts are decoded independently, so the best ways for more parts begin with the best ways for fewer.
     ways: list[tuple[float, tuple[Segment, ...]]] = [(0.0, ())]
     for part in parts:
         longer = [(score + found.score, chosen, found) for score, chosen in ways for found in part.hypotheses]
@@ -101,15 +101,15 @@ class Transcriber:
     """A model ready to transcribe; calls from several threads take turns.
 
     Args:
-        recognizer: a loaded model, on the device to compute on; its decoder decides.
+        recognizer: a loaded model, on the device to compute on; its own decoder is used.
         batch_s: padded seconds of audio in a batch; on a CPU each of torch's threads computes one.
         cutting: where recordings longer than `WHOLE_S` are cut.
-        longest_s: longest recording to take; what `audio.max_duration_s` guards in training, memory, needs no limit
+        longest_s: longest recording to take; `audio.max_duration_s`, which limits memory in training, has no effect
             here.
         precision: what runs the encoder; see `asr.backends.make_backend`.
 
     Attributes:
-        averaged: of how many recordings so far the mean of two channels was taken, as `audio.channels=auto` says.
+        averaged: how many recordings so far had their two channels averaged, as `audio.channels=auto` says.
 
     Raises:
         ConfigError: a value is out of range, or as `make_backend`.
@@ -149,8 +149,8 @@ class Transcriber:
         Args:
             source: path of an audio file, the content of one, or samples: (S,), or (S, channels) as soundfile gives
                 them, float in -1..1 or integers of 16 or 32 bits.
-            sample_rate_hz: of samples; files say it themselves.
-            n_best: hypotheses, at most; more than one need the beam, `load(RUN, decoder="beam")`.
+            sample_rate_hz: of samples; files state it themselves.
+            n_best: most hypotheses to return; more than one needs the beam, `load(RUN, decoder="beam")`.
             name: what messages call it.
 
         Raises:
@@ -175,7 +175,7 @@ class Transcriber:
         """Transcribe many recordings; yields a Transcript or a Failure for each, in the order given.
 
         Raises:
-            DecodeError: `n_best` is no number of hypotheses.
+            DecodeError: `n_best` is not a number of hypotheses.
         """
         self._check_n_best(n_best)
         group: list[tuple[Recording, Tensor | AsrError | None]] = []
@@ -197,7 +197,7 @@ class Transcriber:
             )
 
     def _read(self, recording: Recording) -> Tensor | AsrError | None:
-        """(S,) samples, or why there are none; None: too long to be held."""
+        """(S,) samples, or the error why there are none; None: too long to be held in memory."""
         try:
             with audio.opened(recording.audio, recording.title) as opened:
                 first, frames = opened.segment(recording.offset_s, recording.duration_s)
@@ -228,7 +228,7 @@ class Transcriber:
         whole = {
             place: read
             for place, (_, read) in enumerate(group)
-            # Digital silence is a pause however short it is: models that never heard any find words in it.
+            # Digital silence is a pause, however short: models that never heard any find words in it.
             if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz and read.numpy().any()
         }
         done = self._batches(whole, [recording.title for recording, _ in group], n_best)
@@ -270,7 +270,7 @@ class Transcriber:
         return done
 
     def _long(self, recording: Recording, wave: Tensor | None, n_best: int) -> Transcript:
-        """Block by block, in memory that does not grow with the recording; one shorter than a frame is refused."""
+        """Transcribe block by block, in bounded memory; a recording shorter than a frame is refused."""
         counted = 0
 
         def blocks() -> Iterator[Tensor]:
@@ -291,9 +291,9 @@ class Transcriber:
         return _transcript(recording, best_joined(parts, n_best), counted / self._config.sample_rate_hz)
 
     def _pieces(self, recording: Recording) -> Iterator[Tensor]:
-        """(S,) samples of a recording that is too long to be held."""
+        """(S,) pieces of a recording that is too long to be held in memory."""
         if recording.duration_s is not None and recording.duration_s <= SOUGHT_S:
-            # Many segments of a long file need not read all that is before them.
+            # Sought, so that many segments of a long file need not each read all that comes before.
             with audio.opened(recording.audio, recording.title) as opened:
                 first, frames = opened.segment(recording.offset_s, recording.duration_s)
                 yield opened.mono(first, frames, self._config, recording.channel)
@@ -302,7 +302,7 @@ class Transcriber:
         first = s_to_samples(recording.offset_s, rate_hz)
         end = None if recording.duration_s is None else first + s_to_samples(recording.duration_s, rate_hz)
         begun = 0
-        # Blocks have no limit of their own: what counts is the length of the segment, and that is known.
+        # No limit for the file: what counts is the length of the segment, which was checked.
         for block in audio.blocks(
             recording.audio, self._config, name=recording.title, channel=recording.channel, max_duration_s=math.inf
         ):
@@ -315,7 +315,7 @@ class Transcriber:
 
 
 def _transcript(recording: Recording, found: Sequence[Recognised], duration_s: float) -> Transcript:
-    """What was found in a recording."""
+    """The transcript of what was found in a recording."""
     return Transcript.of(found, duration_s, recording.name, channel=recording.channel)
 
 
@@ -326,16 +326,16 @@ def load(run: Path | str, device: str = "auto", *, precision: Precision = "float
         run: run folder.
         device: auto, cpu or cuda.
         precision: what runs the encoder; "auto" is the fastest (`asr.backends.make_backend`).
-        decode: values of `DecodeConfig` to use in place of the run's own, as lm="words.arpa"; one of the beam alone
-            asks for the beam, as on the command line, and relative paths are from the working directory.
+        decode: values of `DecodeConfig` to use in place of the run's own, such as lm="words.arpa"; one that only the
+            beam has selects the beam, as on the command line. Relative paths are relative to the working directory.
 
     Raises:
-        ConfigError: `decode` has a name that is none of its (the message suggests the right one), or decoder="greedy"
-            and a value of the beam. Or as `Transcriber`.
+        ConfigError: `decode` has an unknown name (the message suggests the right one), or decoder="greedy" and a value
+            that only the beam has; or as `Transcriber`.
         CheckpointError: a file is missing or damaged.
         DecodeError: the decoder's files cannot be used.
     """
     require_keys(decode, DecodeConfig)
     recognizer = checkpoint.load(run, pick_device(device), decode=asked_decode(decode))
-    _ = recognizer.decoder  # what is wrong with its files is found out now
+    _ = recognizer.decoder  # so that faults in its files are found now
     return Transcriber(recognizer, precision=precision)

@@ -13,7 +13,7 @@ from asr.errors import DecodeError
 
 # A pause this long ends a segment: the middle of the 0.2 to 1 s that Campione & Veronis (2002, "A large-scale
 # multilingual study of silent pause duration") call medium pauses; chosen, not measured. A CTC word ends with its last
-# label and not with its last sound, which makes the pause behind it some frames too long.
+# label and not with its last sound, which makes the pause after it some frames too long.
 PAUSE_S = 0.6
 # Netflix' Timed Text Style Guide, General Requirements and English: a subtitle has at most two lines of 42 characters
 # and stands for at most 7 s. Characters are Unicode code points, a space between two words is one.
@@ -53,7 +53,7 @@ class Segment:
     Attributes:
         start_s: when its first word begins, in seconds.
         end_s: when its last word ends, in seconds.
-        text: the words, one space between two.
+        text: the words, separated by single spaces.
         words: at least one.
         confidence: 0 to 1, geometric mean of the words'.
     """
@@ -81,14 +81,14 @@ class Transcript:
     """What was recognised in one recording; without a word where nothing was said.
 
     Attributes:
-        text: the words of the best hypothesis, one space between two.
-        words: in order, inside the recording, none begins before the one before it ends.
+        text: the words of the best hypothesis, separated by single spaces.
+        words: in order and inside the recording; none begins before the one before it ends.
         segments: the words cut by `segments_of`.
         duration_s: seconds of audio.
         alternatives: the hypotheses, best first; at least one.
         source: the recording's name, in most cases its path.
-        language: what the caller says of it, as "en"; None: unknown.
-        channel: the one of the source that it is of, 0 the first; None: as `AudioConfig.channels` says.
+        language: what the caller says it is, such as "en"; None: unknown.
+        channel: which channel of the source, 0 being the first; None: as `AudioConfig.channels` says.
     """
 
     text: str
@@ -113,18 +113,18 @@ class Transcript:
         """The transcript of one recording.
 
         The last output frame reaches beyond the end of the audio, and words that were joined from two windows may
-        overlap: a word ends at the latest with the audio, and begins at the earliest when the one before it ends.
+        overlap. Times are cut: a word ends no later than the audio, and begins no earlier than the one before it ends.
 
         Args:
             hypotheses: at least one, best first, their times in seconds.
-            duration_s: seconds of audio, more than none.
+            duration_s: seconds of audio, more than 0.
             source: the recording's name, in most cases its path.
-            language: as "en"; None: unknown.
-            channel: of the source, 0 the first; None: as `AudioConfig.channels` says.
+            language: such as "en"; None: unknown.
+            channel: of the source, 0 being the first; None: as `AudioConfig.channels` says.
 
         Raises:
-            DecodeError: no hypothesis, a duration, time, score or confidence that cannot be, words that are not in
-                order, or more words than milliseconds. The message names the source and the word.
+            DecodeError: there is no hypothesis, a duration, time, score or confidence cannot be, words are not in
+                order, or there are more words than milliseconds. The message names the source and the word.
         """
         source = os.fspath(source)
         if not (math.isfinite(duration_s) and duration_s > 0):
@@ -139,16 +139,16 @@ class Transcript:
 
     @property
     def confidence(self) -> float:
-        """0 to 1, geometric mean of the words'; without a word, what the decoder says of the best hypothesis."""
+        """0 to 1, geometric mean of the words' confidences; without a word, the decoder's for the best hypothesis."""
         return mean_confidence(self.words) if self.words else _share(self.alternatives[0])
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that Whisper's JSON has, and ours; times in seconds with three decimals.
+        """The transcript as JSON: the fields that Whisper's JSON has, and ours; times in seconds with three decimals.
 
         Whisper's are `text`, `language` and `segments` (`id`, `start`, `end`, `text`, and `words` of `word`, `start`,
         `end`, `probability`); a word stands without the space that Whisper puts before it. Ours are `audio_filepath`,
         `duration`, `confidence` (also of a segment) and `alternatives`, best first, with natural-log scores and the
-        decoder's own confidence; and `channel` of a transcript of one of several, 0 the first.
+        decoder's own confidence; and `channel`, if it is one of several, 0 being the first.
         """
         return {
             "audio_filepath": self.source,
@@ -199,12 +199,12 @@ def _check_scores(found: Recognised, where: str) -> None:
 
 
 def _share(found: Recognised) -> float:
-    """A confidence; rows that sum to a little more than one, which decoders allow, make it a little more than one."""
+    """A confidence of at most 1: rows that sum to a little more than one, which decoders allow, would exceed it."""
     return min(1.0, found.confidence)
 
 
 def _inside(words: Sequence[Word], duration_s: float, source: str) -> tuple[Word, ...]:
-    """The words cut to the audio and to each other."""
+    """The words, their times cut to the audio and to each other."""
     if len(words) > duration_s * _MS_PER_S:  # no writer could give each a time of its own
         raise DecodeError(f"{source}: wanted at most a word a millisecond, found {len(words)} in {duration_s} s")
     found: list[Word] = []
@@ -225,9 +225,9 @@ def _inside(words: Sequence[Word], duration_s: float, source: str) -> tuple[Word
 def segments_of(words: Sequence[Word]) -> tuple[Segment, ...]:
     """Cut words into segments, never inside a word.
 
-    A pause of `PAUSE_S` ends a segment. What stands between two of them and fits into one segment is one; what does
-    not is cut where the sum of these costs is smallest, as Knuth & Plass (1981) break a paragraph into lines:
-    (1 - pause / PAUSE_S) for each cut and (1 - fill)^2 for each segment, where fill is the share of the characters or
+    A pause of `PAUSE_S` ends a segment. The words between two such pauses are one segment if they fit; otherwise they
+    are cut where the sum of these costs is smallest, as Knuth & Plass (1981) break a paragraph into lines:
+    (1 - pause / PAUSE_S) for each cut and (1 - fill)^2 for each segment, where fill is its share of the characters or
     seconds that a segment may have, whichever is more. So cuts fall into the longest pauses, and no single word is
     left over when there is a choice. The time is linear in the number of words.
 
@@ -242,10 +242,10 @@ def segments_of(words: Sequence[Word]) -> tuple[Segment, ...]:
 
 
 def lines_of(words: Sequence[str]) -> list[str]:
-    """The words on one line, or on two lines as equal as can be, where one does not hold them.
+    """The words on one line or, if it does not hold them, on two lines of lengths as equal as possible.
 
-    A line is longer than `LINE_CHARACTERS` only where the words do not fit into two. Of two equally good ways the one
-    with the shorter first line is taken, as subtitlers do.
+    A line is longer than `LINE_CHARACTERS` only if the words do not fit into two. Of two equally good ways the one with
+    the shorter first line is taken, as subtitlers do.
     """
     whole = " ".join(words)
     if len(whole) <= LINE_CHARACTERS or len(words) == 1:
@@ -255,7 +255,7 @@ def lines_of(words: Sequence[str]) -> list[str]:
 
 
 def _runs(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """What stands between two pauses."""
+    """The words between consecutive pauses."""
     pauses = [place for place, (a, b) in enumerate(pairwise(words), 1) if b.start_s - a.end_s >= PAUSE_S]
     for first, end in pairwise([0, *pauses, len(words)]):
         if first < end:

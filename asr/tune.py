@@ -1,4 +1,4 @@
-"""The weights of a language model, searched for the fewest expected word errors on saved log-probabilities."""
+"""Searches a language model's weights for the fewest expected word errors on saved log-probabilities."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +12,19 @@ from asr.wer import Counts, Result, score, word_errors
 
 Range = tuple[float, float]
 
-_STEPS = 8  # of the coarse grid, for each weight
-_FINER = 4  # steps of the fine grid in one of the coarse
-_N_BEST = 20  # hypotheses that errors are expected over
+_STEPS = 8  # steps of the coarse grid, for each weight
+_FINER = 4  # steps of the fine grid in one of the coarse grid
+_N_BEST = 20  # hypotheses over which expected errors are computed
 SHOWN = 10  # rows of the table
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and what it made of the utterances.
+    """One setting of the weights and its errors on the utterances.
 
     Attributes:
-        expected: word errors of the `_N_BEST` best hypotheses of each utterance, weighed by their probabilities.
-        words, characters: of the best hypotheses.
+        expected: word errors of the `_N_BEST` best hypotheses of each utterance, weighted by their probabilities.
+        words, characters: counts of the best hypotheses.
     """
 
     alpha: float
@@ -35,7 +35,7 @@ class Trial:
 
     @property
     def rank(self) -> tuple[float, float, float]:
-        """Lower is better; the smaller weights where as many errors are expected."""
+        """Lower is better; of settings with as many expected errors, the one with the smaller weights."""
         return self.expected, self.alpha, self.beta
 
 
@@ -88,15 +88,15 @@ def tune(emissions: Emissions, decoder: Decoder, alpha: Range, beta: Range) -> T
 
 
 def _expected(errors: Sequence[int], hypotheses: Sequence[Hypothesis]) -> float:
-    """Errors of hypotheses, best first, weighed by their probabilities, which sum to one over these."""
+    """Errors of hypotheses, best first, weighted by their probabilities, which sum to one over these."""
     shares = [math.exp(one.score - hypotheses[0].score) for one in hypotheses]
     return sum(share * count for share, count in zip(shares, errors, strict=True)) / sum(shares)
 
 
 def search(measure: Callable[[float, float], Trial], alpha: Range, beta: Range) -> Tuning:
-    """The best of a grid of 9 by 9 settings, then of one four times as fine, a coarse step to each side of it.
+    """Search a grid of 9 by 9 settings, then one four times as fine, a coarse step to each side of the best.
 
-    The fewest expected word errors count, which minimum word error training goes by too (Prabhavalkar et al. 2018). On
+    The criterion is the fewest expected word errors, as in minimum word error training (Prabhavalkar et al. 2018). On
     a small dev set the errors of the best hypotheses alone are equal for many settings, and which has the fewest is
     chance: docs/experiments.md has by how much that was worse.
 
@@ -128,12 +128,12 @@ def search(measure: Callable[[float, float], Trial], alpha: Range, beta: Range) 
 
 
 def at_the_end(value: float, limits: Range) -> bool:
-    """Whether a chosen weight is an end of the range in which it was looked for: better ones may lie outside."""
+    """Whether a chosen weight is an end of the range that was searched: better ones may lie outside."""
     return limits[0] < limits[1] and value in limits
 
 
 def results_of(emissions: Emissions, texts: Mapping[str, str]) -> list[Result]:
-    """What was recognised (text by utterance id) beside the references of the emissions, to be scored."""
+    """Recognised texts (by utterance id) with the references of the emissions, to be scored."""
     return [
         Result(
             id=name,
@@ -147,8 +147,8 @@ def results_of(emissions: Emissions, texts: Mapping[str, str]) -> list[Result]:
 
 
 def _grid(origin: float, step: float, places: range, limits: Range) -> list[float]:
-    # Rounded, so that a setting of the coarse grid is found again in the fine one; a range of one value has one.
-    # Its ends stay what they are.
+    # Rounded, so that a setting of the coarse grid recurs in the fine one, and a range of one value gives one. The ends
+    # of the range stay what they are.
     low, high = limits
     values = {round(origin + place * step, 9) for place in places}
     return sorted({min(max(value, low), high) for value in values if low - 1e-9 <= value <= high + 1e-9})

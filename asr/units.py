@@ -1,4 +1,4 @@
-"""What labels stand for: characters, pieces of words, or phones; how text becomes such symbols, and they text."""
+"""What labels stand for: characters, pieces of words, or phones; how text becomes such symbols, and symbols text."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,7 +13,7 @@ from asr.lexicon import Lexicon, first_words, labels_of, read_pronunciations, to
 BPE_FILE = "bpe.model"
 PRONUNCIATIONS_FILE = "pronunciations.txt"
 SPACE = " "
-WORD_MARK = "\u2581"  # sentencepiece's
+WORD_MARK = "\u2581"  # sentencepiece's, at the beginning of a word
 
 Symbols = list[tuple[str, int | None]]
 
@@ -22,8 +22,8 @@ class Units(Protocol):
     """One way to write words in labels.
 
     Attributes:
-        space: what begins a word, as decoders take it.
-        lexicon: the pronunciations of words, where symbols are phones.
+        space: what begins a word, in the form that decoders take.
+        lexicon: the pronunciations of words, if symbols are phones.
     """
 
     space: str
@@ -31,16 +31,16 @@ class Units(Protocol):
 
     @property
     def content(self) -> bytes:
-        """What decides the symbols of a text, beside the labels."""
+        """What decides the symbols of a text, besides the labels."""
 
     def split(self, text: str, label_of: Mapping[str, int]) -> Symbols:
         """The symbols of a normalised text in order, each with its label; None where there is none."""
 
     def join(self, symbols: Sequence[str]) -> str:
-        """The text of labels' symbols."""
+        """The text that the symbols of labels stand for."""
 
     def save(self, folder: Path) -> None:
-        """Write what `load` needs beside the labels."""
+        """Write what `load_units` needs, besides the labels."""
 
 
 class Characters:
@@ -64,7 +64,7 @@ class Pieces:
     """Sentencepiece's byte-pair encoding.
 
     Args:
-        content: its model.
+        content: the content of its model file.
 
     Raises:
         TextError: the model cannot be read.
@@ -84,7 +84,7 @@ class Pieces:
 
     @classmethod
     def train(cls, texts: Sequence[str], size: int) -> "Pieces":
-        """Learn `size` pieces; TextError where these texts do not allow so many or so few."""
+        """Learn `size` pieces; TextError if these texts do not allow so many or so few."""
         import io
 
         import sentencepiece
@@ -132,8 +132,8 @@ class Pieces:
 class Phones:
     """Words as they are pronounced, with a space between two.
 
-    A word is learned by the first of its pronunciations. A sequence of phones is read as the first word with that
-    pronunciation; one that no word has is written as it is.
+    A word is learned with the first of its pronunciations. A sequence of phones is read as the first word with that
+    pronunciation; if no word has it, it is written as it is.
 
     Args:
         lexicon: the pronunciations of words.
@@ -159,7 +159,7 @@ class Phones:
         spoken = False
         for word in text.split():
             if word not in self._spellings:
-                found.append((word, None))  # it may be dropped, and no space for it is left
+                found.append((word, None))  # if it is dropped, no space for it is left
                 continue
             found += [(SPACE, label_of.get(SPACE))] if spoken else []
             found += [(phone, label_of.get(phone)) for phone in self._spellings[word][0]]
@@ -180,7 +180,7 @@ class Phones:
 
 
 def load_units(folder: Path, unit: Literal["char", "bpe", "phone"]) -> Units:
-    """What `save` wrote into a run folder.
+    """Load what `save` wrote into a run folder.
 
     Raises:
         TextError: a file is missing or damaged.

@@ -150,7 +150,7 @@ def score(results: Sequence[Result]) -> Score:
     An empty hypothesis is all deletions; words recognised where the reference is empty are insertions.
 
     Raises:
-        ScoringError: an id stands twice, or there is not one reference word.
+        ScoringError: an id occurs twice, or there is not one reference word.
     """
     import jiwer
 
@@ -178,10 +178,10 @@ def score(results: Sequence[Result]) -> Score:
 
 
 def word_errors(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """The word errors of each (reference, hypothesis) among `pairs`; every word is one where nothing was said."""
+    """The word errors of each (reference, hypothesis) among `pairs`; every word is one if nothing was said."""
     found = {(said, heard): len(heard.split()) for said, heard in pairs}
     spoken = [pair for pair in found if pair[0].strip()]
-    if spoken:  # without a word in any reference there is no error rate, and `score` says so
+    if spoken:  # if no reference has a word there is no error rate, and `score` raises
         scored = score([Result(str(n), None, said, heard, 0.0) for n, (said, heard) in enumerate(spoken)])
         found.update(zip(spoken, (one.words.errors for one in scored.utterances), strict=True))
     return found
@@ -211,15 +211,15 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
     "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004). With a handful of
     speakers it is too narrow.
 
-    The two-sided p-value is the permutation test's, exact however few there are. Were the systems alike, then each
-    might as well have made the other's errors on any speaker or utterance. Of all ways to exchange these, it is the
-    share that differs in total by at least as many errors as were found (Pitman 1937; Noreen, "Computer-intensive
+    The two-sided p-value is the permutation test's, exact however few there are. If the systems were alike, each might
+    as well have made the other's errors on any speaker or utterance. The p-value is the share, of all ways to exchange
+    these, in which the totals differ by at least as many errors as were found (Pitman 1937; Noreen, "Computer-intensive
     methods for testing hypotheses", 1989). Five speakers cannot show one below 1/16.
 
-    Neither knows how much two trainings of one system differ.
+    Neither accounts for how much two trainings of one system differ.
 
     Raises:
-        ScoringError: the ids or references differ (the message names the first such id), an id stands twice, or there
+        ScoringError: the ids or references differ (the message names the first such id), an id occurs twice, or there
             is not one reference word.
     """
     score_a, score_b = score(a), score(_in_order_of(a, b))
@@ -240,7 +240,7 @@ def write_hypotheses(path: Path | str, results: Iterable[Result]) -> None:
     """Write `hypotheses.jsonl` atomically: one JSON object a line, with the keys of `Result`.
 
     Raises:
-        ScoringError: an id stands twice.
+        ScoringError: an id occurs twice.
     """
     results = list(results)
     _require_unique(results)
@@ -253,7 +253,7 @@ def read_hypotheses(path: Path | str) -> list[Result]:
 
     Raises:
         ScoringError: the file is missing or empty, a line is not a JSON object with exactly the keys of `Result`, a
-            value is of the wrong type or an id stands twice; the message names file and line.
+            value is of the wrong type or an id occurs twice; the message names file and line.
     """
     path = Path(path)
     results: list[Result] = []
@@ -394,7 +394,7 @@ def _resample(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _by_exchange(differences: npt.NDArray[np.int64]) -> float:
-    """The probability that whole numbers with signs drawn anew differ from zero in total by as much as they do."""
+    """The probability that the sum of these numbers, with random signs, is at least as far from zero as it is now."""
     sizes, times = np.unique(np.abs(differences), return_counts=True)
     most = int(sizes @ times)
     sums = np.arange(2 * most + 1)
@@ -404,7 +404,7 @@ def _by_exchange(differences: npt.NDArray[np.int64]) -> float:
     for size, count in zip(sizes, times, strict=True):
         transform *= np.cos(size * angles) ** count
     chances = np.fft.ifft(transform).real
-    sums[most + 1 :] -= len(sums)  # they are modulo its length
+    sums[most + 1 :] -= len(sums)  # sums are modulo the length
     return float(np.clip(chances[np.abs(sums) >= abs(int(differences.sum()))].sum(), 0, 1))
 
 

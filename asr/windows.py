@@ -1,10 +1,10 @@
-"""Recordings of any length through a model of whole utterances, in memory that does not grow.
+"""Runs recordings of any length through a model of whole utterances, in bounded memory.
 
-A model that was trained on utterances recognises a recording of many best when each is encoded alone, so a recording is
+A model that was trained on utterances recognises a recording of many best if each is encoded alone, so a recording is
 cut in its pauses. What has no pause for longer than a window is encoded in windows that overlap, and joined in the
-middle of the overlap. Either way frame t of the log-probabilities is the frame t of the whole recording:
-frames of features read the same samples, a stretch begins at a multiple of the subsampling, and every frame of the
-recording is given once.
+middle of the overlap. Either way, frame t of the log-probabilities is frame t of the whole recording: frames of
+features read the same samples, a stretch begins at a multiple of the subsampling, and every frame of the recording is
+given exactly once.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,11 +24,12 @@ from asr.pauses import Cutter, Cutting, Stretch
 from asr.process.parallel import batches_at_once, map_batches
 from asr.recognizer import Recognizer
 
-# Batches of similar length are made from this many budgets of audio, for each of them that is computed at once.
+# This many batches' budgets of audio are gathered, for each batch computed at once, to make batches of similar length.
 _GATHERED = 4
-# Natural log; in a pause this is every other label's.
+# Natural-log probability, in a frame of a pause, of the labels that are not there.
 _NEVER = -100.0
-# In a pause the separator of words has all but this of one frame: what ends in one already needs no second.
+# In one frame of a pause the separator of words has all probability but this, which the blank has: speech that already
+# ends in a separator needs no second.
 _NO_SEPARATOR = 1e-3
 
 
@@ -43,8 +44,8 @@ class Chunk:
     Attributes:
         first_frame: number in the recording of the first row.
         log_probs: (T, V) float32 natural-log probabilities.
-        speech: whether they are the model's; in a pause they are those of the blank, but for one frame of the separator
-            between the words at its sides. Chunks of speech that follow one another are windows of the same speech.
+        speech: whether they are the model's. In a pause they are those of the blank, except in one frame, of the
+            separator between the words on either side. Consecutive chunks of speech are windows of the same speech.
     """
 
     first_frame: int
@@ -57,8 +58,8 @@ class Segment:
     """What was said between two pauses.
 
     Attributes:
-        offset_s: where it begins, and times in the hypotheses count from.
-        duration_s: of the speech and of what goes with it of the pauses.
+        offset_s: where it begins; times in the hypotheses count from there.
+        duration_s: of the speech and of the parts of the pauses that go with it.
         hypotheses: at least one, best first.
     """
 
@@ -94,8 +95,8 @@ def encode(
 ) -> Iterator[Chunk]:
     """The log-probabilities of a recording, in chunks of a stretch each, in order and without a gap.
 
-    Memory is that of one window and, for each batch that the CPU computes at once, of `_GATHERED` batches of features
-    and of one in the encoder, however long the recording is. Features with normalization=utterance or map are
+    However long the recording is, memory is that of one window and, for each batch that the CPU computes at once, of
+    `_GATHERED` batches of features and one batch in the encoder. Features with normalization=utterance or map are
     normalised over each stretch, as over a training utterance.
 
     Args:
@@ -103,7 +104,7 @@ def encode(
         blocks: (S,) float32 samples at the model's rate, as from `asr.audio.blocks`.
         cutting: where to cut.
         batch_s: padded seconds of audio in a batch; a longer window is a batch of its own.
-        encoder: in place of the recogniser's own, a faster one of `asr.backends`.
+        encoder: used in place of the recogniser's own, such as a faster one of `asr.backends`.
         name: what messages call the recording.
 
     Yields:
@@ -128,7 +129,7 @@ def encode(
 
 
 class _Batches:
-    """Stretches to chunks, several stretches at once."""
+    """Encodes stretches into chunks, several stretches at once."""
 
     def __init__(self, recognizer: Recognizer, batch_s: float, encoder: Encode) -> None:
         self.recognizer = recognizer
@@ -147,7 +148,7 @@ class _Batches:
                 yield from self._encode()
 
     def finish(self, frames: int) -> Iterator[Chunk]:
-        """What is left of a recording of so many frames of features."""
+        """The chunks that are left of a recording of `frames` frames of features."""
         yield from self._encode()
         yield from self._pause(strided(frames, self.subsampling), separator=False)
 
@@ -164,7 +165,7 @@ class _Batches:
         for batch, log_probs in map_batches(run, batches, self.recognizer.device):
             for place, row in zip(batch, log_probs, strict=True):
                 first, behind = (strided(at - held[place].first, self.subsampling) for at in held[place].keep)
-                rows[place] = row[first:behind].cpu().numpy().copy()  # a view would hold the batch
+                rows[place] = row[first:behind].cpu().numpy().copy()  # a view would keep the batch
         for place, stretch in enumerate(held):
             first = strided(stretch.keep[0], self.subsampling)
             yield from self._pause(first, separator=self._spoken)
@@ -172,7 +173,7 @@ class _Batches:
             self._given, self._spoken = first + len(rows[place]), True
 
     def _pause(self, end: int, *, separator: bool) -> Iterator[Chunk]:
-        """The frames up to `end`, where there are any."""
+        """The frames of a pause up to `end`, if there are any."""
         frames = end - self._given
         if not frames:
             return
@@ -188,7 +189,7 @@ class _Batches:
 
 
 def segments(recognizer: Recognizer, chunks: Iterable[Chunk], *, n_best: int = 1, name: str = "") -> Iterator[Segment]:
-    """What is said between pauses, each part decoded by itself, as utterances are; those without a label are left out.
+    """What is said between pauses, each part decoded by itself like an utterance; those without a label are left out.
 
     Args:
         recognizer: whose decoder to use.
@@ -211,7 +212,7 @@ def segments(recognizer: Recognizer, chunks: Iterable[Chunk], *, n_best: int = 1
 
 
 def _utterances(chunks: Iterable[Chunk]) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
-    """First frame and log-probabilities of what is between two pauses."""
+    """First frame and log-probabilities of what is between consecutive pauses."""
     parts: list[NDArray[np.float32]] = []
     first = 0
     for chunk in chunks:

@@ -1,7 +1,7 @@
 """Transcripts as text files: plain, JSON, subtitles, and what scoring tools and Praat read.
 
-All are UTF-8 with LF line ends. Times are rounded to milliseconds, each by itself, so that what does not overlap before
-does not overlap afterwards. White space and control characters inside a word (a label may hold any) become one space;
+All are UTF-8 with LF line ends. Each time is rounded to milliseconds by itself, so what did not overlap before does not
+overlap afterwards. White space and control characters inside a word (a label may hold any) become one space;
 a path whose bytes are not UTF-8 is written with backslash escapes.
 """
 
@@ -35,7 +35,7 @@ Span = tuple[int, int]  # first and last tick
 
 
 def render(transcript: Transcript, format: Format) -> str:
-    """The text of a file in a format; each is valid without a word, too.
+    """The text of a file in a format; every format is valid even without a word.
 
     - `txt`: the text on one line. Silence is an empty line, so that `cat *.txt` has a line for each file.
     - `json`: `Transcript.as_json` on one line.
@@ -44,7 +44,7 @@ def render(transcript: Transcript, format: Format) -> str:
     - `vtt`: WebVTT (W3C, https://www.w3.org/TR/webvtt1/); `&`, `<` and `>` are escaped, so `-->` cannot occur.
     - `ctm`: NIST's time marked conversation (SCTK, doc/infmts.htm), as sclite and Kaldi read it:
       `file channel start duration word confidence`, the first channel being 1. The file is the source's name without
-      folders and suffix, as sclite wants it; so is an id that is called as an audio file. Columns are
+      folders and suffix, as sclite wants it; so is an id that looks like the name of an audio file. Columns are
       separated by spaces, so a space in the name or inside a word becomes `_`. sclite reads a word `@` as no word, and
       `(word)` as optional.
     - `tsv`: `start end text` with a header, times in milliseconds, as Whisper's writer has it. Nothing is quoted:
@@ -91,7 +91,7 @@ def destination(source: Path, format: Format, *, out: Path | None = None, root: 
         source: the audio file.
         format: decides the suffix.
         out: the folder to write to; None: beside the source.
-        root: the folder that the source was found in: the folders between them are repeated below `out`.
+        root: the folder that the source was found in; the folders between the two are repeated below `out`.
 
     Raises:
         ValueError: the source is not below `root`.
@@ -112,7 +112,7 @@ def destinations(
         format: decides the suffix.
         out: the folder to write to; None: beside each source.
         given: the files and folders that were searched for the sources; what lies below one of these folders keeps
-            its folders below `out`. The outermost folder counts.
+            its subfolders below `out`. If they are nested, the outermost counts.
 
     Raises:
         ConfigError: two sources have the same destination, or a destination is one of the sources. The message names
@@ -144,10 +144,10 @@ def line_of(name: str, text: str) -> str:
 
 
 def exists_already(path: Path) -> bool:
-    """Whether a transcript is there; it is whole, as it was renamed into its place (`--skip-existing`).
+    """Whether a transcript exists; it is then complete, as it was renamed into place (`--skip-existing`).
 
     Raises:
-        ConfigError: something else is there.
+        ConfigError: something that is not a file is there.
         OSError: no file can have this name.
     """
     try:
@@ -160,7 +160,7 @@ def exists_already(path: Path) -> bool:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder; OSError, before hours of work, where no file can be written into it."""
+    """Make a folder; OSError, before hours of work, if no file can be written into it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -169,7 +169,7 @@ def require_writable(folder: Path) -> None:
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # without `..`, but through links as they are: their names are what users know
+    return Path(os.path.abspath(path))  # without `..`, but with links as they are: their names are what users know
 
 
 def _txt(transcript: Transcript) -> str:
@@ -224,7 +224,7 @@ def _tsv(transcript: Transcript) -> str:
 
 def _textgrid(transcript: Transcript) -> str:
     end = _us(transcript.duration_s)
-    # Praat drops an interval without length when it reads the file; a millisecond can still be seen.
+    # Praat drops intervals without length when it reads the file, so words get a millisecond, which can still be seen.
     words = _spread([(_us(word.start_s), _us(word.end_s)) for word in transcript.words], _US_PER_MS, end)
     firsts = accumulate((len(segment.words) for segment in transcript.segments), initial=0)
     segments = [(words[first][0], words[behind - 1][1]) for first, behind in pairwise(firsts)]
@@ -246,7 +246,7 @@ def _textgrid(transcript: Transcript) -> str:
 
 
 def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator[tuple[int, int, str]]:
-    """The intervals of a tier: spans with their texts, and what is between them with none."""
+    """The intervals of a tier: spans with their texts, and the gaps between them with none."""
     reached = 0
     for (start, stop), text in zip(spans, texts, strict=True):
         if start > reached:
@@ -287,7 +287,7 @@ def _spread(spans: Sequence[Span], least: int, end: int) -> list[Span]:
     for place in range(len(found) - 1, -1, -1):
         start, stop = found[place]
         if stop <= free:
-            break  # nor do those before it
+            break  # those before it fit too
         found[place] = (min(start, free - least), free)
         free = found[place][0]
     return found

@@ -11,18 +11,18 @@ The file is a YAML list; the first entry is what the others are compared with:
 
 Each run is an ordinary training in a folder of its own, OUT/<name>/seed-<seed>. Runs that are complete are skipped and
 one that was interrupted goes on, so start the command again after a stop; new entries and seeds may be added. Settings
-take turns, seed by seed, so that what was compared so far is comparable. `--table` trains nothing and shows what is
-complete. The `key=value` are for all settings.
+take turns, seed by seed, so that what is complete can always be compared. `--table` trains nothing and shows what is
+complete. The `key=value` apply to all settings.
 
 With `--folds K` the speakers of train and dev are divided into K groups of about equal length; each group is the dev
 set of a model trained on the others, in OUT/<name>/seed-<seed>/fold-<k>-of-<K>. So every speaker is scored, and K times
 as much is trained. Nothing here reads the test set.
 
-WER is greedy and of the epoch that dev chose, so that it is a little too good, for all settings alike. Mean, standard
-deviation and range are over seeds. The difference to the first setting has the interval and the p-value of
-`asr.wer.compare` over speakers, all seeds of a speaker together: they say what other speakers might give;
-whether other seeds might is for the spread to say. Time is that of training on the clock, relative to the first setting
-in the same seeds and folds: on a busy machine it is a rough figure.
+WER is that of greedy decoding in the epoch chosen on dev, so it is a little too good, for all settings alike. Mean,
+standard deviation and range are over seeds. The difference to the first setting has the interval and the p-value of
+`asr.wer.compare` over speakers, all seeds of a speaker together: they say what other speakers might give; what other
+seeds might give is shown by the spread. Time is the wall-clock time of training, relative to the first setting in the
+same seeds and folds: on a busy machine it is a rough figure.
 """
 
 import argparse
@@ -45,13 +45,13 @@ from asr.errors import ConfigError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.wer import Comparison, Counts, Result, compare, read_hypotheses, score
 
-DEV = "dev"  # the folder of results in that of a run
-_FIXED = {"train.seed": "--seeds", "data.dev": "--data"}  # what the flags decide
+DEV = "dev"  # folder of results in that of a run
+_FIXED = {"train.seed": "--seeds", "data.dev": "--data"}  # keys that flags decide
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A name, which is that of its folder too, and `key=value` on top of the configuration."""
+    """A name, also that of its folder, and `key=value` on top of the configuration."""
 
     name: str
     overrides: tuple[str, ...]
@@ -210,12 +210,12 @@ def train(run: Run) -> None:
 
 
 def is_complete(run: Run) -> bool:
-    """Whether a run was trained and scored, and its states are gone: that is done last."""
+    """Whether a run was trained and scored, and its states removed, which is done last."""
     return (run.folder / DEV / "hypotheses.jsonl").is_file() and not (run.folder / "states").exists()
 
 
 def summarize(runs: Sequence[Run]) -> list[Row]:
-    """A row for each setting with a complete seed: one of which every fold is."""
+    """A row for each setting with a complete seed, one with all its folds complete."""
     results: dict[str, dict[int, list[Result]]] = {}
     elapsed_s: dict[str, dict[int, float]] = {}
     for setting in dict.fromkeys(run.setting for run in runs):
@@ -242,12 +242,12 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
 
 
 def _pooled(by_seed: dict[int, list[Result]], seeds: Sequence[int]) -> list[Result]:
-    """Results of several seeds as those of one set; a speaker's stay together when speakers are drawn."""
+    """The results of several seeds as one set; those of a speaker stay together when speakers are drawn."""
     return [replace(result, id=f"{seed}/{result.id}") for seed in seeds for result in by_seed[seed]]
 
 
 def _elapsed_s(run: Run) -> float:
-    """Seconds on the clock that a training took, pauses between its parts left out."""
+    """Wall-clock seconds that a training took, without the pauses where it was interrupted."""
     lines = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return float(next(facts["elapsed_s"] for line in reversed(lines) if "elapsed_s" in (facts := json.loads(line))))
 

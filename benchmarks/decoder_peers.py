@@ -1,8 +1,7 @@
 """Decoders in processes of their own, for benchmarks/decoders.py: both ends of the pipe, and the peers' environment.
 
-As a script it is one decoder: a JSON object a line in, a JSON object a line out. It is run by our interpreter for our
-decoder and by another one for the peers, and imports only what the decoder that it is told to load needs. `Worker` is
-the other end.
+As a script it is one decoder: a JSON object a line in, a JSON object a line out. Our interpreter runs it for our
+decoder, another one for the peers, and it imports only what the requested decoder needs. `Worker` is the other end.
 """
 
 import gzip
@@ -77,7 +76,7 @@ def pyctcdecode(task: dict[str, Any]) -> Prepared:
 
 
 def fast_ctc_decode(task: dict[str, Any]) -> Prepared:
-    """`beam_search` of fast-ctc-decode; it takes probabilities, whose making is not timed."""
+    """`beam_search` of fast-ctc-decode; it takes probabilities; converting to them is not timed."""
     from fast_ctc_decode import beam_search
 
     cut, labels, space = task["options"]["cut"], task["labels"], task["space"]
@@ -155,7 +154,7 @@ def flashlight(task: dict[str, Any]) -> Prepared:
 
     def prepare(rows: list[np.ndarray]) -> Decode:
         closed = [np.ascontiguousarray(np.concatenate([row, final]), np.float32) for row in rows]
-        # The language model is named so that it lives as long as the decoder, which does not hold it.
+        # The default argument keeps the language model alive as long as the decoder, which holds no reference to it.
         return lambda lm=lm: [text(decoder.decode(row.ctypes.data, *row.shape)[0]) for row in closed]
 
     return prepare
@@ -229,7 +228,7 @@ class Worker:
         """Send a message and wait for the answer.
 
         Raises:
-            Failure: the process ended, with the last line of its standard error, or the time is over.
+            Failure: the process ended (with the last line of its standard error), or the time is over.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -237,7 +236,7 @@ class Worker:
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # it ended: told below
+            pass  # it ended: reported below
         if not select.select([self.process.stdout], [], [], self.limit_s)[0]:
             self.close()
             raise Failure(f"no answer in {self.limit_s:g} s")

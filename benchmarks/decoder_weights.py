@@ -1,11 +1,11 @@
-"""Weights of the language model tuned on dev in the same way for our decoder and the peers, and what test then says.
+"""Weights of the language model tuned on dev in the same way for our decoder and the peers, and the errors on test.
 
     python benchmarks/decoder_weights.py [--emissions DIR] [--lm DIR] [--peers-python PATH | --peers-env DIR]
 
-Dev are the 47 utterances of `an4_dev` whose speakers the model was not trained on, with a word 3-gram of the training
+Dev is the 47 utterances of `an4_dev` whose speakers the model was not trained on, with a word 3-gram of the training
 transcripts without theirs; test is `an4_test` with the 3-gram of all. Every decoder tries the same grid at a beam of
-100. Of the settings with the fewest word errors on dev the one nearest to their middle is chosen; the spread of all of
-these on test says what dev leaves open. Beside it stand the errors of weights that were not tuned, 0.5 and 1.5.
+100. Of the settings with the fewest word errors on dev, the one nearest to their middle is chosen; their spread on test
+shows what dev leaves open. The errors with untuned weights, 0.5 and 1.5, are given too.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Found:
 
 
 def held_out(emissions: Path, texts: Path, arpa: Path) -> Task:
-    """Dev without the speakers that the model was trained on, and a 3-gram of `texts` without its texts, in `arpa`."""
+    """Dev without the speakers that the model was trained on; writes a 3-gram of `texts` without dev's to `arpa`."""
     names = json.loads((emissions / "an4_dev.json").read_text(encoding="utf-8"))["heldout"]
     whole = read_task(emissions, "an4_dev", arpa)
     task = replace(whole, references={name: whole.references[name] for name in names})

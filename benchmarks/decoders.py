@@ -7,8 +7,8 @@ The peers cannot live in our environment (pyctcdecode wants numpy below 2). With
 for them is made once in `--peers-env`; kenlm and fast-ctc-decode may want cmake and a C++ or Rust compiler there.
 
 Each setting is a process of its own with one thread on one core. All settings of a table take turns, a round each;
-seconds are CPU seconds of the decoding process, without loading. Ratios are taken inside a round, to our decoder at
-the same beam; above 1 the other one is slower. The tables:
+seconds are CPU seconds of the decoding process, without loading. Ratios to our decoder at the same beam are taken
+within a round; above 1 the other one is slower. The tables:
 
 letters  29 symbols, no language model; `cut` is the probability below which a symbol is not tried in a frame
 words    the same with a word 3-gram: natural-log weight 0.8 (flashlight's is 0.8 ln 10, on log10), word bonus 3; words
@@ -135,7 +135,7 @@ def request(setting: Setting, task: Task, core: int) -> dict[str, Any]:
 
 @dataclass
 class Row:
-    """What was measured of a setting; `failure` is why there is nothing."""
+    """What was measured of a setting; `failure` says why there is nothing."""
 
     setting: Setting
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -268,7 +268,7 @@ def read_task(folder: Path, name: str, arpa: Path | None = None, alpha: float = 
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Where the log-probabilities, the language models and the peers are, and the core that decodes."""
+    """Add flags for where the log-probabilities, language models and peers are, and for the core that decodes."""
     parser.add_argument("--emissions", type=Path, default=ROOT.parent / "shared" / "emissions")
     parser.add_argument("--lm", type=Path, default=ROOT.parent / "shared" / "lm")
     peers = parser.add_mutually_exclusive_group()
@@ -282,7 +282,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 def peers_python(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, emissions: Sequence[str], models: Sequence[str]
 ) -> str:
-    """The peers' interpreter, once everything is seen to be in its place."""
+    """The peers' interpreter, after a check that everything is in its place."""
     if arguments.peers_python and not shutil.which(arguments.peers_python):
         parser.error(f"{arguments.peers_python} is no interpreter")
     for path in (
@@ -295,13 +295,13 @@ def peers_python(
 
 
 def unpack(packed: Path, plain: Path) -> None:
-    """An ARPA file as all of them read it."""
+    """Unpack an ARPA file, so that every decoder can read it."""
     with gzip.open(packed) as source, plain.open("wb") as target:
         shutil.copyfileobj(source, target)
 
 
 def one_long(task: Task, path: Path) -> Task:
-    """The utterances behind one another, a frame of separator between them, until there are 30 minutes."""
+    """The utterances one after another, a frame of separator between them, until there are 30 minutes."""
     gap = np.full((1, len(task.labels)), math.log(1e-6), np.float32)
     gap[0, task.labels.index(task.space)] = math.log(1 - 1e-6 * (len(task.labels) - 1))
     pieces: list[np.ndarray] = []
@@ -321,7 +321,7 @@ def one_long(task: Task, path: Path) -> Task:
 
 
 def made_up_pieces(path: Path, symbols: int = 1025, utterances: int = 100, frames: int = 206) -> Task:
-    """Emissions of a BPE-like vocabulary with the look of real ones: blanks, and peaks that have a few rivals.
+    """Emissions of a BPE-like vocabulary that look like real ones: blanks, and peaks that have a few rivals.
 
     A piece comes every 4.5 frames (5.5 a second at 40 ms) and stands for one or two of them; its rivals are always
     the same six. One in ten peaks is won by a rival.

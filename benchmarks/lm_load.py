@@ -1,6 +1,6 @@
-"""How long an n-gram model takes to load, each time in a fresh process with the kernels compiled before.
+"""How long an n-gram model takes to load, each time in a fresh process, with the kernels already compiled.
 
-numba itself takes about 0.3 s to start, once in a process; a model of one word is loaded first to leave that out.
+numba itself takes about 0.3 s to start, once in a process; to leave that out, a model of one word is loaded first.
 
 python benchmarks/lm_load.py MODEL.arpa[.gz] [--rounds 7] [--json FILE]
 """

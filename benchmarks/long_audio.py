@@ -1,8 +1,8 @@
-"""Hours in one file against its utterances one by one: word errors, peak memory and speed, whatever the length.
+"""Hours in one file against their utterances one by one: word errors, peak memory and speed at several lengths.
 
-Joins the recordings of a manifest, in random order and again from the beginning where there are too few, with pauses of
-0.5 to 3 s between them that sound as the quietest fifth of a second of the recording before. A child process recognises
-each file; its words go to the utterance in whose time they are.
+Joins the recordings of a manifest in random order, repeated where there are too few, with pauses of 0.5 to 3 s between
+them that sound like the quietest fifth of a second of the recording before. A child process recognises each file; its
+words are assigned to the utterances by their times.
 
 python benchmarks/long_audio.py MANIFEST [MANIFEST ...] --model RUN [--score MANIFEST] [--hours 1 3]
     [--windows 20 30 60] [--pauses room zeros] [--threads 2] [--precision auto] [--json FILE]
@@ -88,7 +88,7 @@ def main() -> None:
 def join(
     utterances: list[Utterance], path: Path, hours: float, kind: str, seed: int
 ) -> tuple[list[Utterance], list[tuple[float, float]]]:
-    """Write a file of so many hours; returns what is in it, with the first and last second of each."""
+    """Write a file of so many hours; returns the utterances in it, and the start and end of each in seconds."""
     from asr.audio import load_utterance
     from asr.config import AudioConfig
 

@@ -8,8 +8,8 @@ gradients over a ring (Patarasuk & Yuan 2009): 2 (n - 1) / n times their bytes a
     python benchmarks/scale_model.py predict --parameters-m 20 --hours 100000 --epochs 10 --hours-per-hour 10000 \\
         --batch-s 2000 --gbit-per-s 400 [--price 3] [--gpus 8 64 512]
 
-`check` measures the two terms apart (two processes with their shares and no exchange; the exchange alone), adds them up
-and compares with whole steps of the same batches. `predict` puts in figures of other machines.
+`check` measures the two terms separately (two processes with their shares and no exchange; the exchange alone), adds
+them up and compares with whole steps of the same batches. `predict` takes the figures of other machines.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def predict(arguments: argparse.Namespace) -> list[dict[str, float]]:
     """Time, efficiency and cost for each number of processes, at a fixed batch for each of them."""
     link = Link(arguments.gbit_per_s / 8 * 1e9, arguments.latency_us * 1e-6)
     compute_s = arguments.batch_s / arguments.hours_per_hour  # seconds of audio per second is the same number
-    read_mb_per_s = arguments.hours_per_hour * arguments.audio_kb_per_s / 1e3  # by one that never waits
+    read_mb_per_s = arguments.hours_per_hour * arguments.audio_kb_per_s / 1e3  # for a process that never waits
     rows = []
     for processes in arguments.gpus:
         step_s = compute_s + exchange_s(arguments.parameters_m * 1e6, processes, link)
@@ -106,7 +106,7 @@ def _rank(rank: int, port: int, folder: str, data: Path, conf: Path, rounds: int
         trainer.order.epoch = number + 1
         batches = list(trainer.batches)
         world.wait()
-        learner.world = World()  # as if there were nobody else
+        learner.world = World()  # as if there were no other process
         alone = []
         for batch in batches:
             started = time.perf_counter()

@@ -4,8 +4,8 @@
 
 The audio is noise with the spectrum and pauses of speech, 16 bits and 16 kHz, 12 s each on average, as WAV files (which
 packing encodes as FLAC) and as FLAC files (which it copies). All are in the page cache: what a disk or a network adds
-depends on it, and shards are for those that dislike small files. `--folder` puts files and shards somewhere else than
-the temporary folder. MB are those of the files or shards that are read.
+depends on it, and shards are for those that are slow with small files. `--folder` puts files and shards somewhere other
+than the temporary folder. MB are those of the files or shards that are read.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> None:
             durations_s = [utterance.duration for utterance in files[suffix]]
             return epoch(files[suffix], BatchOrder(durations_s, BATCH_S, shuffle=True))
 
-        # FLAC last: each round leaves the shards that `index` is of.
+        # Packing FLAC comes last, so that each round leaves the shards of `index`.
         tasks = {
             "shards, bytes": lambda: [len(content) for shard in index.shards for _, content in read_shard(shard)],
             "shards, waveforms": lambda: epoch(index.utterances, ShardOrder(index, index.utterances, BATCH_S)),

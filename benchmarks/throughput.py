@@ -5,8 +5,8 @@
 
 Makes utterances of 4 to 16 s from noise, packs them into shards, and trains from these with speed perturbation, noise
 and SpecAugment, in bfloat16 on CUDA. The first steps, in which kernels are chosen, are left out. There should be more
-audio than the steps take: in a small corpus the epochs' beginnings count, at which shards are waited for. Waiting is
-the time in which the training process had no batch; on CUDA the device's peak memory is shown too.
+audio than the steps take: otherwise the beginnings of epochs, which wait for shards, weigh in. Waiting is the time in
+which the training process had no batch; on CUDA the device's peak memory is shown too.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def measure(trainer: Trainer, steps: int) -> dict[str, float]:
     """Throughput of `steps` steps after the warm-up, over as many epochs as they take."""
     trainer.learner.recognizer.train()
     done, audio_samples, padded_samples, waiting_s = 0, 0, 0, 0.0
-    epoch = 1  # epoch 0 begins with the shortest
+    epoch = 1  # epoch 0 begins with the shortest utterances
     started = time.perf_counter()
     while done < WARM_UP_STEPS + steps:
         trainer.order.epoch = epoch

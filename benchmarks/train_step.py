@@ -5,10 +5,10 @@
 
 A full step reads audio and computes everything on the fly: speed perturbation, noise, features, SpecAugment, forward
 and backward, clipping, AdamW and the averaged weights. With `--bare` the bare step runs in turn with it on every batch:
-forward and backward through convolutions with their ReLU, recurrent layers and CTC, of the same shapes, on random
-inputs that lie ready. Full and bare take turns in being first, because the first to meet a shape pays for the kernels
-that oneDNN or cuDNN prepare for it. With loading processes (`train.workers`) full steps gain from `--bare`: batches are
-read ahead while bare steps run.
+forward and backward through convolutions with their ReLU, recurrent layers and CTC, of the same shapes, on prepared
+random inputs. Full and bare take turns in going first, because the first to meet a shape pays for the kernels that
+oneDNN or cuDNN prepare for it. With loading processes (`train.workers`) full steps gain from `--bare`: batches are read
+ahead while bare steps run.
 
 On CUDA another epoch runs under the profiler: the share of time in which the GPU was busy.
 
@@ -66,7 +66,7 @@ def bare_step(trainer: Trainer, batch: Batch) -> float:
     feat_lens = recognizer.log_mel.lengths(batch.wave_lens)
     lens = encoder.output_lengths(feat_lens)
     size, longest, steps = len(batch.ids), int(feat_lens.max()), int(lens.max())
-    parts: list[tuple[Callable[[Tensor], Tensor], Tensor, Tensor]] = []  # what runs, its input, its gradient
+    parts: list[tuple[Callable[[Tensor], Tensor], Tensor, Tensor]] = []  # what runs, its input, its output's gradient
 
     shape = (size, 1, longest, trainer.config.features.mel_bins)
     subsampling = encoder.subsampling

@@ -4,10 +4,10 @@
                                     [--rounds 3] [--backends float32 bfloat16 int8] [--peers] [--json FILE]
 
 The whole of `asr transcribe` runs: audio is read, resampled, turned into features, encoded and decoded greedily. The
-manifest's files are taken over and over until there are so many hours, `--suffix` after writing each of them anew in
-that format into a temporary folder. Backends take turns, and with them on one thread the bare kernels of float32 and
-bfloat16: convolutions with their ReLU and recurrent layers, of the same shapes, on random inputs that lie ready. The
-ratio to these is of processor time.
+manifest's files are repeated until there are `--hours` of audio; with `--suffix` each is first written in that format
+to a temporary folder. Backends take turns with each other and, on one thread, with the bare kernels of float32 and
+bfloat16: convolutions with their ReLU and recurrent layers, of the same shapes, on prepared random inputs. The ratio to
+these is of processor time.
 
 `--peers` adds what was tried and left out: torch's eight-bit layers, and onnxruntime in float32.
 """
@@ -45,13 +45,13 @@ from asr.transcribe import Failure, Transcriber
 from asr.transcript import Transcript
 from asr.wer import Result, score
 
-# What has bare kernels to be compared with.
+# Backends that are compared with bare kernels.
 BARE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
 class _Peer:
-    """A backend that has the recogniser's features and an encoder of its own."""
+    """A backend with the recogniser's features and an encoder of its own."""
 
     name: str
 
@@ -150,7 +150,7 @@ class Recorder(_Peer):
 
 @torch.inference_mode()
 def bare(recognizer: Recognizer, dtype: torch.dtype, batches: Sequence[Tensor]) -> Callable[[], None]:
-    """Convolutions and recurrent layers over batches of so many feature frames, each on the same random inputs."""
+    """A function that runs convolutions and recurrent layers over batches of these lengths, on fixed random inputs."""
     encoder = copy.deepcopy(recognizer.encoder).to(dtype)
     parts: list[Callable[[], object]] = []
     for feat_lens in batches:
@@ -178,7 +178,7 @@ def _convolved(convolution: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _on_cpu(seconds: list[float], task: Callable[[], object]) -> None:
-    """Run a task and note the time that its threads computed: what other programs take of the machine is not in it."""
+    """Run a task and append its processor time, in which the load of other programs does not count."""
     started = time.process_time()
     task()
     seconds.append(time.process_time() - started)
@@ -252,7 +252,7 @@ def main() -> None:
                 tasks[f"bare {name}"] = bare(recognizer, dtype, recorder.lens)
         cpu: dict[str, list[float]] = {task: [] for task in tasks}
         wall = alternate({task: partial(_on_cpu, cpu[task], run) for task, run in tasks.items()}, arguments.rounds)
-    cpu = {task: taken[1:] for task, taken in cpu.items()}  # the first was to warm up
+    cpu = {task: taken[1:] for task, taken in cpu.items()}  # the first was a warm-up
     for task, taken in wall.items():
         row = {"wall": facts["audio_s"] / statistics.median(taken), "best": facts["audio_s"] / min(taken)}
         row["core"] = facts["audio_s"] / statistics.median(cpu[task])

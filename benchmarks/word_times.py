@@ -1,11 +1,12 @@
-"""How well decoders date words, against forced alignment of the reference by the same model.
+"""How well decoders time words, against forced alignment of the reference by the same model.
 
-Words recognised rightly (jiwer's alignment) are compared: median, 90th percentile and mean of the deviation of their
-starts and ends. Both sides read the same posteriors, so this says what the search loses, and not how far CTC's labels
-are from the sounds: that needs words dated by hand.
+Correctly recognised words (by jiwer's alignment) are compared: median, 90th percentile and largest absolute deviation
+of their starts and ends, and the mean. Both sides read the same posteriors, so this says what the search loses, and not
+how far CTC's labels are from the sounds: that needs words timed by hand.
 
-The second table is about doubtful words (`asr.align.DOUBTFUL`): the share of reference words with a confidence below
-some thresholds, and of words that another word of the references was put in the place of, one at a time.
+The second table is about doubtful words (`asr.align.DOUBTFUL`): the share of words with a confidence below some
+thresholds, among the references' own words, and among words of the references that were put in the place of others, one
+at a time.
 
     python benchmarks/word_times.py MANIFEST --model RUN [--json FILE]
 """
@@ -34,7 +35,7 @@ THRESHOLDS = (0.01, DOUBTFUL, 0.1, 0.3, 0.5)
 
 
 def deviations(hypotheses: list[Hypothesis], references: list[AlignedText]) -> np.ndarray:
-    """(N, 2) seconds that start and end of each word recognised rightly are later than in the reference."""
+    """(N, 2) seconds by which start and end of each correctly recognised word are later than in the reference."""
     output = jiwer.process_words([aligned.text for aligned in references], [found.text for found in hypotheses])
     rows = []
     for found, aligned, chunks in zip(hypotheses, references, output.alignments, strict=True):
@@ -51,7 +52,7 @@ def deviations(hypotheses: list[Hypothesis], references: list[AlignedText]) -> n
 
 
 def summary(values_s: np.ndarray) -> dict[str, float]:
-    """Milliseconds."""
+    """Statistics of deviations, in milliseconds."""
     absolute = 1000 * np.abs(values_s)
     return {
         "median": float(np.median(absolute)),
@@ -62,7 +63,7 @@ def summary(values_s: np.ndarray) -> dict[str, float]:
 
 
 def replaced(emissions: Emissions, recognizer: Recognizer) -> tuple[list[float], int]:
-    """Confidences of words that stand where another was said, and how many had no room there."""
+    """Confidences of words put in the place of others, and how many did not fit there."""
     choose = random.Random(1)
     words = sorted({word for text in emissions.refs.values() for word in text.split()})
     confidences, without_room = [], 0

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from asr.manifest import Utterance
     from asr.recognizer import Recognizer
 
-FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid")  # asr.writers has them too, and brings numpy
+FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid")  # asr.writers has them too, but imports numpy
 _MANIFEST = ".jsonl"
-_HOPELESS = 0.5  # share of doubtful words beyond which the transcript itself is in doubt
-_REMARKS = 20  # that are shown of such a transcript
+_HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
+_REMARKS = 20  # shown at most for such a transcript
 
 
 class _Encoded(NamedTuple):
@@ -65,7 +65,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
     )
     add_compute(parser)
     add_audio(parser, "a day; of a manifest's utterances the model's, an hour by default")
-    # The decoder that a run names is not wanted, nor the reading of its language model.
+    # Alignment needs no decoder: greedy saves loading the run's language model.
     parser.set_defaults(run=_align, decoder="greedy")
 
 
@@ -135,7 +135,7 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
 
 
 def _aligned(log_probs: "NDArray[np.float32]", text: str, recognizer: "Recognizer", where: str) -> "AlignedText":
-    """Align a transcript, and say on standard error which words it did not go well with."""
+    """Align a transcript, and list on standard error the words that could not be aligned well."""
     from asr.align import align_text
 
     aligned = align_text(log_probs, text, recognizer.tokenizer, recognizer.vocabulary, where=where)
@@ -153,12 +153,12 @@ def _print_note(note: str) -> None:
 
 
 def _file_name(name: str) -> str:
-    """An utterance's id as the name of a file: what no name can hold is written as in addresses."""
+    """An utterance's id as a file name; characters that no file name can hold are percent-encoded, as in URLs."""
     return name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
 def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, longest_s: float | None) -> _Encoded:
-    """A recording of any length: cut in its pauses and encoded in parts."""
+    """Encode a recording of any length, cut in its pauses, in parts."""
     import numpy as np
 
     from asr import audio, windows
@@ -178,7 +178,7 @@ def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, long
 def _encode_utterances(
     utterances: Sequence["Utterance"], recognizer: "Recognizer", batch_s: float
 ) -> Iterator[tuple["Utterance", _Encoded | AsrError]]:
-    """Each utterance, encoded as a whole, or with what is wrong with its audio, in order."""
+    """Each utterance in order, encoded as a whole, or with the error of its audio."""
     batch: list[tuple[Utterance, Tensor | AudioError]] = []
     longest_s = 0.0
     for utterance in utterances:

@@ -52,14 +52,14 @@ def print_error(error: Exception) -> None:
 
 
 def require_output() -> None:
-    """ConfigError where standard output is closed, and what is printed would be lost without a word."""
+    """ConfigError where standard output is closed, so that what is printed would be lost silently."""
     if sys.stdout is None:
         raise ConfigError("standard output is closed")
 
 
 def conf_and_overrides(arguments: argparse.Namespace) -> tuple[Path | None, list[str]]:
-    """CONF, where there is one, and the `key=value` of a command line that has both."""
-    # argparse takes the first positional for CONF, which may be left out or stand behind key=value.
+    """CONF, if given, and the `key=value` arguments of a command line that takes both."""
+    # argparse takes the first positional for CONF, which may be left out or come after key=value.
     given = [item for item in (arguments.conf, *arguments.overrides) if item is not None]
     conf = next((item for item in given if "=" not in item.split("/")[0]), None)
     if conf is None:
@@ -83,7 +83,7 @@ def batch_seconds(arguments: argparse.Namespace) -> float:
 
 
 def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's, an hour by default") -> None:
-    """Flags that say which audio is taken; `longest` is what its length is limited to without a flag."""
+    """Flags that say which audio is taken; `longest` describes the limit on its length without a flag."""
     parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
     parser.add_argument("--max-duration-s", type=float, help=f"longest audio to take ({longest})")
 
@@ -106,7 +106,7 @@ def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:
 
 
 def require_html(flag: str, path: Path) -> None:
-    """ConfigError where a page would go to a file of another kind, and perhaps take its place."""
+    """ConfigError where a page would go to a file of another kind, and perhaps overwrite one."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{flag} {path}: wanted a name that ends in .html")
 
@@ -119,10 +119,10 @@ def add_n_best(parser: argparse.ArgumentParser) -> None:
 
 
 def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values of `DecodeConfig` that the flags give, paths absolute; a flag of the beam alone implies the beam.
+    """The values of `DecodeConfig` that the flags give, paths absolute; a flag that only the beam has implies the beam.
 
     Raises:
-        ConfigError: flags that do not go together.
+        ConfigError: flags do not go together.
     """
     values = vars(arguments)
     given = {name: values[name] for name in _FLAGS if values.get(name) is not None}
@@ -140,7 +140,7 @@ def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def require_lm(config: DecodeConfig, given: dict[str, Any]) -> None:
-    """ConfigError where a weight was given and there is nothing to weigh."""
+    """ConfigError where a weight is given without the thing that it weights."""
     idle = [name for name in _OF_LM if name in given]
     if idle and not config.lm:
         raise ConfigError(f"--{idle[0].replace('_', '-')} does nothing without a language model: give --lm FILE")
@@ -149,14 +149,14 @@ def require_lm(config: DecodeConfig, given: dict[str, Any]) -> None:
 
 
 def decode_config(given: dict[str, Any]) -> DecodeConfig:
-    """The configuration of a decoder by flags alone."""
+    """The configuration of a decoder from flags alone."""
     config = replace(DecodeConfig(), **given)
     require_lm(config, given)
     return config
 
 
 def load_model(arguments: argparse.Namespace) -> "Recognizer":
-    """The model of `--model` with what `add_compute`, `add_audio` and `add_decoder` say, its decoder ready."""
+    """The model of `--model`, set up by the flags of `add_compute`, `add_audio`, `add_decoder`, its decoder ready."""
     from asr import checkpoint
     from asr.recognizer import pick_device
 
@@ -170,7 +170,7 @@ def load_model(arguments: argparse.Namespace) -> "Recognizer":
         decode=given,
     )
     require_lm(recognizer.config.decode, given)
-    decoder = recognizer.decoder  # now: an error is better told before an hour of encoding than after it
+    decoder = recognizer.decoder  # loaded now: an error is better reported before an hour of encoding than after it
     if decoder.config.decoder == "beam":
         print(f"decoder: {decoder}", file=sys.stderr)
     if "lm" in given:
@@ -179,7 +179,7 @@ def load_model(arguments: argparse.Namespace) -> "Recognizer":
 
 
 def _note_weights(folder: Path, given: dict[str, Any]) -> None:
-    """Say where `--lm` is weighted as the run's own language model is."""
+    """Print a note where `--lm` is used with the weights of the run's own language model."""
     from asr import checkpoint
 
     own = resolve_decode(checkpoint.load_config(folder).decode, folder)

@@ -1,4 +1,4 @@
-"""`asr decode`: log-probabilities from files; loads no torch."""
+"""`asr decode`: decodes log-probabilities from files, without loading torch."""
 
 import argparse
 import json
@@ -99,7 +99,7 @@ def _score_line(emissions: "Emissions", texts: dict[str, str]) -> str:
 
     try:
         return summary_line(score(results_of(emissions, texts)))
-    except ImportError as error:  # where the decoder was installed alone
+    except ImportError as error:  # where only the decoder is installed
         return f"note: not scored against the references, which needs the package jiwer: pip install jiwer ({error})"
 
 
@@ -108,7 +108,7 @@ def _decoders(config: "DecodeConfig", models: Sequence["Emissions"], paths: Sequ
     from asr.decoding import Decoder, Resources
 
     found = [Decoder(config, models[0].vocabulary)]
-    for model, path in zip(models[1:], paths[1:], strict=False):  # of models that are averaged one is left
+    for model, path in zip(models[1:], paths[1:], strict=False):  # averaged models are one by now
         try:
             resources = Resources.load(config, model.vocabulary, found[0].resources.lm)
             found.append(Decoder(config, model.vocabulary, resources))
@@ -120,13 +120,13 @@ def _decoders(config: "DecodeConfig", models: Sequence["Emissions"], paths: Sequ
 def _combine() -> Callable[[Sequence[Sequence["Hypothesis"]], int], list["Hypothesis"]]:
     try:
         from asr.combine import combine
-    except ImportError as error:  # where the decoder was installed alone
+    except ImportError as error:  # where only the decoder is installed
         raise ConfigError(f"--combine mbr needs the package rapidfuzz: pip install rapidfuzz ({error})") from error
     return combine
 
 
 def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
-    """The log-probabilities of each model, or of several models alike as of one."""
+    """The log-probabilities of each model or, with `--combine mean`, of all of them as one."""
     from asr.emissions import read_labels, with_settings
     from asr.ensemble import read_ensemble, read_models
 

@@ -64,7 +64,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _check_flags(arguments: argparse.Namespace, of_manifest: bool) -> None:
-    """ConfigError where a flag does not go with the source, or has no value that could be meant."""
+    """ConfigError where a flag does not go with the source, or has a value that makes no sense."""
     idle = {"text": "--text", "start_s": "--from", "end_s": "--to", "gates": "--gates"}
     if not of_manifest:
         idle = {"utterances": "--utterances"}
@@ -80,7 +80,7 @@ def _check_flags(arguments: argparse.Namespace, of_manifest: bool) -> None:
 
 
 def _check_libraries() -> None:
-    """ConfigError where what draws is not installed: before a model is loaded, not after it has worked."""
+    """ConfigError where a drawing library is missing: before the model is loaded and run, not after."""
     try:
         import asr.pictures.memory_page
         import asr.pictures.recording_page  # noqa: F401
@@ -132,7 +132,7 @@ def _memory(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
 
 
 def _spread(utterances: Sequence["Utterance"], count: int) -> list["Utterance"]:
-    """So many utterances, evenly spread; all where there are no more."""
+    """`count` evenly spread utterances, or all if there are fewer."""
     count = min(count, len(utterances))
     return [utterances[place * len(utterances) // count] for place in range(count)]
 

@@ -80,7 +80,7 @@ def _label(arguments: argparse.Namespace) -> int:
 
 
 def _without(manifests: Sequence[Path], recordings: "Sequence[Recording]") -> "Sequence[Recording]":
-    """Leave out what is of an audio file that a manifest names; ConfigError where a manifest names none, or all."""
+    """Leave out recordings whose file is in a manifest; ConfigError where one names none of them, or none is left."""
     from asr.manifest import read_manifest
 
     places = [item.audio.resolve() if isinstance(item.audio, Path) else None for item in recordings]
@@ -99,7 +99,7 @@ def _without(manifests: Sequence[Path], recordings: "Sequence[Recording]") -> "S
 
 
 def _require_place(arguments: argparse.Namespace) -> None:
-    """ConfigError where the manifests cannot be written, or would replace something that nobody said to replace."""
+    """ConfigError where the manifests cannot be written, or would replace an input or, unasked, an existing file."""
     from asr.label import left_of
     from asr.writers import require_writable
 

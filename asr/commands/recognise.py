@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from asr.decode import Word
 
-_HYPOTHESES = "hypotheses.jsonl"  # asr.evaluate has the name too, and brings torch
+_HYPOTHESES = "hypotheses.jsonl"  # asr.evaluate has the name too, but imports torch
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _hypotheses(path: Path) -> Path:
-    """A file of hypotheses: `path`, or the one in this folder; ScoringError names those below a folder without."""
+    """A file of hypotheses: `path`, or the one in that folder; if it has none, a ScoringError names those below it."""
     if not path.is_dir():
         return path
     if (path / _HYPOTHESES).is_file():

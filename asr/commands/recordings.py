@@ -1,4 +1,4 @@
-"""What commands that transcribe share: which recordings, with what, and a transcript for each."""
+"""What commands that transcribe share: finding recordings, setting up the model, and a transcript for each."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asr.transcribe import Transcriber
     from asr.transcript import Transcript
 
-_EACH = "each"  # of --channels
+_EACH = "each"  # a value of --channels
 
 
 def add_recordings(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 
 def named_recordings(arguments: argparse.Namespace) -> "tuple[list[Recording], list[Path]]":
-    """What the paths of a command name, and the files of folders that are no audio."""
+    """The recordings that the paths of a command name, and the files in its folders that are not audio."""
     from asr.sources import find_recordings
 
     return find_recordings(arguments.audio, sys.stdin.buffer if sys.stdin else None)
@@ -54,14 +54,14 @@ def by_channels(arguments: argparse.Namespace, recordings: "Sequence[Recording]"
 
 
 def note_others(paths: Sequence[Path]) -> None:
-    """Say what `asr.sources.find_recordings` left out."""
+    """Print what `asr.sources.find_recordings` left out."""
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         print(f"note: not audio by its name, left out: {paths[0]}{more}", file=sys.stderr)
 
 
 def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = None) -> "Transcriber":
-    """The model of `--model` with what `add_precision`, `add_compute`, `add_recordings` and `add_decoder` say."""
+    """The model of `--model` with the flags of `add_precision`, `add_compute`, `add_recordings` and `add_decoder`."""
     from asr.audio import LONGEST_S
     from asr.transcribe import Transcriber
 
@@ -79,7 +79,7 @@ def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = 
 def results_of(
     transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int = 1
 ) -> "Iterator[Transcript | None]":
-    """A transcript for each recording, or None where it failed and was named; with a bar on a terminal."""
+    """A transcript for each recording, or None where it failed and the error was printed; with a bar on a terminal."""
     from asr.progress import Progress
     from asr.transcribe import Failure
 

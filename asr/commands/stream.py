@@ -38,7 +38,7 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_stream_arguments(arguments: argparse.Namespace) -> None:
-    """Where files are read, none of `add_stream`'s has a meaning.
+    """Refuse the arguments of `add_stream`, which have no meaning where files are read.
 
     Raises:
         ConfigError: one was given.
@@ -58,9 +58,9 @@ def run_stream(arguments: argparse.Namespace) -> int:
     """Recognise raw s16le samples from standard input until it ends.
 
     As text, partial results are overwritten on a terminal and are lines `partial TAB text` elsewhere; final ones are
-    `final TAB start TAB end TAB latency TAB text`, in seconds. As JSON lines each has "type", "text", "start_s" and
-    "audio_s", how much audio had come in; a final one "end_s", "words" and two latencies: "latency_s" from the end of
-    its last word to the audio that it was final with, and "compute_s", the time that this audio then took.
+    `final TAB start TAB end TAB latency TAB text`, in seconds. As JSON lines, each has "type", "text", "start_s" and
+    "audio_s", how much audio had come in, and "compute_s", the time that the last of it took; a final one also has
+    "end_s", "words" and "latency_s", from the end of its last word to the audio with which it became final.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -108,7 +108,7 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
     rest, begun = b"", False
     descriptor = sys.stdin.fileno()
     while True:
-        data = os.read(descriptor, _READ_BYTES)  # as much as there is: a microphone's next samples are not waited for
+        data = os.read(descriptor, _READ_BYTES)  # whatever there is, without waiting for a microphone's next samples
         if not data:
             break
         if not begun and data.startswith(AUDIO_STARTS):

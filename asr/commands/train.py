@@ -58,14 +58,14 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
                 raise ConfigError("give a configuration (asr train conf/NAME.yaml), or --out RUN for the built-in one")
             out = Path("runs") / conf.stem
         settings = _settings(conf, overrides)
-        # Processes that torchrun has started again, after one of them died, go on whatever was asked for.
+        # Processes that torchrun has restarted after one of them died resume, whatever was asked for.
         if (arguments.auto_resume or restarted()) and state_files(out):
             _go_on(out, settings)
         else:
             Trainer(settings, out).run()
     leave()
     if leads():
-        _, best = checkpoint.load_tensors(out / checkpoint.WEIGHTS_FILE)  # all of it: damage is better told now
+        _, best = checkpoint.load_tensors(out / checkpoint.WEIGHTS_FILE)  # read in full: damage is better reported now
         dev = (
             f"dev WER {best['dev_wer_percent']:.2f}% after epoch" if "dev_wer_percent" in best else "without dev, epoch"
         )
@@ -74,7 +74,7 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
 
 
 def _resume(out: Path, overrides: Sequence[str]) -> None:
-    """Go on with the run in `out` to its last epoch; one that is there already is left alone."""
+    """Resume the run in `out` up to its last epoch; a finished one is left alone."""
     from asr import checkpoint, config
 
     saved = checkpoint.load_config(out)  # a clear error when RUN is no run folder
@@ -97,7 +97,7 @@ def _go_on(out: Path, settings: "Config") -> None:
 
     saved = checkpoint.load_config(out)
     require_same(saved, settings, out)
-    if not saved.data.train:  # a shrunk one
+    if not saved.data.train:  # a shrunk model
         raise ConfigError(f"{out}: is a model without its training; another can start from it: train.init_from={out}")
     agree_on_state(join(), out)
     if is_finished(out, settings.train.epochs):
@@ -109,7 +109,7 @@ def _go_on(out: Path, settings: "Config") -> None:
 
 
 def _settings(conf: Path | None, overrides: Sequence[str]) -> "Config":
-    """The configuration of a new run, its paths absolute; those of another run's decoder are from that run's folder."""
+    """The configuration of a new run, paths absolute; decoder paths in the CONF of a run are relative to its folder."""
     from asr import checkpoint, config
     from asr.text import TOKENS_FILE
 

@@ -108,7 +108,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
 
 def _without_transcripts(paths: Sequence[Path], recordings: "Sequence[Recording]") -> list[Path]:
-    """The files that are not what `--beside` writes for one of the recordings."""
+    """The files that are not a transcript which `--beside` writes for one of the recordings."""
     from asr.writers import SUFFIXES
 
     written = set(SUFFIXES.values())
@@ -155,7 +155,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     targets = destinations(names, arguments.format, out=arguments.out, given=map(searched, arguments.audio))
     for folder in {arguments.out} if arguments.out is not None else {target.parent for target in targets}:
         require_writable(folder)
-    # As the first process sees it, before any of them has written: otherwise shares could overlap.
+    # As the first process sees it, before any process has written: otherwise shares could overlap.
     there = world.gather([exists_already(target) for target in targets])[0]
     goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or launched()
     if any(there) and not goes_on:
@@ -168,7 +168,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
         if arguments.format == "ctm":
             _require_ctm_names(recordings)
         _require_place(arguments.merged, recordings, targets, replace=goes_on)
-    # Several processes go on where they were when one of them died and torchrun started them again.
+    # Several processes continue where they were, if torchrun restarted them because one of them died.
     skipped = [False] * len(there) if arguments.overwrite else there
     mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
     failed = 0
@@ -188,7 +188,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
 
 
 def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
-    """ConfigError where two segments or channels give the same file; `destinations` tells files apart."""
+    """ConfigError where two segments or channels have the same target; `destinations` checks whole files."""
     owners: dict[Path, Recording] = {}
     for recording, target in zip(recordings, targets, strict=True):
         owner = owners.setdefault(target, recording)
@@ -204,7 +204,7 @@ def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
     """ConfigError where two recordings would have the same name in one CTM file, which has no folders."""
     from asr.writers import ctm_name
 
-    owners: dict[tuple[str, int], Recording] = {}  # by name and channel, as CTM has it
+    owners: dict[tuple[str, int], Recording] = {}  # by name and channel, as in a CTM file
     for recording in recordings:
         name = ctm_name(recording.name)
         owner = owners.setdefault((name, recording.channel or 0), recording)
@@ -216,7 +216,7 @@ def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
 
 
 def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Sequence[Path], *, replace: bool) -> None:
-    """ConfigError, before hours of work, where the file of all transcripts cannot be written or would replace more."""
+    """ConfigError, before hours of work, where the merged file cannot be written or would replace another file."""
     from asr.writers import require_writable
 
     where = merged.resolve()
@@ -232,7 +232,7 @@ def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Seq
 
 
 def _place(recording: "Recording") -> Path:
-    """What the name of a recording's transcript is made from: its file, or its id in a manifest."""
+    """The path that the name of a recording's transcript is made from: its file, or its id in a manifest."""
     from asr.manifest import part_name
 
     if isinstance(recording.audio, Path) and not recording.is_segment:
@@ -240,7 +240,7 @@ def _place(recording: "Recording") -> Path:
             part_name(recording.audio.stem, channel=recording.side) + recording.audio.suffix
         )
     folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
-    return folder / f"{recording.title.replace('/', '_').replace(' ', '-')}.segment"  # to be replaced by the format's
+    return folder / f"{recording.title.replace('/', '_').replace(' ', '-')}.segment"  # the format's suffix replaces it
 
 
 def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
@@ -252,7 +252,7 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
         temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
     ):
         for recording, target in zip(recordings, targets, strict=True):
-            if target.exists():  # the others have failed, and were named
+            if target.exists():  # the others have failed, and were reported
                 try:
                     text = target.read_text(encoding="utf-8")
                     if arguments.format == "txt":

@@ -119,7 +119,7 @@ def _emissions(arguments: argparse.Namespace, settings: "Config") -> "Emissions"
 
 
 def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
-    """The log-probabilities of a manifest: those in the run folder where they are newer than the weights, else new."""
+    """The log-probabilities of a manifest: those in the run folder if newer than the weights, else computed."""
     from asr import checkpoint
     from asr.batch import default_workers
     from asr.config import NO_DEV
@@ -144,7 +144,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
         if kept.refs == refs:
             print(f"log-probabilities: those of {path}, which is newer than the weights", file=sys.stderr)
             return kept
-    # Greedy, because its decoder is of no use here and may name a file that is gone.
+    # Greedy, because the run's own decoder is not needed here and may name a file that is gone.
     recognizer = checkpoint.load(folder, pick_device(arguments.device), decode={"decoder": "greedy"})
     workers = default_workers(recognizer.device)
     evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
@@ -155,7 +155,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
 
 
 def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
-    """Write what `decoder` uses into the run folder; the configuration comes last, each file whole or not at all."""
+    """Write what `decoder` uses into the run folder, the configuration last, each file whole or not at all."""
     from asr import checkpoint, config, priors
     from asr.config import resolve_decode
     from asr.decoding import describe
@@ -171,9 +171,9 @@ def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:
             write_text_atomic(folder / LEXICON_FILE, Path(used.lexicon).read_text(encoding="utf-8-sig"))
     if resources.priors is not None:
         kept["priors"] = PRIORS_FILE
-        # By the run's own labels: in emissions from elsewhere the blank may have another name.
+        # With the run's own labels: in emissions from elsewhere the blank may have another name.
         priors.write(folder / PRIORS_FILE, checkpoint.load_tokenizer(folder, settings).tokens, resources.priors)
-    # Hotwords belong to what is recognised and not to the model: theirs stays as the configuration has it.
+    # Hotwords belong to what is recognised, not to the model: the setting stays as the configuration has it.
     files: dict[str, Any] = {"lm": LM_FILE, **kept, "hotwords": settings.decode.hotwords}
     decode = replace(used, **files)
     write_text_atomic(folder / checkpoint.CONFIG_FILE, config.to_yaml(replace(settings, decode=decode)))

@@ -9,7 +9,7 @@ from asr.lines import numbered_lines
 from asr.manifest import Utterance
 
 SPLITS = ("train", "dev", "test")
-# A segment may end this long after its recording: its times were rounded to hundredths. It is cut to the recording.
+# A segment may end this long after its recording, as times are rounded to hundredths; it is cut to the recording.
 END_SLACK_S = 0.05
 
 
@@ -36,7 +36,7 @@ class Reading:
 
     Attributes:
         splits: utterances by split name; the name becomes the manifest's file name.
-        counts: found numbers by what was counted, compared with `Corpus.expected`.
+        counts: numbers found, by what was counted; compared with `Corpus.expected`.
         notes: what the reader decided, for the summary.
     """
 
@@ -145,10 +145,10 @@ def audio_duration(path: Path, *, where: str, channel: int | None = None) -> flo
     """Length of an audio file in seconds, from its header.
 
     Raises:
-        CorpusError: the file is missing, or `asr.audio` would refuse it by its header: truncated, empty, no audio, or
-            not so many channels.
+        CorpusError: the file is missing, or its header shows that `asr.audio` would refuse it: truncated, empty, no
+            audio, or not so many channels.
     """
-    from asr import audio  # kept out of the import of the registry, which the command line's help needs
+    from asr import audio  # not at the top: the command line's help imports the registry
 
     if not path.is_file():
         raise CorpusError(f"{where}: audio file {path} is missing")

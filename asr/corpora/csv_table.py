@@ -1,9 +1,9 @@
-"""Your own recordings: CSV files with the header row `audio,text`, perhaps `speaker`, `offset,duration` and `channel`.
+"""Your own recordings: CSV files with columns `audio,text` and optionally `speaker`, `offset,duration` and `channel`.
 
-Columns may stand in any order, in capitals too, and others are ignored. Audio paths are relative to the CSV file, and
-the path without its suffix is the utterance id; offsets, in seconds, are added to it as `@1.5` and channels, of which 0
-is the first, as `#0`. The source is one CSV file, or a folder that holds `train.csv` and perhaps `dev.csv` and
-`test.csv`. A single file is for training unless its name is that of another split.
+The header row names them in any order, in capitals or not; other columns are ignored. Audio paths are relative to the
+CSV file, and the path without its suffix is the utterance id; offsets, in seconds, are added to it as `@1.5` and
+channels, of which 0 is the first, as `#0`. The source is one CSV file, or a folder with `train.csv` and optionally
+`dev.csv` and `test.csv`. A single file is for training unless its name is that of another split.
 """
 
 import csv

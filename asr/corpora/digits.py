@@ -2,7 +2,7 @@
 
 Layout: `recordings/{digit}_{speaker}_{index}.wav`, index 0 to 49. The official test split is indices 0 to 4 of every
 digit and speaker, so every speaker is heard in training. The development split mirrors it: indices 5 to 9.
-With `held_out_speaker` the test is all of one speaker instead, and everything else is for training.
+With `held_out_speaker` all of one speaker is the test split instead, and everything else is for training.
 """
 
 import re
@@ -60,7 +60,7 @@ DIGITS = Corpus(
     name="digits",
     help="Free Spoken Digit Dataset: single English digits; 8 kHz, 3,000 recordings of 6 speakers",
     read=read,
-    # No checksum: the host packs the archive of a tag anew from time to time. The count of recordings is checked.
+    # No checksum: the host repacks a tag's archive from time to time. The count of recordings is checked.
     archives=lambda **options: (
         Archive(
             f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/{_TAG}.tar.gz",

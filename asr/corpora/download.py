@@ -34,8 +34,8 @@ class _Version:
 def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None = None) -> Path:
     """Download a file; an interrupted download goes on where it stopped.
 
-    Until the file is whole it is `<path>.part`, with `<path>.part.json` naming the server's version of it. A server
-    that ignores the wish for the rest, or whose file has changed, makes the download start again.
+    Until the file is whole it is `<path>.part`, with `<path>.part.json` naming the server's version of it. If the
+    server ignores the request for the rest, or its file has changed, the download starts again.
 
     Args:
         url: http or https address.
@@ -63,7 +63,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None
     try:
         _check_sum(url, part, sha256, md5)
     except CorpusError:
-        part.unlink()  # to resume it would give the same wrong file
+        part.unlink()  # resuming it would give the same wrong file
         raise
     part.replace(path)
     version_file.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
 """Kaldi data folders: `wav.scp`, `text`, `utt2spk` and optionally `segments`.
 
 - `wav.scp`: `<recording> <path>`; a relative path resolves against the data folder, then against its parent.
-  Reading a corpus never runs anything: of `sph2pipe -f wav -p -c 1 PATH |` and `flac -c -d -s PATH |`, which only
-  decode, the file and the channel are taken, and other commands (`sox ... |`) are refused.
+  Reading a corpus never runs a command: from `sph2pipe -f wav -p -c 1 PATH |` and `flac -c -d -s PATH |`, which only
+  decode, the file and the channel are taken; other commands (`sox ... |`) are refused.
 - `text`: `<utterance> <transcript>`; `utt2spk`: `<utterance> <speaker>`.
 - `segments`: `<utterance> <recording> <start> <end> [<channel>]` in seconds, end -1 meaning the end of the recording,
   the first channel being 0. Without it every recording is one utterance.
 
 The source is a data folder, or a folder of data folders. Those named train, dev or test give the split of that name; a
-single one of any other name is for training, and of several each gets a manifest named after it.
+single folder of any other name is for training, and where there are several, each gets a manifest named after it.
 """
 
 import re
@@ -133,7 +133,7 @@ def _recordings(folder: Path) -> dict[str, _Source]:
 
 
 def _decoded(command: str) -> tuple[str, int | None] | None:
-    """The file and the channel that a command decodes to its output as it is; None for one that does anything else."""
+    """The file and the channel that a command merely decodes; None for one that does anything else."""
     try:
         words = shlex.split(command.removesuffix("|"))
     except ValueError:  # a quotation without an end
@@ -141,7 +141,7 @@ def _decoded(command: str) -> tuple[str, int | None] | None:
     program = Path(words[0]).name if words else ""
     paths: list[str] = []
     channel = None
-    flags: set[str] = set()  # of flac
+    flags: set[str] = set()  # flac's
     rest = iter(words[1:])
     for word in rest:
         if program == "sph2pipe" and word in ("-f", "-c"):

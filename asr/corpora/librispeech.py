@@ -17,7 +17,7 @@ from asr.corpora.common import Archive, Corpus, Reading, child_folders, make_utt
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
-# Utterances of each part (Panayotov et al., 2015; counted by everyone since).
+# Utterances in each part (Panayotov et al., 2015; counted by everyone since).
 _UTTERANCES = {
     "train-clean-100": 28539,
     "train-clean-360": 104014,
@@ -121,7 +121,7 @@ def _part_folders(roots: Sequence[Path]) -> dict[str, Path]:
     level = list(roots)
     for _ in range(3):
         for folder in level:
-            # The folder an archive was unpacked into has the part's name too, but chapters stand two levels deeper.
+            # The folder an archive was unpacked into has the part's name too, but the chapters are two levels deeper.
             if folder.name not in PARTS or not any(folder.glob("*/*/*.trans.txt")):
                 continue
             if folder.name in found:

@@ -1,6 +1,6 @@
 """From a published corpus to manifests.
 
-`prepare` writes `<split>.jsonl` for each split and then `summary.json`: where that file is, the corpus is whole.
+`prepare` writes `<split>.jsonl` for each split and then `summary.json`: a folder with that file is complete.
 A source folder is read in place, audio included. An archive, given or downloaded, is unpacked below `<out>/source/`.
 """
 
@@ -45,7 +45,7 @@ def prepare(
         test_share: the same for a test split, taken out before the development split.
         seed: chooses which speakers are held out.
         allow_partial: go on when counts differ from the published ones; the summary then says so.
-        options: what the corpus takes (`Corpus.options`); None is as good as absent.
+        options: what the corpus takes (`Corpus.options`); None counts as absent.
 
     Raises:
         CorpusError: an unknown corpus or option, a source that is missing, incomplete or unsafe, or a malformed record.
@@ -119,7 +119,7 @@ def _unpack_folder(out: Path, archive_name: str) -> Path:
 
 
 def _require_valid(records: Sequence[Utterance], manifest: Path) -> None:
-    """CorpusError for a record that training would refuse in a manifest, before an earlier one is removed."""
+    """CorpusError for a record that training would refuse, before an earlier manifest is removed."""
     for record in records:
         try:
             parse_line(line_of(record, manifest), where=f"utterance {record.id}", folder=manifest.parent)

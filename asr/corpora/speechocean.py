@@ -4,8 +4,8 @@ children; 16 kHz, 2,500 training utterances by 125 speakers and a test of the sa
 Layout: `train/` and `test/` are Kaldi data folders (see `asr.corpora.kaldi`) whose audio lies beside them in `WAVE/`;
 `spk2age` in each gives every speaker's age in years.
 
-By default the training folder alone is read, and of its speakers 13 are held out as test and 12 as dev, children and
-adults in the proportion of the whole. So a source that has the training folder only can be trained and scored on. With
+By default only the training folder is read: of its speakers 13 are held out as test and 12 as dev, children and adults
+in the proportion of the whole. So a source with nothing but the training folder can be trained and scored on. With
 `part=test` the official test folder is read instead, and nothing else.
 """
 
@@ -112,7 +112,7 @@ SPEECHOCEAN = Corpus(
     name="speechocean",
     help="speechocean762: English read by Mandarin speakers, children and adults; 16 kHz, 2,500 + 2,500 utterances",
     read=read,
-    # OpenSLR publishes no checksum of this archive, so that the counts are what is checked.
+    # OpenSLR publishes no checksum of this archive, so the counts are checked instead.
     archives=lambda **options: (
         Archive("https://www.openslr.org/resources/101/speechocean762.tar.gz", file="speechocean762.tar.gz"),
     ),

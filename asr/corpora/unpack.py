@@ -1,8 +1,8 @@
 """Unpacking archives that came from elsewhere: tar (plain, gz, bz2, xz) and zip.
 
 Only regular files and folders are made, and only inside the target folder: a link, a device, an absolute name or a
-`..` is an error that names the member. Names, owners and modes of the archive are trusted for nothing else: files get
-the user's default mode. The sizes are limited, so that a small archive cannot fill the disk.
+`..` is an error that names the member. Owners and modes of the archive are ignored: files get the user's default mode.
+The sizes are limited, so that a small archive cannot fill the disk.
 """
 
 import bz2
@@ -36,12 +36,12 @@ def is_unpacked(folder: Path) -> bool:
 def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS) -> Path:
     """Unpack an archive into a new folder, which appears only when it is whole.
 
-    While the work goes on the files are in a hidden folder beside it. Nothing is done when the folder was already
+    Until then the files are in a hidden folder beside it. Nothing is done when the folder was already
     unpacked from an archive of this name and size.
 
     Args:
         archive: tar or zip file; the kind is told from its content, not its name.
-        folder: made here; its parents too.
+        folder: created here, with its parents.
         max_bytes: limit of the unpacked size.
         max_members: limit of the number of files and folders.
 
@@ -146,7 +146,7 @@ def _unpack_tar(archive: Path, writer: _Writer, start: bytes) -> None:
 def _check_end(archive: Path, stream: IO[bytes]) -> None:
     """Raise when the members did not end with the two zero blocks of the format.
 
-    tarfile stops without a word where a header is missing or damaged. Reading on to the end of the stream also makes
+    tarfile stops silently where a header is missing or damaged. Reading on to the end of the stream also makes
     gzip, bz2 and xz compare their checksums.
     """
     # tarfile has read the first zero block.

@@ -1,6 +1,6 @@
 """The yes/no corpus (OpenSLR 1): 60 recordings of one speaker, eight words each, 8 kHz.
 
-There is no transcript: the file name is it. As the corpus's README defines, 1 is "yes" and 0 is "no", so
+There are no transcripts: the file names serve as such. As the corpus's README defines, 1 is "yes" and 0 is "no", so
 `0_1_1_0_0_1_1_0.wav` reads "no yes yes no no yes yes no"; the speaker says them in Hebrew (ken, lo).
 
 There is no official split either. Of the names in sorted order the 1st, 3rd, 5th, ... are for training and the 2nd,

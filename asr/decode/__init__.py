@@ -1,6 +1,6 @@
 """CTC decoding of log-probabilities from any acoustic model; needs numpy and numba, never torch.
 
-What needs numba is imported on first use (PEP 562): `greedy` needs numpy alone.
+Names that need numba are imported on first use (PEP 562); `greedy` needs only numpy.
 """
 
 import importlib
@@ -25,7 +25,7 @@ _MODULES = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """The public object of this name, imported now."""
+        """Import and return the public object `name`."""
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,15 +1,15 @@
 """Forced alignment: the most probable path through given labels (numba kernels).
 
-The best path of a CTC model that collapses to a labelling (Graves et al. 2006, equation 6 with a maximum in place of
-the sum: Viterbi over the labels with optional blanks between them).
+It is the best path of a CTC model that collapses to a labelling (Graves et al. 2006, equation 6 with a maximum in place
+of the sum: Viterbi over the labels with optional blanks between them).
 
-The search is exact, in bounded memory. A path costs in each frame what it loses against the frame's best label, so the
-cost of a path never falls. Places that cost more than a bound are therefore left out, at the two ends of the band of
-places that are looked at: a path found within the bound is the best there is, and where none is found the bound is
-raised. Moves are kept for one block of frames at a time. The costs at the beginning of each block are kept instead, and
-its frames are computed a second time, from the last block to the first. With T frames and bands W labels wide that
-takes O(T W) time and O(T + W sqrt(T)) memory, where a table of all moves takes T times all labels. W is small where
-the transcript is right; at worst, where it has nothing in common with the audio, it is all labels.
+The search is exact, in bounded memory. In each frame a path costs what it loses against the frame's best label, so the
+cost of a path never falls. Places that cost more than a bound are therefore dropped from the two ends of the band of
+places under search: a path found within the bound is the best there is; if none is found, the bound is raised. Moves
+are kept for only one block of frames at a time. Of each block the costs at its beginning are kept, and its frames are
+computed a second time, from the last block to the first. With T frames and bands W labels wide this takes O(T W) time
+and O(T + W sqrt(T)) memory, where a table of all moves takes T times all labels. W is small if the transcript is right;
+at worst, if it has nothing in common with the audio, it is all labels.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from asr.errors import DecodeError
 from asr.lengths import ctc_frames_needed
 
 ANY = -1  # a label that stands for any sound
-ANY_COST = 0.1  # nats a frame: more than blanks cost in silence, less than labels that nothing else explains
+ANY_COST = 0.1  # nats per frame: more than blanks cost in silence, less than sounds that no given label explains
 _FIRST_BOUND = 64.0  # nats
 _LEAST_RAISE, _MOST_RAISE = 1.5, 8.0
 _CHECKED_AT_ONCE = 10_000  # frames
@@ -38,8 +38,8 @@ class Alignment:
 
     Attributes:
         starts: (U,) int64, the first frame in which each label is emitted.
-        ends: (U,) int64, the frame behind the last in which it is.
-        score: natural log of the path's probability; a frame of `ANY` counts as its best label, less `ANY_COST`.
+        ends: (U,) int64, the frame after the last in which it is emitted.
+        score: natural log of the path's probability; a frame of `ANY` counts as its best label minus `ANY_COST`.
     """
 
     starts: NDArray[np.int64]
@@ -48,17 +48,17 @@ class Alignment:
 
 
 def align(log_probs: Any, labels: Sequence[int], *, blank: int = 0, where: str = "labels") -> Alignment:
-    """The most probable path that collapses to `labels`, of all there are.
+    """Find the most probable of all paths that collapse to `labels`.
 
     Args:
-        log_probs: (T, V) natural-log probabilities on the CPU, computed with as float32.
-        labels: U labels without blanks; `ANY` is a label that any sound is.
+        log_probs: (T, V) natural-log probabilities on the CPU, converted to float32.
+        labels: U labels without blanks; `ANY` stands for any sound.
         blank: index of the CTC blank.
-        where: what messages begin with.
+        where: what error messages begin with.
 
     Raises:
         DecodeError: there is no label, one is out of range, the labels need more frames than there are or have
-            probability zero, or `log_probs` are none. The message begins with `where`.
+            probability zero, or `log_probs` are not log-probabilities. The message begins with `where`.
     """
     rows = as_array(log_probs)
     check_shape(rows, where, rows.shape[-1] if rows.ndim else 0)
@@ -71,7 +71,7 @@ def align(log_probs: Any, labels: Sequence[int], *, blank: int = 0, where: str =
     while (path := trellis.search(bound)) is None:
         if not trellis.pruned:
             raise DecodeError(f"{where}: the {len(labels)} labels have probability zero in these {len(rows)} frames")
-        # What the frames behind will cost, if they are like those that the bound sufficed for.
+        # What all frames will cost if the rest are like those that the bound sufficed for.
         bound *= min(_MOST_RAISE, max(_LEAST_RAISE, 1.2 * len(rows) / trellis.reached))
     return _read(path, labels, trellis, blank)
 
@@ -96,8 +96,8 @@ def _check(labels: Sequence[int], rows: NDArray[np.float32], blank: int, where: 
 class _Trellis:
     """The states of a path, and the search through them.
 
-    Place u holds two states: the blank before label u, and label u. Behind the last label stands one more place, with
-    the last blank and a label that cannot be. The arrays have a place more in front, which the recurrence reads.
+    Place u holds two states: the blank before label u, and label u. After the last label comes one more place, with the
+    final blank and an impossible label. The cost arrays have an extra place in front, which the recurrence reads.
     """
 
     def __init__(self, rows: NDArray[np.float32], labels: Sequence[int], blank: int) -> None:
@@ -105,24 +105,24 @@ class _Trellis:
         self.best = rows.max(axis=1)
         self._blank = blank
         vocabulary = rows.shape[1]
-        # Two columns of losses are not of the vocabulary: that of ANY, and that of the label that cannot be.
+        # Two columns of losses lie outside the vocabulary: one for ANY, one for the impossible label.
         wanted = np.asarray(labels, np.int64)
         self._columns = np.append(np.where(wanted == ANY, vocabulary, wanted), vocabulary + 1).astype(np.int32)
-        self._skips = np.full(len(labels) + 1, np.inf)  # what it costs to come from the label before without a blank
+        self._skips = np.full(len(labels) + 1, np.inf)  # cost of coming from the previous label without a blank
         self._skips[1:-1][wanted[1:] != wanted[:-1]] = 0.0
         self._costs = np.empty((2, 2, len(labels) + 3))
         self._losses = np.empty(vocabulary + 2)
         self._unkept = np.empty(len(labels) + 1, np.uint8)
         self._bands = np.zeros((len(rows), 2), np.int64)
-        # Moves take a byte for a frame and place, costs sixteen for a block and place: these balance.
+        # Moves take a byte per frame and place, costs sixteen per block and place; this size balances the two.
         self._block = max(1, isqrt(16 * len(rows)))
         self.pruned = False
         self.reached = 0
 
     def search(self, bound: float) -> NDArray[np.int64] | None:
-        """(T,) states of the best path, 2 u for a blank and 2 u + 1 for a label; None where all cost more than `bound`.
+        """(T,) states of the best path, 2 u for a blank and 2 u + 1 for a label; None if all cost more than `bound`.
 
-        Afterwards `pruned` says whether anything was left out and `reached` how many frames the search went through.
+        Afterwards `pruned` says whether any place was dropped and `reached` how many frames the search went through.
         """
         self.pruned, self.reached = False, 0
         frames, last = len(self.rows), len(self._columns) - 1
@@ -157,7 +157,7 @@ class _Trellis:
     def _run(
         self, first: int, low: int, high: int, bound: float, moves: NDArray[np.uint8] | None = None
     ) -> tuple[int, int]:
-        """Take the costs in `_costs[0]` through a block of frames, perhaps with its moves; the places that are left."""
+        """Advance `_costs[0]` by a block of frames and fill `moves` if given; returns the places that are left."""
         keep = moves is not None
         low, high, self.reached, pruned = _advance(
             self.rows,
@@ -184,23 +184,25 @@ class _Trellis:
 def _advance(  # type: ignore[no-untyped-def]
     rows, best, blank, columns, skips, costs, losses, bands, moves, keep, first, end, low, high, bound
 ):
-    """Take the costs of the places low..high - 1 through the frames first..end - 1.
+    """Advance the costs of places low..high - 1 through frames first..end - 1.
 
     Args:
         rows, best: (T, V) and (T,) float32, log-probabilities and their maxima.
-        columns, skips: of each place the column of its label's loss, and what it costs to come from the label before.
-        costs: (2, 2, places + 2) float64, of the best paths to the blank [0] and the label [1] of each place, at place
-            + 1; infinite beside the band. Costs [0] are read and in the end written, [1] are scratch.
+        columns, skips: for each place the column of its label's loss, and the cost of coming from the previous label.
+        costs: (2, 2, places + 2) float64; costs[:, 0] and costs[:, 1] are those of the best paths to the blank and the
+            label of each place, at place + 1; infinite on both sides of the band. costs[0] is read and finally written,
+            costs[1] is scratch.
         losses: (V + 2,) float64, scratch.
-        bands: (T, 2), filled with the places computed in each frame.
-        moves: filled with how the best paths come to each of them: bit 0 says that the blank comes from the label
-            before; the bits above that the label comes from (0) itself, (1) the blank, (2) the label before.
-        keep: whether to put the moves of the frames one behind the other, or each where the last were.
-        bound: places that cost more go, at the ends of the band.
+        bands: (T, 2), filled with the range of places computed in each frame.
+        moves: filled with how the best paths come to each of these places: bit 0 is set if the blank comes from the
+            previous label; the bits above say whether the label comes from itself (0), the blank (1) or the previous
+            label (2).
+        keep: whether to store the moves of all frames one after another, or let each frame overwrite the last.
+        bound: places that cost more are dropped from the ends of the band.
 
     Returns:
-        The places that are left (none where the two are equal), the frames gone through, and whether places went that
-        a path could come to.
+        `low` and `high` of the places that are left (none if the two are equal), how many frames the search went
+        through, and whether any reachable place was dropped.
     """
     begin, pruned, now, vocabulary, reached = 0, False, 0, rows.shape[1], 0
     losses[vocabulary], losses[vocabulary + 1] = ANY_COST, np.inf
@@ -244,7 +246,7 @@ def _advance(  # type: ignore[no-untyped-def]
 def _step(  # type: ignore[no-untyped-def]
     blanks, labels, before, skips, columns, losses, blank_loss, new_blanks, new_labels, moves
 ):
-    """The recurrence of a band in one frame; without branches, which processors would guess wrong."""
+    """Apply the recurrence to a band in one frame, without branches, which processors would mispredict."""
     for place in range(len(blanks)):
         blank, label, last = blanks[place], labels[place], before[place]
         skip = last + skips[place]
@@ -260,13 +262,13 @@ def _step(  # type: ignore[no-untyped-def]
 
 @kernel
 def _trace(moves, bands, state, path):  # type: ignore[no-untyped-def]
-    """Fill `path` with the states of a block that lead to `state` in its last frame; returns the one before them."""
+    """Fill `path` with the states of a block that lead to `state` in its last frame; returns the state before it."""
     begin = len(moves)
     for frame in range(len(path) - 1, -1, -1):
         low, high = bands[frame]
         begin -= high - low
         path[frame] = state
-        move = np.int64(moves[begin + (state >> 1) - low])  # with a uint64 an int64 makes a float
+        move = np.int64(moves[begin + (state >> 1) - low])  # an int64 and a uint64 would make a float
         state -= (move >> 1) if state & 1 else (move & 1)
     return state
 

@@ -52,10 +52,10 @@ class Arpa:
     """What an ARPA file holds.
 
     Attributes:
-        counts: n-grams of each order, an <unk> that was added among them.
+        counts: n-grams of each order, including an <unk> that was added.
         arrays: the model.
-        words: uint8, the words by id as UTF-8 with a newline between two.
-        unit: what a line before `\\data\\` says that the words are; None where there is none.
+        words: uint8, the words in order of id, as UTF-8 separated by newlines.
+        unit: what the words are, as a line before `\\data\\` states; None if there is no such line.
     """
 
     counts: tuple[int, ...]
@@ -67,15 +67,15 @@ class Arpa:
 def read_arpa(content: bytes, path: str) -> Arpa:
     """Parse the text of an ARPA file.
 
-    The unknown word, `<unk>` in small or capital letters, becomes id 0; a file without it gets one with log10
+    The unknown word, `<unk>` in upper or lower case, becomes id 0; a file without it gets one with log10
     probability -100. Other words keep the order of the file.
 
     Args:
         content: the whole text.
-        path: what to call it in errors.
+        path: what error messages call the file.
 
     Raises:
-        DecodeError: the text is no ARPA file, is cut, or a line is wrong; the message names file and line.
+        DecodeError: the text is not an ARPA file, is truncated, or a line is wrong; the message names file and line.
     """
     return _Reader(content, path).read()
 
@@ -147,7 +147,7 @@ class _Reader:
             place = line.end()
         if not counts:
             self._fail(line.start(), "wanted 'ngram 1=COUNT'")
-        # Nothing is allocated by a count alone: an n-gram takes n + 1 fields, each of a byte and a separator at least.
+        # Allocate nothing on a count alone: an n-gram takes n + 1 fields of at least one byte and a separator each.
         least = sum(count * 2 * (order + 1) for order, count in enumerate(counts, 1))
         room = len(self.content) - place
         if least > room or sum(counts) >= np.iinfo(np.int32).max:
@@ -158,16 +158,19 @@ class _Reader:
         return counts, place
 
     def _unit(self) -> str | None:
-        """What the line before `\\data\\` states."""
+        """What the words are, as a line before `\\data\\` states."""
         found = _UNIT.search(self.content, 0, self.content.index(b"\\data\\"))
         return None if found is None else found[1].decode(errors="replace")
 
     def _line(self, place: int) -> re.Match[bytes] | None:
-        """The next line that is not blank, from its first character on."""
+        """The next line that is not blank, from its first non-blank character on."""
         return _LINE.search(self.content, place)
 
     def _heading(self, place: int, wanted: bytes, before: tuple[int, list[int]] | None = None) -> int:
-        """The end of the line `wanted`, which is the next that is not blank; `before` is the section that ends."""
+        """The end of the next line that is not blank, which must be `wanted`.
+
+        `before` is the order of the section that ends there, and the declared counts.
+        """
         line = self._line(place)
         if line is None:
             raise DecodeError(f"{self.path}: the file ends before {wanted.decode()}: is it cut?")
@@ -179,7 +182,7 @@ class _Reader:
         return line.end()
 
     def _check(self, code: int, place: int, order: int, done: int, declared: list[int]) -> None:
-        """Raise for what a kernel found at `place`."""
+        """Raise DecodeError for what a kernel found at `place`, unless that is FINE."""
         if code == FINE:
             return
         if code == ENDED:
@@ -206,7 +209,7 @@ class _Reader:
         )
 
     def _fail(self, place: int, problem: str) -> NoReturn:
-        """Raise for the line at `place`."""
+        """Raise DecodeError for a problem in the line at `place`."""
         start = self.content.rfind(b"\n", 0, place) + 1
         end = self.content.find(b"\n", place)
         cut = " (the file ends on this line: is it cut?)" if end < 0 else ""
@@ -217,9 +220,9 @@ class _Reader:
         return self.content.count(b"\n", 0, place) + 1
 
     def _words(self, text: NDArray[np.uint8], vocabulary: Vocabulary, count: int) -> NDArray[np.uint8]:
-        """All words, a newline after each but the last; checks that they are UTF-8."""
+        """All words, separated by newlines; checks that they are UTF-8."""
         starts = vocabulary.starts[:count]
-        sizes = vocabulary.ends[:count] - starts + 1  # with the separator behind it
+        sizes = vocabulary.ends[:count] - starts + 1  # with the separator after it
         offsets = np.cumsum(sizes)
         words = text[np.repeat(starts - (offsets - sizes), sizes) + np.arange(offsets[-1])]
         words[offsets - 1] = NEWLINE
@@ -234,6 +237,6 @@ class _Reader:
 
 
 def _shown(line: bytes) -> str:
-    """The beginning of a line, as it fits into a message of one line."""
+    """The beginning of a line, short enough for a one-line message."""
     shown = line.rstrip(b"\r").decode(errors="replace")
     return repr(shown if len(shown) <= 80 else shown[:77] + "...")

@@ -15,9 +15,9 @@ FINE, ENDED, NO_NUMBER, POSITIVE, WRONG_FIELDS, NO_BACKOFF, TOP_BACKOFF, NO_WORD
 
 NEWLINE, _BACKSLASH, _PLUS, _MINUS, _DOT, _SMALL_E = b"\n\\+-.e"
 _ZERO = np.uint8(ord("0"))
-_LOWER = 32  # the bit that makes an ASCII letter small
+_LOWER = 32  # the bit that makes an ASCII letter lower case
 UNKNOWN = np.frombuffer(b"<unk>", np.uint8)
-_LARGEST_POWER = 308  # of ten, in float64
+_LARGEST_POWER = 308  # of ten that a float64 holds
 _TENS = np.array([float(f"1e{power}") for power in range(_LARGEST_POWER + 1)])
 _INK, _BLANK, _LINE_END = range(3)
 _KINDS = np.array([{9: _BLANK, 13: _BLANK, 32: _BLANK, 10: _LINE_END}.get(byte, _INK) for byte in range(256)], np.uint8)
@@ -52,10 +52,10 @@ def _field(text, place):  # type: ignore[no-untyped-def]
 
 @inner
 def _digits(text, place):  # type: ignore[no-untyped-def]
-    """The number that digits write, how many there are, and where they end."""
+    """The number that the digits at `place` write, how many digits there are, and where they end."""
     value = 0.0
     start = place
-    digit = text[place] - _ZERO  # unsigned: what is below "0" is large
+    digit = text[place] - _ZERO  # unsigned: bytes below "0" become large
     while digit <= 9:
         value = value * 10.0 + digit
         place += 1
@@ -70,7 +70,7 @@ def _is_sign(byte):  # type: ignore[no-untyped-def]
 
 @inner
 def _decimal(text, start, end):  # type: ignore[no-untyped-def]
-    """The decimal number in a field as float32; NaN or infinite where it is none or too large."""
+    """The decimal number in a field as float32; NaN where it is none, infinite where it is too large."""
     sign = text[start]
     value, count, place = _digits(text, start + _is_sign(sign))
     fraction, decimals, place = _digits(text, place + (text[place] == _DOT))
@@ -89,7 +89,7 @@ def _decimal(text, start, end):  # type: ignore[no-untyped-def]
 
 @inner
 def _probability(text, place):  # type: ignore[no-untyped-def]
-    """Code, start, end and value of the field that begins the next line which is not blank."""
+    """Code, start, end and value of the first field of the next line that is not blank."""
     start, end = _field(text, place)
     while start == end and end + 1 < len(text):
         start, end = _field(text, end + 1)
@@ -105,13 +105,13 @@ def _probability(text, place):  # type: ignore[no-untyped-def]
     return code, start, end, value
 
 
-# A log10 weight above this is none of any estimate, and its exponential soon more than a float64 holds.
+# No estimate yields a log10 weight above this, and its exponential would soon overflow a float64.
 LARGEST_BACKOFF = 10.0
 
 
 @inner
 def _backoff(text, place, is_top):  # type: ignore[no-untyped-def]
-    """Code, place (the end of the line, or the fault) and value of what follows the words."""
+    """Code, place (the end of the line, or the fault) and value of the backoff weight after the words."""
     start, end = _field(text, place)
     value = _decimal(text, start, end)
     after, line_end = _field(text, end)
@@ -140,7 +140,7 @@ def _same(text, first, first_end, second, second_end):  # type: ignore[no-untype
 
 @inner
 def _slot(text, vocabulary, place):  # type: ignore[no-untyped-def]
-    """Start and end of the next field, a word, and the slot where it is, or the empty one where it would be."""
+    """Start and end of the next field, a word, and the slot that holds it, or the empty one where it would go."""
     start, end = _field(text, place)
     mixed = np.uint64(0xCBF29CE484222325)  # FNV-1a
     for at in range(start, end):
@@ -157,7 +157,7 @@ def _slot(text, vocabulary, place):  # type: ignore[no-untyped-def]
 
 @inner
 def _is_unknown(text, start, end):  # type: ignore[no-untyped-def]
-    """Whether a word is <unk> in small or capital letters."""
+    """Whether a word is <unk> in upper or lower case."""
     same = end - start == len(UNKNOWN)
     place = 0
     while same and place < len(UNKNOWN):
@@ -168,7 +168,7 @@ def _is_unknown(text, start, end):  # type: ignore[no-untyped-def]
 
 @kernel
 def read_unigrams(text, place, count, arrays, vocabulary):  # type: ignore[no-untyped-def]
-    """Read `count` unigrams; returns a code, the place behind them or of the fault, and how many were read."""
+    """Read `count` unigrams; returns a code, the place after them or of the fault, and how many were read."""
     ordinary = 1  # id of the next word that is not <unk>
     code, done = FINE, 0
     while code == FINE and done < count:
@@ -197,7 +197,7 @@ def read_unigrams(text, place, count, arrays, vocabulary):  # type: ignore[no-un
 
 @kernel
 def read_ngrams(text, place, order, entry, count, arrays, vocabulary):  # type: ignore[no-untyped-def]
-    """As `read_unigrams` for n-grams of two words and more, which become entries from `entry` on."""
+    """As `read_unigrams`, for n-grams of two or more words, which become the entries from `entry` on."""
     code, done = FINE, 0
     while code == FINE and done < count:
         code, line, end, prob = _probability(text, place)
@@ -221,7 +221,7 @@ def read_ngrams(text, place, order, entry, count, arrays, vocabulary):  # type: 
         if code == FINE:
             if insert(arrays.table, context, word, np.int32(entry), np.float32(prob)) >= 0:
                 code, place = TWICE, line
-            # The last n - 1 words need not be listed: look for the longest suffix as one does with backoff.
+            # The last n - 1 words need not be listed as an n-gram: back off to the longest suffix that is.
             suffix = match(arrays, arrays.states[context].suffix, word)[1]
             if above >= 0:
                 arrays.after[above] = suffix

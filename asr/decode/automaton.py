@@ -1,8 +1,8 @@
 """An n-gram model as an automaton in flat arrays, and the numba kernels that walk it.
 
-Each listed n-gram is an entry; entries of order < N are the states (contexts). A state goes by a word to the entry of
-that context and word where there is one, and to the state of its longest listed suffix, at the price of its backoff
-weight, where there is none. A state is one int32: an entry, or -1 for the empty context.
+Each listed n-gram is an entry; entries of order < N are the states (contexts). With a word, a state leads to the entry
+of that context and word if there is one; if not, to the state of its longest listed suffix, at the price of its backoff
+weight. A state is one int32: an entry, or -1 for the empty context.
 """
 
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from asr.decode.hashing import place_of
 from asr.decode.jit import inlined, kernel
 
-# What a state does with a word that it has no entry for: log10 backoff weight, 0 where the file has none, and the entry
-# of its longest proper suffix that is listed, -1 for unigrams.
+# How a state backs off from a word that it has no entry for: log10 backoff weight (0 where the file has none), and the
+# entry of its longest listed proper suffix (-1 for unigrams).
 STATE = np.dtype([("backoff", "<f4"), ("suffix", "<i4")], align=True)
 
 
 class NGramArrays(NamedTuple):
-    """E entries in the order of their length, unigrams first; the S of them that are shorter than N are the states.
+    """E entries in order of length, unigrams first; the S of them with fewer than N words are the states.
 
     Attributes:
         unigrams: (V,) float32, log10 probability of each word by itself. The entry of a unigram is the id of its word.
@@ -56,7 +56,7 @@ def match(model, state, word):  # type: ignore[no-untyped-def]
 
 @inlined
 def _state_of(model, entry):  # type: ignore[no-untyped-def]
-    """The state after an entry: itself, or its longest suffix where it has N words and is no context."""
+    """The state after an entry: the entry itself, or its longest suffix if it has N words and so is no context."""
     above = entry - len(model.states)
     return entry if above < 0 else model.after[above]
 
@@ -76,7 +76,7 @@ def advance(model, state, word):  # type: ignore[no-untyped-def]
 
 @kernel
 def walk(model, state, words, log10_probs, entries):  # type: ignore[no-untyped-def]
-    """Fill the log10 probability of each word, and the entry that it came from, along a sentence."""
+    """Fill in the log10 probability of each word of a sentence, and the entry that it came from."""
     for place in range(len(words)):
         log10_probs[place], entry = match(model, state, words[place])
         entries[place] = entry

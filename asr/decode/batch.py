@@ -1,4 +1,4 @@
-"""Whole utterances, many in one call of the kernel."""
+"""Decoding of whole utterances, many in one call of the kernel."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ from asr.decode.stream import BLOCK, NOTHING, Stream, run
 if TYPE_CHECKING:
     from asr.decode.beam import BeamDecoder
 
-_LONG_FRAMES = 512  # longer ones may need more room than a workspace has in the beginning
+_LONG_FRAMES = 512  # longer ones may need more room than a workspace starts with
 
 
 def blocks_of(rows: list[NDArray[Any]], threads: int) -> list[slice]:
-    """Which utterances are decoded together: neighbours, so many blocks that each thread has some, long ones alone."""
+    """Group neighbouring utterances into blocks, enough for all threads; each long utterance is a block of its own."""
     size = min(BLOCK, sum(row.size for row in rows) // (4 * threads if threads > 1 else 1))
     blocks, first, filled = [], 0, 0
     for number, row in enumerate(rows):
@@ -60,7 +60,7 @@ def decode_block(decoder: "BeamDecoder", rows: list[NDArray[Any]], first: int) -
         ):
             labels = Labels.of(steps[start : start + length])
             found.append([Hypothesis(score, lm_score, share, (labels,), decoder.reading)])
-        if done < len(rows):  # not usual: more than the workspace holds, no hypothesis, or wrong
+        if done < len(rows):  # rare: it needs more room, has no hypothesis, or is wrong
             found.append(Stream(decoder, where=f"utterance {first + done}").decode(rows[done], 1))
     decoder.give_back(workspace)
     return found

@@ -35,43 +35,45 @@ class BeamDecoder:
         score(y) = ln P(y | x) + alpha * ln P_LM(y) + beta * |y| + sum of hotword weights in y
 
     where P(y | x) is the sum over all alignments of y (Graves et al. 2006), P_LM the n-gram model with the sentence's
-    end, and |y| the number of words (of labels, for a model of labels). Without a language model alpha and beta count
-    for nothing. With a beam that holds every prefix the result is exact; a smaller one may lose it, and sums then miss
-    the alignments through prefixes that were given up.
+    end, and |y| the number of words (of labels, for a model of labels). Without a language model alpha and beta have no
+    effect. With a beam that holds every prefix the result is exact; a smaller one may lose it, and its sums miss the
+    alignments through prefixes that were dropped.
 
-    With `log_priors` the probability p of a label in a frame becomes p / prior ** prior_weight, normalised anew in each
-    frame: what labels are likely by themselves is for the language model to say, as in hybrid recognisers (Bourlard &
+    With `log_priors` the probability p of a label in a frame becomes p / prior ** prior_weight, renormalised in each
+    frame: how likely labels are by themselves is left to the language model, as in hybrid recognisers (Bourlard &
     Morgan 1994; for CTC Sak et al. 2015). It helps most where the model is unsure.
 
-    Confidences: a hypothesis has its share in the scores of the last beam; a word the share that it has among the
-    entries which agree on everything before it, taken when the search is some frames past it.
+    The confidence of a hypothesis is its share in the scores of the last beam. That of a word is its share among the
+    entries that agree on everything before it, taken when the search is some frames past it.
 
     Args:
         labels: V symbols; `blank` is the index of the blank.
         space: the word separator: " ", "|" (HuggingFace), or sentencepiece's U+2581 at the beginning of pieces.
         lm: n-gram model of words or of labels.
-        lm_unit: what `lm` is of; `auto` takes it for a model of labels where it knows the separator and most labels.
+        lm_unit: what `lm` models; `auto`: labels, if it knows the separator and half of the labels, words otherwise.
         lexicon: allow these words only. A list of words, spelled by their characters; or word -> spellings, each a list
-            of labels. Words of one spelling are told apart by the language model.
-        hotwords: phrase -> natural-log weight, given for each occurrence as whole words. Where a lexicon spells words
-            in labels they are known by these, and words that are spelled alike are given it alike.
-        log_priors: (V,) natural log of how likely each label is by itself, as its mean probability over recordings.
+            of labels. Words that share a spelling are told apart by the language model.
+        hotwords: phrase -> natural-log weight, added for each occurrence as whole words. Where a lexicon spells words
+            in labels, phrases are matched by these, so words that are spelled alike get the same weight.
+        log_priors: (V,) natural log of each label's prior, such as its mean probability over recordings.
         prior_weight: exponent of the priors, 0 to 1.
         alpha, beta: weights of the formula.
-        unknown_offset, unknown_per_character: added to ln P_LM of each unknown word, once and for each character: what
-            an n-gram model says of `<unk>` means little, and a long unknown word is several that were run together.
+        unknown_offset, unknown_per_character: added to ln P_LM of each unknown word, once and for each character: an
+            n-gram model's `<unk>` means little, and a long unknown word is several that were run together.
         beam_size: prefixes kept.
-        token_threshold: natural log; labels less likely than this in a frame begin nothing there.
-        beam_threshold: natural log, below zero; prefixes this much worse than the best are given up.
+        token_threshold: natural log; labels less likely than this in a frame start no new prefixes there, except
+            the likeliest one and those of a forced prefix.
+        beam_threshold: natural log, below zero; prefixes this much worse than the best are dropped.
         n_best: hypotheses returned for each utterance.
-        frame_s: seconds from one frame to the next; as it stands, times are in frames.
-        confidence_scale: exponent of the scores in confidences, below one where they are too sure; None: 0.6
-            with a language model and 0.85 without one.
+        frame_s: seconds from one frame to the next; by default, times are in frames.
+        confidence_scale: exponent of the scores in confidences, below one if these are too high; None: 0.6 with a
+            language model and 0.85 without one.
         threads: utterances decoded at once; None: as many as there are cores. The result does not depend on it.
 
     Raises:
-        DecodeError: a setting is out of range, the blank outside the labels, a label there twice, a lexicon word cannot
-            be spelled, a language model does not fit the labels, or priors are not one finite number at most 0 a label.
+        DecodeError: a setting is out of range, the blank is not among the labels, a label occurs twice, a lexicon word
+            cannot be spelled, a language model does not fit the labels, a hotword cannot be matched or weighs too much,
+            or the priors are not one finite number of at most 0 per label whose probabilities sum to one.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class BeamDecoder:
         threads: int | None = None,
     ) -> None:
         self.labels = check_labels(labels, blank)
-        tiny = math.ulp(0.0)  # for what must be above or below zero
+        tiny = math.ulp(0.0)  # for limits that exclude zero
         check_number("beam_size", beam_size, "at least 1", 1, whole=True)
         check_number("n_best", n_best, "at least 1", 1, whole=True)
         check_number("token_threshold", token_threshold, "below 0", -math.inf, 0)
@@ -130,8 +132,8 @@ class BeamDecoder:
         self.threads = threads or cores()
         self.ones = np.ones(len(self.labels), np.float32)
         self.discounts = None if log_priors is None else discounts(log_priors, prior_weight, len(self.labels))
-        self.capacity = max(1024, 512 * beam_size)  # what 512 frames can make; it is tidied every 256 frames
-        self._workspaces: deque[Workspace] = deque()  # of finished utterances, to be used again
+        self.capacity = max(1024, 512 * beam_size)  # what 512 frames can make; the tree is tidied every 256
+        self._workspaces: deque[Workspace] = deque()  # of finished utterances, for reuse
         self.composition = compose(
             self.labels,
             reading,
@@ -164,12 +166,13 @@ class BeamDecoder:
             prefix: text that every hypothesis begins with.
 
         Returns:
-            For each utterance at most `n_best` hypotheses of different labels, best first, and at least one.
+            For each utterance at most `n_best` hypotheses with different labels, best first, and at least one.
 
         Raises:
             DecodeError: a value is NaN or +inf, a frame's probabilities do not sum to one within 0.02, V is not the
-                number of labels, a length is beyond T or no whole number, the prefix cannot be spelled or does not fit
-                in the frames. The message names utterance, frame and value; input is never guessed to be another.
+                number of labels, a length is beyond T or not a whole number, the prefix cannot be spelled or does not
+                fit in the frames. The message names utterance, frame and value; input is never guessed to be something
+                else.
         """
         check_kind("prefix", prefix, str, "a string")
         rows = read_batch(log_probs, lengths, len(self.labels))
@@ -191,7 +194,7 @@ class BeamDecoder:
             return [found for part in pool.map(decode, blocks) for found in part]
 
     def stream(self, *, prefix: str = "") -> Stream:
-        """A search that takes the frames of one utterance as they come; any chunks give what one call gives."""
+        """Start a search that takes one utterance in chunks; the result is that of one call, whatever the chunks."""
         check_kind("prefix", prefix, str, "a string")
         return Stream(self, prefix=prefix)
 
@@ -203,7 +206,7 @@ class BeamDecoder:
         return n_best
 
     def workspace(self, beam_size: int) -> Workspace:
-        """Memory for a search that has not begun."""
+        """Memory for a new search, from a finished one if possible."""
         found = None
         if beam_size == self.beam_size:
             with suppress(IndexError):
@@ -220,11 +223,11 @@ class BeamDecoder:
             self._workspaces.append(workspace)
 
     def labels_of(self, text: str) -> NDArray[np.int32]:
-        """The labels that spell a text, longest label first; DecodeError where none fits."""
+        """The labels that spell a text, each the longest that fits; DecodeError where none does."""
         written = {label: place for place, label in enumerate(self.labels) if place != self.blank and label}
         rest = self.space.join(text.split())
         if rest and any(len(label) > 1 and label.startswith(self.space) for label in self.labels):
-            rest = self.space + rest  # a piece at the beginning of a word holds the separator
+            rest = self.space + rest  # a piece that begins a word contains the separator
         longest = max(map(len, written), default=0)
         found = []
         while rest:

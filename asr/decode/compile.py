@@ -1,4 +1,4 @@
-"""`python -m asr.decode.compile`: compile the kernels now, and not when the first utterance waits for them."""
+"""`python -m asr.decode.compile`: compile the kernels now, so that the first utterance does not wait for them."""
 
 import tempfile
 from pathlib import Path

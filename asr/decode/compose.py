@@ -31,11 +31,11 @@ LN_10 = math.log(10.0)
 Unit = Literal["auto", "word", "token"]
 Lexicon = Iterable[str] | Mapping[str, Sequence[Sequence[str]]]
 
-# Stands for no language model: kernels take the same types with and without one.
+# Stands in where there is no language model, so that kernels take the same types with and without one.
 _NO_MODEL = NGramArrays(np.zeros(1, np.float32), np.zeros(0, STATE), np.full(1, -1, np.int32), table_for(0))
 
 _NO_WORDS = {"<s>", "</s>", "<unk>", "<UNK>"}
-# How language models of characters write the separator, which cannot stand in an ARPA file.
+# How language models of characters write the separator, since an ARPA file cannot hold a space as a word.
 _SEPARATORS = ("|", "<space>", "\u2581")
 
 
@@ -45,7 +45,7 @@ class Composition:
 
     Attributes:
         scorer: for the kernels.
-        words: what lexicon word ids mean; empty where words are read from their labels.
+        words: the lexicon's words by id; empty where words are read from their labels.
     """
 
     scorer: Scorer
@@ -128,7 +128,7 @@ def compose(
 
 
 def _checked(lexicon: Lexicon | None) -> Lexicon | None:
-    """The lexicon, in which every word is a string and every spelling can be gone through."""
+    """The lexicon, checked: every word is a string, every spelling a sequence."""
     if lexicon is None:
         return None
     if isinstance(lexicon, str) or not isinstance(lexicon, Iterable):
@@ -154,7 +154,7 @@ def _flat(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.
 def _words(
     labels: Sequence[str], reading: Reading, lm: NGram | None, lexicon: Lexicon | None
 ) -> tuple[list[str], Trie, list[list[int]]]:
-    """The words that are known, their trie, and the trie symbols that each label writes."""
+    """The known words, their trie, and the trie symbols that each label writes."""
     if isinstance(lexicon, Mapping):
         found = spell_by_labels(lexicon, labels)
         symbols_of = [[place] if text else [] for place, text in enumerate(reading.texts)]
@@ -187,10 +187,10 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
 
 
 def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: Unit) -> int:
-    """Whether the model is of words or of labels; `auto` asks whether it knows the separator and most labels.
+    """Whether the model is of words or of labels; `auto` asks whether it knows the separator and half of the labels.
 
-    A model that states to be of characters or pieces is never taken for one of words. One that states words may be of
-    text that was cut before.
+    `auto` never takes a model that states characters or pieces for one of words. One that states words may be of text
+    that was cut into labels beforehand.
     """
     stated = lm.unit in ("char", "token")
     if unit == "word" and lm.unit == "char":

@@ -1,4 +1,4 @@
-"""What a frame does to the entries of the beam: which labels are tried, and how entries go on (numba kernels)."""
+"""What a frame does to the entries of the beam: which labels are tried, and how entries continue (numba kernels)."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ LARGE, SMALL = 2.0**_SCALE_BITS, 2.0**-_SCALE_BITS
 
 @inlined
 def blank_frame(now, facts, entries, row, blank):  # type: ignore[no-untyped-def]
-    """A frame in which no label is likely enough to be tried: entries stay what they are."""
+    """Take a frame in which no label is likely enough to be tried: the entries keep their prefixes."""
     silent = np.float64(row[blank])
     for j in range(entries):
         sums = now[j]
@@ -28,7 +28,7 @@ def blank_frame(now, facts, entries, row, blank):  # type: ignore[no-untyped-def
 
 @inlined
 def _add_likely(row, first, last, token_threshold, candidates, tried):  # type: ignore[no-untyped-def]
-    """Add the likely ones of row[first:last] to the candidates; returns their number."""
+    """Add the likely labels of row[first:last] to the `tried` candidates; returns the new number of candidates."""
     for v in range(first, last):
         candidates[tried] = v
         tried += np.uint64(row[v] >= token_threshold)
@@ -37,11 +37,11 @@ def _add_likely(row, first, last, token_threshold, candidates, tried):  # type: 
 
 @inlined
 def find_candidates(row, blank, token_threshold, forced, candidates, order):  # type: ignore[no-untyped-def]
-    """Fill the labels to try in this frame, and each one's place among them; returns their number."""
+    """Fill `candidates` with the labels to try in this frame, and `order` with their places; returns their number."""
     spoken = row[blank] >= token_threshold
     tried = np.uint64(0)
     first = np.int64(0)
-    while first + _LANE < len(row):  # a large vocabulary: where nothing but the blank is likely is seen at a glance
+    while first + _LANE < len(row):  # a large vocabulary: skip lanes where only the blank is likely
         hits = np.int32(0)
         for v in range(first, first + _LANE):
             hits += np.int32(row[v] >= token_threshold)
@@ -74,14 +74,14 @@ def find_candidates(row, blank, token_threshold, forced, candidates, order):  # 
 
 @inner
 def scaled(now, entries, best):  # type: ignore[no-untyped-def]
-    """Bring the sums, or the best alignments, back into range; returns the power of two taken out."""
+    """Scale the sums, or the best alignments, back into range; returns the exponent of the power of two taken out."""
     bits = 0
     while True:
         largest = 0.0
         for j in range(entries):
             mass = now[j].best_blank + now[j].best_label if best else now[j].blank + now[j].in_label
             largest = max(largest, mass)
-        if SMALL < largest < LARGE or largest == 0.0 or largest == np.inf:  # no factor brings that back
+        if SMALL < largest < LARGE or largest == 0.0 or largest == np.inf:  # in range, or beyond repair by a factor
             return bits
         factor, step = (LARGE, -_SCALE_BITS) if largest <= SMALL else (SMALL, _SCALE_BITS)
         bits += step
@@ -96,9 +96,9 @@ def scaled(now, entries, best):  # type: ignore[no-untyped-def]
 
 @inlined
 def stay(beam, now, after, tree, tried, entries, row, blank, counters):  # type: ignore[no-untyped-def]
-    """Every entry as it goes on, with what flows in from its parent.
+    """Carry every entry over to the next frame, with what flows in from its parent.
 
-    Returns the largest of the masses before, and the largest and smallest of those after.
+    Returns the largest mass before, and the largest and smallest mass after.
     """
     facts, merged, mass, order = beam.facts, beam.merged, beam.mass, beam.order
     slots, traces = tree.slots, tree.traces

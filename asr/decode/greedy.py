@@ -31,9 +31,9 @@ def greedy(
         blank: index of the CTC blank.
         space: the word separator among the labels: " ", "|" for wav2vec2 vocabularies, or sentencepiece's U+2581,
             which stands at the beginning of a piece.
-        frame_s: seconds from one frame to the next; as it stands, times are in frames.
+        frame_s: seconds from one frame to the next; by default, times are in frames.
         pronunciations: for labels that are phones, word -> pronunciations, each a list of labels. Labels between two
-            separators are read as the first word that is pronounced so; those of no word are written as they are.
+            separators are read as the first word with that pronunciation, or else written as they are.
 
     Returns:
         One Hypothesis for each utterance. Its score is the natural log of the probability of the best path, and its
@@ -41,16 +41,16 @@ def greedy(
 
     Raises:
         DecodeError: a value is NaN or +inf, a row is not a log-distribution (its probabilities do not sum to one
-            within 0.02), V is not the number of labels, or a length is beyond T or no whole number. The message names
-            utterance, frame and value; input is never guessed to be probabilities or logits, nor lengths to be shares.
-            Or a pronunciation holds something that is no label.
+            within 0.02), V is not the number of labels, or a length is beyond T or not a whole number. The message
+            names utterance, frame and value; input is never guessed to be probabilities or logits, nor lengths to be
+            fractions. Or a pronunciation contains something that is not a label.
     """
     reading = Reading.of(check_labels(labels, blank), blank, space, frame_s, pronunciations)
     return best_paths(log_probs, lengths, reading, blank)
 
 
 def best_paths(log_probs: Any, lengths: Any, reading: Reading, blank: int) -> list[Hypothesis]:
-    """As `greedy`, for labels whose reading is known."""
+    """As `greedy`, for labels whose `Reading` is already made."""
     found = []
     for number, rows in enumerate(read_batch(log_probs, lengths, len(reading.texts))):
         probabilities(rows, f"utterance {number}")
@@ -79,7 +79,7 @@ def hypothesis_of(
         score: natural-log probability of the path.
         reading: how labels are read.
     """
-    # The mean of the word that ends at a label, from its beginning on, which a boundary or a separator sets.
+    # At each label the mean from its word's first label on; a word begins at a boundary or after a separator.
     listed = tokens.tolist()
     begins = np.array([reading.boundary[token] for token in listed], np.bool_)
     begins[1:] |= np.array([not reading.texts[token] for token in listed[:-1]], np.bool_)

@@ -1,4 +1,4 @@
-"""Greedy (best path) decoding of frames that come as they come; any chunks give what `greedy` gives."""
+"""Greedy (best path) decoding of frames as they arrive; the result is that of `greedy`, whatever the chunks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from asr.lexicon import Lexicon
 
 
 class GreedyStream:
-    """One utterance on its way through `greedy`; memory grows with the labels of the result alone.
+    """Decodes one utterance in chunks as `greedy` does; memory grows only with the labels of the result.
 
     Args:
         labels, blank, space, frame_s, pronunciations: as for `greedy`.
@@ -46,7 +46,7 @@ class GreedyStream:
     def accept(self, log_probs: Any) -> Hypothesis:
         """Take the next (T, V) natural-log probabilities; returns the best path so far.
 
-        Its labels stay; its last word may still grow.
+        Its labels are final, but its last word may still grow.
 
         Raises:
             DecodeError: as `greedy`, or the stream was finished.
@@ -57,7 +57,7 @@ class GreedyStream:
         return self._hypothesis()
 
     def take(self, rows: NDArray[Any]) -> None:
-        """As `accept`, for (T, V) rows of which the shape was checked, without a result."""
+        """As `accept`, without a result, for (T, V) rows whose shape was checked."""
         self._require_open()
         probabilities(rows, self.where, self.frames)
         if not len(rows):

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from asr.decode.jit import inlined, inner
 
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
-# A pair and what it stands for, in one line of the processor's cache: a table that is larger is mostly waited for.
+# A pair and its value together in one cache line: look-ups in a table larger than the cache mostly wait for memory.
 SLOT = np.dtype([("key", "<u8"), ("value", "<i4"), ("number", "<f4")], align=True)
 
 
@@ -19,7 +19,7 @@ def table_for(entries: int) -> NDArray[np.void]:
 
 @inlined
 def place_of(table, a, b):  # type: ignore[no-untyped-def]
-    """The slot of the pair, or the empty one where it would be, whose value is -1; and the pair as a key."""
+    """The slot of the pair, or the empty one (value -1) where it would go; and the pair as a key."""
     key = (np.uint64(a) << np.uint64(32)) | np.uint64(b)
     mask = np.uint64(len(table) - 1)
     mixed = key * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the high bits depend on all of the key
@@ -38,7 +38,7 @@ def find(table, a, b):  # type: ignore[no-untyped-def]
 
 @inner
 def insert(table, a, b, value, number):  # type: ignore[no-untyped-def]
-    """Set what (a, b) stands for; returns the value that stood there before, or -1."""
+    """Set the value and number of (a, b); returns the previous value, or -1."""
     place, key = place_of(table, a, b)
     slot = table[place]
     before = slot.value

@@ -15,7 +15,7 @@ from asr.errors import DecodeError
 from asr.lexicon import Lexicon
 
 LARGEST_WEIGHT = 100.0  # natural log
-OTHER, WORD_END = 0, 1  # symbols: a character that no phrase has; the end of a word, and the start of the utterance
+OTHER, WORD_END = 0, 1  # symbols: any character that no phrase has; the end of a word, also the utterance's start
 _MOST_WAYS = 1000  # to spell one phrase
 
 
@@ -24,7 +24,7 @@ class Hotwords:
     """The automaton.
 
     Attributes:
-        alphabet: character, or label where a lexicon spells words, -> symbol, from 2.
+        alphabet: character (label, where a lexicon spells words) -> symbol, from 2 on.
         states: as `Scorer.hot_states`.
         first: the state in which an utterance begins.
     """
@@ -35,23 +35,23 @@ class Hotwords:
 
 
 def build_hotwords(phrases: Mapping[str, float], lexicon: Lexicon | None = None) -> Hotwords:
-    """The automaton that gives each whole phrase its weight wherever it stands among whole words.
+    """Build the automaton that gives each phrase its weight wherever it occurs as whole words.
 
-    A phrase that has begun is given its weight in equal parts, a part a symbol, and loses them again when it breaks
-    off: a beam sees the bonus from the first symbol, and a finished text has it for whole phrases alone.
+    The weight is given ahead in equal parts, one per symbol, and taken back if the phrase breaks off: the beam sees the
+    bonus from the first symbol on, and a finished text has it only for whole phrases.
 
     Args:
         phrases: phrase -> natural-log weight of one occurrence; negative weights hold a phrase back.
-        lexicon: word -> spellings in labels, by which phrases are known in place of their characters: each way to
+        lexicon: word -> spellings in labels, by which phrases are matched instead of by characters: every way to
             spell a phrase has its weight, and so have words that are spelled alike.
 
     Raises:
         DecodeError: a phrase is empty, has a word that the lexicon lacks or too many spellings, or weights are not
-            finite or beyond what a search can hold.
+            finite or larger than a search can hold.
     """
     alphabet: dict[str, int] = {}
     children: list[dict[int, int]] = [{}]
-    best: list[float] = [0.0]  # given ahead, of the phrase through this state that gives most
+    best: list[float] = [0.0]  # given ahead at each state: that of the phrase through it that gives most
     complete: list[float] = [0.0]
     given: dict[tuple[tuple[str, ...], ...], float] = {}
     for phrase, weight in phrases.items():
@@ -102,10 +102,10 @@ def _ways(phrase: str, words: Sequence[str], lexicon: Lexicon | None) -> list[tu
 def _with_failures(
     alphabet: dict[str, int], children: list[dict[int, int]], best: list[float], complete: list[float]
 ) -> Hotwords:
-    """Put the states in breadth-first order, and find of each the longest proper suffix that is a state too."""
+    """Put the states in breadth-first order, and find the longest proper suffix of each that is also a state."""
     order, failure = [0], [0] * len(children)
     states = np.zeros(len(children) + 1, HOT_STATE)
-    highest, lowest = [0.0] * len(children), [0.0] * len(children)  # what a step from a state may come to
+    highest, lowest = [0.0] * len(children), [0.0] * len(children)  # of what a step from a state may lead to
     for place in range(len(children)):
         state = order[place]  # shorter ones are finished
         states["child"][place] = len(order)

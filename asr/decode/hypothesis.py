@@ -21,7 +21,7 @@ class Word:
     Attributes:
         text: the word.
         start_s: when its first label begins on the best alignment, in seconds.
-        end_s: when its last label has been emitted, in seconds.
+        end_s: when the first frame of its last label ends, in seconds.
         confidence: 0 to 1; the decoder says what it measures.
     """
 
@@ -42,7 +42,7 @@ class Reading:
         boundary: for each label whether it ends the word before it.
         frame_s: seconds from one frame to the next.
         lexicon: words of a lexicon by number; empty where words are read from their labels.
-        pronounced: the word that a sequence of labels is read as, where no number of `lexicon` says it.
+        pronounced: the word that a sequence of labels is read as, where no number of `lexicon` names it.
     """
 
     texts: tuple[str, ...]
@@ -63,11 +63,11 @@ class Reading:
         """The reading of a vocabulary.
 
         `space` alone is a separator (" ", or "|" in HuggingFace's vocabularies); as the first character of a longer
-        label it begins a word (sentencepiece's U+2581). The blank writes nothing. Of several words with one of the
-        `pronunciations` the first counts.
+        label it begins a word (sentencepiece's U+2581). The blank writes nothing. Of several words that share a
+        pronunciation the first counts.
 
         Raises:
-            DecodeError: a pronunciation holds something that is no label.
+            DecodeError: a pronunciation contains something that is not a label.
         """
         texts, boundary = [], []
         for place, label in enumerate(labels):
@@ -78,18 +78,18 @@ class Reading:
 
     @cached_property
     def written(self) -> tuple[str, ...]:
-        """For each label what it adds to a text, a space where it ends the word before it."""
+        """For each label what it adds to a text, with a space in front if it ends the word before it."""
         return tuple(" " + text if starts else text for text, starts in zip(self.texts, self.boundary, strict=True))
 
     @cached_property
     def characters(self) -> NDArray[np.uint32] | None:
-        """The code point that each label writes, 0 for nothing; None where one writes several."""
+        """The code point that each label writes, 0 for nothing; None if one writes several, or a null character."""
         if any(len(written) > 1 or written == "\0" for written in self.written):
             return None
         return np.array([ord(written or "\0") for written in self.written], np.uint32)
 
     def write(self, tokens: NDArray[np.integer]) -> str:
-        """What labels write, with spaces wherever a word ends."""
+        """The text that labels write, with a space wherever a word ends."""
         if self.characters is None:
             return "".join([self.written[token] for token in tokens.tolist()])
         written: str = self.characters[tokens].tobytes().decode(_UTF_32, "surrogatepass")
@@ -116,7 +116,7 @@ class Reading:
         return found
 
     def groups(self, tokens: Sequence[int]) -> list[tuple[int, int]]:
-        """First and last place of the tokens with text of each word."""
+        """For each word the places of its first and last token with text."""
         found: list[tuple[int, int]] = []
         begin = True
         for place, token in enumerate(tokens):
@@ -144,7 +144,7 @@ def _pronounced(pronunciations: Lexicon, labels: Sequence[str]) -> dict[tuple[in
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels of a hypothesis in their order, or some of them.
+    """The labels of a hypothesis, or a part of them, in order.
 
     Attributes:
         tokens: (U,) label indices.
@@ -160,11 +160,11 @@ class Labels:
 
     @classmethod
     def of(cls, steps: NDArray[np.void]) -> "Labels":
-        """The columns of (U,) `layout.STEP`."""
+        """The labels in (U,) `layout.STEP` records."""
         return cls(steps["label"], steps["frame"], steps["word"], steps["confidence"])
 
     def written(self, reading: Reading) -> str:
-        """What they write; kept, for labels of a stream stand in many hypotheses, and labels have one reading."""
+        """The text they write; cached, as hypotheses of a stream share labels, and labels have only one reading."""
         written: str | None = self.__dict__.get("_written")
         if written is None:
             written = self.__dict__["_written"] = reading.write(self.tokens)
@@ -173,11 +173,11 @@ class Labels:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Hypothesis:
-    """One transcript of one utterance. Text, tokens and words are read when they are first asked for.
+    """One transcript of one utterance; text, tokens and words are computed when first asked for.
 
     Attributes:
         score: natural log of what the decoder maximised: `acoustic_score + lm_score`.
-        lm_score: the part of language model, word bonus and hotwords, weighted.
+        lm_score: the weighted part of language model, word bonus and hotwords in the score.
         confidence: 0 to 1; the decoder says what it measures.
     """
 
@@ -198,17 +198,17 @@ class Hypothesis:
         confidence: float,
         settled: Sequence[Labels] = (),
     ) -> "Hypothesis":
-        """Read labels as a transcript, those of `settled` before the others."""
+        """Make a hypothesis of labels, those of `settled` before the others."""
         return cls(score, lm_score, confidence, (*settled, labels), reading)
 
     @property
     def acoustic_score(self) -> float:
-        """The part of the acoustic model in the score."""
+        """The acoustic model's part of the score."""
         return self.score - self.lm_score
 
     @cached_property
     def text(self) -> str:
-        """The words, one space between two."""
+        """The words, separated by single spaces."""
         if self._reading.lexicon or self._reading.pronounced:
             return " ".join([word.text for word in self.words])
         written = "".join([part.written(self._reading) for part in self._parts]).strip(" ")
@@ -237,7 +237,7 @@ class Hypothesis:
         return Labels(*map(np.concatenate, columns))
 
     def without_last_word(self) -> "Hypothesis":
-        """The same hypothesis, scores as they are, up to where its last word begins."""
+        """The same hypothesis, with the same scores, up to where its last word begins."""
         groups, labels = self._reading.groups(self.tokens), self._labels
         keep = groups[-1][0] if groups else 0
         part = Labels(labels.tokens[:keep], labels.frames[:keep], labels.words[:keep], labels.confidences[:keep])

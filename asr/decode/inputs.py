@@ -1,4 +1,4 @@
-"""Log-probabilities from anywhere, checked and never guessed."""
+"""Log-probabilities and settings from callers, checked and never guessed at."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asr.errors import DecodeError
 
-# The probabilities of a frame must sum to one this closely; float16 input reaches about 5e-3.
+# The probabilities of a frame must sum to one this closely; float16 input deviates by about 5e-3.
 SUM_TOLERANCE = 0.02
 LEAST_SUM, LARGEST_SUM = np.float32(1 - SUM_TOLERANCE), np.float32(1 + SUM_TOLERANCE)
 
@@ -18,7 +18,7 @@ _PRIORS_TOLERANCE = 0.01
 
 
 def read_batch(log_probs: Any, lengths: Any, vocabulary: int) -> list[NDArray[Any]]:
-    """The valid frames of each utterance, (T, V) of the type they came in, shapes checked.
+    """The valid frames of each utterance, (T, V) in their original type, shapes checked.
 
     Args:
         log_probs: (B, T, V), or a list of (T, V): anything with `__array__` or `__dlpack__`.
@@ -26,8 +26,8 @@ def read_batch(log_probs: Any, lengths: Any, vocabulary: int) -> list[NDArray[An
         vocabulary: V.
 
     Raises:
-        DecodeError: something is no array, V is another, or a length is beyond T or no whole number. The message names
-            the utterance.
+        DecodeError: something is not an array, V differs, or a length is beyond T or not a whole number. The message
+            names the utterance.
     """
     try:
         rows = [as_array(row) for row in log_probs]
@@ -44,7 +44,7 @@ def read_batch(log_probs: Any, lengths: Any, vocabulary: int) -> list[NDArray[An
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """A numpy array of `values`; DecodeError where it cannot be one (on a GPU, needs gradients, bfloat16)."""
+    """`values` as a numpy array; DecodeError if they cannot be one (on a GPU, requiring gradients, bfloat16)."""
     try:
         if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
             return np.from_dlpack(values)
@@ -54,7 +54,7 @@ def as_array(values: Any) -> NDArray[Any]:
 
 
 def check_shape(row: NDArray[Any], where: str, vocabulary: int) -> None:
-    """DecodeError unless `row` is (T, V) floating-point."""
+    """Raise DecodeError unless `row` is (T, V) floating-point."""
     if row.ndim != 2 or row.shape[1] != vocabulary:
         raise DecodeError(f"{where}: expected log-probabilities of shape (T, {vocabulary}), found {row.shape}")
     if row.dtype.kind != "f":
@@ -72,23 +72,23 @@ def probabilities(rows: NDArray[Any], where: str, first_frame: int = 0) -> NDArr
     """
     probs = to_probabilities(rows, np.empty(rows.shape, np.float32))
     sums = probs @ np.ones(probs.shape[1], np.float32)  # quicker than sum(axis=1)
-    if len(sums) and not (sums.min() >= LEAST_SUM and sums.max() <= LARGEST_SUM):  # nor with NaN
+    if len(sums) and not (sums.min() >= LEAST_SUM and sums.max() <= LARGEST_SUM):  # NaN fails too
         frame = int((~((sums >= LEAST_SUM) & (sums <= LARGEST_SUM))).argmax())
         refuse_frame(rows[frame], sums[frame], where, first_frame + frame)
     return probs
 
 
 def to_probabilities(rows: NDArray[Any], probs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fill (T, V) contiguous `probs` from natural-log probabilities of any type; whatever the layout, the same bits."""
+    """Fill (T, V) contiguous `probs` from natural-log probabilities of any type, with the same bits for any layout."""
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         return np.exp(np.ascontiguousarray(rows, np.float32), out=probs)
 
 
 def discounts(log_priors: Any, weight: float, labels: int) -> NDArray[np.float32] | None:
-    """(V,) factors by which `discount` takes priors out of probabilities; None where these change nothing.
+    """(V,) factors by which `discount` takes priors out of probabilities; None if they change nothing.
 
     Raises:
-        DecodeError: the priors are not one finite number at most 0 for each label, or their probabilities do not sum to
+        DecodeError: the priors are not one finite number of at most 0 per label, or their probabilities do not sum to
             one within a hundredth.
     """
     values = np.asarray(as_array(log_priors), np.float64)
@@ -100,14 +100,14 @@ def discounts(log_priors: Any, weight: float, labels: int) -> NDArray[np.float32
 
 
 def discount(probs: NDArray[np.float32], factors: NDArray[np.float32] | None) -> None:
-    """Weigh (T, V) probabilities and normalise each frame anew, in place; a frame has the same bits in any chunk."""
+    """Weight (T, V) probabilities and renormalise each frame, in place; a frame's bits do not depend on the chunk."""
     if factors is not None:
         probs *= factors
         probs /= np.maximum(probs.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def refuse_frame(row: NDArray[Any], total: np.floating, where: str, frame: int) -> NoReturn:
-    """The DecodeError of a frame whose probabilities do not sum to one."""
+    """Raise the DecodeError of a frame whose probabilities do not sum to one."""
     unusable = row[~(row < np.inf)]
     if len(unusable):
         raise DecodeError(f"{where}, frame {frame}: log-probability is {unusable[0]}")
@@ -124,7 +124,7 @@ def _frame_counts(lengths: Any) -> list[int]:
 
 
 def check_labels(labels: Sequence[str], blank: int) -> list[str]:
-    """The labels as a list; DecodeError when one is no string or stands twice, or the blank is not among them."""
+    """The labels as a list; DecodeError if one is not a string or occurs twice, or the blank is not among them."""
     try:
         labels = list(labels)
     except TypeError as error:
@@ -144,13 +144,13 @@ def check_labels(labels: Sequence[str], blank: int) -> list[str]:
 def check_number(
     name: str, value: Any, wanted: str, low: float, high: float = math.inf, *, whole: bool = False
 ) -> None:
-    """DecodeError unless `value` is a number in low..high; `wanted` says in words what it must be."""
+    """Raise DecodeError unless `value` is a number in low..high; `wanted` says in words what it must be."""
     if not _is_number(value, whole=whole) or not low <= value <= high:
         raise DecodeError(f"{name} must be {wanted}, found {value if _is_number(value) else repr(value)}")
 
 
 def check_kind(name: str, value: Any, kind: type | tuple[type, ...], wanted: str) -> None:
-    """DecodeError unless `value` is of a type; `wanted` says in words of which."""
+    """Raise DecodeError unless `value` is of type `kind`; `wanted` says in words what it must be."""
     if not isinstance(value, kind):
         raise DecodeError(f"{name} must be {wanted}, found {value!r:.100}")
 

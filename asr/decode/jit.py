@@ -1,11 +1,11 @@
-"""How the kernels are compiled: once for a machine, cached on disk, and run without the interpreter's lock.
+"""How the kernels are compiled: once per machine, cached on disk, and run without the interpreter's lock.
 
-`_nrt=False` leaves reference counts of arrays alone. A count is an atomic operation; numba takes several for each array
-that a function is given, which was half the time of the search. Every array that a kernel reads is held by its caller,
-and kernels make none.
+`_nrt=False` turns off reference counting of arrays. Each count is an atomic operation; numba makes several for every
+array passed to a function, which took half the time of the search. Counts are not needed: callers hold every array that
+a kernel reads, and kernels create none.
 
-numba compiles a function once more for each literal that it is given, also where it finds out later that the variable
-takes other values too: a zero that is passed on is written `np.int64(0)`.
+numba compiles a function anew for each literal that is passed to it, even where it finds out later that the variable
+also takes other values: so a zero that is passed on is written `np.int64(0)`.
 """
 
 import hashlib
@@ -29,25 +29,25 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def inner(function: Callable[..., Any], *, inline: bool = False) -> Any:
-    """Compile a function that kernels alone call: without the entry from Python, which takes long to compile.
+    """Compile a function that only kernels call, without the entry from Python, which takes long to compile.
 
-    Called from Python it would crash the interpreter.
+    Calling it from Python would crash the interpreter.
     """
     options = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": inline}
     return njit(**options)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """The same, made part of its caller: a call passes every array of a named tuple by value, a kilobyte and more."""
+    """As `inner`, but inlined: a call passes every array of a named tuple by value, a kilobyte and more."""
     return inner(function, inline=True)
 
 
 @cache
 def _forget_other_versions(folder: Path) -> None:
-    """Remove kernels that were cached from other sources.
+    """Remove kernels that were cached from other versions of the sources.
 
-    numba compares the file of a kernel alone with its cache. What a kernel calls stands in other files, and is part of
-    what was compiled.
+    numba checks its cache only against the file of the kernel itself, but what was compiled includes functions that the
+    kernel calls from other files.
     """
     here = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)

@@ -1,4 +1,4 @@
-"""The arrays of a search: the beam's entries, the tree of prefixes, and what stands in their records."""
+"""The arrays of a search: the beam's entries, the tree of prefixes, and the fields of their records."""
 
 from typing import NamedTuple
 
@@ -7,32 +7,32 @@ from numpy.typing import NDArray
 
 
 def record(int32: str = "", float32: str = "", int64: str = "", float64: str = "") -> np.dtype[np.void]:
-    """A record of fields by their names."""
+    """A record type; each argument lists the names of the fields of that type."""
     kinds = ((np.int32, int32), (np.float32, float32), (np.int64, int64), (np.float64, float64))
     return np.dtype([(name, kind) for kind, names in kinds for name in names.split()], align=True)
 
 
 # An entry of the beam in one frame: its sums, and the traces of the best alignments (-1: none).
 SUMS = record("trace_blank trace_label", float64="blank in_label best_blank best_label")
-# What an entry is: its prefix, the last label and the parent of that; the factor which that label brought. Which
-# symbols may follow inside a word (bit n: those that leave n when divided by 64), the most that a label which begins
-# with one of them can bring, and the most of any other.
+# What an entry is: its prefix, the prefix's last label and parent, and the factor that the label brought. Which symbols
+# may follow inside a word (bit n: those that are n modulo 64), the most that a label beginning with one of them can
+# bring, and the most that any other label can.
 FACTS = record("prefix last above", int64="follow", float64="factor most leave")
-# A new prefix: the entry that it comes from, its last label with what that brings, and the states after it.
+# A new prefix: the entry that it extends, its last label with the factor it brings, and the states after it.
 FOUND = record("entry label trie lm hot", float64="factor")
-# What is known of an entry at the end, in natural log; its share in the beam, which is also scratch.
+# Scores of an entry at the end, in natural log; its share in the beam, which also serves as scratch.
 RESULT = record(float64="score lm_score share")
-# A prefix: where it stands in the tree, its last label with the factor that it brought, the frame of its birth, and the
-# states after it. What completing the current word would bring: its factor (NaN: not asked yet), LM state and word.
-# The confidence of the word that ends here (NaN: not known yet).
+# A prefix: its links in the tree, its last label with the factor it brought, the frame of its birth, and the states
+# after it. What completing the current word would bring: a factor (NaN: not computed yet), LM state and word. The
+# confidence of the word that ends here (NaN: not known yet).
 PREFIX = record(
     "parent label child sibling depth born trie lm hot end_lm end_word", "confidence", float64="factor end_factor"
 )
 # The frame in which a label begins, and the trace of the label before it.
 TRACE = record("before frame")
-# A label of a path, its frame, the word that it ends (-1: not known) and the confidence of that.
+# A label of a path, its frame, the word that it ends (-1: not known) and that word's confidence.
 STEP = record("label frame word", "confidence")
-# Of a prefix: the share of all that begins with it, and of what ends its word with it; marks.
+# Scratch of a prefix: two marks; the share of all that begins with it, and of the part that ends its word with it.
 NOTE = record("seen only", float64="share complete")
 
 # Counters of a search. SIDE is the half of `sums` that holds this frame; SETTLED counts labels in `path` that no later
@@ -40,7 +40,7 @@ NOTE = record("seen only", float64="share complete")
 ENTRIES, PREFIXES, TRACES, EXPONENT, FRAME, CAPACITY, WEIGHED, SIDE, SETTLED, BEST, LENGTH = range(11)
 COUNTERS = 11
 
-NOWHERE, ROOT_PREFIX = 0, 1  # rows of the tree: what stands above the empty prefix, and the empty prefix
+NOWHERE, ROOT_PREFIX = 0, 1  # rows of the tree: the parent of the empty prefix, and the empty prefix
 
 BUCKETS = 256  # of `selection`
 _LINE_BYTES = 64
@@ -49,20 +49,20 @@ Records = NDArray[np.void]
 
 
 class Beam(NamedTuple):
-    """The entries of the beam and where the prefixes of the next frame are gathered.
+    """The entries of the beam, and the room where the prefixes of the next frame are gathered.
 
     Attributes:
         sums: (2, N + 1) SUMS, this frame and the next; the last entry is zero.
         facts: (N + 1,) FACTS: an entry keeps its place as long as it is in the beam.
         before: (N + 1, 2) int32, prefix and last label in the frame before.
-        merged: ((V + 1) * (N + 1),) uint8, which (candidate label, entry) is an entry already.
-        mass: (N + M + 1,) float64: of the entries, and behind them of new prefixes; bits: the same memory as int64.
+        merged: ((V + 1) * (N + 1),) uint8, 1 where an entry extended by a candidate label is in the beam already.
+        mass: (N + M + 1,) float64, of the entries, then of new prefixes; bits: the same memory as int64.
         found: (M + 1,) FOUND.
         undecided: (N + M + 1,) float64 scratch of `selection`.
-        counts: (256 + N + M + 2,) int32, of `selection`; behind them the places that became free, and the new prefixes
-            that were chosen.
+        counts: (256 + N + M + 2,) int32, the counts of `selection`, then the places that became free and the new
+            prefixes that were chosen.
         candidates: (V + 1,) int32, the labels tried in this frame.
-        order: (V,) int32, the place of a label among them, or -1.
+        order: (V,) int32, the place of a label among the candidates, or -1.
         results: (N,) RESULT.
     """
 
@@ -87,7 +87,7 @@ class Tree(NamedTuple):
         prefixes: (P,) PREFIX, each in a cache line of its own; parents stand before their children.
         slots: (P,) int32, the entry of each prefix, N where it has none.
         traces: (2 P,) TRACE.
-        path: (2 P,) STEP: labels that are taken out.
+        path: (2 P,) STEP: labels of paths taken out of the tree.
         notes: (P,) NOTE scratch; `seen` is zero between uses.
         live: (P,) int32 scratch; moved: (2 P,) int32.
     """
@@ -102,13 +102,13 @@ class Tree(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Frames on their way through the kernel, and what becomes of whole utterances.
+    """Frames for the kernel, and the results of whole utterances.
 
     Attributes:
         probs: (F, V) float32 probabilities of all utterances.
-        totals: (F,) their sums, which are to be looked at; empty where they were.
+        totals: (F,) their sums, which the kernel checks; empty if they were checked before.
         starts: (B + 1,) int64 where each utterance begins.
-        steps: (F,) STEP: the path of the best hypothesis, from where the utterance begins; lengths: (B,) int64.
+        steps: (F,) STEP: the path of each best hypothesis, from its utterance's start on; lengths: (B,) int64.
         results: (B,) RESULT.
     """
 
@@ -143,8 +143,8 @@ def _new_beam(beam_size: int, vocabulary: int) -> Beam:
     mass = np.zeros(beam_size + found + 1)
     facts = np.zeros(beam_size + 1, FACTS)
     new = np.zeros(found + 1, FOUND)
-    new["factor"] = 1.0  # and stays so where acoustics alone count
-    facts["last"][beam_size] = -1  # the last label of nothing is none
+    new["factor"] = 1.0  # stays so where only acoustics count
+    facts["last"][beam_size] = -1  # the entry of zeros has no last label
     return Beam(
         sums=np.zeros((2, beam_size + 1), SUMS),
         facts=facts,
@@ -182,7 +182,7 @@ def grown(tree: Tree) -> Tree:
 
 
 def in_lines(count: int, kind: np.dtype[np.void]) -> Records:
-    """Zeros that begin at a line of the processor's cache."""
+    """Zeroed records that begin at a line of the processor's cache."""
     memory = np.zeros(count * kind.itemsize + _LINE_BYTES, np.uint8)
     start = -memory.ctypes.data % _LINE_BYTES
     return memory[start : start + count * kind.itemsize].view(kind)

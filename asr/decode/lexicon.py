@@ -1,4 +1,4 @@
-"""Words as a trie of symbols, with what a language model gives ahead to their beginnings."""
+"""Words as a trie of symbols, with the score that a language model gives ahead to their beginnings."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -20,8 +20,8 @@ class Trie:
     Attributes:
         table: hash table (node, symbol) -> node; node 0 is the empty spelling.
         parent: (nodes,) int32; the root's is 0.
-        word_start, words: the entries spelled by node n are words[word_start[n] : word_start[n + 1]].
-        node_of: (spellings,) int32, where each one ends.
+        word_start, words: the words spelled by node n are words[word_start[n] : word_start[n + 1]].
+        node_of: (spellings,) int32, the node where each ends.
     """
 
     table: NDArray[np.void]
@@ -35,7 +35,7 @@ def build_trie(symbols: NDArray[np.int32], starts: NDArray[np.int64], owners: ND
     """A trie of spellings.
 
     Args:
-        symbols: the spellings joined.
+        symbols: all spellings, concatenated.
         starts: (spellings + 1,) where each begins.
         owners: (spellings,) int32, the word of each; a word may have several.
     """
@@ -67,10 +67,10 @@ def _insert_all(symbols, starts, table, parent, node_of):  # type: ignore[no-unt
 
 @kernel
 def look_ahead(parent, node_of, scores, ahead):  # type: ignore[no-untyped-def]
-    """Raise (nodes,) float64 `ahead`, -inf, to the best score among the spellings at and below each node."""
+    """Fill (nodes,) float64 `ahead`, -inf at first, with the best score of the spellings at and below each node."""
     for spelling in range(len(node_of)):
         ahead[node_of[spelling]] = max(ahead[node_of[spelling]], scores[spelling])
-    for node in range(len(parent) - 1, 0, -1):  # children stand behind their parents
+    for node in range(len(parent) - 1, 0, -1):  # children come after their parents
         ahead[parent[node]] = max(ahead[parent[node]], ahead[node])
 
 
@@ -98,9 +98,9 @@ def spell_by_characters(words: Sequence[str], alphabet: Mapping[str, int]) -> Sp
 
 
 def warn_of_unspelled(words: Sequence[str], found: Spellings, alphabet: Collection[str]) -> None:
-    """Say once in a process, through the logger `asr.decode`, when most words of a language model cannot be spelled.
+    """Warn once per process, through the logger `asr.decode`, if most words of a language model cannot be spelled.
 
-    They cannot be recognised, and what is spoken is then an unknown word: so it is with a model of another case, or of
+    Such words cannot be recognised and become unknown words when spoken. It happens with a model in another case, or of
     text that was not normalised.
 
     Args:
@@ -132,7 +132,7 @@ def _warn_once(message: str) -> None:
 
 
 def spell_by_labels(lexicon: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]) -> Spellings:
-    """Words with spellings in labels, as phonemes or pieces.
+    """The words of a lexicon that spells them in labels, such as phonemes or pieces.
 
     Raises:
         DecodeError: a word has no spelling, an empty one, or one with an unknown label.

@@ -33,8 +33,8 @@ _KENLM = b"mmap lm http://kheafield.com/code"
 _MAGIC = b"asr n-gram model"
 _VERSION = 3
 _HEAD = struct.Struct("<16sII")  # magic, version, order
-_STATED = ("", *UNITS)  # a unit is written as its place here
-# Id of <s> and of </s> (-1: none), slots of the hash table, bytes of the words, unit, CRC-32 of all behind the header.
+_STATED = ("", *UNITS)  # a unit is stored as its place here
+# Id of <s> and of </s> (-1: none), slots of the hash table, bytes of the words, unit, CRC-32 of all after the header.
 _SIZES = struct.Struct("<qqqqII")
 _CHECK = struct.Struct("<I")  # CRC-32 of all before it
 _ALIGNMENT = 64  # bytes; arrays begin on a cache line
@@ -52,7 +52,7 @@ class NGram:
     has log10 probability -100.
 
     Attributes:
-        counts: n-grams of each order, an `<unk>` that the file lacked among them.
+        counts: n-grams of each order, including an `<unk>` that the file lacked.
         arrays: for the kernels; see `NGramArrays` and `advance`.
         bos_id: id of `<s>`; -1 where the model has none.
         eos_id: id of `</s>`; -1 where the model has none.
@@ -64,7 +64,7 @@ class NGram:
     bos_id: int
     eos_id: int
     unit: Unit | None
-    _text: NDArray[np.uint8]  # the words as UTF-8, a newline between two
+    _text: NDArray[np.uint8]  # the words as UTF-8, separated by newlines
 
     @property
     def order(self) -> int:
@@ -93,12 +93,12 @@ class NGram:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "NGram":
-        """Read an ARPA file, plain or gzipped, or a file that `save` wrote, which is mapped and not read.
+        """Load an ARPA file, plain or gzipped, or a file that `save` wrote, which is mapped rather than read.
 
-        What a file is shows from its content, not its name.
+        The content tells which of these a file is, not its name.
 
         Raises:
-            DecodeError: the file cannot be read, is none of these, is cut, or a line is wrong.
+            DecodeError: the file cannot be read, is none of these, is truncated, or a line is wrong.
         """
         name = os.fspath(path)
         try:
@@ -130,7 +130,7 @@ class NGram:
         """Write the binary file: little-endian, whole or not at all."""
         slots = len(self.arrays.table)
         arrays: list[NDArray[Any]] = [*self.arrays, self._text]
-        body: list[Any] = []  # bytes to a boundary, then the array, for each
+        body: list[Any] = []  # for each array: padding to a boundary, then the array
         checksum, end = 0, _header_bytes(self.order)
         for array, place in zip(arrays, _places(self.counts, slots, len(self._text)), strict=True):
             body += [bytes(place.start - end), array.astype(place.dtype, copy=False).view(np.uint8).data]
@@ -147,7 +147,7 @@ class NGram:
 
     @classmethod
     def _map(cls, file: "_File") -> "NGram":
-        """Map a file that `save` wrote; its checksums are checked, and that its size fits to the header."""
+        """Map a file that `save` wrote, checking its checksums and that its size matches the header."""
         _, version, order = _HEAD.unpack(file.read(_HEAD.size))
         if version != _VERSION:
             raise DecodeError(
@@ -168,7 +168,7 @@ class NGram:
         places = _places(counts, slots, text_bytes)
         if file.size != places[-1].stop:
             raise DecodeError(f"{file.name}: has {file.size} bytes, wanted {places[-1].stop}: is it cut?")
-        # Copy on write: arrays that may be written are of the same type for kernels as those of a parsed ARPA file.
+        # Copy on write makes the arrays writable, and so of the same type for kernels as those of a parsed ARPA file.
         whole = np.asarray(np.memmap(file.name, np.uint8, mode="c"))
         if zlib.crc32(whole[_header_bytes(order) :].data) != checksum:
             raise DecodeError(f"{file.name}: is damaged: what is behind the header does not match its checksum")
@@ -183,7 +183,7 @@ class NGram:
         return model
 
     def _is_sound(self) -> bool:
-        """Whether every index leads to an entry and every walk ends: kernels check nothing."""
+        """Whether every index leads to an entry and every walk ends; kernels do not check."""
         unigrams, states, after, table = self.arrays
         ids = all(-1 <= place < len(unigrams) for place in (self.bos_id, self.eos_id))
         slots = len(table) > 0 and len(table) & (len(table) - 1) == 0 and bool((table["key"] == EMPTY).any())
@@ -203,13 +203,13 @@ class NGram:
 
         Args:
             words: its words, without `<s>` and `</s>`.
-            bos: it begins after `<s>`, else in the empty context.
-            eos: the end of the sentence counts.
+            bos: whether it begins after `<s>` or in the empty context.
+            eos: whether the end of the sentence counts.
         """
         return float(self._walk(words, bos, eos)[1].sum())
 
     def full_scores(self, words: Sequence[str], *, bos: bool = True, eos: bool = True) -> list[tuple[float, int, bool]]:
-        """For each word, and the sentence's end, log10 probability, words in the n-gram it came from, and if unknown.
+        """For each word and the sentence's end: log10 probability, length of the n-gram it came from, whether unknown.
 
         The arguments are those of `score`.
         """

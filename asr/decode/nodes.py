@@ -12,7 +12,7 @@ from asr.decode.scoring import END, NODE, ROOT
 def build_nodes(
     trie: Trie, scores: NDArray[np.float64], unknown: float, per_character: float
 ) -> tuple[Records, Records, NDArray[np.int32]]:
-    """Nodes, ends and words as `Scorer` has them.
+    """The nodes, ends and words of a `Scorer`.
 
     Args:
         scores: (words,) natural-log score of each word by itself.
@@ -23,7 +23,7 @@ def build_nodes(
     parent = np.zeros(count, np.int32)
     parent[place] = place[trie.parent]
     node_of = place[trie.node_of]
-    owners = np.empty_like(trie.words)  # of each spelling
+    owners = np.empty_like(trie.words)  # the word of each spelling
     owners[np.argsort(trie.node_of, kind="stable")] = trie.words
     ahead = np.full(count, -np.inf)
     look_ahead(parent, node_of, scores[owners], ahead)
@@ -43,7 +43,7 @@ def build_nodes(
 
 
 def _breadth_first(trie: Trie) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """The new place of each node; and by new places depths and symbols."""
+    """The new place of each node, and the depths and symbols by new place."""
     count = len(trie.parent)
     used = trie.table[trie.table["key"] != EMPTY]
     symbol = np.zeros(count, np.int32)

@@ -1,8 +1,8 @@
-"""What a label adds to a prefix beside its acoustic probability: language model, lexicon and hotwords (numba kernels).
+"""What a label adds to a prefix besides its acoustic probability: language model, lexicon and hotwords (numba kernels).
 
-Within a word the language model's score is looked ahead: a prefix of a word is given the best unigram among the words
-that it may become, and the true score of the word takes its place once the word is complete. What was given ahead is
-taken back, so the score of a whole hypothesis does not depend on it.
+Within a word the language model looks ahead: the beginning of a word is given the best unigram score among the words
+that it may become. Once the word is complete, its true score replaces what was given ahead, so the score of a whole
+hypothesis does not depend on it.
 """
 
 import math
@@ -32,24 +32,25 @@ class Scorer(NamedTuple):
     """Flat arrays of everything that scores prefixes; V labels.
 
     Attributes:
-        rules: (1,) RULES: kind of language model; whether words are tracked, only words of the trie are allowed, there
-            are hotwords; states in which an utterance begins; id of the sentence's end in the language model, -1 where
-            it has none. alpha * ln 10, beta, alpha times the offset of unknown words, all natural log; the largest
-            factor that the first label of a word may bring; the factor of each character of an unknown word.
+        rules: (1,) RULES: kind of language model; whether words are tracked, whether only words of the trie are
+            allowed, whether there are hotwords; states in which an utterance begins; id of the sentence's end in the
+            language model, -1 if it has none. alpha * ln 10, beta, alpha times the offset of unknown words, all natural
+            log; the largest factor that the first label of a word may bring; the factor of each character of an unknown
+            word.
         labels: (V + 1,) LABEL: 1 where the label ends the word before it; 1 where it is more than a separator; the
             trie symbols of label v are spell[labels[v].spell : labels[v + 1].spell], its hotword symbols likewise; its
             id in a language model of labels.
         spell, hot_spell: symbols. Hotword symbol 0 is any other character, 1 the end of a word.
         nodes: (nodes + 2,) NODE: the children of node n are nodes[n].child up to nodes[n + 1].child, in the order of
-            the symbols by which they follow. Which symbols those are, as in `layout.FACTS`; factors for coming to the
-            node from its parent and for leaving the trie there. Behind the nodes stands what words have that left it.
+            their symbols. Which symbols those are, as in `layout.FACTS`; factors for entering the node from its parent
+            and for leaving the trie there. The row after the nodes is that of words that have left the trie.
         ends: (nodes + 2,) END: the words that node n spells are words[ends[n].word : ends[n + 1].word]; natural-log
-            scores: what was given ahead to a word that has come to it, and the price of its characters where it is no
-            word.
+            scores: what was given ahead to a word that has reached the node, and the price of its characters if it is
+            not a word.
         words: word numbers; word_lm: (words,) int32, each word's id in the language model.
-        hot_states: (states + 1,) HOT_STATE, the hotword automaton: children as in `nodes`, and the state to look from
-            where there is none; natural-log bonus of the phrases that end there, and what was given ahead for a phrase
-            that is not complete.
+        hot_states: (states + 1,) HOT_STATE, the hotword automaton: children as in `nodes`, and the state to try next
+            where no child follows; natural-log bonus of the phrases that end there, and what was given ahead for a
+            phrase that is not complete.
         ngram: the language model.
     """
 
@@ -67,7 +68,7 @@ class Scorer(NamedTuple):
 
 @inlined
 def _child(nodes, node, symbol):  # type: ignore[no-untyped-def]
-    """The node that follows on `node` by a symbol, or -1 (a binary search without branches)."""
+    """The child of `node` for a symbol, or -1 (a binary search without branches)."""
     place = np.uint32(nodes[np.uint32(node)].child)
     count = np.uint32(nodes[np.uint32(node) + np.uint32(1)].child) - place
     if count == 0:
@@ -95,9 +96,9 @@ def _hot_step(scorer, state, symbol):  # type: ignore[no-untyped-def]
 
 @inlined
 def complete_word(scorer, prefix):  # type: ignore[no-untyped-def]
-    """Fill `end_factor`, `end_lm` and `end_word` of a prefix that stands inside a word; 0 where it may not end.
+    """Fill `end_factor`, `end_lm` and `end_word` of a prefix inside a word; the factor is 0 where it may not end.
 
-    Of several words with this spelling the one that the language model likes best is taken.
+    Of several words with this spelling the one with the best language model score is taken.
     """
     rules, end = scorer.rules[0], scorer.ends[np.uint32(prefix.trie)]
     first, last = end.word, scorer.ends[np.uint32(prefix.trie) + np.uint32(1)].word

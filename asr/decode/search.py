@@ -1,17 +1,17 @@
 """The prefix beam search (Graves 2012, section 7.5; Hannun et al. 2014) as numba kernels.
 
-Each beam entry is one prefix, with the summed probability of all its alignments that end in a blank (`blank`) and in
-its last label (`in_label`), the scores of language model and hotwords multiplied in. They are kept in the linear
-domain and scaled by powers of two, which is exact: no logarithm is taken in the loop. Beside the sums runs the best
-alignment (`best_blank`, `best_label`) with a trace of the frames in which its labels begin.
+Each beam entry is one prefix, with the summed probability of all its alignments that end in a blank (`blank`) and of
+those that end in its last label (`in_label`), the scores of language model and hotwords multiplied in. The sums are
+kept in the linear domain and scaled by powers of two, which is exact: no logarithm is taken in the loop. Alongside the
+sums, the best alignment (`best_blank`, `best_label`) is kept with a trace of the frames in which its labels begin.
 
 Prefixes are rows of a tree (`layout` names the fields). `slots` holds the place of a prefix in the beam, so that an
-extension which is in the beam already is found through its parent and merged, without a look-up. An entry keeps its
+extension that is already in the beam is found through its parent and merged, without a look-up. An entry keeps its
 place, and new ones take the places of those that left, so that only sums are written in every frame. Loops over entries
 avoid branches that a processor cannot predict: they would take most of the time. A prefix that is not in the beam has
 the slot N, an entry of zeros that is read like the others.
 
-Indices that are never negative are made unsigned, which saves numba's look at the sign.
+Indices that are never negative are made unsigned, which saves numba's check of the sign.
 """
 
 import numpy as np
@@ -38,23 +38,23 @@ from asr.decode.scoring import NO_LM, ROOT, TOKEN_LM, extend
 from asr.decode.selection import drop_ties, nth_mass, shrink
 from asr.decode.tree import finish, move, tidy
 
-_SCALE_EVERY = 8  # frames between looks at the scale of the best alignments, and in blanks
+_SCALE_EVERY = 8  # frames between checks of the scale: of best alignments, and of sums in blanks
 _TIDY_EVERY = 256  # frames
 
-# What `search` does when all frames are taken.
+# What `search` does once all frames are taken.
 GOING_ON, PARTIAL, AT_END = range(3)
 
 
 @inner
 def _begin(blank, scorer, beam, tree, counters, beam_size):  # type: ignore[no-untyped-def]
-    """Make the empty prefix the only entry, whatever an earlier search has left."""
+    """Make the empty prefix the only entry, whatever an earlier search left behind."""
     rules = scorer.rules[0]
     for place in range(2):
         row = tree.prefixes[place]
         row.parent, row.label, row.child, row.sibling, row.depth, row.born = 0, blank, -1, -1, 0, 0
         row.trie, row.lm, row.hot, row.end_lm, row.end_word = ROOT, rules.first_lm, rules.first_hot, 0, -1
         row.factor, row.end_factor, row.confidence = 1.0, np.nan, np.nan
-    tree.prefixes[NOWHERE].factor = 0.0  # of all that is settled, in natural log
+    tree.prefixes[NOWHERE].factor = 0.0  # of all settled labels, in natural log
     tree.slots[NOWHERE], tree.slots[ROOT_PREFIX] = beam_size, 0
     sums, fact = beam.sums[0][0], beam.facts[0]
     sums.blank, sums.in_label, sums.best_blank, sums.best_label = 1.0, 0.0, 1.0, 0.0
@@ -67,7 +67,7 @@ def _begin(blank, scorer, beam, tree, counters, beam_size):  # type: ignore[no-u
 
 @inlined
 def _extend_plain(beam, now, tried, entries, row, cut, beam_size, heaviest, largest):  # type: ignore[no-untyped-def]
-    """Gather new prefixes heavier than `cut` where acoustics alone count; returns their number and the largest mass."""
+    """Gather new prefixes heavier than `cut` where only acoustics count; returns their number and the largest mass."""
     facts, merged, mass, found, candidates = beam.facts, beam.merged, beam.mass, beam.found, beam.candidates
     width = np.uint32(entries) + np.uint32(1)
     count = np.uint32(0)
@@ -94,7 +94,7 @@ def _extend_plain(beam, now, tried, entries, row, cut, beam_size, heaviest, larg
 
 @inlined
 def _extend_scored(beam, tree, scorer, now, tried, entries, row, cut, beam_size, largest, forced):  # type: ignore[no-untyped-def]
-    """The same with language model, lexicon, hotwords and a forced beginning."""
+    """As `_extend_plain`, with language model, lexicon, hotwords and a forced beginning."""
     facts, merged, mass, found, candidates = beam.facts, beam.merged, beam.mass, beam.found, beam.candidates
     prefixes, counts, new_mass = tree.prefixes, beam.counts, beam.undecided
     rules = scorer.rules[0]
@@ -111,7 +111,7 @@ def _extend_scored(beam, tree, scorer, now, tried, entries, row, cut, beam_size,
         if count + entries >= len(found):
             count, bound = shrink(beam, entries, count, beam_size, largest)
             cut = max(cut, bound)
-        promising = np.uint32(BUCKETS)  # entries that can come to more than `cut`, whatever they will be given
+        promising = np.uint32(BUCKETS)  # end of the list of entries that can exceed `cut` with the largest factor
         for i in range(entries):
             fact = facts[i]
             in_blank = now[i].blank
@@ -143,7 +143,7 @@ def _extend_scored(beam, tree, scorer, now, tried, entries, row, cut, beam_size,
 
 @inlined
 def _prefix_of(prefixes, above, new, plain, counters):  # type: ignore[no-untyped-def]
-    """The row of a prefix that comes into the beam: one that was there before and left, or a new one."""
+    """The row of a prefix that enters the beam: its old one if it was there before, or a new one."""
     parent = prefixes[np.uint32(above)]
     first, label = parent.child, new.label
     place = first
@@ -165,7 +165,7 @@ def _prefix_of(prefixes, above, new, plain, counters):  # type: ignore[no-untype
 def _select(  # type: ignore[no-untyped-def]
     beam, tree, scorer, plain, now, after, entries, count, row, bound, beam_size, largest, counters
 ):
-    """The best of entries and new prefixes become the beam of the next frame; returns their number."""
+    """Make the best of entries and new prefixes the beam of the next frame; returns their number."""
     facts, before, mass, found, counts = beam.facts, beam.before, beam.mass, beam.found, beam.counts
     slots, prefixes, traces = tree.slots, tree.prefixes, tree.traces
     nodes, most_first = scorer.nodes, scorer.rules[0].most_first
@@ -174,9 +174,9 @@ def _select(  # type: ignore[no-untyped-def]
         nth, ties = nth_mass(mass, beam.bits, counts, beam.undecided, entries + count, beam_size, largest, bound)
         if nth >= bound:
             bound = nth
-            if ties > 0:  # as rows of equal probabilities have them
+            if ties > 0:  # as rows of equal probabilities make them
                 drop_ties(mass, entries + count, bound, ties)
-    if bound > 0.0:  # what equals it stays
+    if bound > 0.0:  # so that masses equal to it stay
         mass[entries + count] = bound
         beam.bits[entries + count] -= 1
         bound = mass[entries + count]
@@ -192,7 +192,7 @@ def _select(  # type: ignore[no-untyped-def]
     for k in range(count):
         counts[chosen] = k
         chosen += np.uint32(mass[entries + k] > bound)
-    comers = min(np.int64(chosen - free), beam_size - entries + frees)  # no more ever, but beyond stands other memory
+    comers = min(np.int64(chosen - free), beam_size - entries + frees)  # a safeguard: other memory lies beyond
     frame, used = np.int32(counters[FRAME]), np.uint32(counters[TRACES])
     for c in range(comers):
         k = np.uint32(counts[free + np.uint32(c)])
@@ -225,7 +225,7 @@ def _select(  # type: ignore[no-untyped-def]
         used += np.uint32(1)
     counters[TRACES] = np.int64(used)
     kept = entries + max(comers - frees, 0)
-    for k in range(frees - 1, comers - 1, -1):  # more left than came: the last ones take their places
+    for k in range(frees - 1, comers - 1, -1):  # more left than came: the last entries fill the holes
         hole = np.int64(counts[BUCKETS + k])
         kept -= 1
         if hole < kept:
@@ -236,7 +236,7 @@ def _select(  # type: ignore[no-untyped-def]
 
 @inlined
 def _take_out(steps, first, path, count):  # type: ignore[no-untyped-def]
-    """Copy labels of a path to their place in a batch; returns the place behind them."""
+    """Copy labels of a path to their place in a batch; returns the place after them."""
     for k in range(count):
         steps[first + k] = path[k]
     return first + count
@@ -261,20 +261,20 @@ def search(  # type: ignore[no-untyped-def]
 ):
     """Search through the utterances of a batch from `first` on, each from its beginning to its end.
 
-    Where `results` is empty the search goes on through the next frames of one utterance. A search begins where counters
+    If `results` is empty, the search continues with the next frames of one utterance instead, or begins if the counters
     are zero.
 
     Args:
         batch: layout.Batch.
-        ending: GOING_ON, or what `finish` is to do once all frames are taken and nothing is settled.
+        ending: GOING_ON, or what `finish` is to do once all frames are taken and no settled labels are left in `path`.
         token_threshold, beam_threshold: linear; the first absolute, the second relative to the best entry.
         scale: exponent of the masses in confidences.
         forced: (P,) int32 labels that every prefix begins with.
-        capacity: rows of the tree that may be used by utterances from their beginning.
+        capacity: rows of the tree that each whole utterance may use.
 
     Returns:
-        The first utterance that was not brought to its end, or their number; and how many of its frames were taken
-        before there was no room. Where the sum of frame t is wrong, none is, and this number is -1 - t.
+        The first utterance that was not finished, or their number if all were; and how many of its frames were taken
+        before the room ran out. If the sum of its frame t is wrong, none is taken and this number is -1 - t.
     """
     whole = len(batch.results) > 0
     rules = scorer.rules[0]
@@ -332,7 +332,7 @@ def search(  # type: ignore[no-untyped-def]
             if counters[FRAME] % _SCALE_EVERY == 0 or not SMALL < largest < LARGE:
                 for best in range(2):
                     # The best alignment's share of all alignments falls with the length: it has a scale of its own,
-                    # which nobody asks for.
+                    # which need not be remembered.
                     bits = scaled(now, counters[ENTRIES], best == 1)
                     counters[EXPONENT] += bits if best == 0 else 0
             if counters[FRAME] % _TIDY_EVERY == 0:

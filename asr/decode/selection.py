@@ -1,11 +1,11 @@
-"""Which of entries and new prefixes stay in the beam (numba kernels)."""
+"""Selection of the entries and new prefixes that stay in the beam (numba kernels)."""
 
 import numpy as np
 
 from asr.decode.jit import inlined, inner
 from asr.decode.layout import BUCKETS
 
-# Masses are counted by their exponent and the first three bits of their fraction, down from the largest.
+# Masses are counted in buckets by exponent and the first three bits of the fraction, down from the largest.
 _BUCKET_SHIFT = 49
 
 
@@ -36,7 +36,7 @@ def nth_largest(values, count, n):  # type: ignore[no-untyped-def]
 
 @inlined
 def nth_mass(mass, bits, counts, undecided, total, n, largest, least):  # type: ignore[no-untyped-def]
-    """The n-th largest of mass[:total], 0 where it is below `least`; and how many there are to it beyond the n.
+    """The n-th largest of mass[:total], 0 if below `least`; and how many masses equal to it lie beyond the first n.
 
     Args:
         largest: of all masses.
@@ -55,19 +55,19 @@ def nth_mass(mass, bits, counts, undecided, total, n, largest, least):  # type: 
         bucket += 1
     if bucket == last and last < BUCKETS - 1:
         return 0.0, 0
-    for k in range(total):  # the few in the bucket where the bound lies are told apart exactly
+    for k in range(total):  # compare exactly only the few in the bucket where the bound lies
         undecided[inside] = mass[k]
         inside += 1 if min(top - (bits[k] >> _BUCKET_SHIFT), last) == bucket else 0
     bound = nth_largest(undecided, inside, n - above)
     ties = 0
-    for k in range(n - above, inside):  # the larger ones stand in front now
+    for k in range(n - above, inside):  # the larger ones are in front now
         ties += 1 if undecided[k] == bound else 0
     return bound, ties
 
 
 @inner
 def drop_ties(mass, total, bound, ties):  # type: ignore[no-untyped-def]
-    """Make the last `ties` that equal the bound zero."""
+    """Set the last `ties` masses that equal the bound to zero."""
     for k in range(total - 1, -1, -1):
         if ties > 0 and mass[k] == bound:
             mass[k] = 0.0

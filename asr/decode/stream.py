@@ -1,4 +1,4 @@
-"""A search that takes frames as they come; the whole utterance at once is one chunk."""
+"""A search that takes frames as they arrive; a whole utterance is one chunk."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from asr.errors import DecodeError
 if TYPE_CHECKING:
     from asr.decode.beam import BeamDecoder
 
-BLOCK = 1 << 18  # probabilities that are made from log-probabilities at once: they stay in the cache
+BLOCK = 1 << 18  # probabilities computed at a time: few enough to stay in the cache
 
 NOTHING = np.empty(0, np.int32)
 _NO_SUMS = np.empty(0, np.float32)
@@ -30,7 +30,7 @@ def run(
     ending: int,
     forced: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Call the kernel; what it returns."""
+    """Call the kernel `search`, and return what it returns."""
     found: tuple[int, int] = search(
         batch,
         first,
@@ -51,10 +51,10 @@ def run(
 
 
 class Stream:
-    """One utterance on its way through a decoder; made by `BeamDecoder.stream()`.
+    """The search through one utterance in chunks; made by `BeamDecoder.stream()`.
 
-    Memory grows with the labels of the result alone: prefixes that no entry of the beam needs are given up, and what
-    all of them begin with is settled.
+    Memory grows only with the labels of the result: prefixes that no entry of the beam needs are dropped, and the
+    labels that all entries begin with are settled.
     """
 
     def __init__(self, decoder: "BeamDecoder", *, prefix: str = "", where: str = "stream") -> None:
@@ -64,7 +64,7 @@ class Stream:
         self.frames = 0
         self._finished = False
         self._settled: list[Labels] = []
-        # Every beginning of the forced labels has its place in the beam beside those that go on after them.
+        # Every beginning of the forced labels has a place in the beam, besides the prefixes that continue after them.
         self._workspace = decoder.workspace(decoder.beam_size + len(self.forced))
 
     def accept(self, log_probs: Any) -> Hypothesis:
@@ -79,7 +79,7 @@ class Stream:
         self._require_open()
         rows = as_array(log_probs)
         check_shape(rows, self.where, len(self.decoder.labels))
-        probs = probabilities(rows, self.where, self.frames)  # all of the chunk, so that a wrong one is not half taken
+        probs = probabilities(rows, self.where, self.frames)  # of the whole chunk: a wrong one is not half taken
         discount(probs, self.decoder.discounts)
         self._search(probs, _NO_SUMS, PARTIAL)
         self.frames += len(probs)
@@ -97,7 +97,7 @@ class Stream:
         return self.decode(np.empty((0, len(self.decoder.labels)), np.float32), n_best)
 
     def take(self, rows: NDArray[Any], ending: int = GOING_ON) -> None:
-        """As `accept`, for (T, V) rows of which the shape was checked, without a result."""
+        """As `accept`, without a result, for (T, V) rows whose shape was checked."""
         self._require_open()
         room = max(1, BLOCK // len(self.decoder.labels))
         for start in range(0, max(len(rows), 1), room):
@@ -111,7 +111,7 @@ class Stream:
             self.frames += len(part)
 
     def decode(self, rows: NDArray[Any], n_best: int) -> list[Hypothesis]:
-        """Take the last (T, V) rows, of which the shape was checked, and end the utterance."""
+        """Take the last (T, V) rows, whose shape was checked, and end the utterance."""
         self.take(rows, AT_END)
         self._finished = True
         found = self._hypotheses(n_best) if self._best >= 0 else [self._without_the_word_that_was_cut_off()]
@@ -120,7 +120,7 @@ class Stream:
 
     @property
     def _best(self) -> int:
-        """Place of the best entry that may end, -1 where there is none."""
+        """Place of the best entry that may end, or -1."""
         return int(self._workspace.counters[layout.BEST])
 
     def _require_open(self) -> None:
@@ -128,7 +128,7 @@ class Stream:
             raise DecodeError(f"{self.where}: was finished; make a new stream")
 
     def _search(self, probs: NDArray[np.float32], totals: NDArray[np.float32], ending: int) -> int:
-        """Search on; returns the first frame whose sum in `totals` is not one, before any is taken, or -1."""
+        """Search on; returns -1, or the first frame whose sum in `totals` is not one, and then none is taken."""
         while True:
             workspace = self._workspace
             counters, starts = workspace.counters, np.array([0, len(probs)])
@@ -160,7 +160,7 @@ class Stream:
         found = [self._hypothesis(best)]
         if n_best > 1:
             scores = beam.results["score"][: counters[layout.ENTRIES]]
-            for entry in np.argsort(-scores, kind="stable")[1:n_best].tolist():  # the best one stands in front
+            for entry in np.argsort(-scores, kind="stable")[1:n_best].tolist():  # the best one is in front
                 if scores[entry] == -np.inf:
                     break
                 path_of(entry, beam, tree, counters)
@@ -173,7 +173,7 @@ class Stream:
         return Hypothesis(score, lm_score, share, (*self._settled, last), self.decoder.reading)
 
     def _without_the_word_that_was_cut_off(self) -> Hypothesis:
-        """With a lexicon and no entry at the end of a word: the best entry as far as its words are whole."""
+        """The best entry without its last word, where a lexicon leaves no entry at the end of a word."""
         if not len(self.forced):
             self._search(np.empty((0, len(self.decoder.labels)), np.float32), _NO_SUMS, PARTIAL)
             if self._best >= 0:

@@ -1,5 +1,7 @@
-"""How the tree of prefixes stays small and what is read from it (numba kernels): word confidence, what is settled,
-collection of prefixes that no entry needs, paths and final scores."""
+"""How the tree of prefixes is kept small, and what is read from it (numba kernels).
+
+Word confidences, settled labels, removal of prefixes that no entry needs, paths and final scores.
+"""
 
 import math
 
@@ -25,12 +27,12 @@ from asr.decode.scoring import final_gain
 
 _SETTLE_AT_ONCE = 16  # labels; settling fewer is not worth the collection after it
 _OLDEST = 1024  # frames
-_DELAY = 32  # frames that a word must have ended ago before its confidence is taken
+_DELAY = 32  # frames from the end of a word until its confidence is taken
 
 
 @inner
 def finish(scorer, beam, tree, counters, forced, at_end, scale):  # type: ignore[no-untyped-def]
-    """Score the entries and take out the path of the best one; BEST is -1 where no entry may end here.
+    """Score the entries and take out the path of the best one; BEST is -1 if no entry may end here.
 
     `results` gets the natural-log score of each entry, the part of it that comes with the end, and its share in the
     beam; entries that may not end score -inf.
@@ -74,10 +76,10 @@ def finish(scorer, beam, tree, counters, forced, at_end, scale):  # type: ignore
 
 @inner
 def tidy(scorer, now, beam, tree, counters, scale):  # type: ignore[no-untyped-def]
-    """Take word confidences; where the tree is half full, give up what no entry needs, and settle what all share.
+    """Take word confidences; if the tree is half full, drop what no entry needs and settle what all share.
 
-    Entries that differ from the best one in what is older than `_OLDEST` frames are given up too: no frame to come
-    tells such prefixes apart, and they would fill the beam of a long recording.
+    Entries that differ from the best one in labels older than `_OLDEST` frames are dropped too: no future frame can
+    tell such prefixes apart, and they would fill the beam of a long recording.
     """
     facts, results = beam.facts, beam.results
     best, largest = np.int64(0), 0.0
@@ -117,9 +119,9 @@ def _trace_of(sums):  # type: ignore[no-untyped-def]
 def _needed(best, now, facts, tree, counters):  # type: ignore[no-untyped-def]
     """List the prefixes that entries begin with, parents before children; returns their number.
 
-    On the way prefixes are born when their best alignment emits them: one may come into the beam, unlikely, long before
-    its label is heard. A later birth makes the confidence unknown again. The best entry goes first, and dates what it
-    shares with others.
+    On the way the birth of each prefix is set to when its best alignment emits it, if later: an unlikely one may enter
+    the beam long before its label is heard. A later birth makes the confidence unknown again. The best entry goes
+    first, and dates what it shares with others.
     """
     prefixes, traces, notes, live = tree.prefixes, tree.traces, tree.notes, tree.live
     count = 0
@@ -152,19 +154,19 @@ def _needed(best, now, facts, tree, counters):  # type: ignore[no-untyped-def]
 def _weigh_words(scorer, facts, results, tree, counters, count, latest):  # type: ignore[no-untyped-def]
     """Set the confidence of words that ended in frame `latest` or before and have none yet.
 
-    The confidence of a word is the share that the prefixes which end in it or go on after it have in all prefixes that
-    share what stands before it: its posterior within the beam, given its history.
+    The confidence of a word is its posterior within the beam, given its history: among all prefixes with that history,
+    the share of those that end in the word or go on after it.
 
     Args:
-        results: with the weight of each entry as its share.
-        count: of the prefixes that `_needed` listed.
+        results: of the entries; `share` holds the weight of each.
+        count: number of prefixes that `_needed` listed.
     """
     prefixes, notes, live, labels = tree.prefixes, tree.notes, tree.live, scorer.labels
     for j in range(counters[ENTRIES]):
         note = notes[np.uint32(facts[j].prefix)]
         note.share += results[j].share
         note.complete += results[j].share
-    waiting = 0  # in the part of the list that was gone through
+    waiting = 0  # words to weigh, kept in the part of `live` already gone through
     for k in range(count - 1, -1, -1):
         place = np.uint32(live[k])
         prefix, note = prefixes[place], notes[place]
@@ -190,9 +192,9 @@ def _weigh_words(scorer, facts, results, tree, counters, count, latest):  # type
 
 @kernel
 def path_of(entry, beam, tree, counters):  # type: ignore[no-untyped-def]
-    """Take out the path of an entry that `finish` has scored: LENGTH labels, and the whole of its `lm_score`.
+    """Take out the path of an entry that `finish` has scored, set LENGTH, and complete its `lm_score`.
 
-    A word without a confidence (a partial result has them) gets that of the entry.
+    A word that has no confidence yet, as in a partial result, gets that of the entry.
     """
     result, place = beam.results[entry], beam.facts[entry].prefix
     trace = _trace_of(beam.sums[counters[SIDE]][entry])
@@ -203,7 +205,7 @@ def path_of(entry, beam, tree, counters):  # type: ignore[no-untyped-def]
 
 @inner
 def _write_path(place, trace, tree, first, unknown):  # type: ignore[no-untyped-def]
-    """Write a prefix below the root from place `first` on; returns the natural log of what its labels brought."""
+    """Write the labels below the root to `path` from `first` on; returns the natural log of what they brought."""
     gain = 0.0
     for k in range(first + tree.prefixes[place].depth - tree.prefixes[ROOT_PREFIX].depth - 1, first - 1, -1):
         prefix, step = tree.prefixes[place], tree.path[k]
@@ -217,14 +219,14 @@ def _write_path(place, trace, tree, first, unknown):  # type: ignore[no-untyped-
 
 @inlined
 def move(now, facts, j, to):  # type: ignore[no-untyped-def]
-    """Give an entry another place."""
+    """Move entry `j` to the place `to`."""
     now[to] = now[j]
     facts[to] = facts[j]
 
 
 @inner
 def _decide_the_oldest(best, now, facts, tree, counters):  # type: ignore[no-untyped-def]
-    """Give up entries that differ from the best one in what is old; returns the place of the best one after that."""
+    """Drop entries that differ from the best one in old labels; returns the new place of the best one."""
     if counters[FRAME] <= _OLDEST:
         return best
     prefixes = tree.prefixes
@@ -254,10 +256,10 @@ def _decide_the_oldest(best, now, facts, tree, counters):  # type: ignore[no-unt
 
 @inner
 def _shared_by_all(scorer, facts, tree, counters):  # type: ignore[no-untyped-def]
-    """The deepest prefix that all entries begin with and whose words were weighed; every prefix is needed by one."""
+    """The deepest prefix that all entries begin with and whose words were weighed, given that none is unneeded."""
     prefixes, notes, labels = tree.prefixes, tree.notes, scorer.labels
     count = counters[PREFIXES]
-    for place in range(count):  # the one child, -1 where there are several or an entry stands
+    for place in range(count):  # `only` is the one child, -1 if there are several or an entry ends here
         notes[place].only = 0
     for j in range(counters[ENTRIES]):
         notes[facts[j].prefix].only = -1
@@ -276,7 +278,7 @@ def _shared_by_all(scorer, facts, tree, counters):  # type: ignore[no-untyped-de
 
 @inner
 def _collect(now, facts, tree, counters, root):  # type: ignore[no-untyped-def]
-    """Keep the prefixes and traces that entries need; `root`, which all of them begin with, comes to the root's row."""
+    """Keep only prefixes and traces that entries need; `root`, with which all begin, moves to the root's row."""
     prefixes, notes, traces, moved = tree.prefixes, tree.notes, tree.traces, tree.moved
     for place in range(counters[PREFIXES]):
         notes[place].only = 0

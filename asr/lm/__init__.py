@@ -1,6 +1,6 @@
 """N-gram language models estimated from text: interpolated modified Kneser-Ney, written as ARPA.
 
-Data flows through `text` (files -> sentences of tokens), `counts` (tokens -> n-grams and how often they stand there),
+Data flows through `text` (files -> sentences of tokens), `counts` (tokens -> n-grams and how often they occur),
 `kneser_ney` (counts -> probabilities) and `arpa` (probabilities -> file); `score` measures text with a model read
 back by `asr.decode`, and `commands` is `asr lm`.
 
@@ -34,7 +34,7 @@ _MODULES = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """The public object of this name, imported now."""
+        """Import and return the public object `name`."""
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

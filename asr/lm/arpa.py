@@ -2,8 +2,8 @@
 
 The first line, `# asr unit=char order=6`, says what the tokens are (`NGram.unit`). Other readers skip it, KenLM because
 it begins with `#`.
-N-grams stand by order, then sorted by their words in the order of the unigrams: `<unk>`, `<s>`, `</s>`, then as they
-first stand in the text. The same text gives the same bytes.
+N-grams are sorted by order, then by their words in the order of the unigrams: `<unk>`, `<s>`, `</s>`, then as they
+first occur in the text. The same text gives the same bytes.
 """
 
 import gzip
@@ -21,10 +21,10 @@ _CHUNK = 1 << 16  # n-grams turned into text at a time
 
 
 def write_arpa(model: Model, path: Path) -> None:
-    """Write `model` to `path`, packed when the name ends in .gz; the file is whole or absent."""
+    """Write `model` to `path`, gzipped if the name ends in .gz; the file is whole or absent."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.suffix == ".gz":
-            # Without a name and a time the same model gives the same bytes.
+            # No name and time, so that the same model gives the same bytes.
             with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
                 for text in _pieces(model):
                     packed.write(text.encode())
@@ -52,7 +52,7 @@ def _pieces(model: Model) -> Iterator[str]:
 
 
 def _columns(orders: list[Order], rows: NDArray[np.integer[Any]]) -> list[NDArray[np.int32]]:
-    """Word ids of some n-grams of the highest order: n columns, first words first."""
+    """Word ids of the n-grams `rows` of the highest order: n columns, first words first."""
     columns: list[NDArray[np.int32]] = []
     for order in reversed(orders):
         columns.append(order.last[rows])

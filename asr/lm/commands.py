@@ -140,7 +140,7 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _normalization(arguments: argparse.Namespace) -> Callable[[str], str] | None:
-    """How the text is to be rewritten; ConfigError where what reads configurations is not installed."""
+    """The function that rewrites the text, if any; ConfigError if what reads configurations is not installed."""
     path: Path | None = arguments.normalize
     if path is None:
         return None
@@ -149,6 +149,6 @@ def _normalization(arguments: argparse.Namespace) -> Callable[[str], str] | None
 
     try:
         config = load(path / "config.yaml" if path.is_dir() else path)
-    except ImportError as error:  # where the decoder was installed alone
+    except ImportError as error:  # where only the decoder was installed
         raise ConfigError(f"--normalize needs the package omegaconf: pip install omegaconf ({error})") from error
     return partial(normalize, config=config.text)

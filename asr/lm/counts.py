@@ -1,8 +1,8 @@
-"""N-grams of a text and how often they stand there, by sorting.
+"""N-grams of a text and how often they occur there, by sorting.
 
-The n-gram that ends at a position is (the rank of the (n-1)-gram that ends one position before, the last word). Both
-fit into one 64-bit key, so that one sort of the positions gives all n-grams of an order in the order of their word
-ids, their counts, and the ranks for the next order.
+The n-gram that ends at a position is the pair of the rank of the (n-1)-gram that ends one position before and the last
+word. Both fit into one 64-bit key, so that one sort of the positions gives all n-grams of an order in the order of
+their word ids, their counts, and the ranks for the next order.
 """
 
 from array import array
@@ -28,9 +28,9 @@ class Grams:
         last: (M,) int32, id of the last word.
         prefix: (M,) int32, row of the first n-1 words among the (n-1)-grams; zeros for unigrams.
         suffix: (M,) int32, row of the last n-1 words among the (n-1)-grams; zeros for unigrams.
-        raw: (M,) int64, how often the n-gram stands in the text.
-        adjusted: (M,) int64, what Kneser-Ney counts: how many different words stand before the n-gram. It is `raw`
-            in the highest order (the same array) and for n-grams that begin with `<s>`, which nothing can stand before.
+        raw: (M,) int64, how often the n-gram occurs in the text.
+        adjusted: (M,) int64, what Kneser-Ney counts: how many different words precede the n-gram. It is `raw` in the
+            highest order (the same array) and for n-grams that begin with `<s>`, which nothing can precede.
     """
 
     last: NDArray[np.int32]
@@ -47,10 +47,10 @@ def read_ids(
 
     Returns:
         (T,) int32, each sentence between `<s>` and `</s>`, and the (V,) words: `<unk>`, `<s>`, `</s>`, then in the
-        order in which they first stand in the text.
+        order in which they first occur in the text.
 
     Raises:
-        TextError: see `asr.lm.text.sentences`; or there is no token at all.
+        TextError: see `asr.lm.text.sentences`; or there is no token at all, or more than 2**31 - 1.
     """
     vocabulary = _Vocabulary((word, number) for number, word in enumerate(SPECIAL))
     ids = array("i")
@@ -66,9 +66,9 @@ def read_ids(
 
 
 def count(ids: NDArray[np.int32], vocabulary: int, order: int) -> list[Grams]:
-    """Count all n-grams up to `order`; <s> stands only in front.
+    """Count all n-grams up to `order`; <s> occurs only in front.
 
-    Each order takes about 40 bytes a token of the text for the time of its sort; an n-gram found takes 28 bytes.
+    Each order takes about 40 bytes per token of the text during its sort; an n-gram found takes 28 bytes.
 
     Args:
         ids: (T,) int32 from `read_ids`.
@@ -113,9 +113,9 @@ class _Vocabulary(dict[str, int]):
 
 
 def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """The different keys in order, the rank of each key among them, and how often each stands (`np.unique`).
+    """The distinct keys in order, the rank of each key among them, and how often each occurs, as `np.unique`.
 
-    Half of the memory that `np.unique` takes, because ranks are int32 and temporary arrays go as soon as they can.
+    It takes half the memory of `np.unique`, because ranks are int32 and temporary arrays are freed as soon as possible.
     """
     order = np.argsort(keys)
     keys = keys[order]

@@ -6,10 +6,10 @@ h without its first word:
     p(w | h) = (a(h w) - D(a(h w))) / A(h) + gamma(h) p(w | h')
     gamma(h) = (sum over w of D(a(h w))) / A(h)
 
-so that every history's probabilities sum to one. Below the unigrams stands the uniform distribution over the words,
+so that every history's probabilities sum to one. Below the unigrams lies the uniform distribution over the words,
 `</s>` and `<unk>`; this alone gives `<unk>` its probability. `<s>` is never predicted: its log-probability is written
-as 0, as lmplz does. D is one of three discounts of the order, for a = 1, 2 and 3 or more, from the numbers n_k of
-n-grams with adjusted count k (equation 26; `counts_of_counts` has a detail):
+as 0, as lmplz does. D is one of three discounts of the order, for a = 1, 2 and 3 or more, computed from the numbers
+n_k of n-grams with adjusted count k (equation 26; `counts_of_counts` has a detail):
 
     Y = n_1 / (n_1 + 2 n_2)        D_k = k - (k + 1) Y n_{k+1} / n_k
 
@@ -17,12 +17,12 @@ Where n_1, n_2 or n_3 is zero or a discount is negative, as with few n-grams (th
 an artificial text, that order gets `FALLBACK` and the model says so in `fallbacks`; lmplz stops there, or does the same
 with --discount_fallback.
 
-Pruning drops the n-grams of order n that stand `prune[n-1]` times or fewer in the text (not by adjusted count). What
-they had, all of a(h w), goes to gamma(h). Discounts are still taken from all n-grams. Thresholds do not decrease with
-n, so that whatever is in the model has its prefixes and suffixes there too.
+Pruning drops the n-grams of order n that occur `prune[n-1]` times or fewer in the text (not by adjusted count). All of
+their a(h w) goes to gamma(h). Discounts are still estimated from all n-grams. Thresholds do not decrease with n, so
+that whatever is in the model has its prefixes and suffixes there too.
 
-The models of lmplz are the same but for two things: the logarithm of zero is -99 here
-(`LOG_ZERO`) and -inf there, and a threshold for unigrams can remove `</s>` there, here no special word.
+The models of lmplz are the same except for two things: the logarithm of zero is -99 here (`LOG_ZERO`) and -inf there,
+and a threshold for unigrams can remove `</s>` there, but no special word here.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +65,7 @@ class Model:
 
     Attributes:
         unit: what a token is.
-        words: (V,) `<unk>`, `<s>`, `</s>`, then in the order in which they first stand in the text; also those pruned.
+        words: (V,) `<unk>`, `<s>`, `</s>`, then in the order in which they first occur in the text; pruned ones too.
         orders: n-grams for n = 1, 2, ...
         discounts: (N, 3) float64, D_1, D_2 and D_3+ of each order.
         fallbacks: the orders whose discounts could not be estimated and are `FALLBACK`.
@@ -88,7 +88,7 @@ def estimate(
 ) -> Model:
     """Estimate a model from text.
 
-    Everything is in memory: at the peak about 40 bytes for each token of the text, or 60 bytes for each different
+    Everything is held in memory: at the peak about 40 bytes for each token of the text, or 60 bytes for each different
     n-gram of all orders (before pruning) where that is more.
 
     Args:
@@ -96,7 +96,7 @@ def estimate(
             one sentence. An empty line is an empty sentence and counts.
         order: the longest n-gram, >= 1.
         unit: what a token is; see `asr.lm.text`.
-        prune: for n = 1, 2, ..., drop what stands so often or less; the last one holds for all higher orders.
+        prune: for n = 1, 2, ..., drop n-grams that occur this often or less; the last one holds for all higher orders.
         normalize: rewrites each sentence first, as `asr.text.normalize` does; None: nothing.
 
     Raises:
@@ -122,7 +122,7 @@ def counts_of_counts(grams: list[Grams]) -> list[list[int]]:
 
     As in lmplz (`AdjustCounts::Run`), one n-gram of each order but the highest enters with its raw count: the last one
     when n-grams are sorted by their last word, then the word before it, and so on. This moves no more than one n-gram,
-    but where types are few, as characters are, that can be seen in the discounts; without it models would differ.
+    but where types are few, as with characters, it shows in the discounts; without it the models would differ.
     """
     counts: list[list[int]] = [np.bincount(each.adjusted[each.adjusted < 5], minlength=5).tolist() for each in grams]
     row = len(grams[0].last) - 1
@@ -144,7 +144,7 @@ def estimate_discounts(n: Sequence[int]) -> tuple[float, float, float] | None:
     """D_1, D_2 and D_3+ of one order from n_0, ..., n_4, or None where they cannot be estimated."""
     if not (n[1] and n[2] and n[3]):
         return None
-    # In whole numbers, so that a discount of exactly 0 is not below it; D_k never exceeds k.
+    # In whole numbers, so that a discount of exactly 0 does not come out negative; D_k never exceeds k.
     one, two, three = (
         (k * (n[1] + 2 * n[2]) * n[k] - (k + 1) * n[1] * n[k + 1]) / ((n[1] + 2 * n[2]) * n[k]) for k in (1, 2, 3)
     )
@@ -161,11 +161,11 @@ def _thresholds(prune: Sequence[int], order: int) -> list[int]:
 
 
 def _interpolate(grams: list[Grams], discounts: NDArray[np.float64], keep: list[NDArray[np.bool_]]) -> list[Order]:
-    # The history of the unigrams is one empty n-gram, and below it is the uniform distribution: without <s>.
+    # The unigrams have one empty history, and below it lies the uniform distribution, without <s>.
     lower = np.array([1 / (np.count_nonzero(keep[0]) - 1)])
     orders: list[Order] = []
     for (one, two, three), kept in zip(discounts, keep, strict=True):
-        each = grams.pop(0)  # the counts of an order go when it is done
+        each = grams.pop(0)  # so that the counts of an order are freed when it is done
         discount = np.array([0.0, one, two, three])[np.minimum(each.adjusted, 3)]
         total = np.bincount(each.prefix, each.adjusted, len(lower))
         freed = np.bincount(each.prefix, np.where(kept, discount, each.adjusted), len(lower))
@@ -173,7 +173,7 @@ def _interpolate(grams: list[Grams], discounts: NDArray[np.float64], keep: list[
         if orders:
             orders[-1].backoff[:] = _log10(gamma)[keep[len(orders) - 1]]
         prob = (each.adjusted - discount) / total[each.prefix] + gamma[each.prefix] * lower[each.suffix]
-        log_prob = np.minimum(_log10(prob), 0.0)  # a probability of 1 may be rounded to a little more
+        log_prob = np.minimum(_log10(prob), 0.0)  # rounding may bring a probability of 1 slightly above it
         if not orders:
             log_prob[BEGIN_ID] = 0.0
             prefix = each.prefix

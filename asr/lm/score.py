@@ -18,7 +18,7 @@ class Perplexity:
         tokens: words and ends of sentences.
         oovs: tokens that the model does not know.
         log10: summed log10 probability of all tokens, unknown ones as `<unk>`.
-        log10_oovs: the part of it that unknown tokens have.
+        log10_oovs: the part of `log10` that is due to unknown tokens.
     """
 
     sentences: int
@@ -38,7 +38,7 @@ class Perplexity:
         return _perplexity(self.log10 - self.log10_oovs, self.tokens - self.oovs)
 
     def render(self) -> str:
-        """Five lines, the four of KenLM's `query` among them."""
+        """Five lines, including the four of KenLM's `query`."""
         return (
             f"Perplexity including OOVs:\t{self.including_oovs:.6g}\n"
             f"Perplexity excluding OOVs:\t{self.excluding_oovs:.6g}\n"
@@ -49,7 +49,7 @@ class Perplexity:
 
 
 def agreed_unit(model: NGram, unit: Unit | None, name: str = "the model") -> Unit | None:
-    """What a token of the model is: what it states or what is said; TextError where the two are not the same."""
+    """What a token of the model is: what the model states, else `unit`; TextError if the two differ."""
     if unit is not None and model.unit not in (None, unit):
         raise TextError(f"{name}: is a model of unit={model.unit}, wanted unit={unit}")
     return unit or model.unit
@@ -58,7 +58,7 @@ def agreed_unit(model: NGram, unit: Unit | None, name: str = "the model") -> Uni
 def perplexity(
     model: NGram, text: Iterable[str | Path], *, unit: Unit | None = None, normalize: Callable[[str], str] | None = None
 ) -> Perplexity:
-    """Score each sentence between `<s>` and `</s>`.
+    """Measure how well `model` predicts a text, each sentence between `<s>` and `</s>`.
 
     Args:
         model: what to score with.

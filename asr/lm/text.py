@@ -1,11 +1,11 @@
 """Text for language models: sentences, one a line, cut into the units that the model counts.
 
-- `word`: what stands between white space (Unicode's, as `str.split` has it), unchanged.
-- `token`: the same code. The text has been cut already, into BPE pieces for example, and the model file says so.
+- `word`: what lies between white space (Unicode's, as in `str.split`), unchanged.
+- `token`: the same, for text that has already been cut, for example into BPE pieces; the model file says so.
 - `char`: each character of the NFC form; words are joined by one `|`, with none at the ends.
 
-A file named `.jsonl` is a manifest, whose texts are read. Nothing else is normalised, unless `normalize` does it: a
-model for a recogniser wants text in the form that the recogniser writes.
+A file named `.jsonl` is a manifest, whose texts are read. Nothing else is normalised unless `normalize` does it: a
+model for a recogniser needs text in the form that the recogniser writes.
 """
 
 import gzip
@@ -29,7 +29,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[bytes]]:
-    """A file for reading bytes; one that is gzip by its content is unpacked."""
+    """Open a file for reading bytes; one whose content is gzip is unpacked."""
     with path.open("rb") as file:  # once: a pipe cannot be opened again
         if not file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
             yield file
@@ -53,9 +53,9 @@ def sentences(
         Where the sentence stands (`FILE:LINE`, or manifest and utterance) and its tokens; an empty line has none.
 
     Raises:
-        TextError: a file cannot be read, is not UTF-8 or is a manifest of another name; a token is reserved: `<s>`,
-            `</s>`, `<unk>`, and `|` in a text of characters; or words where pieces are wanted, with unit=token and a
-            manifest or `normalize`. The message names file and line.
+        TextError: a file cannot be read, is not UTF-8 or is a manifest not named `.jsonl`; a token is reserved (`<s>`,
+            `</s>`, `<unk>` in either case, and `|` in a text of characters); or unit=token, which needs pieces, comes
+            with a manifest or `normalize`, which are for words. The message names file and line.
         ManifestError: see `asr.manifest.read_manifest`.
     """
     if unit not in UNITS:
@@ -77,11 +77,11 @@ def sentences(
             yield where, tokens
 
 
-_SPECIAL_SET = frozenset([*SPECIAL, "<UNK>"])  # which some readers take for `<unk>`
+_SPECIAL_SET = frozenset([*SPECIAL, "<UNK>"])  # some readers take <UNK> for <unk>
 
 
 def unnormalised(words: Iterable[str]) -> str:
-    """What shows that the words of a text were not normalised, for a message; empty where nothing does."""
+    """What shows that the words of a text were not normalised, in words for a message; empty if nothing does."""
     characters = set().union(*words)
     shown = []
     if any(map(str.isupper, characters)) and any(map(str.islower, characters)):

@@ -1,1 +1,1 @@
-"""Pages in one HTML file each: what a run has reached, and how two systems differ."""
+"""Pages, each in one HTML file: what a run achieved, and how two systems differ."""

@@ -1,4 +1,4 @@
-"""Words of a reference above what systems made of them, column by column."""
+"""Words of a reference above what systems recognised, column by column."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -51,13 +51,13 @@ def _by_word(alignment: Sequence[Column]) -> list[tuple[list[str], str | None, s
 
 
 def picture(columns: Columns, names: Sequence[str]) -> Html:
-    """The columns as a list that wraps; each error has its letter, and its colour besides.
+    """The columns as a list that wraps; each error is marked by a letter and a colour.
 
     Args:
         columns: see `of_one` and `of_two`.
         names: of the rows below the reference.
     """
-    # The names stand outside the list, whose direction is that of the first letter in it.
+    # The names stand outside the list, whose text direction is that of the first letter in it.
     labels = element("div", *[element("span", name) for name in ("said", *names)], class_="labels", aria_hidden="true")
     items = [
         element("li", element("span", said or GAP, class_="word"), *[_heard(said, heard) for heard in row])

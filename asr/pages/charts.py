@@ -26,11 +26,11 @@ def line_chart(
     """A figure with up to two lines over a common x, which are told apart by their dashes as well as their colours.
 
     Args:
-        title: what is shown, with its unit; it stands above the chart and names it for those who cannot see it.
+        title: what is shown, with its unit; it stands above the chart and names it for screen readers.
         x_name: name of the x axis.
-        series: lines, each with a point at least.
+        series: lines, each with at least one point.
         log: logarithmic y where every value is positive.
-        note: what stands below, and tells in words what the lines do.
+        note: text below the chart, which says in words what the lines do.
         diagonal: both axes go from 0 to 1, with a thin line where x equals y, and each point is marked.
     """
     xs = [x for line in series for x, _ in line.points]
@@ -71,7 +71,7 @@ def line_chart(
 
 
 def grid(charts: Sequence[str]) -> Html:
-    """Charts side by side where there is room."""
+    """Charts, side by side where there is room."""
     return element("div", *charts, class_="charts")
 
 
@@ -101,7 +101,7 @@ def _whole_ticks(low: float, high: float) -> list[float]:
 
 
 def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """The points between two gaps."""
+    """The points, divided at the gaps."""
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
         if math.isfinite(y):

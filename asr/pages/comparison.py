@@ -16,12 +16,12 @@ Pair = tuple[Scored, Scored]
 
 
 def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 30) -> tuple[Comparison, str]:
-    """Two files of hypotheses compared, and the page about them, which calls them A and B.
+    """The comparison of two files of hypotheses, and the page about it, which calls them A and B.
 
     Args:
-        a, b: what two systems made of the same references.
-        name_a, name_b: names that the page gives once.
-        worst: so many utterances at most are shown in full in each of its lists.
+        a, b: hypotheses of two systems for the same references.
+        name_a, name_b: names of the systems, which the page gives once.
+        worst: how many utterances at most each of its lists shows in full.
 
     Raises:
         ScoringError: a file is damaged, or the two do not have the same utterances and references.
@@ -67,7 +67,7 @@ def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 
 
 
 def _change(pair: Pair) -> int:
-    """Word errors more than before: positive where the second is worse."""
+    """How many more word errors the second system has: positive where it is worse."""
     return pair[1].words.errors - pair[0].words.errors
 
 

@@ -1,4 +1,4 @@
-"""What a training run has logged: metrics.jsonl read back, whatever state it is in."""
+"""What a training run has logged: reads metrics.jsonl, whatever state it is in."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from asr.errors import TrainingError
 
-# Numbers of an epoch's line; an epoch without an evaluation on dev has some of them only.
+# Numbers in an epoch's line; an epoch without an evaluation on dev has only some of them.
 NUMBERS = (
     "train_loss",
     "dev_loss",
@@ -19,7 +19,7 @@ NUMBERS = (
     "audio_hours_per_hour",
     "elapsed_s",
 )
-_HUGE = 1e300  # JSON also spells integers that no float can hold
+_HUGE = 1e300  # JSON can hold integers that no float can
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Metrics:
     """The events of a log.
 
     Attributes:
-        epochs: finished epochs, as they come.
-        others: name, step and further facts of each other event, as a step that was skipped.
+        epochs: finished epochs, in the order of the log.
+        others: name, step and further facts of each other event, such as a skipped step.
         faults: one line for each record that cannot be used.
-        cut: whether the last line is not finished: it is being written, or was when the run stopped.
+        cut: whether the last line is unfinished: it is being written, or was when the run stopped.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read a log; a record that is damaged is named among the faults and the others are used.
+    """Read a log; damaged records are listed among the faults, the others are used.
 
     Raises:
         TrainingError: the file cannot be read.

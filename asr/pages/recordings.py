@@ -27,10 +27,10 @@ LIMITS = (
 
 @dataclass
 class Recordings:
-    """What a page can play; one for the whole page, whose limit it keeps.
+    """The recordings inside a page; one object for the whole page keeps its limit.
 
     Attributes:
-        left_bytes: room for more.
+        left_bytes: room left for more.
         unread: one line for each recording that could not be read.
     """
 
@@ -65,7 +65,7 @@ class Recordings:
 
 
 def utterances_of(made: Made | None, folder: Path) -> tuple[dict[str, Utterance], str]:
-    """The utterances that results are of, by id, and a line that says why there are none."""
+    """The utterances that results are for, by id, and, where there are none, a line that says why."""
     if made is None:
         return {}, f"{folder}: does not say which manifest it is of, so that nothing can be played"
     try:

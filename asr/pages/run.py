@@ -36,7 +36,7 @@ class RunPage:
     faults: list[str] = field(default_factory=list)
 
     def read(self, path: Path, read: Callable[[Path], Content]) -> Content | None:
-        """What `read` makes of a file; None where it is missing or damaged, which is written down."""
+        """What `read` makes of a file; None where it is missing or damaged, which is noted."""
         if not path.is_file():
             self.notes.append(f"{path}: is missing")
             return None
@@ -52,7 +52,7 @@ def run_page(folder: Path, *, worst: int = 30) -> RunPage:
 
     Args:
         folder: a run, finished, interrupted or under way, or a folder that `asr evaluate` wrote.
-        worst: so many utterances of each set at most are shown in full.
+        worst: how many utterances of each set at most are shown in full.
 
     Raises:
         CheckpointError: the folder is missing, or holds neither a configuration, a log nor results.
@@ -103,7 +103,7 @@ def run_page(folder: Path, *, worst: int = 30) -> RunPage:
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The hypotheses in a folder and in those right below it."""
+    """The files of hypotheses in a folder and directly below it."""
     own = folder / HYPOTHESES_FILE
     return [*([own] if own.is_file() else []), *sorted(folder.glob(f"*/{HYPOTHESES_FILE}"))]
 

@@ -37,7 +37,7 @@ class ScoredSet:
         name: what the page calls it.
         scored: its utterances.
         interval: of the word error rate, as text.
-        made: what it is of, where that is known.
+        made: manifest and decoder, where they are known.
         words: recognised words with confidences by utterance, where they were kept.
         utterances: of the manifest, where it can be read.
         notes: what is missing, a line each.
@@ -53,7 +53,7 @@ class ScoredSet:
 
     @classmethod
     def read(cls, path: Path) -> "ScoredSet":
-        """Read what `asr evaluate` wrote into the folder of `path`, which are its hypotheses.
+        """Read what `asr evaluate` wrote into the folder of `path`, its file of hypotheses.
 
         Raises:
             ScoringError: hypotheses or words are damaged, or do not belong together.
@@ -91,9 +91,9 @@ def scored_section(scored_set: ScoredSet, anchor: str, recordings: Recordings, w
 
     Args:
         scored_set: what to show.
-        anchor: of the part of the page that it is for; those of its own parts begin with it.
+        anchor: of this part of the page; the anchors of its own parts begin with it.
         recordings: what the page can play.
-        worst: so many utterances at most are shown in full.
+        worst: how many utterances at most are shown in full.
     """
     scored = scored_set.scored
     wrong = worst_first(scored.utterances)
@@ -184,7 +184,7 @@ def _confidence(scored_set: ScoredSet) -> list[Html]:
             str(row.words),
             f"{row.confidence:.3f}",
             f"{row.right:.3f}",
-            f"{round(row.confidence - row.right, 3) + 0.0:+.3f}",  # the sum has no minus zero
+            f"{round(row.confidence - row.right, 3) + 0.0:+.3f}",  # + 0.0 turns minus zero into zero
         ]
         for number, row in enumerate(found.bins, start=1)
     ]

@@ -9,7 +9,7 @@ from asr.progress import clock
 from asr.report import plural
 
 MOST_EVENTS = 50
-_COLUMNS = {  # of the table: heads, and how their numbers are written
+_COLUMNS = {  # of the table: head and number format
     "train_loss": ("train loss", "{:.4f}"),
     "dev_loss": ("dev loss", "{:.4f}"),
     "dev_wer_percent": ("dev WER", "{:.2f}%"),

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullFormatter
 from asr.memory import HELD, HalfLives, Reach
 from asr.pictures.style import DPI, styled
 
-_BINS = 24  # from the shortest half-life to the longest that could be seen, each as much longer than the one before
+_BINS = 24  # from the shortest half-life to the longest that could be seen, evenly spaced on a logarithmic axis
 
 
 def half_lives(layers: Sequence[HalfLives]) -> Figure:
@@ -24,7 +24,7 @@ def half_lives(layers: Sequence[HalfLives]) -> Figure:
     shortest = min(float(part.ms.min()) for part in layers)
     longest = max(part.watched_ms for part in layers)
     edges = np.geomspace(min(shortest, longest / 2) * 0.999, longest, _BINS + 1)
-    censored_ms = edges[-1] * (edges[1] / edges[0]) ** 1.5  # stands one bin behind the last
+    censored_ms = edges[-1] * (edges[1] / edges[0]) ** 1.5  # one bin after the last
     with styled():
         figure = Figure(figsize=(4.5 * directions + 0.5, 1.7 * rows + 0.9), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)

@@ -32,8 +32,8 @@ def write_memory(measured: Memory, about: str, folder: Path) -> list[Path]:
 
     Args:
         measured: half-lives and reach.
-        about: what was measured on, in a sentence.
-        folder: made where it is missing; files of the same names are replaced.
+        about: what the measurement was made on, in a sentence.
+        folder: created where it is missing; files of the same names are replaced.
     """
     layers, found = measured.half_lives, measured.reach
     sections = [("about", "What was measured", [element("p", about)])]
@@ -58,7 +58,7 @@ def write_memory(measured: Memory, about: str, folder: Path) -> list[Path]:
 
 
 def memory_rows(layers: Sequence[HalfLives]) -> list[tuple[str, ...]]:
-    """The cells of the table that `MEMORY_HEAD` heads."""
+    """The rows of the table whose head is `MEMORY_HEAD`."""
     return [
         (
             part.name,
@@ -71,7 +71,7 @@ def memory_rows(layers: Sequence[HalfLives]) -> list[tuple[str, ...]]:
 
 
 def reach_line(found: Reach) -> str:
-    """The span in a sentence, and between which lags it was looked for."""
+    """The span in a sentence, with the lags between which it was looked for."""
     first_ms, last_ms = found.span_ms()
     return (
         f"{HELD:.0%} of the reach lies between {first_ms:+.0f} and {last_ms:+.0f} ms of a frame "

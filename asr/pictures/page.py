@@ -26,7 +26,7 @@ def write_page(title: str, sections: Sequence[tuple[str, str, list[Html]]], fold
 
 
 def picture_files(folder: Path, stems: Sequence[str]) -> list[Path]:
-    """The files of the pictures of these names."""
+    """The files of the pictures with these names."""
     return [folder / (stem + suffix) for stem in stems for suffix in (".png", ".svg")]
 
 

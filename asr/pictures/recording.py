@@ -18,10 +18,10 @@ from asr.pictures.style import Panels, mark_words, styled
 
 Array = NDArray[np.float32]
 
-# Labels that stay below it in all frames are left out of the picture of posteriors.
+# Labels whose posterior stays below this in all frames are left out of the picture of posteriors.
 SHOWN_POSTERIOR = 0.1
 MOST_LABELS = 40
-# Of the absolute cell states, so much is inside the colour scale.
+# The share of the absolute cell states that is inside the colour scale.
 _INSIDE_SCALE = 0.99
 _MARKS = {"right": "", "substituted": "S", "deleted": "D", "inserted": "I"}
 _DB_PER_NAT = 10 / math.log(10)  # of an energy
@@ -70,7 +70,7 @@ def overview(shown: Inspection) -> Figure:
 def shown_labels(shown: Inspection) -> list[int]:
     """The labels in the picture of posteriors: those that are likely somewhere, at most `MOST_LABELS` of them."""
     peaks = shown.log_probs.max(axis=0)
-    peaks[list(shown.hypothesis.tokens)] = 0  # what was decoded is always there, and first
+    peaks[list(shown.hypothesis.tokens)] = 0  # decoded labels come first
     likeliest = np.argsort(-peaks, kind="stable")[:MOST_LABELS]
     return sorted(int(label) for label in likeliest if peaks[label] >= math.log(SHOWN_POSTERIOR))
 
@@ -120,7 +120,7 @@ def order_of(trace: Trace) -> NDArray[np.int64]:
 
 
 def _heat_map(axes: Axes, values: Array, shown: Inspection, colours: str, low: float, high: float) -> object:
-    """(T', rows) values, each frame over its own stretch of time, the first row on top."""
+    """Draw (T', rows) values, each frame over its own stretch of time, the first row on top."""
     end_s = shown.start_s + len(values) * shown.vocabulary.frame_s
     extent = (shown.start_s, end_s, values.shape[1] - 0.5, -0.5)
     return axes.imshow(
@@ -129,7 +129,7 @@ def _heat_map(axes: Axes, values: Array, shown: Inspection, colours: str, low: f
 
 
 def _small_mel(axes: Axes, shown: Inspection) -> object:
-    """The log-mel energies with filters by number, the lowest at the bottom."""
+    """Draw the log-mel energies with filters by number, the lowest at the bottom."""
     start_s = shown.mel_start_s - shown.hop_s / 2
     extent = (start_s, start_s + len(shown.log_mel) * shown.hop_s, -0.5, shown.log_mel.shape[1] - 0.5)
     axes.set_ylabel("mel\nfilter")
@@ -138,7 +138,7 @@ def _small_mel(axes: Axes, shown: Inspection) -> object:
 
 
 def _decoded(axes: Axes, shown: Inspection, rows: Sequence[int]) -> None:
-    """Names of the rows, and a circle where the decoder first emitted each label."""
+    """Name the rows, and draw a circle where the decoder first emitted each label."""
     vocabulary = shown.vocabulary
     names = ["blank" if row == vocabulary.blank else _spelled(vocabulary.labels[row]) for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=7)
@@ -154,7 +154,7 @@ def _spelled(label: str) -> str:
 
 
 def _words(axes: Axes, shown: Inspection) -> None:
-    """What was heard, and above it what was said, with the errors marked by letter and colour."""
+    """Draw what was heard, and above it what was said, with the errors marked by letter and colour."""
     if shown.compared is None:
         _lane(axes, shown.heard, 0, ["black"] * len(shown.heard))
         axes.set_yticks([0], ["heard"])
@@ -172,7 +172,7 @@ def _marked(column: Compared, word: Word) -> Word:
 
 
 def _lane(axes: Axes, words: Sequence[Word], lane: int, colours: Sequence[str]) -> None:
-    """Words as bars from beginning to end with their text, every second one a little lower."""
+    """Draw words as bars from beginning to end with their text, every second one a little lower."""
     axes.set_ylim(max(lane, axes.get_ylim()[0]) + 0.5, -0.5)
     axes.tick_params(length=0, labelsize=8)
     for number, (word, colour) in enumerate(zip(words, colours, strict=True)):
@@ -186,5 +186,5 @@ def _lane(axes: Axes, words: Sequence[Word], lane: int, colours: Sequence[str]) 
             zorder=1,
             solid_capstyle="butt",
         )
-        # Not cut at the right edge, where a model often emits its last word; nothing else stands there.
+        # Not clipped at the right edge, where a model often emits its last word; nothing else stands there.
         axes.text(word.start_s, height, printable(word.text), fontsize=8, color=colour, va="center")

@@ -36,11 +36,11 @@ def write_recording(shown: Inspection, names: Sequence[str], folder: Path) -> li
 
     Args:
         shown: what to draw.
-        names: the gates and states to draw of each layer, of those that the cell has.
-        folder: made where it is missing; files of the same names are replaced.
+        names: the gates and states to draw for each layer, among those that the cell has.
+        folder: created where it is missing; files of the same names are replaced.
 
     Raises:
-        ConfigError: the cell has none of a name.
+        ConfigError: the cell has no gate or state of that name.
     """
     drawn = [(trace, trace.only(names)) for trace in shown.traces]
     png = save(recording.overview(shown), folder, "overview")
@@ -70,7 +70,7 @@ def _facts(shown: Inspection) -> Html:
 
 
 def _compared(columns: Sequence[Compared], counts: Counts, unknown: Sequence[str]) -> list[Html]:
-    """Where reference and hypothesis part."""
+    """How reference and hypothesis compare."""
     said = (
         f"{counts.errors} errors in {counts.reference} words: {counts.substitutions} substituted, "
         f"{counts.deletions} deleted, {counts.insertions} inserted. What was said is dated by forced alignment."

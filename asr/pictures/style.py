@@ -34,7 +34,7 @@ _RC: dict[Any, Any] = {
     "svg.hashsalt": "asr",  # the same picture gives the same file
     "svg.image_inline": True,
 }
-# What each format is written with. PNG at its fastest level: a second less for seven pictures, a tenth more bytes.
+# Options of each format. PNG uses its fastest level: a second less for seven pictures, a tenth more bytes.
 _SAVED: dict[str, dict[str, Any]] = {
     ".svg": {"metadata": {"Date": None}},
     ".png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}},
@@ -43,7 +43,7 @@ _SAVED: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Inside, matplotlib draws in the style of the project, and says nothing of characters that its font lacks."""
+    """Let matplotlib draw in the style of the project, without warnings of characters that its font lacks."""
     with matplotlib.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -85,7 +85,7 @@ class Panels:
 
     def finish(self) -> Figure:
         """The figure, with the axis of time below its last panel."""
-        # What draws a spectrogram takes the numbers of an axis away that it is not told the kind of.
+        # librosa's specshow removes the numbers of an axis whose kind it is not told.
         self.axes[0].xaxis.set_major_locator(AutoLocator())
         self.axes[0].xaxis.set_major_formatter(ScalarFormatter())
         self.axes[-1].set_xlabel("time in the recording, s")
@@ -94,7 +94,7 @@ class Panels:
 
 def mark_words(panels: Sequence[Axes], words: Sequence[Word]) -> None:
     """Thin lines through panels where words begin (full) and end (dashed)."""
-    outlined = [Stroke(linewidth=2, foreground="black"), Normal()]  # seen on bright and on dark ground
+    outlined = [Stroke(linewidth=2, foreground="black"), Normal()]  # visible on bright and dark backgrounds
     begins, ends = [word.start_s for word in words], [word.end_s for word in words]
     for axes in panels:
         height = axes.get_xaxis_transform()

@@ -1,4 +1,4 @@
-"""A process: what it asks of the system's libraries so that it computes fast, its signals, threads and fellows."""
+"""The process: settings of system libraries that make it fast, its signals and threads, and its fellow processes."""
 
 import ctypes
 import os
@@ -10,8 +10,8 @@ _NEVER = 1 << 30
 
 
 def set_up() -> None:
-    """Do so; before torch is imported, which is why commands import it inside."""
-    # GNU OpenMP's threads spin for milliseconds where they wait for each other. On a core that another program uses too
+    """Make the settings of system libraries; call it before importing torch, so commands import torch in functions."""
+    # GNU OpenMP's threads spin for milliseconds while they wait for each other. On a core shared with another program
     # that makes training ten times slower; this shorter spin costs a few per cent on a quiet machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # glibc returns large blocks to the system when they are freed. The next step asks for them again, and each of their
@@ -22,6 +22,6 @@ def set_up() -> None:
 
 
 def cores() -> int:
-    """How many cores this process may use; where the system does not tell, how many there are."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux has it alone
+    """How many cores this process may use, or, where the system does not tell, how many there are."""
+    allowed = getattr(os, "sched_getaffinity", None)  # only on Linux
     return len(allowed(0)) if allowed else os.cpu_count() or 1

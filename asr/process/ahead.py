@@ -18,9 +18,9 @@ def map_ahead(
     ahead: int,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[tuple[T, R]]:
-    """Each item with its result, in order; at most `ahead` results wait, and what is waiting goes with the iterator.
+    """Each item with its result, in order; at most `ahead` results wait, and closing the iterator cancels the rest.
 
-    `prepare` is called in each of the threads, before the first item in any.
+    `prepare` is called once in each of the threads, before any of them takes an item.
     """
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -40,7 +40,7 @@ def map_ahead(
 
 
 def _in_each(pool: ThreadPoolExecutor, threads: int, prepare: Callable[[], None]) -> None:
-    together = threading.Barrier(threads)  # no thread is free for a second call before all have begun one
+    together = threading.Barrier(threads)  # so no thread makes a second call before all have made one
 
     def once() -> None:
         try:
@@ -54,14 +54,14 @@ def _in_each(pool: ThreadPoolExecutor, threads: int, prepare: Callable[[], None]
         for future in [pool.submit(once) for _ in range(threads)]:
             future.result()
     except BaseException:
-        together.abort()  # the pool waits for its threads
+        together.abort()  # free threads that wait at the barrier: the pool waits for them
         raise
 
 
 def in_background(function: Callable[..., R], *arguments: Any, name: str) -> tuple[threading.Thread, Future[R]]:
-    """Call `function` in a thread that the end of the program does not wait for, as it would for an executor's.
+    """Call `function` in a thread that the program does not wait for at its end, as it would for an executor's.
 
-    Signals are handled while the result is waited for, and not inside a call that blocks outside of Python.
+    Signals are handled while waiting for the result, which they are not inside a call that blocks outside Python.
     """
     future: Future[R] = Future()
     thread = threading.Thread(target=_keep_result, args=(future, function, arguments), name=name, daemon=True)
@@ -74,4 +74,4 @@ def _keep_result(future: "Future[R]", function: Callable[..., R], arguments: tup
         future.set_result(function(*arguments))
     except BaseException as error:
         future.set_exception(error)
-        del future  # the error holds this frame
+        del future  # the error refers to this frame

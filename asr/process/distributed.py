@@ -18,13 +18,13 @@ from asr.process.ahead import in_background
 
 T = TypeVar("T")
 
-# A rank that waits this long for another one gives up: honest waits are for those that read their data more slowly.
+# A rank gives up after waiting this long for another; legitimate waits are for ranks that read their data more slowly.
 _TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class World:
-    """What one process knows of the others; alone, every method is the identity.
+    """What one process knows of the others; for a single process every method is the identity.
 
     Attributes:
         rank: 0..size-1; rank 0 writes files and shows progress.
@@ -49,11 +49,11 @@ class World:
         return [float(value) for value in sums]
 
     def any(self, *flags: bool) -> list[bool]:
-        """Of each flag, whether it is up in any process."""
+        """Whether each flag is set in any process."""
         return [value > 0 for value in self.total(*map(float, flags))]
 
     def add_up(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its sum over all processes; they travel as one."""
+        """Replace each tensor by its sum over all processes; they are sent as one."""
         if self.size == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -63,7 +63,7 @@ class World:
         torch._foreach_copy_(tensors, [piece.view_as(like) for piece, like in zip(pieces, tensors, strict=True)])
 
     def spread(self, tensors: Iterable[Tensor]) -> None:
-        """Copy rank 0's tensors into everybody's."""
+        """Copy rank 0's tensors into those of all processes."""
         if self.size > 1:
             for tensor in tensors:
                 with _together():
@@ -82,10 +82,10 @@ class World:
         """Make sure that all processes found the same.
 
         Args:
-            facts: what this process found, by what it is.
+            facts: what this process found, by name.
 
         Raises:
-            TrainingError: in every process, when one found something else than rank 0; the message names it.
+            TrainingError: in every process, when one found something other than rank 0; the message names it.
         """
         (_, wanted), *others = self.gather((socket.gethostname(), dict(facts)))
         for rank, (host, found) in enumerate(others, start=1):
@@ -97,27 +97,27 @@ class World:
                     )
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Wait until every process has called this."""
         self.gather(None)
 
 
 def leads() -> bool:
-    """Whether this is the process that prints, also before and after `join`."""
+    """Whether this is the process that prints; also valid before and after `join`."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def local_rank() -> int:
-    """Number of this process on its machine: the CUDA device that it takes."""
+    """Number of this process on its machine, and of the CUDA device that it uses."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def processes_here() -> int:
-    """Processes of this job on this machine, which share its cores."""
+    """How many processes of this job run on this machine and share its cores."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def launched() -> bool:
-    """Whether torchrun started this process, were it one alone."""
+    """Whether torchrun started this process, even if it is the only one."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
@@ -127,13 +127,13 @@ def restarted() -> bool:
 
 
 def join() -> World:
-    """Meet the other processes of this job, as torchrun's environment names them.
+    """Connect to the other processes of this job, which torchrun's environment variables describe.
 
     Tensors travel by NCCL between CUDA devices and by gloo between CPUs.
 
     Raises:
         ConfigError: the environment names several processes, but not which one this is or where they meet.
-        TrainingError: they did not meet.
+        TrainingError: they could not connect.
     """
     size = _count("WORLD_SIZE", 1)
     if size == 1:
@@ -164,10 +164,10 @@ def _meet(rank: int, size: int, backend: str) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes, at the end of a job."""
+    """Disconnect from the other processes at the end of a job."""
     if dist.is_initialized():
         with _together():
-            dist.barrier()  # one that closes its connections early kills another that is still inside gloo
+            dist.barrier()  # a process that closes its connections early kills one that is still inside gloo
         dist.destroy_process_group()
 
 
@@ -180,7 +180,7 @@ def _count(name: str, default: int) -> int:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Around what all processes do at once: where another one has ended, say so on one line."""
+    """Wrap what all processes do together: where another one has ended, raise an error that says so on one line."""
     try:
         yield
     except RuntimeError as error:  # gloo's, NCCL's and the store's alike

@@ -1,4 +1,4 @@
-"""A folder that one process alone works in."""
+"""A lock on a folder, so that only one process works in it."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ _held: set[IO[str]] = set()  # files of the locks that this process holds
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, which ends with the process; yields false at once when another process holds it."""
+    """Hold the folder's lock, at most until the process ends; yields false at once when another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
@@ -28,7 +28,7 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def _let_go() -> None:
-    # A loading process outlives a killed parent by seconds, and would hold the lock as long.
+    # A loading process outlives a killed parent by seconds, and would hold the lock for that long.
     for file in _held:
         file.close()
     _held.clear()

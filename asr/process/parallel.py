@@ -1,4 +1,4 @@
-"""Batches on the cores of a CPU: a thread for each, not several threads for one."""
+"""Batches on the cores of a CPU: one thread for each batch, rather than several for one."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +12,13 @@ from asr.process.ahead import map_ahead
 T = TypeVar("T")
 R = TypeVar("R")
 
-# A batch takes memory. On a CPU with more cores several share one.
+# Each batch takes memory, so no more are computed at once; on a CPU with more cores, several share a batch.
 _AT_ONCE = 16
 _LIMITING = threading.Lock()
 
 
 def batches_at_once(device: torch.device) -> int:
-    """How many batches `map_batches` computes at a time, when there are so many."""
+    """How many batches `map_batches` computes at a time, at most."""
     return min(_AT_ONCE, torch.get_num_threads()) if device.type == "cpu" else 1
 
 
@@ -39,8 +39,8 @@ def map_batches(run: Callable[[T], R], batches: Sequence[T], device: torch.devic
 
 
 def _limit_this_thread(share: int, threads: int) -> None:
-    """Let torch use `share` threads from this one, and as before `threads` from those that begin later."""
-    torch.get_num_threads()  # the first call in a thread takes the program's number, and would undo what is set before
+    """Let torch use `share` threads in this thread, and still `threads` in those that start later."""
+    torch.get_num_threads()  # the first call in a thread takes the program's number, and would undo an earlier setting
     with _LIMITING:
         torch.set_num_threads(share)
         other = threading.Thread(target=torch.set_num_threads, args=(threads,))

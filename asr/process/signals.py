@@ -1,4 +1,4 @@
-"""Signals that ask a training to end: what was learnt is saved first, where there is anything."""
+"""Signals that ask a training to end: what was learnt is saved first, if there is anything."""
 
 import faulthandler
 import signal
@@ -27,7 +27,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """End with Interrupted on SIGTERM or SIGHUP: for the time in which nothing is there to be saved."""
+    """Raise Interrupted on SIGTERM or SIGHUP: for as long as there is nothing to save."""
 
     def end(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -38,12 +38,12 @@ def ending_at_once() -> Iterator[None]:
 
 
 def use_own_stack() -> None:
-    """Let handlers of signals run on a stack of their own; called from the main thread, which signals go to.
+    """Let signal handlers run on a stack of their own; call it from the main thread, which signals go to.
 
     While oneDNN's generated matrix kernels run, as in torch's LSTM on a CPU, the stack pointer may point into the heap
-    (uxlfoundation/oneDNN issue 4845, mended in its pull request 4855). The frame of a signal is then written over what
-    lies there, and the process dies soon after: "corrupted size vs. prev_size". Python asks for another stack for all
-    its handlers; what sets one up is faulthandler.
+    (uxlfoundation/oneDNN issue 4845, fixed in its pull request 4855). A signal's frame then overwrites what lies there,
+    and the process dies soon after: "corrupted size vs. prev_size". Python installs all its handlers for an alternate
+    stack, if there is one; faulthandler sets one up.
     """
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)
@@ -52,7 +52,7 @@ def use_own_stack() -> None:
 @contextmanager
 def _handled(handler: _Handler, *numbers: signal.Signals) -> Iterator[None]:
     use_own_stack()
-    # One that is ignored stays so: that is what nohup does, and a shell to what it starts in the background.
+    # A signal that is ignored stays so: nohup sets that, and a shell does for what it starts in the background.
     taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, handler) for number in taken}
     try:

@@ -6,7 +6,7 @@ else, `KEY.json` its record, for other programs. KEY is its number in the folder
 
 The index is lines of JSON: one about the folder, then for each shard one about it and one for each of its utterances,
 which is a manifest record (its `audio_filepath` is `SHARD/MEMBER`) with the CRC-32 of the audio's bytes. With it an
-epoch is planned before any shard is read, and what a shard holds can be told from what it should hold.
+epoch is planned before any shard is read, and a shard's content is checked against it.
 """
 
 import atexit
@@ -30,7 +30,7 @@ INDEX_NAME = "index.jsonl"
 _FORMAT = "asr shards 1"
 _MEMBER = re.compile(r"\d{8,}\.[a-z0-9]+")
 _BLOCK_BYTES = 1 << 20
-_commands: "set[subprocess.Popen[bytes]]" = set()  # what is being read from
+_commands: "set[subprocess.Popen[bytes]]" = set()  # that are being read from
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ShardIndex:
         return [utterance for shard in self.shards for utterance in shard.utterances]
 
     def digest(self) -> str:
-        """Of what is in which shard, audio included: the same utterances packed otherwise train otherwise."""
+        """A digest of what is in which shard, with audio: the same utterances packed differently train differently."""
         digest = hashlib.blake2b(digest_size=16)
         for shard in self.shards:
             ids = [utterance.id for utterance in shard.utterances]
@@ -72,18 +72,18 @@ class ShardIndex:
 
 
 def is_shards(address: str) -> bool:
-    """Whether `address` is that of an index of shards and not of a manifest: a URL, or a file that begins like one."""
+    """Whether `address` is an index of shards and not a manifest: a URL, or a file that begins as an index does."""
     if is_url(address):
         return True
     try:
         with open(address, "rb") as file:
             return file.read(len(_opening())) == _opening()
     except OSError:
-        return False  # whoever reads it as a manifest says what is wrong with it
+        return False  # reading it as a manifest reports what is wrong with it
 
 
 def read_index(address: str) -> ShardIndex:
-    """Read and validate an index of shards that are to be read too.
+    """Read and validate an index whose shards are to be read too.
 
     Args:
         address: path of an index, or a URL that webdataset opens (`https://...`, `pipe:COMMAND`). A shard's URL is that
@@ -98,7 +98,7 @@ def read_index(address: str) -> ShardIndex:
 
 
 def parse_index(text: str, address: str) -> ShardIndex:
-    """What stands in an index; ManifestError as `read_index`."""
+    """Parse the text of an index; ManifestError as for `read_index`."""
     lines = text.split("\n")  # splitlines would cut at U+2028 inside a text
     if not lines[0].startswith(_opening().decode()):
         raise ManifestError(f"{address}:1: is no index of shards (asr pack makes them)")
@@ -193,7 +193,7 @@ def read_shard(shard: Shard) -> Iterator[tuple[int, bytes]]:
                         f"is {found}, the index says {wanted}"
                     )
                 yield place, content
-            while stream.read(_BLOCK_BYTES):  # a command that is cut off before its end counts as failed
+            while stream.read(_BLOCK_BYTES):  # a command that is cut off counts as failed
                 pass
     except (OSError, EOFError, tarfile.TarError) as error:
         raise AudioError(f"{shard.url}: cannot read shard: {_reason(error)}") from error
@@ -216,7 +216,7 @@ def _opened(url: str) -> Iterator[Any]:
     _commands.add(command)
     try:
         yield stream
-    except BaseException:  # closing waits for the command's end, which a stalled one may never come to
+    except BaseException:  # closing waits for the command to end, which a stalled one may never do
         command.kill()
         stream.ignore_errors = True
         raise
@@ -227,7 +227,7 @@ def _opened(url: str) -> Iterator[Any]:
 
 @atexit.register
 def _end_commands() -> None:
-    """A thread may still wait for one that stalls, and so may whoever reads its standard error."""
+    """Kill what still runs: a thread may wait for a stalled command, and so may a reader of its standard error."""
     for command in list(_commands):
         command.kill()
 
@@ -258,12 +258,12 @@ def _read_text(address: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    # webdataset adds what it was reading to the arguments.
+    # webdataset appends what it was reading to the error's arguments.
     return getattr(error, "strerror", None) or str(error.args[0] if error.args else error).split(" @ ")[0]
 
 
 def _url_of(address: str, name: str) -> str:
-    if not re.fullmatch(r"\d{6,}\.tar", name):  # an index may come from anybody: it names no other file and no command
+    if not re.fullmatch(r"\d{6,}\.tar", name):  # an index may come from anybody: no other files, no commands
         raise ManifestError(f"{address}: shard {name!r} is not named like 000000.tar")
     if not is_url(address):
         return str(Path(address).absolute().parent / name)

@@ -15,13 +15,13 @@ from asr.manifest import Utterance
 from asr.process.ahead import in_background
 from asr.shards.index import ShardIndex, read_shard
 
-# Batches are made of so many utterances at a time, and as many batches, or of a few more: enough to find neighbours of
-# equal length for every one. In memory are two pools, as they are in the shards: about 1 GB with shards of 256 MB and
-# utterances of 12 s; with batches of 1600 s 2 GB.
+# Batches are made from a pool of at least so many utterances, and enough for so many batches, so that each finds
+# neighbours of equal length. Two pools are in memory, encoded as in the shards: about 1 GB with shards of 256 MB and
+# utterances of 12 s; 2 GB with batches of 1600 s.
 POOL_UTTERANCES = 2000
 _POOL_BATCHES = 32
-_POLL_S = 0.2  # a source that stalls is waited for in steps, between which training may be told to stop
-_END_S = 1.0  # a thread that reads is waited for no longer: it may never end
+_POLL_S = 0.2  # how often waiting for a stalled source is interrupted to see whether training should stop
+_END_S = 1.0  # longest wait for a reading thread to end: it may never do so
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class _Pool:
 class ShardOrder(Sampler[list[Item]]):
     """Batches of utterances that come out of shards, with their audio; a pure function of (seed, epoch).
 
-    The shards are shuffled and dealt to the processes, one to each in turn; those that are left over in the end are
-    read by all, which share their utterances. Each process makes batches of a pool of its shards at a time, as
-    BatchOrder does of a whole corpus, within its part of the budget. All take the same number of steps, and in the same
-    order of lengths, so that none waits long for another; one that has fewer batches than another has empty ones too.
+    The shards are shuffled and dealt to the processes, one to each in turn; those left over at the end are read by all
+    processes, which share out their utterances. Each process makes batches from one pool of its shards at a time, as
+    BatchOrder does from a whole corpus, within its part of the budget. All take the same number of steps, in the same
+    order of lengths, so that none waits long for another; a process with fewer batches gets empty ones among them.
 
-    `epoch` and `start` (first batch to yield, for a resumed epoch) are set by the caller. Shards whose batches all come
-    before `start` are not read. So is `stop`: once it returns true, batches end where one would have to be waited for.
+    The caller sets `epoch`, `start` (first batch to yield, for a resumed epoch) and `stop`. Shards whose batches all
+    come before `start` are not read. Once `stop` returns true, iteration ends instead of waiting for a shard.
 
     Args:
         index: the shards.
@@ -49,7 +49,7 @@ class ShardOrder(Sampler[list[Item]]):
         batch_s: budget of a batch of all processes together, in padded seconds.
         seed: of the shuffling.
         share: (rank, size): which of `size` processes this is.
-        pool: smallest number of utterances that batches are made of; chosen by the batches' size when it is not given.
+        pool: smallest number of utterances to make batches from; by default it follows from the batches' size.
         speed: as in BatchOrder.
     """
 
@@ -67,7 +67,7 @@ class ShardOrder(Sampler[list[Item]]):
         super().__init__()
         wanted = {utterance.id: number for number, utterance in enumerate(utterances)}
         self.shards = index.shards
-        # Of each shard: where an utterance stands in it -> its index.
+        # For each shard: place of an utterance in it -> its index.
         self.members = [
             {place: wanted[item.id] for place, item in enumerate(shard.utterances) if item.id in wanted}
             for shard in index.shards
@@ -126,14 +126,14 @@ class ShardOrder(Sampler[list[Item]]):
                 thread.join(_END_S)
 
     def _is_read(self, reading: list[Future[dict[int, bytes]]]) -> bool:
-        """Wait for what is being read; false when training is to stop before."""
+        """Wait for what is being read; false when training is to stop first."""
         while not wait(reading, timeout=_POLL_S).done:
             if self.stop():
                 return False
         return True
 
     def _ahead(self) -> list[_Pool]:
-        """The pools that are not behind `start`, the first without the batches that are."""
+        """The pools that remain from `start` on, the first without its earlier batches."""
         ahead, start = [], self.start
         for pool in self._plan():
             rest = pool.batches[start:]
@@ -197,6 +197,6 @@ class ShardOrder(Sampler[list[Item]]):
 
 
 def _stretch(batches: list[list[int]], steps: int) -> list[list[int]]:
-    """Empty batches between these, evenly, so that there are `steps` of them."""
+    """These batches with empty ones spread evenly between them, `steps` in all."""
     filled = {place * steps // len(batches): batch for place, batch in enumerate(batches)}
     return [filled.get(step, []) for step in range(steps)]

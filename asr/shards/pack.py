@@ -1,4 +1,4 @@
-"""A manifest to shards: many small files become few large ones, which are read from beginning to end."""
+"""From a manifest to shards: many small files become few large ones, which are read from beginning to end."""
 
 import hashlib
 import io
@@ -25,11 +25,11 @@ from asr.progress import Progress
 from asr.shards.index import INDEX_NAME, header_line, parse_index, record_of, require_shards, shard_lines
 
 _PLAN_NAME = "packing.json"  # while shards are written: what they are made from
-# Files of these formats hold an utterance alone as they are; they are what corpora come in.
+# Formats that corpora come in: a file that holds one utterance alone is copied as it is.
 _COPIED = {"FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
-# Encodings of which libsndfile makes 16 bits.
+# Encodings that libsndfile decodes to 16 bits.
 _OF_16_BITS = {"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"}
-# The most that a FLAC stream takes.
+# The most that a FLAC stream can hold.
 _FLAC_CHANNELS = 8
 _FLAC_RATE_HZ = 655350
 
@@ -61,13 +61,13 @@ def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None
     Args:
         manifest: what to pack.
         out: folder for the shards.
-        shard_mb: a shard is complete once it has as many million bytes.
+        shard_mb: a shard is complete once it has this many million bytes.
         seed: utterances are shuffled first, so that each shard is a sample of the corpus: batches are made of a few
             shards at a time. None leaves them in order.
         workers: threads that encode.
 
     Raises:
-        ManifestError: of the manifest.
+        ManifestError: the manifest cannot be read.
         AudioError: an utterance cannot be read; the shards before it are kept.
         CorpusError: the folder holds shards that were made from something else or are not whole, or is being packed by
             another process.
@@ -128,11 +128,11 @@ def _require_same(path: Path, made_from: str) -> None:
 
 
 def _fingerprint(utterances: Sequence[Utterance], shard_mb: float) -> str:
-    """A digest of what decides the shards' bytes, but for the audio itself and the folder that it is in."""
+    """A digest of what decides the shards' bytes, except the audio itself and the folder that it is in."""
     digest = hashlib.blake2b(f"{shard_mb}\n".encode(), digest_size=16)
     for utterance in utterances:
         record = {"file": utterance.audio_filepath.name, "offset": utterance.offset, **record_of(utterance)}
-        if utterance.channel is not None:  # else the digest is that of shards which were made before there were any
+        if utterance.channel is not None:  # else the digest stays that of shards made before there were any
             record["channel"] = utterance.channel
         digest.update(json.dumps([utterance.id, record]).encode())
     return digest.hexdigest()
@@ -192,7 +192,7 @@ def _block_path(out: Path, name: str) -> Path:
 
 
 def _utterances_in(out: Path, name: str) -> int | None:
-    """Utterances of a complete shard; None when it is missing or was not completed."""
+    """How many utterances a complete shard has; None when it is missing or was not completed."""
     block = _block_path(out, name)
     if not block.exists() or not (out / name).exists():
         return None
@@ -202,15 +202,15 @@ def _utterances_in(out: Path, name: str) -> int | None:
 
 
 def _encode_ahead(utterances: Sequence[Utterance], workers: int) -> Iterator[tuple[Utterance, str, bytes]]:
-    """Utterances with suffix and content of their audio files, in order; threads work on the next ones."""
+    """Utterances with suffix and content of their audio files, in order; threads encode the next ones."""
     for utterance, (suffix, content) in map_ahead(encode, utterances, threads=workers, ahead=2 * workers):
         yield utterance, suffix, content
 
 
 def encode(utterance: Utterance) -> tuple[str, bytes]:
-    """The utterance's segment as a file of its own, at its own rate, with its channel or all: suffix and content.
+    """The utterance's segment as a file of its own, at its own rate, its channel or all of them: suffix and content.
 
-    A FLAC, Ogg or MP3 file that the utterance is the whole of is copied. Everything else becomes FLAC of 16 or 24 bits:
+    A FLAC, Ogg or MP3 file that is one whole utterance is copied. Everything else becomes FLAC of 16 or 24 bits:
     integers of up to 24 bits exactly, the rest (floating point, 32 bits, segments out of lossy files) rounded to 24
     bits, an error of -144 dB. What FLAC cannot hold becomes AU, exactly: a sample beyond full scale, more than 8
     channels, more than 655350 Hz.

@@ -1,7 +1,7 @@
 """Recordings cut in pauses between words.
 
 Where words begin and end comes from a forced alignment. CTC says where a word is but not where its sound ends, so a cut
-is made only where the audio is quiet between two words; what has no pause inside stays whole, and so do words whose
+is made only where the audio is quiet between two words. Stretches without a pause stay whole, and so do words whose
 alignment is in doubt.
 """
 
@@ -16,11 +16,11 @@ from torch import Tensor
 from asr.align import DOUBTFUL
 from asr.decode import Word
 
-# Loudness is taken over so many seconds; a pause is that far below the loud parts of a recording: 95 of 100 are softer.
+# Loudness is measured in windows of this length. A pause is more than _PAUSE_DB below a recording's 95th percentile.
 _LOUDNESS_S = 0.02
 _PAUSE_DB = 20.0
 _LOUD = 0.95
-# A word has at least so many seconds above that; one that has less stays with its neighbour.
+# A word has at least this many seconds of sound above that; one that has less stays with its neighbour.
 _SOUND_S = 0.1
 
 
@@ -43,11 +43,11 @@ def cut(wave: Tensor, words: Sequence[Word], frame_s: float, rate_hz: int) -> li
     Args:
         wave: (S,) float32.
         words: with times; a word's last label is taken to be in its last frame.
-        frame_s: seconds of a frame of those times.
+        frame_s: duration of a frame of those times, in seconds.
         rate_hz: of the waveform.
 
     Returns:
-        Pieces that make the whole recording, in order; one, when there is no pause.
+        Pieces that together are the whole recording, in order; a single one when there is no pause.
     """
     window = round(_LOUDNESS_S * rate_hz)
     if len(wave) < window:
@@ -75,12 +75,12 @@ def cut(wave: Tensor, words: Sequence[Word], frame_s: float, rate_hz: int) -> li
 
 
 def _is_said(words: Sequence[Word], loud: NDArray[np.bool_]) -> bool:
-    """Whether there is sound enough for the words, and none is doubtful: a poor alignment is no place to cut."""
+    """Whether there is enough sound for the words, and none is doubtful: a poor alignment is no place to cut."""
     return _LOUDNESS_S * int(loud.sum()) >= _SOUND_S * len(words) and all(w.confidence >= DOUBTFUL for w in words)
 
 
 def _middle_of_longest(marks: NDArray[np.bool_]) -> int | None:
-    """Where (N,) marks are true for the longest time; None when nowhere."""
+    """The middle of the longest run of true values in (N,) marks; None when there is none."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]]).astype(np.int8)))
     if not len(edges):
         return None

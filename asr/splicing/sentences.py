@@ -1,8 +1,8 @@
 """New sentences from the words of old ones: recordings are cut in pauses between words and put together anew.
 
-A model of few recordings learns their sentences by heart: which letter follows which, and how often. In sentences that
-nobody said it has more of the sound to go by. A model that was trained before finds the words (Lam et al. 2021 do the
-like for whole-word replacements).
+A model trained on few recordings learns their sentences by heart: which letter follows which, and how often. In
+sentences that nobody said it has to rely more on the sound. A previously trained model finds the words (Lam et al. 2021
+do likewise for whole-word replacements).
 """
 
 import json
@@ -31,21 +31,21 @@ from asr.training.trainset import LabelledSet, unusable
 MANIFEST_FILE = "train.jsonl"
 AUDIO_FOLDER = "spliced"
 PLAN_FILE = "spliced.json"
-_NAME = re.compile(r"spliced-\d{6,}")  # of a sentence
-# A speaker of a few words said fast may have sentences that cannot be learnt; so many more of them than of others are
-# no accident.
+_NAME = re.compile(r"spliced-\d{6,}")  # id of a sentence
+# A speaker with a few fast words may yield sentences that cannot be learnt. If so many more than half of all sentences
+# are refused, that is no accident.
 _REFUSED = 100
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What sentences are to be made; `spliced.json` beside them holds it.
+    """Which sentences to make; stored beside them in `spliced.json`.
 
     Attributes:
-        hours: how much.
-        seconds: shortest and longest sentence, by whole pieces; see `asr.splicing.succession.assemble`.
-        order: words follow each other as an n-gram model of this order, of the transcripts, has it; 1: in any order.
-        seed: of what is put together.
+        hours: total duration.
+        seconds: shortest and longest sentence, to a whole piece; see `asr.splicing.succession.assemble`.
+        order: of the n-gram model of the transcripts that decides which word follows which; 1: any order of words.
+        seed: of the choice of pieces.
     """
 
     hours: float
@@ -55,7 +55,7 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> "Plan | None":
-        """What is recorded beside sentences; None where nothing is, or another version recorded it."""
+        """The plan stored beside sentences; None where there is none, or another version wrote it."""
         try:
             facts = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
             return cls(**{**facts, "seconds": tuple(facts["seconds"])})
@@ -65,7 +65,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Spliced:
-    """What was made: counts of pieces and sentences, and seconds of the latter."""
+    """What was made: counts of speakers, pieces, utterances left whole and sentences, and seconds of the sentences."""
 
     speakers: int
     pieces: int
@@ -85,7 +85,7 @@ def splice(utterances: Sequence[Utterance], recognizer: Recognizer, out: Path, p
     """Write new sentences as FLAC files, and a manifest with the utterances and them.
 
     Args:
-        utterances: what is cut; words of different speakers are never mixed, and those without one count as one.
+        utterances: what to cut; words of different speakers are never mixed. Without a speaker, all count as one.
         recognizer: aligns the transcripts.
         out: folder for `train.jsonl`, `spliced.json` and `spliced/`; what an earlier call wrote there is replaced.
         plan: what to make.
@@ -93,7 +93,7 @@ def splice(utterances: Sequence[Utterance], recognizer: Recognizer, out: Path, p
     Raises:
         AudioError: an utterance cannot be read; the message names it.
         TextError: a transcript cannot be aligned; the message names the utterance.
-        ManifestError: an utterance is called as a spliced one would be.
+        ManifestError: an utterance has an id of the form that spliced sentences get.
         ConfigError: another process writes to `out`, it holds a `train.jsonl` that was not made here, or the pieces
             make no sentences that training would take.
     """
@@ -136,7 +136,7 @@ def _splice(utterances: Sequence[Utterance], recognizer: Recognizer, out: Path, 
     succession = Succession([recognizer.tokenizer.normalize(item.text) for item in utterances], plan.order)
     stocks = {speaker: Stock(pieces[speaker], succession) for speaker in sorted(pieces)}
     sentences = _sentences(stocks, recognizer, out / AUDIO_FOLDER, plan)
-    sentences = chain([next(sentences)], sentences)  # an error, where there are none
+    sentences = chain([next(sentences)], sentences)  # raises where there are none
     (out / MANIFEST_FILE).unlink(missing_ok=True)  # an old one must never stand beside new audio
     with Progress(round(3600 * plan.hours), "s") as progress:
         while total_s < 3600 * plan.hours:
@@ -157,7 +157,7 @@ def _splice(utterances: Sequence[Utterance], recognizer: Recognizer, out: Path, 
 def _sentences(
     stocks: Mapping[str, Stock], recognizer: Recognizer, folder: Path, plan: Plan
 ) -> Iterator[tuple[Utterance, Tensor]]:
-    """Sentences of each speaker in turn, without end, but none that training at the model's settings would refuse."""
+    """Endless sentences, of each speaker in turn, without those that training at the model's settings would refuse."""
     speakers, rate_hz = list(stocks), recognizer.config.audio.sample_rate_hz
     refused = 0
     for number in count():
@@ -185,7 +185,7 @@ def _reason_against(utterance: Utterance, recognizer: Recognizer) -> str | None:
 
 
 def cut_all(utterances: Sequence[Utterance], recognizer: Recognizer) -> Iterator[tuple[Utterance, list[Piece]]]:
-    """The pieces of each utterance, as they come out of batches of similar length."""
+    """The pieces of each utterance, in the order of batches of similar length."""
     by_id = {utterance.id: utterance for utterance in utterances}
     rate_hz = recognizer.config.audio.sample_rate_hz
     evaluation = Evaluation(utterances, recognizer, batch_s=recognizer.config.train.batch_s, workers=0)

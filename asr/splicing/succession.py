@@ -1,7 +1,7 @@
 """New sentences from pieces of recordings, whose words follow each other as in the transcripts.
 
-A recogniser learns from its training sentences which word follows which, as well as how each sounds. In words thrown
-together it learns that anything follows anything, an "h" between two digits too.
+A recogniser learns from its training sentences which word follows which, as well as how each sounds. From words thrown
+together at random it learns that anything may follow anything, even an "h" between two digits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from asr.lm.kneser_ney import Order
 from asr.lm.text import BEGIN, END
 from asr.splicing.pieces import Piece
 
-# Pieces are faded into each other over so many seconds: half a period of the lowest voice would click.
+# Pieces are cross-faded over this many seconds; half a period of the lowest voice would click.
 _FADE_S = 0.01
 
 
@@ -26,10 +26,10 @@ class Succession:
 
     Args:
         texts: sentences, words separated by spaces.
-        order: the longest n-gram; 1: what was said before does not matter.
+        order: length of the longest n-grams; 1: the words before do not matter.
 
     Attributes:
-        id_of: by word, its place among the probabilities; the end of a sentence is `</s>`.
+        id_of: index of each word in the probabilities; the end of a sentence is `</s>`.
 
     Raises:
         TextError: a text cannot be used; see `asr.lm.estimate`.
@@ -40,14 +40,14 @@ class Succession:
         self.id_of = {word: number for number, word in enumerate(model.words)}
         self._orders = model.orders
         self._anywhere: NDArray[np.float64] = 10 ** model.orders[0].log_prob
-        self._anywhere[self.id_of[BEGIN]] = 0  # which never follows
+        self._anywhere[self.id_of[BEGIN]] = 0  # which never follows a word
 
     def after(self, said: Sequence[str]) -> NDArray[np.float64]:
-        """(V,) probabilities of what follows the beginning of a sentence, which is given by its words."""
+        """(V,) probabilities of what follows `said`, the words of a sentence so far."""
         context = [self.id_of[word] for word in (BEGIN, *said)[-len(self._orders) :]]
         probabilities: NDArray[np.float64] = self._anywhere.copy()
-        # From the shortest history to the longest, as far as the texts have it: what followed there has a probability
-        # of its own, and the rest a share of what the shorter one gave it.
+        # From the shortest history to the longest that the texts have: words that followed it have probabilities of
+        # their own, and the rest get a share of what the shorter history gave them.
         for length, (order, longer) in enumerate(pairwise(self._orders), start=1):
             history = self._row(context[-length:]) if len(context) >= length else None
             if history is None:
@@ -58,7 +58,7 @@ class Succession:
         return probabilities
 
     def _row(self, words: Sequence[int]) -> int | None:
-        """Where an n-gram stands in its order; None where the texts do not have it."""
+        """The row of an n-gram among those of its order; None where the texts do not have it."""
         row = words[0]
         for order, word in zip(self._orders[1:], words[1:], strict=False):
             rows = _followers(order, row)
@@ -79,7 +79,7 @@ class Stock:
 
     Args:
         pieces: at least one, each with a word.
-        succession: what follows what.
+        succession: which word follows which.
     """
 
     def __init__(self, pieces: Sequence[Piece], succession: Succession) -> None:
@@ -93,13 +93,13 @@ class Stock:
         self._succession = succession
 
     def draw(self, said: Sequence[str], generator: torch.Generator) -> Piece | None:
-        """The piece that goes on behind the words so far, or None where the sentence ends."""
+        """Draw the piece that follows the words so far, or None where the sentence ends."""
         probabilities = self._succession.after(said)
         follows = torch.from_numpy(probabilities[self._ids])
         ends = float(probabilities[self._succession.id_of[END]])
         if float(torch.rand((), generator=generator)) * (ends + float(follows.sum())) < ends:
             return None
-        # A rare word seldom follows anything: pieces that were used less than others are more likely, and catch up.
+        # A rare word seldom follows anything, so pieces used less than others are made more likely, and catch up.
         mean = self._used.sum() / self._sizes.sum()
         weights = follows * ((1 + mean) / (1 + self._used / self._sizes)) ** 2
         number = int(torch.multinomial(weights, 1, generator=generator))
@@ -109,15 +109,15 @@ class Stock:
 
 
 def assemble(stock: Stock, generator: torch.Generator, seconds: tuple[float, float], rate_hz: int) -> Piece:
-    """A sentence of pieces of a speaker.
+    """A sentence made of a speaker's pieces.
 
-    It ends where the transcripts end, once the shortest length is reached; before, another sentence begins. Or it is
-    broken off, at a length drawn between the shortest and the longest.
+    Once the shortest length is reached, it ends where the model of the transcripts ends it; an earlier end is followed
+    by the beginning of another sentence. At a length drawn between the shortest and the longest it is broken off.
 
     Args:
         stock: what to draw from.
-        generator: draws.
-        seconds: shortest and longest.
+        generator: of the random draws.
+        seconds: shortest and longest length.
         rate_hz: of the waveforms.
     """
     low, high = seconds
@@ -139,7 +139,7 @@ def assemble(stock: Stock, generator: torch.Generator, seconds: tuple[float, flo
 
 
 def _joined(waves: Sequence[Tensor], fade: int) -> Tensor:
-    """One after the other, each faded into the next over `fade` samples."""
+    """The waveforms one after another, each faded into the next over `fade` samples."""
     joined = torch.empty(sum(map(len, waves)))
     end = 0
     for wave in waves:

@@ -1,1 +1,1 @@
-"""What training consists of, around the loop in `asr.train`; and runs that are made of other runs."""
+"""The parts of training around the loop in `asr.train`, and run folders made from other runs."""

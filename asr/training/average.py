@@ -1,8 +1,8 @@
 """One model whose weights are the mean of several: a soup of models (Wortsman et al., ICML 2022, arXiv 2203.05482).
 
-Models that went on from the same weights, with other seeds or settings, lie so near each other that their mean is a
-model as well, often one that is better with voices it never heard; it costs no more to use than one of them. Models
-that began with weights of their own do not: those are for `asr decode`, which takes the output of several.
+Models that continued from the same weights, with other seeds or settings, lie so close together that their mean is a
+model too, often one that is better on voices it never heard; it costs no more to use than one of them. This does not
+hold for models that were initialised separately: use those with `asr decode`, which takes the outputs of several.
 """
 
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ from asr.files import require_folder, whole_folder
 from asr.recognizer import Recognizer
 from asr.training.finetune import meaning
 
-AVERAGED = "averaged"  # in the facts of the weights: the runs that they are of
-# Of models that began with weights of their own the matrices have a cosine of about zero.
+AVERAGED = "averaged"  # key in the facts of the weights: the runs that were averaged
+# The matrices of separately initialised models have a cosine of about zero.
 _LEAST_COSINE = 0.5
 
 
 def average(runs: Sequence[Path], out: Path) -> None:
     """Write a run folder with the mean of the weights, and of the normaliser's statistics, of several runs.
 
-    Its configuration is that of the first, without a decoder: the weights of a language model are to be tuned anew. It
-    holds no state of training; `train.init_from` takes it.
+    Its configuration is that of the first run, without decoder settings: language model weights have to be tuned again.
+    It holds no training state, but `train.init_from` accepts it.
 
     Args:
         runs: run folders, at least two.
-        out: folder to write, all of it at once; it is missing yet, or empty.
+        out: folder to write, atomically; it must be missing or empty.
 
     Raises:
         CheckpointError: a run cannot be loaded, or `out` is not empty.
-        ConfigError: there are fewer than two, they differ in features, encoder or labels, or did not begin with the
+        ConfigError: there are fewer than two, they differ in features, encoder or labels, or did not start from the
             same weights; the message names the run.
     """
     if len(runs) < 2:

@@ -1,4 +1,4 @@
-"""Starting a training from the weights of another run, whose labels may be others."""
+"""Starting a training from the weights of another run, whose labels may differ."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,15 @@ from asr.config import Config, flatten
 from asr.errors import CheckpointError, ConfigError
 from asr.recognizer import Recognizer
 
-# Training alone reads these: they give the weights no other meaning.
+# Only training reads these: they do not change what the weights mean.
 _TRAINING_ALONE = {"encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias"}
-# The normaliser belongs to the recordings that training reads.
+# These may differ: the normaliser belongs to the recordings that training reads.
 _ANEW = {"features.normalization", "features.prior_s"}
 
 
 @dataclass(frozen=True)
 class VocabularyChange:
-    """What a vocabulary is to the one that a training goes on from.
+    """How a vocabulary differs from that of the run which a training starts from.
 
     Attributes:
         new: labels that this one has and the other lacks.
@@ -32,11 +32,11 @@ class VocabularyChange:
 def start_from(recognizer: Recognizer, folder: Path) -> VocabularyChange:
     """Copy the encoder's weights from a run folder.
 
-    A label that both vocabularies have keeps its row of the output layer; others keep what they were drawn as. The
-    normaliser is left alone: it belongs to the recordings that training reads.
+    For labels in both vocabularies, the rows of the output layer are copied; the others keep their random
+    initialisation. The normaliser is left alone: it belongs to the recordings that training reads.
 
     Args:
-        recognizer: is given the weights, in place.
+        recognizer: receives the weights, in place.
         folder: run folder of the same kind of model.
 
     Returns:
@@ -44,7 +44,7 @@ def start_from(recognizer: Recognizer, folder: Path) -> VocabularyChange:
 
     Raises:
         CheckpointError: the run cannot be loaded.
-        ConfigError: its features or encoder are of another kind; the message names the setting and both values.
+        ConfigError: its features or encoder differ; the message names the setting and both values.
     """
     try:
         source = checkpoint.load(folder)
@@ -70,7 +70,7 @@ def start_from(recognizer: Recognizer, folder: Path) -> VocabularyChange:
 
 
 def meaning(config: Config) -> dict[str, object]:
-    """The settings that say what a model's weights mean, by key: rate, features and encoder."""
+    """The settings that determine what a model's weights mean, by key: rate, features and encoder."""
     values = flatten(config)
     rooms = ("features.", "encoder.")
     keys = [key for key in values if key.startswith(rooms) and key not in _TRAINING_ALONE]

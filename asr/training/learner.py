@@ -1,4 +1,4 @@
-"""One optimiser step: losses and gradients of a batch, over all processes and within the memory there is."""
+"""One optimiser step: losses and gradients of a batch, over all processes and within the available memory."""
 
 import math
 import os
@@ -15,23 +15,23 @@ from asr.process.distributed import World
 from asr.recognizer import Recognizer
 from asr.training.objective import objective
 
-# The moving average takes in every step up to this one, then the weights after every few steps.
+# The moving average is updated in every step up to AVERAGE_EACH_UNTIL, then in every AVERAGE_EVERY-th.
 AVERAGE_EACH_UNTIL = 100
 AVERAGE_EVERY = 4
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step did; every process has the same, but for `culprits`' order.
+    """What a step did, the same in every process except for `parts`.
 
     Attributes:
         loss: mean CTC loss of the joint batch, per utterance or label as configured, in nats.
         gradient_norm: before clipping.
         loss_sum: CTC losses of all utterances of the joint batch.
-        utterances: how many these are.
-        audio_samples, padded_samples: waveforms of the joint batch, without and with padding.
+        utterances: how many there are.
+        audio_samples, padded_samples: samples in the joint batch's waveforms, without and with padding.
         culprits: ids of the utterances behind a loss or gradient that is not finite; empty when the step was taken.
-        parts: pieces that this process's batch was cut into to fit in memory; 1: whole.
+        parts: pieces that this process's batch was split into to fit in memory; 1: not split.
     """
 
     loss: float
@@ -45,9 +45,9 @@ class Outcome:
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up over `warmup_steps`, then a cosine to `final_rate_share` of the peak at `total_steps`.
+    """Linear warm-up over `warmup_steps`, then a cosine down to `final_rate_share` of the peak at `total_steps`.
 
-    In a run of fewer than ten times as many steps the warm-up is a tenth of them.
+    In a run shorter than ten times `warmup_steps`, the warm-up takes a tenth of the steps.
     """
     warmup_steps = min(config.warmup_steps, total_steps // 10)
     if step < warmup_steps:
@@ -64,12 +64,12 @@ class Learner:
     """Weights, their moving average and the optimiser.
 
     Each process holds all of them and takes its share of every batch; gradients are summed over the processes, so that
-    a step is that of one process with the joint batch. They are summed after the backward pass, in one piece, and not
+    a step equals that of one process on the joint batch. They are summed after the backward pass, in one piece, and not
     by DistributedDataParallel during it: see docs/decisions/0005-gradients-in-one-piece.md.
 
     Args:
         recognizer: what is trained.
-        average: a copy of it, which follows.
+        average: a copy of it, which becomes the moving average.
         config: the whole configuration.
         world: the processes.
         bfloat16: run under bfloat16 autocast.
@@ -90,12 +90,12 @@ class Learner:
         )
 
     def step(self, batch: Batch, rate: float, number: int) -> Outcome:
-        """Train on this process's share of a batch; nothing changes when loss or gradient is not finite.
+        """Train on this process's share of a batch; nothing changes if the loss or gradient is not finite.
 
         Args:
-            batch: the share; it may hold no utterance.
+            batch: the share; it may be empty.
             rate: learning rate.
-            number: steps before this one; early on the average follows faster.
+            number: how many steps came before this one; early on the average follows faster.
 
         Raises:
             TrainingError: one utterance alone needs more memory than there is.
@@ -148,7 +148,7 @@ class Learner:
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-            # Outside the handler: the exception holds the frames, and these the memory.
+            # Outside the handler, because the exception keeps its frames alive, and they hold the memory.
             if self.recognizer.device.type == "cuda":
                 torch.cuda.empty_cache()
             if parts >= len(batch.ids):
@@ -166,30 +166,30 @@ class Learner:
         return losses
 
     def _culprits(self, ids: list[str], losses: Tensor) -> list[str]:
-        """Utterances of the joint batch whose loss is not finite; all, when it is the gradient that is not."""
+        """Utterances of the joint batch whose loss is not finite; all of them if only the gradient is not."""
         rows = zip(ids, torch.isfinite(losses).tolist(), strict=True)
         everybody = [row for share in self.world.gather(list(rows)) for row in share]
         return [name for name, finite in everybody if not finite] or [name for name, _ in everybody]
 
     @torch.no_grad()
     def _update_average(self, steps: int) -> None:
-        # Early on the average follows faster, or it would hold the random initialisation for long.
+        # Early on the average follows faster; otherwise it would long contain the random initialisation.
         decay = min(self.config.ema_decay, steps / (10 + steps)) if self.config.ema_decay else 0.0
-        # Later it follows every few steps by as much as in all of them: each time takes half as long as AdamW.
+        # Later it follows once every few steps, by as much as in all of them: an update takes half as long as AdamW.
         every = AVERAGE_EVERY if decay and steps > AVERAGE_EACH_UNTIL else 1
         if steps % every == 0:
             torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay**every)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    # torch has a class for CUDA's; the allocator of the CPU and CUDA's libraries raise plain RuntimeErrors.
+    # torch has a class for CUDA's allocator; that of the CPU and CUDA's libraries raise plain RuntimeErrors.
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def fix_order(fixed: bool) -> None:
-    """Whether CUDA's kernels add in a fixed order, for the whole process."""
+    """Set whether CUDA's kernels add in a fixed order, for the whole process."""
     if fixed:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for; read when CUDA is set up
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it; read when CUDA is initialised
     torch.use_deterministic_algorithms(fixed)
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: the CTC loss, and terms beside it that make a model generalise."""
+"""What training minimises: the CTC loss, and further terms that help a model generalise."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from asr.recognizer import Recognizer
 
 
 def views(config: TrainConfig) -> int:
-    """How often an utterance is looked at in a step, each time with draws of its own."""
+    """How many views of an utterance a step takes, each with its own random draws."""
     return 2 if config.consistency else 1
 
 
@@ -37,7 +37,7 @@ def objective(
 
     Returns:
         objective: (B,) what to minimise.
-        losses: (B,) the CTC losses alone, mean over views, detached: what is logged, whatever the weights.
+        losses: (B,) the CTC losses alone, mean over views, detached: logged whatever the weights.
     """
     count = views(config)
     waves, lens = batch.waves.repeat(count, 1), batch.wave_lens.repeat(count)
@@ -61,7 +61,7 @@ def objective(
 def _divergence(first: Tensor, second: Tensor, lens: Tensor) -> Tensor:
     """(B,) symmetric Kullback-Leibler divergence, in nats, of (B, T, V) log-probabilities; a sum over frames.
 
-    Each is drawn to the other as it stands: no gradient passes through the left side of a term.
+    No gradient passes through the left side of a term: each view is pulled towards the other as a fixed target.
     """
     valid = valid_mask(lens, first.shape[1], first.device).unsqueeze(2)
     constant_first, constant_second = first.detach(), second.detach()

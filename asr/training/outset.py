@@ -1,4 +1,4 @@
-"""What a training sets out with: utterances that can be learnt, their labels, the model, and where all that is from."""
+"""What a training starts with: the utterances that can be learnt, their labels, the model, and their origin."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ from asr.training.trainset import (
 )
 
 UNUSABLE_FILE = "unusable.txt"
-_FITTED_S = 20 * 3600  # audio that the statistics of `features.normalization` are taken from, where there is more
+_FITTED_S = 20 * 3600  # where there is more audio, `features.normalization` is fitted on about this much
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Outset:
 
     Attributes:
         config: the whole configuration.
-        recognizer: the model, its weights as they are first.
-        shards: what is streamed, where `data.train` names shards.
-        train_set, dev_set: what is learnt, and what judges it.
-        origin: what a state of this training is good for.
+        recognizer: the model with its initial weights.
+        shards: what to stream, where `data.train` names shards.
+        train_set, dev_set: what to learn from, and what to evaluate on.
+        origin: what this training is made from; its states can be resumed with nothing else.
         left_out: why each unusable training utterance is not in `train_set`.
-        change: labels that the model of `train.init_from` lacks or loses; None where no weights were taken from one.
+        change: labels that are new to the model of `train.init_from` or lost from it; None where no weights were taken.
     """
 
     config: Config
@@ -61,14 +61,14 @@ class Outset:
     change: VocabularyChange | None
 
     def order(self, world: World, speed: Callable[[int, int], float] | None = None) -> BatchOrder | ShardOrder:
-        """This process's share of the batches of every epoch; `speed` as `BatchOrder` takes it."""
+        """This process's share of the batches of every epoch; for `speed` see `BatchOrder`."""
         budget_s, seed, share = self.config.train.batch_s, self.config.train.seed, (world.rank, world.size)
         if self.shards is not None:
             return ShardOrder(self.shards, self.train_set.utterances, budget_s, seed=seed, share=share, speed=speed)
         return BatchOrder(self.train_set.durations_s, budget_s, shuffle=True, seed=seed, share=share, speed=speed)
 
     def notes(self, out: Path, world: World) -> list[str]:
-        """What is about to happen in the run folder `out`, line by line."""
+        """Lines that tell the user what is about to be trained in the run folder `out`."""
         config, recognizer = self.config, self.recognizer
         audio = f"{len(self.train_set.utterances)} utterances, {hours(self.train_set.utterances):.2f} h"
         heard = len(self.dev_set.utterances)
@@ -102,13 +102,13 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
 
     Args:
         config: the whole configuration; `data.train` and `data.dev` name manifests.
-        world: the processes of this job; they are to find the same, and are given rank 0's weights.
+        world: the processes of this job; they must find the same data, and are given rank 0's weights.
         device: where the model is to be.
-        precision: in which it is trained, for the origin.
-        resumed: the run folder whose labels and weights are gone on with, the latter to be loaded; None: a new run.
+        precision: of the training, for the origin.
+        resumed: the run folder to resume, for its labels; the caller loads its weights. None: a new run.
 
     Raises:
-        AsrError: of the kind that fits: configuration, manifest, audio, text or unusable utterances.
+        AsrError: of the fitting kind: configuration, manifest, audio, text or unusable utterances.
     """
     shards = read_index(config.data.train) if is_shards(config.data.train) else None
     if shards is None:
@@ -143,12 +143,12 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
 
 
 def fit_normalizer(outset: Outset, world: World) -> None:
-    """Take the normaliser's statistics from the training set, each process from its share."""
+    """Compute the normaliser's statistics from the training set, each process from its share."""
     config, log_mel = outset.config, outset.recognizer.log_mel
     examples = Examples(outset.train_set.utterances, outset.train_set.labels, config.audio, log_mel.fft_samples)
     order = outset.order(world)
     plain = Batches(examples, order, workers=loading_processes(config, outset.recognizer.device), pin_memory=False)
-    # Of a large corpus the beginning of an epoch says the same as all, where it is shuffled: all but the first are.
+    # The beginning of a shuffled epoch represents a large corpus; all epochs but the first are shuffled.
     order.epoch = int(sum(outset.train_set.durations_s) > _FITTED_S)
     enough = s_to_samples(_FITTED_S / world.size, config.audio.sample_rate_hz)
 

@@ -23,7 +23,7 @@ class RunLog:
         folder: run folder.
         epochs: epochs of the whole run.
         epoch_batches: batches in an epoch, for the bar.
-        position: where training starts; what an interrupted run logged beyond it is forgotten, for it comes again.
+        position: where training starts; what an interrupted run logged beyond it is removed, because it comes again.
     """
 
     def __init__(self, folder: Path, epochs: int, epoch_batches: int, position: Position) -> None:
@@ -98,7 +98,7 @@ class RunLog:
 
 
 class Quiet(RunLog):
-    """The log of a process that another one writes for."""
+    """A log that writes nothing, for processes other than the one that writes."""
 
     def __init__(self) -> None:
         pass
@@ -126,7 +126,7 @@ class Quiet(RunLog):
 
 
 def _json_number(value: Any) -> Any:
-    """The value; JSON has no word for NaN and infinity, so these are written as text."""
+    """The value; NaN and infinity, which JSON cannot express, as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -140,7 +140,7 @@ def _forget_after(path: Path, position: Position) -> None:
             facts = json.loads(line)
         except ValueError:
             if number == len(lines):
-                break  # the power went while it was written: it, and what it stood for, lies beyond the saved state
+                break  # power failed while it was written: what it records lies beyond the saved state
             facts = None
         step, epoch = (facts.get("step"), facts.get("epoch", 0)) if isinstance(facts, dict) else (None, None)
         if not isinstance(step, int) or not isinstance(epoch, int):

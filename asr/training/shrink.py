@@ -1,7 +1,8 @@
-"""A run folder of half the size, to hand on: the same model, its matrices in float16.
+"""A run folder of half the size, for passing on: the same model, its matrices in float16.
 
-Of a weight's 24 bits of mantissa 11 are kept. They are widened when the model is loaded, and all is computed in
-float32 as before. What has one dimension (biases, normalisation) is a hundredth of the size and stays as it is.
+Of the 24 bits of a weight's mantissa, 11 are kept. The weights are widened when the model is loaded, and everything is
+computed in float32 as before. One-dimensional tensors (biases, normalisation) are a hundredth of the size and stay as
+they are.
 """
 
 import shutil
@@ -21,15 +22,15 @@ _PRECISION = "float16"
 
 
 def shrink(run: Path, out: Path) -> None:
-    """Write a run folder that recognises and cannot be trained on, its matrices in float16.
+    """Write a run folder with its matrices in float16, for recognition and not for resuming the training.
 
-    What only training reads is left out (states, logs, paths of manifests, noise and an earlier run), and the files of
-    the decoder are copied into it, so that the folder needs nothing else and names no path outside. A model card and a
-    licence that stand in the run go with it.
+    What only training reads is left out (states, logs, paths of manifests, noise and an earlier run). The decoder's
+    files are copied into it, so that the folder is self-contained and names no path outside. A model card and a licence
+    in the run are copied too.
 
     Args:
         run: run folder.
-        out: folder to write, as another run folder; an earlier one that was shrunk is replaced.
+        out: folder to write, other than `run`; an earlier shrunk one is replaced.
 
     Raises:
         CheckpointError: `run` cannot be loaded or a file of its decoder is missing, `out` holds a model that was not
@@ -51,7 +52,7 @@ def shrink(run: Path, out: Path) -> None:
         if not path.is_file():
             raise CheckpointError(f"{run}: decode.{key}={path} is missing")
     beside = [path for kind in ("README*", "LICENSE*", "NOTICE*") for path in sorted(run.glob(kind)) if path.is_file()]
-    # Called after their keys: two of them may have one name, or that of a file of the model.
+    # Named after their keys, because two of them may share a name, or have that of a file of the model.
     names: dict[str, Any] = {key: key + "".join(path.suffixes) for key, path in files.items()}
     for target, path in [*((names[key], path) for key, path in files.items()), *((path.name, path) for path in beside)]:
         with atomic_path(out / target) as temporary:
@@ -70,5 +71,5 @@ def shrink(run: Path, out: Path) -> None:
 
 
 def _is_full(weights: Path) -> bool:
-    """Whether these are weights that did not come from here."""
+    """Whether these weights exist and were not written by `shrink`."""
     return weights.exists() and checkpoint.load_facts(weights).get("precision") != _PRECISION

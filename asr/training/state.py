@@ -1,4 +1,4 @@
-"""Everything that decides the next training step, in files of which the newest few are kept."""
+"""Training states: files with everything that determines the next step, of which the newest few are kept."""
 
 import hashlib
 import json
@@ -19,9 +19,9 @@ from asr.recognizer import Recognizer
 from asr.training.learner import Learner
 
 STATES_FOLDER = "states"
-# What moves no number, and may change on resuming.
+# Settings that do not affect the results, and may change on resuming.
 _FREE = {
-    "data.train",  # what these name is known by its content, and may have moved
+    "data.train",  # files are compared by content, and may have moved
     "data.dev",
     "data.vocabulary",
     "text.lexicon",
@@ -37,18 +37,18 @@ _FREE = {
 
 @dataclass
 class Position:
-    """Where training stands; counts go on across a resume.
+    """Where training stands; counts continue across a resume.
 
     Attributes:
         epoch, batch: the next batch to train on.
         step: optimiser steps tried so far, skipped ones included.
         best_rank: (expected word errors, loss) of the best dev evaluation.
         skipped: steps skipped for a non-finite loss or gradient.
-        skipped_in_a_row: of these, the last ones without a good step between.
+        skipped_in_a_row: how many of these came last, without a good step between.
         loss_sum, loss_count: training loss of this epoch so far, over `loss_count` utterances.
-        audio_samples, padded_samples: waveforms of this epoch so far, without and with padding.
+        audio_samples, padded_samples: samples of waveforms in this epoch so far, without and with padding.
         elapsed_s: time taken, over the whole run.
-        processes: that trained together when this was saved.
+        processes: how many trained together when this was saved.
     """
 
     epoch: int = 0
@@ -67,7 +67,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run is made from. Its states keep it, for it goes on from nothing else.
+    """What a run is made from; its states record it, because it can be resumed with nothing else.
 
     Attributes:
         settings: `deciding` values of the configuration.
@@ -75,7 +75,7 @@ class Origin:
         shards: digest of what is in which shard; empty where `data.train` is a manifest.
         data: `fingerprint` of the utterances of data.train and data.dev.
         source: `asr.training.trainset.vocabulary_source`.
-        precision: what `train.precision` and `train.device` came to.
+        precision: what `train.precision` and `train.device` resolved to.
     """
 
     settings: dict[str, Any]
@@ -100,14 +100,14 @@ _WHAT = {
 
 
 def deciding(config: Config) -> dict[str, Any]:
-    """Every value of the configuration that moves a number, by its dotted key, as JSON has it."""
+    """Every setting that affects the results, by its dotted key, as a JSON value."""
     values = {key: value for key, value in flatten(config).items() if key not in _FREE}
     return dict(json.loads(json.dumps(values)))
 
 
 def first_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """The first of two `deciding` settings in which they differ, as the end of a message."""
-    before = {**deciding(Config()), **before}  # a key that is newer than `before` had its built-in value
+    """The first difference between two sets of `deciding` settings, worded as the end of a message."""
+    before = {**deciding(Config()), **before}  # a key that was added after `before` had its built-in value
     for key, value in before.items():
         if after.get(key) != value:
             return f"{key}={value!r}, which cannot go on with {after.get(key)!r}"
@@ -115,10 +115,10 @@ def first_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | N
 
 
 def fingerprint(utterances: Sequence[Utterance]) -> str:
-    """A digest of ids, segments, channels and texts: resuming on other data is refused."""
+    """A digest of ids, segments, channels and texts, by which resuming on other data is refused."""
     digest = hashlib.blake2b(digest_size=16)
     for utterance in utterances:
-        # Without a channel the digest is that of states which were written before there were any.
+        # Without a channel the digest is the same as in states written before channels existed.
         channel = "" if utterance.channel is None else f"\0{utterance.channel}"
         segment = f"{utterance.offset}\0{utterance.duration}{channel}"
         digest.update(f"{utterance.id}\0{segment}\0{utterance.text}\n".encode())
@@ -128,7 +128,7 @@ def fingerprint(utterances: Sequence[Utterance]) -> str:
 def state_files(folder: Path) -> list[Path]:
     """The states in a run folder, newest first."""
     found = (folder / STATES_FOLDER).glob("*.safetensors")
-    return sorted((path for path in found if path.stem.isdecimal()), reverse=True)  # and no copy of another name
+    return sorted((path for path in found if path.stem.isdecimal()), reverse=True)  # no copies under other names
 
 
 def agree_on_state(world: World, folder: Path) -> None:
@@ -172,7 +172,7 @@ def save_state(
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
     path = folder / STATES_FOLDER / f"{position.step:09d}.safetensors"
     save_tensors(path, tensors, {"position": asdict(position), **asdict(origin)})
-    # A damaged state that was passed over lies ahead; it takes no place.
+    # A damaged state that was passed over has a later step: it is neither counted nor removed.
     for old in [old for old in state_files(folder) if old.name <= path.name][keep:]:
         old.unlink()
 
@@ -220,7 +220,7 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], list
 
 
 def _restore_random(states: dict[str, Tensor], position: Position, rank: int) -> None:
-    if not states:  # more processes than before: the new ones begin a stream of their own
+    if not states:  # more processes than before: the new ones start a random stream of their own
         torch.manual_seed(hash((position.step, rank)))
         return
     torch.set_rng_state(states["cpu"])
@@ -229,7 +229,7 @@ def _restore_random(states: dict[str, Tensor], position: Position, rank: int) ->
 
 
 def _require_origin(facts: Mapping[str, Any], origin: Mapping[str, Any], path: Path) -> None:
-    """Refuse another origin; what a state of an older version does not hold is not compared."""
+    """CheckpointError where the origins differ; what a state of an older version does not hold is not compared."""
     change = first_change(facts["settings"], origin["settings"]) if "settings" in facts else None
     if change is not None:
         raise CheckpointError(f"{path}: was made with {change}")
@@ -243,7 +243,7 @@ def is_finished(folder: Path, epochs: int) -> bool:
     for path in state_files(folder):
         try:
             return bool(load_facts(path)["position"]["epoch"] >= epochs)
-        except (CheckpointError, KeyError):  # then training has to go on from an older one, and says why
+        except (CheckpointError, KeyError):  # then training resumes from an older one, and says why
             return False
     return False
 
@@ -256,8 +256,8 @@ def require_finished_whole(
     Args:
         folder: of the run.
         config: what it should have been trained with.
-        data: makes `data` and `source` of the `Origin` that it should have (`asr.training.trainset.data_origin`);
-            None: whatever they were.
+        data: returns the expected `data` and `source` of its `Origin` (`asr.training.trainset.data_origin`);
+            None: they are not compared.
 
     Raises:
         CheckpointError: they are not; the message names the file.
@@ -275,7 +275,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def require_same(saved: Config, wanted: Config, out: Path) -> None:
-    """ConfigError unless the run in `out` can go on with `wanted`: only what moves no number may differ."""
+    """ConfigError unless the run in `out` can be resumed with `wanted`: no setting that affects results may differ."""
     change = first_change(deciding(saved), deciding(wanted))
     if change is not None:
         raise ConfigError(f"{out}: holds a run with {change}")

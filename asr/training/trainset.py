@@ -1,4 +1,4 @@
-"""What stands between a manifest and training: labels for every utterance, and no utterance that cannot be learnt."""
+"""From a manifest to training data: labels for every utterance, and no utterance that cannot be learnt."""
 
 import hashlib
 from collections.abc import Sequence
@@ -49,23 +49,23 @@ def read_utterances(path: str, key: str) -> list[Utterance]:
 
 
 def read_dev(config: Config) -> list[Utterance]:
-    """The utterances of `data.dev`; an empty list where it says that there are none."""
+    """The utterances of `data.dev`; an empty list where it is `none`."""
     return [] if config.data.dev == NO_DEV else read_utterances(config.data.dev, "data.dev")
 
 
 def utterances_of(path: str, key: str) -> list[Utterance]:
-    """Those of a manifest, or of an index of shards, that configuration key `key` names."""
+    """The utterances of the manifest or index of shards that configuration key `key` names."""
     if path and is_shards(path):
         return read_index(path).utterances
     return read_utterances(path, key)
 
 
 def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
-    """The labels of a new training on these utterances: theirs, or those of what `data.vocabulary` names.
+    """The tokenizer of a new training on these utterances: made from them, or from what `data.vocabulary` names.
 
     Raises:
-        CheckpointError: that is a folder, and no run that can be loaded.
-        ConfigError: it is a run whose labels are of another unit, or spelled otherwise.
+        CheckpointError: `data.vocabulary` is a folder, but not a run that can be loaded.
+        ConfigError: it is a run whose labels are of another unit, or spelled differently.
         ManifestError: it is a manifest that cannot be read.
         TextError: no labels can be made.
     """
@@ -89,9 +89,10 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
 
 
 def vocabulary_source(config: Config) -> str:
-    """A digest of what else than `data.train` the vocabulary is made from, by content; empty where there is nothing.
+    """A digest of the content that the vocabulary is made from, other than `data.train`; empty where there is none.
 
-    And where it was taken from another run, which may be gone by now: what it is, is in the digest of the labels.
+    It is also empty where the vocabulary comes from another run, which may be gone by now: the digest of the labels
+    covers it.
     """
     if config.data.vocabulary and not (is_url(config.data.vocabulary) or Path(config.data.vocabulary).is_file()):
         return ""
@@ -105,7 +106,7 @@ def vocabulary_source(config: Config) -> str:
 
 
 def data_origin(recognizer: Recognizer, config: Config) -> dict[str, str]:
-    """What an `asr.training.state.Origin` holds of the data that `config` names, for training with these labels."""
+    """`data` and `source` of an `asr.training.state.Origin`, for the data that `config` names and these labels."""
     taken, _ = usable(utterances_of(config.data.train, "data.train"), config, recognizer)
     return {"data": fingerprint([*taken.utterances, *read_dev(config)]), "source": vocabulary_source(config)}
 
@@ -120,7 +121,7 @@ def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:
 def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> dict[str, str]:
     """Training utterances that cannot be learnt, each id with its reason.
 
-    Those longer than `train.max_utterance_s`, shorter than one frame, or with more labels than output frames at the
+    They are longer than `train.max_utterance_s`, shorter than one frame, or have more labels than output frames at the
     fastest speed and closest crop of the augmentation (the CTC loss would be infinite).
     """
     fastest = max(config.augment.speeds, default=1.0) / (1 - 2 * config.augment.crop_share)
@@ -144,7 +145,7 @@ def infeasible(labelled: LabelledSet, config: Config, recognizer: Recognizer, *,
 
 
 def require_audio(utterances: Sequence[Utterance]) -> None:
-    """AudioError when audio files are missing: found out now and not when their batch comes."""
+    """AudioError when audio files are missing: better now than when their batch comes."""
     missing = [utterance for utterance in utterances if not utterance.audio_filepath.is_file()]
     if missing:
         first = missing[0]
@@ -157,7 +158,7 @@ def require_audio(utterances: Sequence[Utterance]) -> None:
 def require_segments(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> None:
     """AudioError when an audio file cannot be opened, ends before its segment, or has less than a frame in it.
 
-    Of dev, which is first read when an epoch is over.
+    Used for dev, which is otherwise first read when an epoch is over.
     """
     for utterance in utterances:
         try:
@@ -172,14 +173,14 @@ def require_segments(utterances: Sequence[Utterance], config: Config, recognizer
 
 
 def usable(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> tuple[LabelledSet, list[str]]:
-    """What a training takes of its utterances, with labels, and why the others are left out; see `leave_out`."""
+    """The utterances that can be trained on, with labels, and why the others are left out; see `leave_out`."""
     labelled = label(utterances, recognizer.tokenizer)
     reasons = unusable(labelled, config, recognizer)
     return leave_out(labelled, reasons, config), list(reasons.values())
 
 
 def listed(reasons: Sequence[object], shown: int) -> str:
-    """The first of them, and how many more there are."""
+    """The first `shown` reasons in one text, and how many more there are."""
     more = [f"and {len(reasons) - shown} more"] if len(reasons) > shown else []
     return "; ".join([*map(str, reasons[:shown]), *more])
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from asr import config, recipe
 from asr.cli import parse, run_command
 
-# A first training, on the recordings alone and with less of them hidden, teaches the model to cut them at their words.
-# It then goes on, in a second cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words in
-# new sentences beside the recordings. Its labels are pieces, letters and frequent words, so that these are never half
-# spelled; from nothing letters are learnt sooner.
+# A first training, on the recordings alone and with less masking, makes a model that can cut them into words. A second
+# one goes on from it, in another cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words
+# in new sentences beside the recordings. Its labels are pieces, letters and frequent words, so that those words are
+# never half spelled; the first one's are letters, which are learnt sooner from scratch.
 FIRST = (
     "text.unit=char",
     "train.epochs=30",
@@ -18,10 +18,10 @@ FIRST = (
     "augment.time_masks=2",
 )
 SECOND = ("text.unit=bpe", "text.bpe_size=128")
-# Other recordings come between the two, with AN4's own pieces as labels, and its sentences alone have the last word.
+# Other recordings come between the two, with AN4's own pieces as labels; the last training is on its sentences alone.
 OTHERS = ("train.epochs=4", "train.skip_unusable=true", "text.allow_oov=true")
 LAST = ("train.epochs=5",)
-ORDER, ORDER_WITH_TEXT = 3, 6  # of the n-gram: a name that is spelled is many words
+ORDER, ORDER_WITH_TEXT = 3, 6  # of the n-gram: a spelled name is many words
 SPLICED_HOURS = 6.0
 SPLICED_SECONDS = (1.5, 6.0)
 

@@ -1,9 +1,9 @@
-"""Make recipes/an4/model of a trained and scored model: a run folder in float16 and a card with what was measured.
+"""Make recipes/an4/model from a trained and scored model: a run folder in float16 and a card with what was measured.
 
     python recipes/an4/ship.py [--model exp/an4/model] [--data exp/an4/data] [--out recipes/an4/model] [--note TEXT]
 
-Run recipes/an4/run.py before. The figures of the card are those of the folder itself: it is scored on dev and test once
-more, and compared with the model that it was made of. A note says how that was trained where it took more than one run.
+Run recipes/an4/run.py first. The card's figures are those of the folder itself: it is scored on dev and test again, and
+compared with the model that it was made from. A note says how that was trained, if it took more than one run.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def ship(model: Path, data: Path, out: Path, note: str = "") -> None:
 
 
 def _overrides(settings: config.Config) -> str:
-    """The settings that are not those of conf/an4.yaml, as they are typed; of an earlier run its name alone."""
+    """The settings that differ from conf/an4.yaml, as they are typed; of the path of an earlier run only its name."""
     usual = config.flatten(config.load(CONF))
     found = config.flatten(settings) | {"train.init_from": Path(settings.train.init_from).name}
     changed = [f"{key}={found[key]}" for key in found if found[key] != usual[key] and not key.startswith("data.")]

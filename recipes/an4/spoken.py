@@ -3,8 +3,8 @@
     python recipes/an4/spoken.py [--texts exp/an4/data/train.jsonl] [--out exp/an4/spoken] [--sentences 10000]
         [--kokoro FOLDER]
 
-The sentences are drawn from a word 3-gram of the transcripts, and one in eight is a date or a number made up, for the
-words of which the transcripts have few. Voices: see recipes/synthesis.
+The sentences are drawn from a word 3-gram of the transcripts; one in eight is a made-up date or number, for words that
+are rare in the transcripts. Voices: see recipes/synthesis.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Started as a script, this finds its own folder only; the speaking processes import it by name.
+# A script finds modules in its own folder only; the speaking processes import those of `recipes` by name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from asr.cli import parse, run_command
@@ -53,7 +53,7 @@ def run() -> int:
 
 
 def sentences(texts: Sequence[str], count: int, seed: int) -> list[str]:
-    """New sentences: as an n-gram model of `texts` has them, and dates and numbers among them."""
+    """New sentences drawn from an n-gram model of `texts`, with dates and numbers among them."""
     import numpy as np
 
     from asr.lm.text import END, UNKNOWN

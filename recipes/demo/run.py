@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from shutil import which
 
-# Started as a script, this finds its own folder only; speech.py has processes of its own that import it by name.
+# A script finds modules in its own folder only; the speaking processes import those of `recipes` by name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from asr.cli import main as asr
@@ -17,7 +17,7 @@ from asr.cli import parse, run_command
 
 def run() -> int:
     """The recipe's stages; returns the exit code."""
-    # Inside, because the speech processes start by importing this file and have no use for torch.
+    # Inside, because the speaking processes start by importing this file and have no use for torch.
     from asr import config, recipe
     from asr.manifest import hours, read_manifest
     from recipes.demo.speech import make_speech
@@ -41,7 +41,7 @@ def run() -> int:
     print(f"\nSynthetic speech by espeak-ng, {hours(test):.2f} h of voices that training did not hear.")
     command = "asr" if which("asr") else os.path.relpath(Path(sys.executable).with_name("asr"))
     print(f"One of them, with: {command} transcribe --model {model} {example.audio_filepath}", flush=True)
-    printed = io.StringIO()  # kept, so that what the command says on standard error stands on lines of its own
+    printed = io.StringIO()  # kept back, so that what the command says on standard error is on lines of its own
     with redirect_stdout(printed):
         status = asr(["transcribe", "--model", str(model), str(example.audio_filepath)])
     print(f"reference:\t{example.text}\nhypothesis:\t{printed.getvalue().rstrip() or '-'}")

@@ -1,14 +1,14 @@
 """Synthetic speech for the demo: spoken digits and short commands by espeak-ng, made offline in seconds.
 
-The corpus is easy, and not a benchmark: formant synthesis of 40 words without mumbling, rooms or accents that are
-real. A low word error rate here shows that the whole chain works, and says nothing about recorded speech.
+The corpus is easy, and not a benchmark: formant synthesis of 40 words, without real mumbling, rooms or accents. A low
+word error rate here shows that the whole chain works, and says nothing about recorded speech.
 
 A voice is an espeak-ng accent with a variant, for example `en-us+f2`. Every accent is in every split. Each variant is
 in one split only: no variant of dev or test is heard in training. Digit strings are drawn at random, so most in test
 are new; the commands come from a grammar so small that most of test's commands are in training too.
 
 The library keeps state from one utterance to the next. Each split is therefore spoken by a fresh process, in a fixed
-order and from a fixed seed. That makes the files the same to the bit on every run on one machine with the same library
+order and from a fixed seed. That makes the files identical to the bit in every run on one machine with the same library
 versions.
 """
 
@@ -46,14 +46,14 @@ def make_speech(
     dev_utterances: int = 160,
     test_utterances: int = 208,
 ) -> dict[str, Any]:
-    """Make the corpus in `out`: 16 kHz mono 16-bit WAV files, train, dev and test.jsonl, and at last summary.json.
+    """Make the corpus in `out`: 16 kHz mono 16-bit WAV files, train, dev and test.jsonl, and finally summary.json.
 
     A folder whose summary.json was made with the same settings is left as it is. The script that calls this must
     guard its own start with `if __name__ == "__main__"`, because the synthesiser runs in a spawned process.
 
     Args:
-        out: folder of the corpus; missing parents are made.
-        seed: everything that is drawn at random follows from it.
+        out: folder of the corpus; missing parents are created.
+        seed: determines everything that is drawn at random.
         train_utterances, dev_utterances, test_utterances: size of each split, at least 1.
 
     Returns:

@@ -13,12 +13,12 @@ from asr.recognizer import pick_device
 from asr.resampling import resample
 from asr.splicing.sentences import cut_all
 
-RATE_HZ = 8000  # of the recordings that they stand beside
-SHORTEST_S = 0.3  # `three` has six frames of 40 ms to be learnt in, also when it is made 15 % faster
+RATE_HZ = 8000  # of the recordings that they are added to
+SHORTEST_S = 0.3  # leaves `three` six frames of 40 ms to be learnt in even when it is made 15 % faster
 
 
 def cut_digits(manifest: Path, model: Path, out: Path) -> Path:
-    """The manifest of what stands between two pauses and is one digit; made once for these weights of `model`.
+    """The manifest of pieces between two pauses that are a single digit; made once for these weights of `model`.
 
     Args:
         manifest: sentences.

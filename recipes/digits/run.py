@@ -1,4 +1,4 @@
-"""digits: single spoken digits by six speakers; the official test, and each speaker recognised without being heard."""
+"""digits: single spoken digits by six speakers; the official test, and each speaker by models that never heard them."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own modules, where the package is not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which the installed package lacks
 
 from asr import config, recipe
 from asr.cli import parse, run_command
@@ -16,17 +16,17 @@ from asr.report import summary_line
 from asr.wer import Result, read_hypotheses, score
 from recipes.digits.silence import STILL_DB, surround
 
-# Four voices make no stranger's. What 67 speakers of AN4 taught a model carries over, and so do their digits. This
-# one is older than recipes/an4/model, from which strangers fare worse (RESULTS.md).
+# Four voices are not enough to recognise a stranger's. What a model learnt from 67 speakers of AN4 carries over, and so
+# do their digits. This model is older than recipes/an4/model, which is a worse start for strangers (RESULTS.md).
 START = Path(__file__).resolve().parent / "start"
 STRANGERS = "digits-strangers.yaml"
-# It heard 8 kHz of bandwidth, and these recordings have half of that: first it hears AN4's sentences so, and new ones
-# made of their words.
+# It was trained on a bandwidth of 8 kHz, and these recordings have half of that. So it is first trained on AN4's
+# sentences at this bandwidth, and on new sentences made of their words.
 TELEPHONE = ("augment.telephone_probability=1", "encoder.dropout=0.3", "train.batch_s=24", "train.epochs=2")
 SPLICED_HOURS = 6.0
 SPLICED_SECONDS = (1.5, 6.0)
-SEEDS = 3  # of one alone chance decides too much: the mean of as many models' weights is taken
-# Recordings of the speaker who was left out, without transcripts, are learnt by going on so long.
+SEEDS = 3  # models whose weights are averaged: with a single one chance decides too much
+# How long training goes on with untranscribed recordings of the speaker who was left out.
 OWN_EPOCHS = 2
 
 
@@ -40,7 +40,7 @@ def run() -> int:
     recipe.add_outside(parser)
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
-    # What is wrong with these is found before the official training, and not after it.
+    # Errors in these settings are found before the official training, not after it.
     by_telephone = None if arguments.official_only else strangers(arguments, START, *TELEPHONE)
     out: Path = arguments.out
     official = out / "data"
@@ -54,13 +54,13 @@ def run() -> int:
 
 
 def strangers(arguments: argparse.Namespace, start: Path, *stage: str) -> config.Config:
-    """The configuration of a training for speakers whose transcripts nobody has, on from the weights of `start`."""
+    """The configuration of a training for speakers without transcripts, from the weights of `start`."""
     overrides = [f"train.init_from={start}", *stage, *arguments.overrides]
     return config.load(arguments.conf.parent / STRANGERS, overrides)
 
 
 def telephone_stage(out: Path, source: Path | None, settings: config.Config) -> Path:
-    """Train the model that those without a speaker begin with; returns its run folder."""
+    """Train the model from which the trainings without a speaker start; returns its run folder."""
     an4, spliced, telephone = out / "an4", out / "spliced", out / "telephone"
     heard = spliced / "train.jsonl"
     recipe.corpus_stage(an4, "an4", source)
@@ -72,8 +72,8 @@ def telephone_stage(out: Path, source: Path | None, settings: config.Config) -> 
 def leave_one_out(
     official: Path, out: Path, outside: list[Utterance], settings: Callable[..., config.Config], telephone: Path
 ) -> None:
-    """Recognise each speaker as a stranger and as one who was heard before; prints the joint figures."""
-    from recipes.digits.clips import cut_digits  # it brings torch, which `run_command` sets up first
+    """Recognise each speaker as a stranger and as one heard before; prints the joint figures."""
+    from recipes.digits.clips import cut_digits  # it imports torch, after the settings that `run_command` makes
 
     utterances = [item for split in ("train", "dev", "test") for item in read_manifest(official / f"{split}.jsonl")]
     recordings = utterances[0].audio_filepath.resolve().parent
@@ -93,7 +93,7 @@ def leave_one_out(
 def as_stranger(speaker: str, fold: Path, others: list[Utterance], settings: config.Config) -> list[Result]:
     """Recognise a speaker who was not heard, by a model of four speakers and `others`.
 
-    The fifth chooses epochs and the weights of the 2-gram.
+    The fifth speaker is used to choose epochs and the weights of the 2-gram.
     """
     data, train, model = fold / "data", fold / "train.jsonl", fold / "model"
     recipe.corpus_stage(data, "digits", fold.parent / "own-noise", held_out_speaker=speaker)
@@ -104,10 +104,10 @@ def as_stranger(speaker: str, fold: Path, others: list[Utterance], settings: con
 
 
 def as_acquaintance(fold: Path, settings: Callable[..., config.Config]) -> list[Result]:
-    """Recognise the speaker of a fold when other recordings were heard, of which nobody wrote down a word.
+    """Recognise the speaker of a fold after training on their other recordings, without transcripts.
 
-    Either half of the recordings is recognised by a model that went on with the other one: with what it recognised
-    there with confidence, beside what it was trained on before.
+    Each half of the recordings is recognised by a model that was trained further on the other half: on what was
+    recognised there with confidence, beside what the model was trained on before.
     """
     data = fold / "data"
     before, own = read_manifest(fold / "train.jsonl"), read_manifest(data / "test.jsonl")
@@ -134,7 +134,7 @@ def train_several(model: Path, settings: config.Config) -> None:
 
 
 def twice(utterances: list[Utterance], still: Path) -> list[Utterance]:
-    """Recordings as they are, and with another kind of quiet around the words."""
+    """The recordings as they are, and again with another kind of quiet around the words."""
     again = [
         replace(
             item,
@@ -147,14 +147,14 @@ def twice(utterances: list[Utterance], still: Path) -> list[Utterance]:
 
 
 def with_two_gram(model: Path, data: Path) -> Path:
-    """The model with a 2-gram of sentences of one word: it says that a recording holds one of ten words."""
+    """The model with a 2-gram of sentences of one word, which says that a recording holds one of ten words."""
     tuned = model.with_name(f"{model.name}-lm")
     recipe.language_model_stage(data, model, tuned, order=2)
     return tuned
 
 
 def recognise(model: Path, manifest: Path) -> list[Result]:
-    """Score `model` on a manifest; what it recognised."""
+    """Score `model` on a manifest; returns what it recognised."""
     from asr.evaluate import HYPOTHESES_FILE
 
     recipe.score_stage(model, manifest, model / "test")

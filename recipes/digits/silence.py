@@ -1,11 +1,11 @@
-"""Recordings that are cut to the word, with quiet before and after.
+"""Quiet before and after recordings that are cut closely around a word.
 
-A model of letters needs a frame for each of them, and one more between two that are equal: at 40 ms a frame 0.24 s for
+A model of letters needs a frame for each of them, and one more between two equal ones: at 40 ms a frame, 0.24 s for
 `three`, which some of these recordings say in 0.15 s. And a model that learnt from sentences has never heard a word
 begin at full loudness in the first sample.
 
-Quiet that is not as loud as the noise in the recording sounds like a stop consonant where the word begins and ends. So
-each is surrounded by noise as loud as its own; how loud that is, a model is not to rely on (`STILL_DB`).
+If the added quiet is softer than the noise in the recording, the word seems to begin and end with a stop consonant. So
+each recording is surrounded by noise as loud as its own. Another level (`STILL_DB`) keeps a model from relying on that.
 """
 
 import zlib
@@ -21,23 +21,23 @@ from asr.errors import AudioError
 from asr.files import whole_folder
 
 SECONDS = 0.3  # on either side
-STILL_DB = -35.0  # the other kind of quiet, against the recording's mean power
-# What a recording's noise is taken from: its quietest moment of so long, between these frequencies.
+STILL_DB = -35.0  # the other kind of quiet, relative to the recording's mean power
+# A recording's noise is measured in its quietest moment of this length, between these frequencies.
 _MOMENT_S = 0.025
 _NOISE_HZ = (1000, 3500)
-_NOISE_DB = (-50.0, -10.0)  # against the recording's mean power; no more and no less than that
+_NOISE_DB = (-50.0, -10.0)  # limits of the level found, relative to the recording's mean power
 
 
 def surround(recordings: Path, out: Path, level_db: float | None = None) -> None:
-    """Write each recording with `SECONDS` of noise on either side, under its name, to `out`/recordings; once.
+    """Write each recording with `SECONDS` of noise on either side to `out`/recordings, unless that was done before.
 
     Args:
         recordings: folder of WAV files.
-        out: folder for `recordings`; it is there when all of them are.
-        level_db: of the noise, against the recording's mean power; None: as loud as its own.
+        out: folder for `recordings`; it appears when all of them are written.
+        level_db: of the noise, relative to the recording's mean power; None: as loud as its own noise.
 
     Raises:
-        AudioError: a recording cannot be read, or is too short to have a level of its own.
+        AudioError: a recording cannot be read, or is too short for its noise to be measured.
     """
     if out.is_dir():
         recipe.say(f"silence: complete in {out}, skipped")
@@ -61,12 +61,12 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
 
 
 def noise_db(wave: NDArray[np.float64], rate_hz: int) -> float:
-    """Power of the white noise in (S,) samples against their mean power, by their quietest moment.
+    """Power of the noise in (S,) samples, if it is white, relative to their mean power, from their quietest moment.
 
-    Digital silence in it is that moment, and gives the least that there is.
+    Where there is digital silence, that is the quietest moment, and the result is the lower limit.
 
     Raises:
-        AudioError: they are shorter than such a moment.
+        AudioError: the samples are shorter than such a moment.
     """
     samples = round(_MOMENT_S * rate_hz)
     if len(wave) < samples:

@@ -8,7 +8,7 @@ import random
 import sys
 from pathlib import Path
 
-# Started as a script, this finds its own folder only; the speaking processes import it by name.
+# A script finds modules in its own folder only; the speaking processes import those of `recipes` by name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from asr.cli import parse, run_command
@@ -17,7 +17,7 @@ from recipes.synthesis import kokoro, voices
 
 
 def run() -> int:
-    """Speaks each digit about equally often, in an order of chance; returns the exit code."""
+    """Speaks each digit about equally often, in random order; returns the exit code."""
     parser = argparse.ArgumentParser(prog="recipes/digits/spoken.py", description=(__doc__ or "").partition("\n")[0])
     voices.add_arguments(parser, Path("exp/digits/spoken"))
     parser.add_argument("--recordings", type=int, default=2700, metavar="N", help="how many (%(default)s)")

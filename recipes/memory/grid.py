@@ -1,4 +1,4 @@
-"""Many trials: which ones, in two processes, each kept as it ends, so that an interrupted run goes on."""
+"""A grid of trials, run in two processes and stored as each ends, so that an interrupted run can go on."""
 
 import json
 import os
@@ -21,13 +21,13 @@ Key = tuple[str, str, int, int]  # task, cell, lag, seed
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination is a trial of its own; `key=value` arguments change these."""
+    """Every combination of these is a trial of its own; `key=value` arguments change them."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
     cells: tuple[str, ...] = CELLS
     lags: tuple[int, ...] = (10, 30, 100, 1000)
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    updates: int = 0  # that a trial has; 0: by its lag, see `limit_of`
+    updates: int = 0  # at most in a trial; 0: depends on its lag, see `limit_of`
     processes: int = 2  # of one thread each
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Grid:
         _require(self.processes >= 1, "processes must be at least 1", self.processes)
 
     def limit(self, lag: int) -> int:
-        """Updates of a trial."""
+        """How many updates a trial of this lag has at most."""
         return self.updates or limit_of(lag)
 
     def combinations(self) -> list[Key]:
@@ -64,7 +64,7 @@ def _require(condition: bool, wanted: str, found: object) -> None:
 
 
 def read_grid(overrides: Sequence[str]) -> Grid:
-    """The default grid with `key=value` on top, as `lags=[10,100]`.
+    """The default grid with `key=value` on top, such as `lags=[10,100]`.
 
     Raises:
         ConfigError: a key is unknown, or a value has the wrong type or is out of range.
@@ -107,7 +107,7 @@ def _run(keys: Sequence[Key], grid: Grid) -> Iterable[Trial]:
 
 
 def key_of(trial: Trial) -> Key:
-    """Which of the trials it is."""
+    """Which of the trials this is."""
     return trial.task, trial.cell, trial.lag, trial.seed
 
 

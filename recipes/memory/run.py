@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own modules, where the package is not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which the installed package lacks
 
 from asr import recipe
 from asr.cli import parse, run_command
@@ -21,7 +21,7 @@ def run() -> int:
     keys = "tasks, cells, lags, seeds, updates or processes, as lags=[10,100]"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=keys)
     arguments = parse(parser)
-    from recipes.memory import grid, summary  # they bring torch, which `run_command` sets up first
+    from recipes.memory import grid, summary  # they import torch, after the settings that `run_command` makes
 
     wanted = grid.read_grid(arguments.overrides)
     require_folder(arguments.out)

@@ -2,8 +2,8 @@
 
 With a few dozen units torch spends its time on book-keeping: it records every operation of every step of a GRU or a
 tanh RNN. Here the recurrence and its gradient are one loop each; what can be done for all steps at once is left to
-torch. Weights and results are those of `asr.encoder.RecurrentLayer`. Its LSTM is one call into oneDNN, which is quick
-as it is.
+torch. Weights and results are those of `asr.encoder.RecurrentLayer`. Its LSTM is one call into oneDNN, which is fast as
+it is.
 """
 
 import math
@@ -21,7 +21,7 @@ from asr.encoder import RecurrentLayer
 
 Array = NDArray[np.float32]
 _ONE, _TWO = np.float32(1), np.float32(2)  # a Python number would make the arithmetic float64
-# Nothing is assumed to be finite, since gradients explode.
+# No option that assumes finite values, since gradients may explode.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "cache": True}
 
 

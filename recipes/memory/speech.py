@@ -18,7 +18,7 @@ from asr.files import write_text_atomic
 from asr.wer import Counts, read_hypotheses, score
 
 ROOT = Path(__file__).resolve().parents[2]
-# A model that trains in minutes. The LSTM in two directions has this width; the others get what makes them as large.
+# A model that trains in minutes. This is the width of the LSTM in two directions; the others get one of equal size.
 SMALL = (
     "features.normalization=global",
     "augment.gain_db=6",
@@ -63,7 +63,7 @@ def run() -> int:
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1, found {arguments.seeds}")
     settings = config.load(ROOT / "conf" / "an4.yaml", [*SMALL, *arguments.overrides])
-    if not (arguments.data / SUMMARY_FILE).is_file():  # by this recipe, AN4's own, or `asr prepare`: all the same
+    if not (arguments.data / SUMMARY_FILE).is_file():  # made by this recipe, AN4's own, or `asr prepare`: all the same
         recipe.corpus_stage(arguments.data, "an4", arguments.source)
     kinds = [kind for kind in kinds_of(settings, arguments.data) if arguments.only in (None, name_of(kind))]
     done = [replace(kind, counts=train(kind, settings, arguments)) for kind in kinds]
@@ -79,7 +79,7 @@ def name_of(kind: Setting) -> str:
 
 
 def kinds_of(settings: Config, data: Path) -> list[Setting]:
-    """Each cell in one and two directions, as wide as makes its parameters nearest to those of the configured one."""
+    """Each cell in one and two directions, with the width that gives it most nearly the configured one's parameters."""
     from asr.manifest import read_manifest
     from asr.text import build_tokenizer
 
@@ -98,12 +98,12 @@ def kinds_of(settings: Config, data: Path) -> list[Setting]:
 
 
 def of_kind(encoder: EncoderConfig, cell: str, directions: int, width: int) -> EncoderConfig:
-    """The same encoder with another cell."""
+    """The same encoder with another cell, direction and width."""
     return replace(encoder, cell=cell, bidirectional=directions == 2, width=width)  # type: ignore[arg-type]
 
 
 def parameters_of(encoder: EncoderConfig, mel_bins: int, vocabulary: int) -> int:
-    """The encoder's weights and biases, counted without making them."""
+    """The number of an encoder's weights and biases, without creating them."""
     import torch
 
     from asr.encoder import Encoder
@@ -114,7 +114,7 @@ def parameters_of(encoder: EncoderConfig, mel_bins: int, vocabulary: int) -> int
 
 
 def train(kind: Setting, settings: Config, arguments: argparse.Namespace) -> tuple[Counts, ...]:
-    """Train and score once for each seed; the words of each test."""
+    """Train and score once for each seed; returns the word counts of each test."""
     from asr.evaluate import HYPOTHESES_FILE
 
     counts = []

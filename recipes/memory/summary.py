@@ -26,7 +26,7 @@ def select(trials: Sequence[Trial], task: str, cell: str, lag: int) -> list[Tria
 
 
 def _values(trials: Sequence[Trial]) -> tuple[list[str], list[str], list[int]]:
-    """Tasks and cells in the order they come in, and lags in theirs."""
+    """Tasks and cells in order of appearance, and lags in ascending order."""
     tasks, cells = (list(dict.fromkeys(values)) for values in zip(*((t.task, t.cell) for t in trials), strict=True))
     return tasks, cells, sorted({trial.lag for trial in trials})
 
@@ -43,7 +43,7 @@ def table(trials: Sequence[Trial]) -> str:
 
 
 def _cell(trials: Sequence[Trial]) -> str:
-    """`4 / 5 (38-96 %), 250 [210-400], 0.41`: successes, interval, updates they took, loss where there was none."""
+    """`4 / 5 (38-96 %), 250 [210-400]; loss 0.41`: successes, interval, their updates, loss where there are none."""
     wins = [trial.updates for trial in trials if trial.success]
     low, high = wilson(len(wins), len(trials))
     text = f"{len(wins)} / {len(trials)} ({100 * low:.0f}-{100 * high:.0f} %)"
@@ -68,7 +68,7 @@ def totals(trials: Sequence[Trial]) -> str:
 
 
 def require_drawing() -> None:
-    """ConfigError where matplotlib is missing: before the trainings, not after them."""
+    """ConfigError where matplotlib is missing: better before the trainings than after them."""
     try:
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
@@ -98,7 +98,7 @@ def draw(trials: Sequence[Trial], folder: Path) -> None:
             )
             for number, cell in enumerate(cells):
                 colour, marker, line = _LOOKS[cell]
-                # Beside each other, so that equal values stay visible.
+                # Side by side, so that equal values stay visible.
                 places = [lag * 1.09 ** (number - (len(cells) - 1) / 2) for lag in lags]
                 found = [select(trials, task, cell, lag) for lag in lags]
                 wins = [[trial.updates for trial in part if trial.success] for part in found]

@@ -1,7 +1,7 @@
-"""The long-lag tasks: sequences that are drawn afresh, what has to be answered at their end, and what counts as right.
+"""The long-lag tasks: freshly drawn sequences, the answers wanted at their end, and what counts as right.
 
 A relevant input comes early, noise or nothing follows, and the answer is due `lag` or more steps after the sequence
-began. No sequence is seen twice, so a sequence is judged before the network learns from it.
+began. No sequence is seen twice, so each is judged before the network learns from it.
 """
 
 import math
@@ -14,11 +14,11 @@ from torch.nn import functional
 
 TOLERANCE = 0.04  # of a sum or product: the largest error that counts as right (Hochreiter & Schmidhuber 1997)
 DISTRACTORS, RELEVANT = 4, 2  # symbols of temporal order; two more mark the start and the end
-SYMBOLS = 8  # alphabet of copying; two more are nothing, and the call
+SYMBOLS = 8  # alphabet of copying; two more stand for nothing, and for the call to answer
 
 
 def length_of(lag: int, generator: Generator) -> int:
-    """Steps of a batch's sequences, uniform in lag..1.1 lag, so that the end cannot be counted off."""
+    """Steps of a batch's sequences, uniform in lag..1.1 lag, so that the end cannot be found by counting."""
     return lag + int(_drawn(0, lag // 10 + 1, 1, generator))
 
 
@@ -27,7 +27,7 @@ def _drawn(low: int, high: int, batch: int, generator: Generator) -> Tensor:
 
 
 def _two_numbers(lag: int, batch: int, generator: Generator, low: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Sequences of (number, marker) and the two marked numbers: one in the first tenth, one before the half."""
+    """Sequences of (number, marker) and the two marked numbers: one in the first tenth, one between it and the half."""
     steps = length_of(lag, generator)
     numbers = low + (1 - low) * torch.rand(steps, batch, generator=generator)
     tenth, half = max(1, lag // 10), lag // 2
@@ -63,7 +63,7 @@ def draw_order(lag: int, batch: int, generator: Generator) -> tuple[Tensor, Tens
 
 
 def draw_copying(lag: int, batch: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """A symbol, `lag` steps of nothing of which the last calls, and a step for the answer, which is the symbol."""
+    """A symbol, `lag` steps of nothing of which the last is the call, and a step to answer with that symbol."""
     copied = _drawn(0, SYMBOLS, batch, generator)
     nothing, call = SYMBOLS, SYMBOLS + 1
     symbols = torch.full((lag + 2, batch), nothing)
@@ -79,9 +79,9 @@ class Task:
     Attributes:
         draw: (lag, batch, generator) -> (T, B, inputs) float32 and its targets, (B,) float32 or int64 classes.
         inputs: numbers in each step.
-        outputs: numbers in an answer: one, or the logits of so many classes.
+        outputs: numbers in an answer: one, or a logit for each class.
         chance: share of right sequences that the best answer without memory gets.
-        baseline: its loss: mean squared error, or cross-entropy in nats.
+        baseline: the loss of that answer: mean squared error, or cross-entropy in nats.
     """
 
     draw: Callable[[int, int, Generator], tuple[Tensor, Tensor]]

@@ -15,14 +15,14 @@ from recipes.memory.tasks import TASKS, Task
 
 CELLS = ("rnn", "gru", "lstm")
 SMALLEST_LAG, LARGEST_LAG = 10, 100_000  # shorter ones have no tenth
-WIDTH = 16  # units of the LSTM; the other cells get as many as make their parameters nearest to its
+WIDTH = 16  # units of the LSTM; the other cells get the width whose number of parameters is nearest
 BATCH = 16  # sequences
 LEARNING_RATES = {"rnn": 3e-3, "gru": 1e-2, "lstm": 1e-2}  # Adam; how they were chosen: README.md
 GRAD_CLIP = TrainConfig().grad_clip  # largest global gradient norm, as in the trainer
-WINDOW = 64  # updates whose mean loss decides: 1,024 sequences, each judged before it was learnt from
+WINDOW = 64  # updates whose mean loss decides: 1,024 sequences, each judged before learning from it
 SUCCESS = 0.1  # of the baseline: the loss that a network without memory can reach
 STEPS, FEWEST, MOST = 200_000, 1_000, 3_000  # time steps, and updates, that a trial is given: see `limit_of`
-HOPELESS = 0.9  # of the baseline: a window with more than this ends a trial that has half of its updates behind it
+HOPELESS = 0.9  # of the baseline: a trial whose window has more than this after half of its updates is ended
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Trial:
 
     Attributes:
         task, cell, lag, seed: which one.
-        limit: updates that it had; half of them where its loss was hopeless by then.
-        width: its units.
-        parameters: its numbers, read-out included.
-        success: whether its mean loss over a window fell below the share of the baseline.
+        limit: updates that it was given; it ended after half of them if its loss was hopeless by then.
+        width: number of units.
+        parameters: number of parameters, read-out included.
+        success: whether its mean loss over a window fell below `SUCCESS` times the baseline.
         updates: how many it took.
         loss: mean of the last window, as a share of the baseline.
         right: share of right sequences in the last window.
@@ -76,8 +76,8 @@ class Network(nn.Module):
 def initialise_memory(layer: RecurrentLayer, longest: int) -> None:
     """Chrono initialisation (Tallec & Ollivier 2018, eq. 16): gated units that forget after 1..`longest` steps.
 
-    With log(u), u uniform in 1..longest, as bias a forget gate stands at u / (1 + u), which keeps about u steps. That
-    is torch's update gate in a GRU, and in an LSTM the input gate gets the opposite. A tanh RNN has no such numbers.
+    With a bias of log(u), u uniform in 1..longest, a forget gate is at u / (1 + u), which keeps about u steps. In a GRU
+    that is torch's update gate; in an LSTM the input gate gets the opposite bias. A tanh RNN has no such biases.
     """
     width = layer.cell.hidden_size
     if isinstance(layer.cell, nn.RNN):
@@ -93,13 +93,13 @@ def initialise_memory(layer: RecurrentLayer, longest: int) -> None:
 
 
 def parameters_of(cell: str, width: int, task: Task) -> int:
-    """Weights and biases of a network."""
+    """The number of weights and biases of a network."""
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
     return gates * width * (width + task.inputs + 2) + task.outputs * (width + 1)
 
 
 def width_of(cell: str, task: Task) -> int:
-    """Units that give a cell about the parameters of the LSTM."""
+    """The number of units that gives a cell about as many parameters as the LSTM."""
     wanted = parameters_of("lstm", WIDTH, task)
     return min(range(1, 8 * WIDTH), key=lambda width: abs(parameters_of(cell, width, task) - wanted))
 
@@ -112,11 +112,11 @@ def limit_of(lag: int) -> int:
 def run_trial(name: str, cell: str, lag: int, seed: int, limit: int) -> Trial:
     """Train one network; the same arguments give the same result."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # gradients that vanish pass through numbers with which a CPU is very slow
+    torch.set_flush_denormal(True)  # vanishing gradients become denormal numbers, with which a CPU is very slow
     try:
         return _train(name, cell, lag, seed, limit)
     finally:
-        torch.set_flush_denormal(False)  # it is of the whole thread, where others count on such numbers
+        torch.set_flush_denormal(False)  # it affects the whole thread, where other code relies on such numbers
 
 
 def _train(name: str, cell: str, lag: int, seed: int, limit: int) -> Trial:

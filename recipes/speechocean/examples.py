@@ -1,4 +1,4 @@
-"""Short sentences of common words, out of WordNet's usage examples: a text for `spoken.py`.
+"""Short sentences of common words, from WordNet's usage examples: a text for `spoken.py`.
 
 apt install wordnet-base
 python recipes/speechocean/examples.py [/usr/share/wordnet] [--texts exp/speechocean/data/train.jsonl] > examples.txt
@@ -15,9 +15,9 @@ from asr.cli import parse, run_command
 from asr.errors import CorpusError
 from asr.manifest import read_manifest
 
-WORDS = range(3, 9)  # in a sentence
-COMMON = 12  # a word that is not in the transcripts stands so often in the examples
-KNOWN = 0.6  # the share of the words that is in the transcripts
+WORDS = range(3, 9)  # how many a sentence has
+COMMON = 12  # a word that is not in the transcripts occurs at least this often in the examples
+KNOWN = 0.6  # at least this share of a sentence's words is in the transcripts
 
 
 def run() -> int:
@@ -41,7 +41,7 @@ def run() -> int:
 
 
 def examples(text: str) -> Iterator[str]:
-    """What stands between quotation marks behind a definition, in lower case and without punctuation or digits."""
+    """The quotations after each definition that have no digits, in lower case and without punctuation."""
     for line in text.splitlines():
         _, bar, gloss = line.partition("|")
         for quoted in re.findall(r'"([^"]+)"', gloss if bar else ""):
@@ -51,7 +51,7 @@ def examples(text: str) -> Iterator[str]:
 
 
 def common(sentences: Collection[str], transcripts: Iterable[str]) -> list[str]:
-    """Those of common words, most of which the transcripts have."""
+    """The sentences of common words, most of which are in the transcripts."""
     known = {word for text in transcripts for word in text.split()}
     count = Counter(word for sentence in sentences for word in sentence.split())
     chosen = []

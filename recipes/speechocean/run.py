@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the recipe's own modules, where the package is not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which the installed package lacks
 
 from asr import config, recipe
 from asr.cli import parse, run_command
@@ -17,10 +17,10 @@ from asr.manifest import Utterance, read_manifest
 from asr.text import normalize, read_dictionary
 from recipes.speechocean import pronunciations
 
-# A training from nothing had not left the plateau of CTC's beginning after 12 hours of audio. One from this model, of
-# letters and numbers, leaves it in its first epoch. `train.init_from=` starts from nothing.
+# A training from scratch had not left CTC's initial plateau after 12 hours of audio. One from this model, of letters
+# and numbers, leaves it in its first epoch. `train.init_from=` trains from scratch.
 START = Path(__file__).resolve().parents[1] / "an4" / "model"
-# Other recordings are heard together with these first, and these alone have the last word.
+# First the corpus is trained on together with other recordings, then alone.
 OTHERS = ("train.epochs=10", "train.skip_unusable=true", "text.allow_oov=true")
 LAST = ("train.epochs=4",)
 
@@ -49,7 +49,7 @@ def run() -> int:
     recipe.corpus_stage(data, "speechocean", arguments.source)
     manifest, results = data / "test.jsonl", "test"
     corpus = read_manifest(data / "train.jsonl")[0].audio_filepath.resolve().parents[2]  # WAVE/SPEAKER/file in it
-    if arguments.part == "test":  # before the training: a source without that folder is told of now
+    if arguments.part == "test":  # before the training, so that a missing folder is reported now
         manifest, results = data / "official-test" / "test.jsonl", "official-test"
         recipe.corpus_stage(manifest.parent, "speechocean", corpus, part="test")
     outside = recipe.read_outside(arguments.outside, data)

@@ -3,8 +3,8 @@
     python recipes/speechocean/spoken.py --kokoro FOLDER exp/speechocean/data/train.jsonl examples.txt
         [--out exp/speechocean/spoken] [--sentences 4000]
 
-Texts are manifests, or files with a sentence a line; `examples.py` makes one. Each is taken in an order of chance, and
-they take turns. Every other voice is two as one, and voices are up to a fifth higher than they are, as children's.
+Texts are manifests, or files with a sentence a line; `examples.py` makes one. Each text is shuffled, and the texts take
+turns. Every other voice is a mixture of two, and voices are raised by up to 20 %, to sound like children's.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice, zip_longest
 from pathlib import Path
 
-# Started as a script, this finds its own folder only; the speaking processes import it by name.
+# A script finds modules in its own folder only; the speaking processes import those of `recipes` by name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from asr.cli import parse, run_command
@@ -22,7 +22,7 @@ from asr.errors import ConfigError
 from asr.lm.text import sentences
 from recipes.synthesis import kokoro, voices
 
-PITCH = (45, 81)  # 1.06 for each 10 above 50
+PITCH = (45, 81)  # a factor of 1.06 for each 10 above 50
 
 
 def run() -> int:
@@ -44,7 +44,7 @@ def run() -> int:
 
 
 def mixed(texts: Sequence[Path], seed: int) -> list[str]:
-    """The sentences of all texts in lower case, in turn."""
+    """The sentences of all texts in lower case, each text shuffled, taken in turn."""
     rng = random.Random(seed)
     columns = []
     for text in texts:
@@ -55,7 +55,7 @@ def mixed(texts: Sequence[Path], seed: int) -> list[str]:
 
 
 def pairs(some: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Voices between one of `some` and another of `others`, as many as there are of the more."""
+    """Mixtures of one of `some` and another of `others`, as many as the longer of the two has."""
     between = zip(cycle(some), cycle([*others[1:], others[0]]), strict=False)
     return [f"{one}+{other.partition(':')[2]}" for one, other in islice(between, max(len(some), len(others)))]
 

@@ -15,8 +15,8 @@ from recipes.synthesis.recording import Line
 # British, Caribbean, Scottish, Lancaster, West Midlands, received pronunciation, American, New York
 ACCENTS = ["en", "en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-us", "en-us-nyc"]
 # Whispering, croaking and robot-like variants are left out, and those that clip inside the synthesiser. Of variants
-# that are near copies of one another there is one at most.
-VARIANTS = {  # by the split of the demo that has them
+# that are near copies of one another, at most one is here.
+VARIANTS = {  # by split of the demo
     "train": "m1 m3 m4 m6 f1 f2 f4 Alex Annie Denis Gene Michael Mike Nguyen Reed adam "
     "belinda max norbert pablo quincy steph".split(),
     "dev": "m8 f5 john marcelo".split(),
@@ -42,7 +42,7 @@ def require_loader() -> Any:
 
 
 class _Espeak:
-    """The espeak-ng library; its state belongs to the process, so there is one in a process."""
+    """The espeak-ng library; its state belongs to the process, so there is one for each process."""
 
     def __init__(self) -> None:
         loader = require_loader()
@@ -69,12 +69,12 @@ class _Espeak:
         if self.rate_hz <= 0:
             raise CorpusError(f"espeak-ng cannot read {data} ({len(data)} characters; it takes fewer than 160)")
         library.espeak_SetSynthCallback(self._callback)
-        _check(library.espeak_ng_SetRandSeed(1), "seed")  # it would start from the clock
+        _check(library.espeak_ng_SetRandSeed(1), "seed")  # otherwise it would come from the clock
 
     def say(self, line: Line) -> bytes:
-        """16-bit samples at `rate_hz` of a line."""
+        """A line as 16-bit samples at `rate_hz`."""
         variant = line.voice.partition("+")[2]
-        if not (self._variants / variant).is_file():  # the library would speak without the variant and say nothing
+        if not (self._variants / variant).is_file():  # the library would silently speak without the variant
             raise CorpusError(f"{line.id}: espeak-ng has no variant {variant!r} (voice {line.voice})")
         _check(self._library.espeak_SetVoiceByName(line.voice.encode()), f"{line.id}: voice {line.voice}")
         values = {_RATE: line.rate, _PITCH: line.pitch, _RANGE: line.pitch_range, _WORD_GAP: line.word_gap}

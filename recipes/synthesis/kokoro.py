@@ -1,7 +1,7 @@
 """Kokoro-82M, a neural synthesiser (hexgrad, Apache 2.0), by kokoro-onnx: `pip install kokoro-onnx`.
 
-Its two files are of the release `model-files-v1.0` of thewh1teagle/kokoro-onnx, and stand in one folder. The first is
-the model in 8 bits.
+Its two files come from the release `model-files-v1.0` of thewh1teagle/kokoro-onnx, and must be in one folder. The first
+is the model in 8 bits.
 """
 
 import functools
@@ -16,14 +16,14 @@ from recipes.synthesis.recording import Line
 
 MODEL_FILE = "kokoro-v1.0.int8.onnx"
 VOICES_FILE = "voices-v1.0.bin"
-# The first letter of a voice is that of the language which it was made from: American and British English, Mandarin.
+# The first letter of a voice names the language that it was made from: American and British English, Mandarin.
 ENGLISH = "ab"
 MANDARIN = "z"
 ANY = "abefhijpz"
 
 
 def voices(folder: Path, languages: str) -> list[str]:
-    """The names of the voices of these languages; CorpusError when a file is not there."""
+    """The names of the voices of these languages; CorpusError when a file is missing."""
     for name in (MODEL_FILE, VOICES_FILE):
         if not (folder / name).is_file():
             raise CorpusError(f"{folder}: has no {name}, of kokoro-onnx's release model-files-v1.0")
@@ -34,8 +34,9 @@ def voices(folder: Path, languages: str) -> list[str]:
 def say(folder: Path, voice: str, line: Line) -> tuple[bytes, int]:
     """16-bit samples and their rate in Hz.
 
-    A voice may be two (`af_heart+zf_xiaoni`): the style between them is a third. A pitch beside 50 scales all
-    frequencies, by 6 % for 10 steps, as if the vocal tract were shorter or longer; the sentence keeps its time.
+    A voice may be a pair (`af_heart+zf_xiaoni`): the mean of their styles is a third voice. A pitch other than 50
+    scales all frequencies, by 6 % for 10 steps, as if the vocal tract were shorter or longer; the sentence keeps its
+    duration.
     """
     speaker = _load(folder)
     scale = round(1.06 ** ((line.pitch - 50) / 10), 2)  # whole percents: a resampler is kept for each rate

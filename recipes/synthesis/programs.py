@@ -1,6 +1,6 @@
-"""flite and festival, as far as they are on the PATH: five English speakers.
+"""flite and festival, if they are on the PATH: five English speakers.
 
-Debian and Ubuntu call them `flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts`.
+Their packages in Debian and Ubuntu: `flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts`.
 """
 
 import shutil
@@ -18,7 +18,7 @@ FESTIVAL = ("ked_diphone", "cmu_us_slt_arctic_hts")
 
 
 def voices(program: str) -> list[str]:
-    """Which of the voices above are there."""
+    """Which of the voices above are installed."""
     if not shutil.which(program):
         return []
     if program == "flite":
@@ -29,7 +29,7 @@ def voices(program: str) -> list[str]:
 
 
 def say(program: str, voice: str, line: Line) -> tuple[bytes, int]:
-    """16-bit samples and their rate in Hz; of a line's manner the rate alone is followed."""
+    """16-bit samples and their rate in Hz; of a line's settings only the rate is followed."""
     stretch = f"{170 / line.rate:.3f}"  # of the voice's own durations
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "said.wav"

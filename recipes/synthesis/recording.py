@@ -48,7 +48,7 @@ def record(
         seed: of levels, silences and noise.
         say: importable by name in another process.
         workers: how many processes speak; with one the lines are spoken in their order.
-        keep: leave the files that are there, of an earlier run with the same lines.
+        keep: leave existing files, which are of an earlier run with the same lines.
 
     Raises:
         CorpusError: the synthesiser does not do what is asked of it.
@@ -62,7 +62,7 @@ def record(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the other cores are for the synthesiser, and sums have the same order everywhere
     try:
-        # Spawned, so that the state of a library that speaks is fresh.
+        # Spawned, so that a synthesiser's library starts in a fresh state.
         with ProcessPoolExecutor(max_workers=workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             said = pool.map(say, [line for line, _ in missing], chunksize=16)
             for (line, file), (pcm, rate_hz) in zip(missing, said, strict=True):
@@ -98,7 +98,7 @@ def _finish(pcm: bytes, rate_hz: int, rng: np.random.Generator) -> npt.NDArray[n
 
 def _noise(samples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Gaussian noise of root mean square 1 whose power falls as 1/f^a, with a from 0 (white) to 1 (pink)."""
-    padded = 1 << (samples - 1).bit_length()  # the transform of a power of two is quick
+    padded = 1 << (samples - 1).bit_length()  # the transform of a power of two is fast
     spectrum = np.fft.rfft(rng.standard_normal(padded))
     spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** (rng.uniform(0, 1) / 2)
     spectrum[0] = 0

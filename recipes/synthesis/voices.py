@@ -1,7 +1,7 @@
 """Sentences spoken by all the voices that are installed, in turn, as a manifest to train on.
 
-Synthetic speech is no substitute for people's: what it is worth on recorded speech stands in the RESULTS.md of the
-recipes that use it.
+Synthetic speech is no substitute for people's: what it is worth on recorded speech is in the RESULTS.md of the recipes
+that use it.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PLAN_FILE = "lines.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
-    """The options that every script which speaks has."""
+    """Add the options that all scripts which speak have in common."""
     parser.add_argument("--out", type=Path, default=out, help="train.jsonl and audio/ (%(default)s)")
     parser.add_argument("--kokoro", type=Path, metavar="FOLDER", help="Kokoro's two files: it alone speaks")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that speak (%(default)s)")
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
 
 
 def installed(kokoro_folder: Path | None, languages: str = kokoro.ENGLISH) -> dict[str, list[str]]:
-    """The voices that are there, by synthesiser: Kokoro's alone where its folder is given, else all the others.
+    """The voices that are installed, by synthesiser: Kokoro's alone where its folder is given, else all the others.
 
     Raises:
         CorpusError: there is none.
@@ -58,7 +58,7 @@ def speak(
     read: Callable[[str], str] = str,
     pitch: tuple[int, int] = (30, 70),
 ) -> list[Utterance]:
-    """Speak sentences with the synthesisers in turn, each with all its voices; writes `train.jsonl` at last.
+    """Speak sentences with the synthesisers in turn, each with all its voices; `train.jsonl` is written last.
 
     What an interrupted run has spoken is kept, and more sentences may be added to it.
 
@@ -66,8 +66,8 @@ def speak(
         texts: the transcripts.
         voices: see `installed`.
         arguments: of `add_arguments`.
-        read: how a transcript is written for synthesisers to say it as people do.
-        pitch: range that is drawn from; 50 is a voice's own.
+        read: rewrites a transcript so that synthesisers say it as people do.
+        pitch: range to draw from; 50 is a voice's own.
 
     Raises:
         CorpusError: the folder has recordings of other lines, or a synthesiser does not do what is asked of it.
@@ -101,7 +101,7 @@ def speak(
 
 
 def say(line: Line, kokoro_folder: Path | None = None) -> tuple[bytes, int]:
-    """16-bit samples and their rate in Hz, of the synthesiser that the voice names."""
+    """16-bit samples and their rate in Hz, from the synthesiser that the voice names."""
     name, _, voice = line.voice.rpartition(":")
     if name == "kokoro" and kokoro_folder:
         return kokoro.say(kokoro_folder, voice, line)
@@ -109,7 +109,7 @@ def say(line: Line, kokoro_folder: Path | None = None) -> tuple[bytes, int]:
 
 
 def _keep_plan(out: Path, lines: Sequence[Line]) -> None:
-    """Write down who says what, unless something else is written there."""
+    """Record who says what; CorpusError if something else is recorded there."""
     plan = [json.dumps(asdict(line)) for line in lines]
     file = out / PLAN_FILE
     before = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []

@@ -1,4 +1,4 @@
-"""yesno: 60 recordings of eight Hebrew words each, one speaker; train on 27, watch 3, score 30."""
+"""yesno: 60 recordings of eight Hebrew words each, one speaker; train on 27, watch 3 others, score 30."""
 
 import sys
 

@@ -10,7 +10,7 @@ from asr.errors import DecodeError
 BPE_TOKEN = "\u2581"
 UNK_TOKEN = "⁇"
 UNK_BPE_TOKEN = f"{BPE_TOKEN}{UNK_TOKEN}{BPE_TOKEN}"
-# transformers asks these two which labels of a tokenizer became "" and "⁇".
+# transformers uses these two to find which labels of a tokenizer became "" and "⁇".
 BLANK_TOKEN_PTN = re.compile(r"^[<\[](pad|blank)[>\]]$", re.IGNORECASE)
 UNK_TOKEN_PTN = re.compile(r"^[<\[]unk[>\]]$", re.IGNORECASE)
 _PAD = re.compile(r"^[<\[]pad[>\]]$", re.IGNORECASE)
@@ -19,14 +19,14 @@ _SPECIAL = re.compile(r"^[<\[].+[>\]]$")
 
 
 class Alphabet:
-    """Labels as the decoder reads them: "" is the blank; words begin after " ", or with a piece that begins in "▁".
+    """Labels as the decoder reads them: "" is the blank; words begin after " ", or with a piece that begins with "▁".
 
     Raises:
-        DecodeError: a label holds a space: within a word, or in a vocabulary of word pieces.
+        DecodeError: a label contains a space: within a word, or in a vocabulary of word pieces.
     """
 
     def __init__(self, labels: Sequence[str], is_bpe: bool) -> None:
-        # One that begins with a space begins a word, as "▁" does in pieces.
+        # A label that begins with a space begins a word, as one with "▁" does among word pieces.
         spaced = next((label for label in labels if " " in (label if is_bpe else label[1:])), None)
         if spaced is not None:
             raise DecodeError(
@@ -45,11 +45,11 @@ class Alphabet:
     def build_alphabet(cls, labels: Sequence[str]) -> "Alphabet":
         """Read a vocabulary: of characters, of sentencepiece ("▁the", "re") or of WordPiece ("the", "##re").
 
-        "|" is the separator where there is no " ". The blank is "" or "<pad>", "[PAD]" and the like; where there is
-        none "_" (among characters), then "<blank>" or "[blank]"; and where there is none of these, it is appended.
+        "|" is the separator where there is no " ". The blank is "" or "<pad>", "[PAD]" and the like; failing
+        that, "_" (among characters), then "<blank>" or "[blank]"; if there is none of these, it is appended.
 
         Raises:
-            DecodeError: a label stands twice, two labels mean the blank, or a label holds a space.
+            DecodeError: a label occurs twice, two labels mean the blank, or a label contains a space.
         """
         found = check_labels(labels, 0)
         is_bpe = any(label.startswith(("##", BPE_TOKEN)) for label in found)
@@ -75,7 +75,7 @@ class Alphabet:
 
     @classmethod
     def loads(cls, text: str) -> "Alphabet":
-        """The labels that `dumps` wrote; DecodeError where the text is something else."""
+        """The alphabet that `dumps` wrote; DecodeError if the text is something else."""
         try:
             found = json.loads(text)
             return cls(found["labels"], found["is_bpe"])

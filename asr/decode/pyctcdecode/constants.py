@@ -1,4 +1,4 @@
-"""The defaults of pyctcdecode, under its names; logarithms are natural but for the offset of unknown words."""
+"""The defaults of pyctcdecode, under its names; logarithms are natural except for the offset of unknown words."""
 
 UNKNOWN_PER_CHARACTER = -0.5  # natural log; not in pyctcdecode
 DEFAULT_ALPHA = 0.5

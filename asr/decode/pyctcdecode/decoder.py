@@ -1,4 +1,4 @@
-"""The decoder with the methods of pyctcdecode's."""
+"""The decoder, with the methods of pyctcdecode's."""
 
 import copy
 import importlib
@@ -32,16 +32,16 @@ from asr.errors import DecodeError
 from asr.files import write_text_atomic
 
 _NO_STATE = "not kept: decoder.stream() takes an utterance in chunks"
-_SUM_TOLERANCE = 0.1  # of the mean over frames: probabilities that were rounded are found too
+_SUM_TOLERANCE = 0.1  # of the mean over frames: rounded probabilities are found too
 
 WordFrames = tuple[str, tuple[int, int]]
 
 
 class OutputBeam(NamedTuple):
-    """One transcript: its words with first frame and the frame behind the last label's first one.
+    """One transcript: each word has its first frame, and the one after the frame in which its last label begins.
 
     `logit_score` is ln P(text | x); `lm_score` adds language model, word bonus and hotwords to it, as in pyctcdecode.
-    `last_lm_state` is no state: see the module.
+    `last_lm_state` is not a state: see `asr.decode.pyctcdecode`.
     """
 
     text: str
@@ -61,7 +61,7 @@ class OutputBeamMPSafe(NamedTuple):
 
 
 class _Settings(NamedTuple):
-    """What every method of a decoder takes beside its input."""
+    """What every method of a decoder takes besides its input."""
 
     beam_width: int
     beam_prune_logp: float
@@ -70,12 +70,12 @@ class _Settings(NamedTuple):
     hotword_weight: float
 
     def words(self) -> tuple[str, ...]:
-        """The different words of the hotwords, each of which has the weight; DecodeError where they are one text."""
+        """The distinct words of the hotwords, each of which has the weight; DecodeError if `hotwords` is one string."""
         require_list("hotwords", self.hotwords)
         return tuple(dict.fromkeys(word for phrase in self.hotwords or () for word in phrase.split()))
 
     def check(self) -> None:
-        """DecodeError where a value is out of range."""
+        """Raise DecodeError if a value is out of range."""
         for name, wanted, fine in (
             ("beam_width", "at least 1", self.beam_width >= 1),
             ("beam_prune_logp", "below 0", self.beam_prune_logp < 0),
@@ -86,7 +86,7 @@ class _Settings(NamedTuple):
 
 
 class BeamSearchDecoderCTC:
-    """CTC beam search with the methods of pyctcdecode's class; the module says what differs.
+    """CTC beam search with the methods of pyctcdecode's class; `asr.decode.pyctcdecode` says what differs.
 
     Args:
         alphabet: the labels; V of them.
@@ -94,8 +94,8 @@ class BeamSearchDecoderCTC:
 
     In all methods `logits` are (T, V) logits or natural-log probabilities, numpy or anything on the CPU with
     `__array__` or `__dlpack__`; `beam_width` is the number of prefixes kept; `beam_prune_logp` (natural log, below
-    zero) gives up those this much worse than the best; labels below `token_min_logp` (natural log) begin nothing in a
-    frame. DecodeError names utterance and frame of what cannot be decoded.
+    zero) drops those this much worse than the best; labels below `token_min_logp` (natural log) in a frame start no new
+    prefixes there. DecodeError names utterance and frame of what cannot be decoded.
     """
 
     _ALPHABET_SERIALIZED_FILENAME = "alphabet.json"
@@ -103,7 +103,7 @@ class BeamSearchDecoderCTC:
 
     def __init__(self, alphabet: Alphabet, language_model: LanguageModel | None = None) -> None:
         self._alphabet = alphabet
-        # The right edge of "▁⁇▁" would be written.
+        # The final "▁" of "▁⁇▁" would be written out.
         labels = [BPE_TOKEN + UNK_TOKEN if label == UNK_BPE_TOKEN else label for label in alphabet.labels]
         if "" not in labels:
             raise DecodeError("alphabet: no label is the blank, which is ''; Alphabet.build_alphabet finds it")
@@ -114,7 +114,7 @@ class BeamSearchDecoderCTC:
         self._last_search: tuple[object, BeamDecoder] | None = None
 
     def __deepcopy__(self, memo: object) -> "BeamSearchDecoderCTC":
-        """Shares the n-grams, which never change; transformers copies a processor to print it."""
+        """A copy that shares the n-grams, which never change; transformers copies a processor to print it."""
         return BeamSearchDecoderCTC(self._alphabet, copy.copy(self._language_model))
 
     @property
@@ -128,14 +128,14 @@ class BeamSearchDecoderCTC:
         unk_score_offset: float | None = None,
         lm_score_boundary: bool | None = None,
     ) -> None:
-        """Set the weights that are given; without a language model nothing."""
+        """Set the weights that are given; does nothing without a language model."""
         if self._language_model is not None:
             for name, value in zip(ATTRIBUTES, (alpha, beta, unk_score_offset, lm_score_boundary), strict=True):
                 if value is not None:
                     setattr(self._language_model, name, value)
 
     def cleanup(self) -> None:
-        """Let go of the language model."""
+        """Release the language model."""
         self.model_container[self._model_key] = None
         self._last_search = None
 
@@ -149,7 +149,7 @@ class BeamSearchDecoderCTC:
         hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
         lm_start_state: None = None,
     ) -> str:
-        """The best text: that of the first of `decode_beams`."""
+        """The best text, that of the first beam of `decode_beams`."""
         _require_no_state(lm_start_state)
         settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
         return self._texts([logits], settings)[0]
@@ -179,7 +179,7 @@ class BeamSearchDecoderCTC:
         hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
         lm_start_state: None = None,
     ) -> list[OutputBeam]:
-        """Different texts, best first: the whole beam but what is worse than the best by `beam_prune_logp`."""
+        """The different texts of the beam, best first, without those worse than the best by `beam_prune_logp`."""
         _require_no_state(lm_start_state)
         settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
         state = None if self._language_model is None else _NO_STATE
@@ -209,7 +209,7 @@ class BeamSearchDecoderCTC:
         hotwords: Iterable[str] | None = None,
         hotword_weight: float = DEFAULT_HOTWORD_WEIGHT,
     ) -> Stream:
-        """A search through one utterance in chunks, of log-probabilities: `accept(chunk)`, then `finish()`."""
+        """Start a search through one utterance in chunks of log-probabilities: `accept(chunk)`, then `finish()`."""
         settings = _Settings(beam_width, beam_prune_logp, token_min_logp, hotwords, hotword_weight)
         return self._search(settings).stream()
 
@@ -223,7 +223,7 @@ class BeamSearchDecoderCTC:
     def load_from_dir(
         cls, filepath: str | os.PathLike[str], unigram_encoding: str | None = None
     ) -> "BeamSearchDecoderCTC":
-        """Read what `save_to_dir` wrote, also among other files; DecodeError where it is incomplete."""
+        """Read what `save_to_dir` wrote, even among other files; DecodeError if it is incomplete."""
         alphabet = Alphabet.loads(read_text(Path(filepath) / cls._ALPHABET_SERIALIZED_FILENAME))
         folder = Path(filepath) / cls._LANGUAGE_MODEL_SERIALIZED_DIRECTORY
         return cls(alphabet, LanguageModel.load_from_dir(folder, unigram_encoding) if folder.is_dir() else None)
@@ -250,7 +250,7 @@ class BeamSearchDecoderCTC:
         ]
 
     def _search(self, settings: "_Settings") -> BeamDecoder:
-        """The decoder with these settings; the one before is kept, for most calls do not change them."""
+        """The decoder with these settings; the last one is kept, as most calls do not change them."""
         words = settings.words()
         lm = self._language_model
         key = settings._replace(hotwords=words), lm, lm and lm.settings
@@ -290,15 +290,15 @@ def build_ctcdecoder(
     unk_score_offset: float = DEFAULT_UNK_LOGP_OFFSET,
     lm_score_boundary: bool = DEFAULT_SCORE_LM_BOUNDARY,
 ) -> BeamSearchDecoderCTC:
-    """A decoder for a vocabulary, which `Alphabet.build_alphabet` reads, and a language model of words.
+    """Build a decoder for a vocabulary, read by `Alphabet.build_alphabet`, and a language model of words.
 
     Args:
-        labels: V symbols in the order of the logits; one less where the blank is last and not among them (NeMo).
+        labels: V symbols in the order of the logits; one fewer if the blank is last and not among them (NeMo).
         kenlm_model_path: ARPA file, plain or gzipped, or a file of `NGram.save`.
         unigrams, alpha, beta, unk_score_offset, lm_score_boundary: see `LanguageModel`.
 
     Raises:
-        DecodeError: the labels or the language model cannot be used; a KenLM binary is told apart by its content.
+        DecodeError: the labels or the language model cannot be used; a KenLM binary is recognised by its content.
     """
     lm = None
     if kenlm_model_path is not None:
@@ -325,7 +325,7 @@ def _log_softmax(logits: NDArray[Any], where: str) -> NDArray[np.float32]:
 
 
 def _different_texts(hypotheses: Sequence[Hypothesis], prune_logp: float) -> Iterator[Hypothesis]:
-    """The best hypothesis of each text; label sequences may differ in separators or in pieces alone."""
+    """The best hypothesis of each text; some label sequences differ only in separators or in pieces."""
     seen = set()
     for found in hypotheses:
         if found.text not in seen and found.score >= hypotheses[0].score + prune_logp:
@@ -334,7 +334,7 @@ def _different_texts(hypotheses: Sequence[Hypothesis], prune_logp: float) -> Ite
 
 
 def _text_frames(found: Hypothesis, search: BeamDecoder) -> list[WordFrames]:
-    """The times of `found.words` in frames; N-best lists are long, and this takes a tenth of the time."""
+    """The words and their times in frames, in a tenth of the time of `found.words`: N-best lists are long."""
     texts, boundary = search.reading.texts, search.reading.boundary
     firsts, ends = [], []
     begin = True

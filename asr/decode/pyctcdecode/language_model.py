@@ -33,12 +33,12 @@ class LanguageModel:
     Attributes:
         kenlm_model: an `NGram` (not a `kenlm.Model`).
         unigrams: the words that are known; None or empty: those of the model.
-        alpha: weight of ln P. beta: natural log, for each word.
-        unk_score_offset: added to the log10 probability of unknown words, so weighed by alpha * ln 10.
-        score_boundary: sentences begin after `<s>` and end in `</s>`.
+        alpha: weight of ln P. beta: added for each word, natural log.
+        unk_score_offset: added to the log10 probability of unknown words, so weighted by alpha * ln 10.
+        score_boundary: whether sentences begin after `<s>` and end in `</s>`.
 
     Raises:
-        DecodeError: the model is no NGram, or knows none of the unigrams.
+        DecodeError: the model is not an NGram, or knows none of the unigrams.
     """
 
     kenlm_model: NGram
@@ -61,13 +61,13 @@ class LanguageModel:
                 raise DecodeError(
                     f"unigrams: the language model knows none of these {len(wanted)} words ({min(wanted)!r}, ...)"
                 )
-            # A word without a name cannot be spelled: the search takes it for an unknown one.
+            # A word with an empty name cannot be spelled, so the search takes it for an unknown one.
             text = np.frombuffer("\n".join(words).encode(), np.uint8)
             self._known = replace(self.kenlm_model, _text=text)
 
     @property
     def order(self) -> int:
-        """N, the words of the longest n-grams."""
+        """N, the number of words in the longest n-grams."""
         return self.kenlm_model.order
 
     @property
@@ -76,7 +76,7 @@ class LanguageModel:
         return self.alpha, self.beta, self.unk_score_offset, self.score_boundary
 
     def arguments(self) -> dict[str, Any]:
-        """What a BeamDecoder is told of this model."""
+        """The arguments that a BeamDecoder takes for this model."""
         lm = self._known if self.score_boundary else replace(self._known, bos_id=-1, eos_id=-1)
         return {
             "lm": lm,
@@ -97,7 +97,7 @@ class LanguageModel:
 
     @classmethod
     def load_from_dir(cls, filepath: str | os.PathLike[str], unigram_encoding: str | None = None) -> "LanguageModel":
-        """Read a folder of `save_to_dir`, or of pyctcdecode with an ARPA file; DecodeError where it is incomplete."""
+        """Read a folder of `save_to_dir`, or of pyctcdecode with an ARPA file; DecodeError if it is incomplete."""
         folder = Path(filepath)
         attributes = _read_attributes(folder / _ATTRIBUTES_FILE)
         unigrams = read_text(folder / _UNIGRAMS_FILE, unigram_encoding or "utf-8").splitlines()
@@ -128,6 +128,6 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
 
 
 def require_list(name: str, values: object) -> None:
-    """DecodeError where a text is given for a list of texts."""
+    """Raise DecodeError if one string is given instead of a list of words."""
     if isinstance(values, str):
         raise DecodeError(f"{name}: wanted a list of words, found the text {values!r}")

@@ -23,11 +23,11 @@ def install() -> None:
         pyctcdecode.install()
         from transformers import Wav2Vec2ProcessorWithLM    # and its pipelines
 
-    transformers looks for a module, for the version that its package declares, and for a module `kenlm`, which it never
-    calls. All three are there afterwards: where kenlm is not installed, an empty module that says so when it is used.
-    A pyctcdecode that is installed is not touched, and hidden from this process.
+    transformers looks for the module, for the version that its package declares, and for a module `kenlm`, which it
+    never calls. Afterwards all three exist; if kenlm is not installed, an empty module says so when it is used. An
+    installed pyctcdecode is not touched, but is hidden from this process.
 
-    `Wav2Vec2ProcessorWithLM.batch_decode` forks a pool of processes, which nothing uses, unless it is given one:
+    `Wav2Vec2ProcessorWithLM.batch_decode` forks a pool of processes that nothing uses, unless it is given one;
     `batch_decode(logits, pool=False)` forks none.
 
     Raises:
