@@ -97,7 +97,7 @@ class AlignedText:
     def remarks(self) -> Iterator[str]:
         """A line for each word that could not be aligned well, and why."""
         for place in self.silent:
-            yield f"{place}: left out, normalisation leaves nothing of it"
+            yield f"{place}: left out, nothing remains of it after normalisation"
         for word, place in zip(self.words, self.written, strict=True):
             times = f"{word.start_s:.2f} to {word.end_s:.2f} s"
             if place.unknown:
@@ -137,8 +137,8 @@ def align_text(
     needed, audio_s = ctc_frames_needed(labels), len(rows) * vocabulary.frame_s
     if needed > len(rows):
         raise TextError(
-            f"{where}: the transcript needs {needed} frames, and {audio_s:.2f} s of audio have {len(rows)}: is it of "
-            "this recording?"
+            f"{where}: the transcript needs {needed} frames, but {audio_s:.2f} s of audio have {len(rows)}: does it "
+            "belong to this recording?"
         )
     found = align(rows, labels, blank=vocabulary.blank, where=where)
     confidences = _confidences(rows, np.asarray(labels), found, spans)

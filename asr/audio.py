@@ -108,8 +108,7 @@ def blocks(
         audio.check_channels(config, channel)
         if file.frames > max_duration_s * file.samplerate:
             raise AudioError(
-                f"{name}: {file.frames / file.samplerate:.1f} s of audio, more than the longest recording of "
-                f"{max_duration_s:g} s"
+                f"{name}: {file.frames / file.samplerate:.1f} s of audio, wanted at most {max_duration_s:g} s"
             )
         size = max(1, min(round(block_s * file.samplerate), _MAX_BLOCK_BYTES // (4 * file.channels)))
         # A header may declare a little more than there is: the last block is a long one, so that it is never empty.
@@ -132,8 +131,8 @@ def blocks(
 def _check_channels(channels: int, name: str, config: AudioConfig) -> None:
     if channels > 2 and config.channels == "auto":
         raise AudioError(
-            f"{name}: {channels} channels; audio.channels=auto takes one or two; with first or mean (--channels) any "
-            "number passes"
+            f"{name}: {channels} channels; audio.channels=auto accepts one or two; first or mean (--channels) accepts "
+            "any number"
         )
 
 
@@ -200,7 +199,7 @@ def as_table(samples: Any, name: str, first: int = 0) -> Tensor:
         values = np.asarray(samples)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths; a sparse tensor
         reason = " ".join(str(error).split())
-        raise AudioError(f"{wanted} what is no array ({type(samples).__name__}): {reason}") from error
+        raise AudioError(f"{wanted} {type(samples).__name__}, which is not an array: {reason}") from error
     kind, width = values.dtype.kind, values.dtype.itemsize
     if values.ndim not in (1, 2) or not (kind == "f" or (kind == "i" and width in (2, 4))):
         raise AudioError(f"{wanted} shape {values.shape} of {values.dtype}")
@@ -277,7 +276,9 @@ class OpenAudio:
         if self.file.seekable():
             self.file.seek(place)
         elif place < self._place:
-            raise AudioError(f"{self.name}: cannot be read from sample {place} on: {self.file.subtype} has no way back")
+            raise AudioError(
+                f"{self.name}: cannot go back to sample {place}: {self.file.subtype} can only be read forwards"
+            )
         else:
             for first in range(self._place, place, _SKIPPED_AT_ONCE):
                 self.file.read(min(_SKIPPED_AT_ONCE, place - first), dtype="int16")
@@ -336,7 +337,7 @@ def _descriptor(source: Path | bytes, name: str) -> Iterator[int]:
     if isinstance(source, bytes):
         size = len(source)
     elif "\0" in str(source):
-        raise AudioError(f"{name!r}: no path holds a null character")
+        raise AudioError(f"{name!r}: a path cannot hold a null character")
     elif source.is_dir():
         raise AudioError(f"{name}: is a folder, not an audio file")
     else:

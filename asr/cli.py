@@ -92,19 +92,17 @@ def commands() -> argparse.ArgumentParser:
     add_train(subparsers.add_parser("train", help="train a model"))
     add_evaluate(subparsers.add_parser("evaluate", help="recognise a manifest and score it"))
     add_transcribe(subparsers.add_parser("transcribe", help="turn audio files into text"))
-    add_label(subparsers.add_parser("label", help="make a manifest to train on of recordings without transcripts"))
+    add_label(subparsers.add_parser("label", help="make a training manifest from recordings without transcripts"))
     add_align(subparsers.add_parser("align", help="find when each word of a given transcript was said"))
     add_report(subparsers.add_parser("report", help="show a run as one HTML page: curves, errors, recordings"))
     add_compare(subparsers.add_parser("compare", help="test the difference between two systems"))
-    add_export(
-        subparsers.add_parser("export", help="write a model to hand on: one ONNX file, or a run of half the size")
-    )
-    add_average(subparsers.add_parser("average", help="make one model of several that went on from the same one"))
+    add_export(subparsers.add_parser("export", help="write a model to pass on: one ONNX file, or a run half the size"))
+    add_average(subparsers.add_parser("average", help="average the weights of models that started from the same one"))
     add_language_model(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
-    add_tune(subparsers.add_parser("tune", help="find a language model's weights on dev, for a model to use"))
+    add_tune(subparsers.add_parser("tune", help="tune a language model's weights on dev and store them in a run"))
     add_decode(subparsers.add_parser("decode", help="turn log-probabilities of any CTC model into text"))
     add_inspect(subparsers.add_parser("inspect", help="show what a model's layers do, and how long they remember"))
-    add_config(subparsers.add_parser("config", help="show the configuration that a file and overrides give"))
+    add_config(subparsers.add_parser("config", help="show the configuration that results from a file and overrides"))
     return parser
 
 

@@ -250,14 +250,14 @@ class Config:
         if self.augment.telephone_probability and self.audio.sample_rate_hz <= TELEPHONE_HZ:
             raise ConfigError(
                 "augment.telephone_probability needs audio.sample_rate_hz above "
-                f"{TELEPHONE_HZ}, found {self.audio.sample_rate_hz}: at that rate all is as by telephone"
+                f"{TELEPHONE_HZ}, found {self.audio.sample_rate_hz}: at that rate all audio is like telephone audio"
             )
         nyquist = self.audio.sample_rate_hz / 2
         high = self.features.high_hz or nyquist
         if self.features.normalization == "none" and (self.augment.freq_masks or self.augment.time_masks):
             raise ConfigError(
                 "augment.freq_masks and augment.time_masks must be 0 with features.normalization=none: "
-                "masks write zero, which is the mean of normalised features alone"
+                "masks write zero, which is the mean of normalised features only"
             )
         _require(self.features.low_hz < high <= nyquist, "features.high_hz", f"above low_hz, at most {nyquist:g}", high)
         for key in ("window_ms", "hop_ms"):

@@ -71,7 +71,7 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
     if file.frames == 0:
         held = os.fstat(descriptor).st_size
         # A recorder that is killed never writes the length into its header.
-        unfinished = f", says its header, in {held} bytes (recorder stopped?)" if held > _PAGE_BYTES else ""
+        unfinished = f" according to its header, but {held} bytes (recorder stopped?)" if held > _PAGE_BYTES else ""
         raise AudioError(f"{name}: holds no samples{unfinished}")
 
 
@@ -109,7 +109,7 @@ def _check_mp3_length(content: mmap.mmap, file: soundfile.SoundFile, name: str) 
     if samples > file.frames + _MP3_TOLERANCE_S * file.samplerate:
         raise AudioError(
             f"{name}: {_JOINED}, or its bit rate varies and no header states the length: "
-            f"{file.frames / file.samplerate:.1f} s by its beginning, {samples / file.samplerate:.1f} s by its frames"
+            f"{file.frames / file.samplerate:.1f} s by its beginning, {samples / file.samplerate:.1f} s by all frames"
         )
 
 

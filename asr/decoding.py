@@ -223,7 +223,7 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
         if vocabulary.lexicon is not None and entry.labels is None:
             if entry.word not in vocabulary.lexicon:
                 raise DecodeError(
-                    f"{entry.where}: word {entry.word!r} has no pronunciation in the model: give one, behind a TAB"
+                    f"{entry.where}: word {entry.word!r} has no pronunciation in the model: give one after a TAB"
                 )
             words[entry.word] = [list(spelling) for spelling in vocabulary.lexicon[entry.word]]
             continue
@@ -336,4 +336,4 @@ def _missing_tab(phrase: str) -> str:
         float(phrase.split()[-1])
     except ValueError:
         return ""
-    return ": a weight stands behind a TAB"
+    return ": a TAB must come before a weight"

@@ -120,7 +120,7 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
     for name, rows in log_probs.items():
         if rows.ndim == 3:
             raise DecodeError(
-                f"{path}: utterance {name}: is a batch of shape {rows.shape}, wanted a matrix (T, V) an utterance: "
+                f"{path}: utterance {name}: is a batch of shape {rows.shape}, wanted a matrix (T, V) per utterance: "
                 "numpy.savez(FILE, **{id: log_probs[b, :length], ...})"
             )
         check_shape(rows, f"{path}: utterance {name}", len(vocabulary.labels))
@@ -181,7 +181,9 @@ def checked(vocabulary: Vocabulary, path: Path, *, space: bool = True) -> Vocabu
         raise DecodeError(f"{path}: frame_s must be positive, found {vocabulary.frame_s:g}")
     separator = vocabulary.space
     if space and separator != " " and not any(label.startswith(separator) for label in vocabulary.labels):
-        raise DecodeError(f"{path}: space {separator!r} is none of the {len(vocabulary.labels)} labels and begins none")
+        raise DecodeError(
+            f"{path}: space {separator!r} is none of the {len(vocabulary.labels)} labels and none begins with it"
+        )
     return vocabulary
 
 

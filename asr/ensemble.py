@@ -37,7 +37,7 @@ def read_ensemble(paths: Sequence[Path], meaning: Vocabulary | Path | None = Non
         for name, rows in latest.log_probs.items():
             if len(rows) != len(sums[name]):
                 raise DecodeError(
-                    f"{path}: utterance {name}: has {len(rows)} frames, and {len(sums[name])} in {paths[0]}"
+                    f"{path}: utterance {name}: has {len(rows)} frames, but {len(sums[name])} in {paths[0]}"
                 )
             sums[name] += rows
     means = {name: _mean(rows, len(paths), name) for name, rows in sums.items()}
@@ -68,7 +68,7 @@ def _read_each(paths: Sequence[Path], meaning: Vocabulary | Path | None) -> Iter
         other = read_emissions(path, meaning)
         if other.log_probs.keys() != first.log_probs.keys():
             name = min(other.log_probs.keys() ^ first.log_probs.keys())
-            raise DecodeError(f"{path}: utterance {name} is in one of it and {paths[0]}, and not in the other")
+            raise DecodeError(f"{path}: utterance {name} is in only one of this file and {paths[0]}")
         if not refs:
             refs, said_by = other.refs, path
         for name, said in other.refs.items():
@@ -93,6 +93,6 @@ def _require_same(first: Vocabulary, other: Vocabulary, path: Path, first_path: 
     for kind in ("labels", "blank", "space", "frame_s", "lexicon"):
         if getattr(first, kind) != getattr(other, kind):
             raise DecodeError(
-                f"{path} and {first_path} differ in {kind}: only models alike can be averaged; any go together by "
-                "their hypotheses (asr decode --combine mbr)"
+                f"{path} and {first_path} differ in {kind}: only log-probabilities of the same kind can be averaged; "
+                "asr decode --combine mbr combines the hypotheses of any models"
             )

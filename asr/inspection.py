@@ -116,8 +116,8 @@ def part_of(name: str, total_s: float, start_s: float, end_s: float | None) -> t
         )
     if end_s - start_s > LONGEST_S:
         raise ConfigError(
-            f"{name}: {end_s - start_s:g} s from {start_s:g} to {end_s:g} are more than a picture shows, which is "
-            f"{LONGEST_S:g} s"
+            f"{name}: {end_s - start_s:g} s from {start_s:g} to {end_s:g} are more than the "
+            f"{LONGEST_S:g} s that a picture shows"
         )
     return start_s, min(end_s, total_s)
 

@@ -47,7 +47,7 @@ def require_labelable(recordings: Iterable[Recording], manifest: Path) -> None:
     names: dict[tuple[Path, float, float | None, int | None], str] = {}
     for recording in recordings:
         if isinstance(recording.audio, bytes):
-            raise ConfigError(f"{recording.name}: a manifest names files, and this is none")
+            raise ConfigError(f"{recording.name}: is not a file, and a manifest can only name files")
         line_of(_labelled(recording, 0.0, 1.0, "", ()).utterance, manifest)
         part = (recording.audio.resolve(), recording.offset_s, recording.duration_s, recording.channel)
         if part in names:
@@ -121,17 +121,18 @@ def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> s
         learnt = utterance.text and confidence >= least and utterance.duration <= LONGEST_S
         (kept if learnt else left).append((utterance, confidence))
     _write(left_of(manifest), left)
-    what = f"a confidence of {least:g} or more and at most {LONGEST_S:g} s"
+    what = f"a text, a confidence of at least {least:g} and at most {LONGEST_S:g} s of audio"
     if not kept:
         raise ConfigError(
-            f"{manifest}: not written, none of {len(left)} utterances has {what}; see {left_of(manifest)}"
+            f"{manifest}: not written: none of {len(left)} utterances has {what}; see {left_of(manifest)}"
         )
     _write(manifest, kept)
     taken, others = ([utterance for utterance, _ in items] for items in (kept, left))
     words = sum(len(utterance.text.split()) for utterance in taken)
     return (
         f"{len(taken)} of {len(taken) + len(others)} utterances, {hours(taken):.3f} of "
-        f"{hours(taken) + hours(others):.3f} h, {words} words with {what}; the others are in {left_of(manifest)}"
+        f"{hours(taken) + hours(others):.3f} h, {words} words taken, each utterance with {what}; the others are in "
+        f"{left_of(manifest)}"
     )
 
 

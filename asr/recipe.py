@@ -39,7 +39,9 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
         arguments.add_argument("--source", type=Path, help="archive or folder with the corpus (default: download it)")
     arguments.add_argument("--out", type=Path, default=Path("exp") / name, help="where everything goes (%(default)s)")
     arguments.add_argument("--conf", type=Path, default=conf, help="configuration (%(default)s)")
-    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
+    arguments.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="configuration values, such as train.epochs=20"
+    )
     return arguments
 
 
@@ -51,7 +53,7 @@ def add_outside(arguments: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MANIFEST",
-        help="other recordings, to make a second model from beside that of the corpus alone; may be repeated",
+        help="other recordings to train on too, for a second model beside that of the corpus alone; may be repeated",
     )
 
 
@@ -63,7 +65,7 @@ def add_text(arguments: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="sentences, one a line, that the n-gram model learns from beside the transcripts; may be repeated",
+        help="sentences, one a line, that the n-gram model learns from besides the transcripts; may be repeated",
     )
 
 
@@ -122,7 +124,9 @@ def prepare_stage(data: Path, make: Callable[[], str], made_from: Mapping[str, s
         before = json.loads(record.read_text(encoding="utf-8"))
         for key, value in made_from.items():
             if value is not None and before.get(key) != value:
-                raise CorpusError(f"{data}: was made from {key}={before.get(key)}, not {value}; --out chooses another")
+                raise CorpusError(
+                    f"{data}: was made from {key}={before.get(key)}, not {value}; --out chooses another folder"
+                )
         say(f"prepare: complete in {data}, skipped")
         return
     say(f"prepare: {data}")
@@ -165,7 +169,7 @@ def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
     for manifest in manifests:
         for utterance in read_manifest(manifest):
             if utterance.id in place_of:
-                raise CorpusError(f"--outside {manifest}: id {utterance.id!r} stands in {place_of[utterance.id]} too")
+                raise CorpusError(f"--outside {manifest}: id {utterance.id!r} is in {place_of[utterance.id]} too")
             place_of[utterance.id] = manifest
             found.append(utterance)
     require_audio(found)
@@ -385,10 +389,12 @@ def language_model_stage(
         if sorted(before.values()) != sorted(made_from.values()):
             raise CorpusError(
                 f"{out}: was made from other files ({', '.join(before) or 'none'}), or other content of these; --out "
-                "chooses another"
+                "chooses another folder"
             )
         if bool(decode.priors) != priors:
-            raise CorpusError(f"{out}: was made with{'out' if priors else ''} priors of labels; --out chooses another")
+            raise CorpusError(
+                f"{out}: was made with{'out' if priors else ''} priors of labels; --out chooses another folder"
+            )
         say(f"language model: complete in {out}, skipped")
         return
     say(f"language model: {out}")

@@ -132,7 +132,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda was asked for, but no CUDA device is available; auto takes what there is")
+        raise ConfigError("device cuda was asked for, but no CUDA device is available; auto uses what is available")
     return torch.device(name)
 
 

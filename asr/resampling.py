@@ -79,7 +79,7 @@ def _ratio(source_hz: int, target_hz: int) -> tuple[int, int]:
     common = gcd(source_hz, target_hz)
     source, target = source_hz // common, target_hz // common
     if source * target > _MAX_KERNEL_TAPS:
-        raise AudioError(f"cannot resample from {source_hz} Hz to {target_hz} Hz: the ratio is not usable")
+        raise AudioError(f"cannot resample from {source_hz} Hz to {target_hz} Hz: the ratio needs too large a filter")
     return source, target
 
 

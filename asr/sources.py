@@ -75,7 +75,7 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
         raise AudioError("standard input: is named twice")
     for argument in arguments:
         if not argument:  # to pathlib the current folder; more likely a variable without a value
-            raise AudioError("a path is empty: name a file or folder (. is this one)")
+            raise AudioError("a path is empty: name a file or folder (. is the current folder)")
         if argument == "-":
             if stdin is None:
                 raise AudioError("standard input: is closed")

@@ -206,7 +206,7 @@ def read_dictionary(path: Path, config: TextConfig) -> dict[str, list[list[str]]
                 add(found, written, spelling)
         for name, what in ((BLANK_NAME, "the blank"), (SPACE_NAME, "the space between words")):
             if any(name in one for one in spellings):
-                raise TextError(f"{path}: word {word!r}: {name} is {what} and no phone")
+                raise TextError(f"{path}: word {word!r}: {name} is {what}, not a phone")
     if not found:
         raise TextError(f"{path}: no word is left after normalisation")
     return found

@@ -82,14 +82,14 @@ class Trainer:
             if self.outset.shards and self.position.batch and self.position.processes != self.world.size:
                 raise CheckpointError(
                     f"{out}: stopped inside an epoch over shards that {self.position.processes} processes shared; "
-                    f"go on with as many, not {self.world.size}"
+                    f"go on with as many processes, not {self.world.size}"
                 )
         elif self.world.rank:
             torch.manual_seed(config.train.seed + self.world.rank)  # for dropout; the weights are already drawn
         self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter changes later ones by one or two
         self.total_steps = config.train.epochs * self.epoch_batches
         self.log: RunLog = Quiet()  # until this run has locked the folder
-        self.notes = [*self._header(), *(f"passed over: {fault}" for fault in damaged)]
+        self.notes = [*self._header(), *(f"state not used: {fault}" for fault in damaged)]
         self.saved = time.perf_counter()
         self.saved_step = self.position.step
         self.started = self.saved - self.position.elapsed_s

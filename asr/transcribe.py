@@ -159,7 +159,7 @@ class Transcriber:
         """
         if isinstance(source, Path | str | bytes):
             if sample_rate_hz is not None:
-                raise AudioError("sample_rate_hz goes with samples; a file says its own rate")
+                raise AudioError("sample_rate_hz goes with samples; a file states its own rate")
             path = source if isinstance(source, bytes) else Path(source)
             recording = Recording(name or (f"{len(path)} bytes" if isinstance(path, bytes) else str(path)), path)
             (found,) = self.transcribe_all([recording], n_best=n_best)
@@ -204,8 +204,7 @@ class Transcriber:
                 seconds = frames / opened.file.samplerate
                 if seconds > self.longest_s:
                     raise AudioError(
-                        f"{recording.title}: {seconds:.1f} s of audio, more than the longest recording of "
-                        f"{self.longest_s:g} s"
+                        f"{recording.title}: {seconds:.1f} s of audio, wanted at most {self.longest_s:g} s"
                     )
                 if opened.file.channels == 2 and self._config.channels == "auto" and recording.channel is None:
                     with self._counting:

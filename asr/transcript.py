@@ -206,7 +206,7 @@ def _share(found: Recognised) -> float:
 def _inside(words: Sequence[Word], duration_s: float, source: str) -> tuple[Word, ...]:
     """The words, their times cut to the audio and to each other."""
     if len(words) > duration_s * _MS_PER_S:  # no writer could give each a time of its own
-        raise DecodeError(f"{source}: wanted at most a word a millisecond, found {len(words)} in {duration_s} s")
+        raise DecodeError(f"{source}: wanted at most one word per millisecond, found {len(words)} in {duration_s} s")
     found: list[Word] = []
     begun, ended = 0.0, 0.0
     for number, word in enumerate(words, 1):

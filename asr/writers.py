@@ -130,7 +130,9 @@ def destinations(
             raise ConfigError(f"{source}: its transcript {path} would overwrite the recording {originals[where]}")
         owner = owners.setdefault(where, source)
         if _absolute(owner) != _absolute(source):
-            raise ConfigError(f"{owner} and {source} would both be written to {path}: rename one, or do them apart")
+            raise ConfigError(
+                f"{owner} and {source} would both be written to {path}: rename one, or transcribe them separately"
+            )
         found.append(path)
     return found
 
@@ -155,7 +157,7 @@ def exists_already(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     if not stat.S_ISREG(mode):
-        raise ConfigError(f"{path}: is no file, and a transcript would be written there")
+        raise ConfigError(f"{path}: is not a file, but a transcript would be written there")
     return True
 
 

@@ -108,7 +108,7 @@ def read_settings(path: Path) -> list[Setting]:
         for item in overrides:
             key = item.partition("=")[0]
             if key in _FIXED:
-                raise ConfigError(f"{where} ({name}): {key} is not for a setting; {_FIXED[key]} decides it")
+                raise ConfigError(f"{where} ({name}): {key} cannot be in a setting; {_FIXED[key]} decides it")
         found[name] = Setting(name, tuple(overrides))
     return list(found.values())
 
@@ -295,11 +295,11 @@ def run_all() -> int:
     parser.add_argument("--conf", type=Path, required=True, help="configuration that the settings change")
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="where the runs go")
-    parser.add_argument("--seeds", default="1,2,3", help="joined by commas (%(default)s)")
-    parser.add_argument("--folds", type=int, default=0, help="cross-validate over so many groups of speakers (no)")
+    parser.add_argument("--seeds", default="1,2,3", help="seeds, joined by commas (%(default)s)")
+    parser.add_argument("--folds", type=int, default=0, help="cross-validate over this many groups of speakers (none)")
     parser.add_argument("--table", action="store_true", help="train nothing, show what is complete")
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every setting")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values for every setting")
     arguments = parse(parser)
     try:
         seeds = [int(seed) for seed in arguments.seeds.split(",")]

@@ -272,11 +272,11 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--emissions", type=Path, default=ROOT.parent / "shared" / "emissions")
     parser.add_argument("--lm", type=Path, default=ROOT.parent / "shared" / "lm")
     peers = parser.add_mutually_exclusive_group()
-    peers.add_argument("--peers-python", help="interpreter of an environment that has the peers")
+    peers.add_argument("--peers-python", help="interpreter of an environment with the other decoders")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     peers.add_argument("--peers-env", type=Path, default=cache / "asr" / "decoder-peers")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
-    parser.add_argument("--limit", type=float, default=300, help="seconds until an answer is given up")
+    parser.add_argument("--limit", type=float, default=300, help="seconds to wait for an answer")
 
 
 def peers_python(

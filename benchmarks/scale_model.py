@@ -144,14 +144,18 @@ def main() -> None:
     checking.add_argument("--json", type=Path)
     predicting = commands.add_parser("predict")
     predicting.add_argument("--parameters-m", type=float, required=True, help="millions of parameters")
-    predicting.add_argument("--hours", type=float, required=True, help="of training audio")
+    predicting.add_argument("--hours", type=float, required=True, help="hours of training audio")
     predicting.add_argument("--epochs", type=float, required=True)
-    predicting.add_argument("--hours-per-hour", type=float, required=True, help="throughput of one GPU alone")
+    predicting.add_argument(
+        "--hours-per-hour", type=float, required=True, help="hours of audio per hour on one GPU alone"
+    )
     predicting.add_argument("--batch-s", type=float, required=True, help="seconds of audio in a step, for each GPU")
-    predicting.add_argument("--gbit-per-s", type=float, required=True, help="between machines, for each GPU")
-    predicting.add_argument("--latency-us", type=float, default=10.0, help="of one message")
-    predicting.add_argument("--price", type=float, default=3.0, help="of a GPU for an hour")
-    predicting.add_argument("--audio-kb-per-s", type=float, default=17.0, help="FLAC bytes of a second of audio")
+    predicting.add_argument("--gbit-per-s", type=float, required=True, help="bandwidth between machines, for each GPU")
+    predicting.add_argument("--latency-us", type=float, default=10.0, help="latency of one message")
+    predicting.add_argument("--price", type=float, default=3.0, help="price of one GPU for an hour")
+    predicting.add_argument(
+        "--audio-kb-per-s", type=float, default=17.0, help="kilobytes of FLAC for a second of audio"
+    )
     predicting.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64, 512])
     predicting.add_argument("--json", type=Path)
     arguments = parse(parser)

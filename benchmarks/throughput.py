@@ -102,7 +102,7 @@ def measure(trainer: Trainer, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conf", type=Path, default=Path(__file__).parent.parent / "conf" / "scale.yaml")
-    parser.add_argument("--hours", type=float, default=24.0, help="of audio to make")
+    parser.add_argument("--hours", type=float, default=24.0, help="hours of audio to make")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")

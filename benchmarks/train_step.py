@@ -171,7 +171,7 @@ def describe(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bare", action="store_true", help="time bare steps too, in turn with the full ones")
+    parser.add_argument("--bare", action="store_true", help="also time bare steps, alternating with the full ones")
     parser.add_argument("--manifest", type=Path)
     parser.add_argument("--conf", type=Path, default=Path(__file__).parent.parent / "conf" / "an4.yaml")
     parser.add_argument("--epochs", type=int, default=2)

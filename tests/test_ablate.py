@@ -163,7 +163,7 @@ def test_the_table(tmp_path: Path) -> None:
         ("- name: a\n- name: a", "setting 2: wanted a name of its own that a folder can have, found 'a'"),
         ("- name: ../a", "setting 1: wanted a name of its own that a folder can have"),
         ("- name: a\n  overrides: x=1", r"setting 1 \(a\): wanted overrides as \[key=value, ...\], found 'x=1'"),
-        ("- name: a\n  overrides: [train.seed=3]", r"\(a\): train\.seed is not for a setting; --seeds decides it"),
+        ("- name: a\n  overrides: [train.seed=3]", r"\(a\): train\.seed cannot be in a setting; --seeds decides it"),
     ],
 )
 def test_settings_that_are_none(tmp_path: Path, text: str, message: str) -> None:

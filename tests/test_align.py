@@ -119,9 +119,13 @@ def test_labels_of_probability_zero() -> None:
     ("rows", "labels", "message"),
     [
         (np.log(np.full((4, 2), 0.5)), [], r"x: no label to align"),
-        (np.log(np.full((4, 2), 0.5)), [1, 0], r"x: label 0 at 1 is the blank, wanted one of 0\.\.1 without the blank"),
-        (np.log(np.full((4, 2), 0.5)), [2], r"x: label 2 at 0 is no label"),
-        (np.log(np.full((4, 2), 0.5)), [-2], r"x: label -2 at 0 is no label"),
+        (
+            np.log(np.full((4, 2), 0.5)),
+            [1, 0],
+            r"x: label 0 at place 1 is the blank, wanted one of 0\.\.1 without the blank",
+        ),
+        (np.log(np.full((4, 2), 0.5)), [2], r"x: label 2 at place 0 is no label"),
+        (np.log(np.full((4, 2), 0.5)), [-2], r"x: label -2 at place 0 is no label"),
         (np.full((4, 2), 0.5), [1], r"x, frame 0: probabilities sum to 3\.297, not 1"),
         (np.full((4, 2), np.nan), [1], r"x, frame 0: log-probability is nan"),
         (np.zeros((0, 2)), [1], r"x: 0 frames, the transcript's 1 labels need 1"),
@@ -186,7 +190,7 @@ def test_words_come_back_as_they_were_written() -> None:
     assert [round(word.start_s / 0.04) for word in aligned.words] == [0, 8, 24]
     assert [round(word.end_s / 0.04) for word in aligned.words] == [5, 21, 29]
     assert [str(place) for place in aligned.silent] == ["line 3, word 1 '—'"]
-    assert list(aligned.remarks()) == ["line 3, word 1 '—': left out, normalisation leaves nothing of it"]
+    assert list(aligned.remarks()) == ["line 3, word 1 '—': left out, nothing remains of it after normalisation"]
 
 
 def test_a_number_takes_the_time_that_the_words_around_it_leave() -> None:
@@ -228,7 +232,7 @@ def test_one_word() -> None:
         ("42 xyz", "no word can be aligned: line 1, word 1 '42': the vocabulary lacks '4'"),
         (
             "bad cab bad",
-            "the transcript needs 11 frames, and 0.40 s of audio have 10: is it of this recording?",
+            "the transcript needs 11 frames, but 0.40 s of audio have 10: does it belong to this recording?",
         ),
     ],
 )
@@ -316,9 +320,9 @@ def test_remarks_on_standard_error(capsys: Capture, run: Path, tmp_path: Path) -
     out, err = capsys.readouterr()
     assert out == f"{text.replace(' -', '')}\n"
     lines = err.splitlines()
-    assert lines[0] == "note: --text: line 1, word 2 '-': left out, normalisation leaves nothing of it"
+    assert lines[0] == "note: --text: line 1, word 2 '-': left out, nothing remains of it after normalisation"
     assert len(lines) == 21
-    assert lines[20].endswith(" of 24 words are doubtful: is it of this recording?")
+    assert lines[20].endswith(" of 24 words are doubtful: is it the transcript of this recording?")
 
 
 def test_a_manifest(capsys: Capture, run: Path, tmp_path: Path) -> None:
@@ -348,14 +352,14 @@ def test_a_manifest(capsys: Capture, run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.wav"], "a.wav: wanted a file TEXT or --text WORDS with what is said, found neither"),
-        (["a.wav", "a.txt", "--text", "a"], "a.wav: wanted a file TEXT or --text WORDS with what is said, found both"),
+        (["a.wav"], "a.wav: wanted the transcript as a file TEXT or --text WORDS, found neither"),
+        (["a.wav", "a.txt", "--text", "a"], "a.wav: wanted the transcript as a file TEXT or --text WORDS, found both"),
         (["a.wav", "none.txt"], "none.txt: cannot read transcript: No such file or directory"),
         (["a.wav", "latin.txt"], "latin.txt: not UTF-8 text (byte 1)"),
         (["none.wav", "--text", "a"], "none.wav: cannot read audio: No such file or directory"),
         (["short.wav", "--text", "a"], "short.wav: 100 samples of audio are shorter than one frame of 512"),
         (["a.wav", "--text", ""], "--text: wanted a transcript with a word in it, found ''"),
-        (["m.jsonl"], "m.jsonl: --out must name the folder for what is aligned"),
+        (["m.jsonl"], "m.jsonl: a manifest needs --out, the folder for its alignments"),
         (["m.jsonl", "a.txt", "--out", "x"], "m.jsonl: a manifest has transcripts of its own, found a.txt as well"),
         (["m.jsonl", "--text", "a", "--out", "x"], "m.jsonl: a manifest has transcripts of its own, found --text as"),
         (["m.jsonl", "--out", "a.wav"], "a.wav: is a file, wanted a folder"),

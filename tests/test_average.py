@@ -77,14 +77,14 @@ def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_runs_without_a_mean_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, out = save_near(tmp_path / "one", 1), tmp_path / "mean"
-    with pytest.raises(ConfigError, match="two runs or more, found 1"):
+    with pytest.raises(ConfigError, match="wanted two or more runs to average, found 1"):
         average([one], out)
     wider = save_run(tmp_path / "wider", "features.normalization=global", "encoder.width=9")
     line = error_line(capsys, "average", one, wider, "-o", out)
-    assert line == f"error: {wider}: encoder.width is 9, 8 in {one}"
+    assert line == f"error: {wider}: encoder.width is 9, but 8 in {one}"
     labels = save_near(tmp_path / "labels", 1)
     Tokenizer([BLANK_NAME, " ", *"abcdefgi"], checkpoint.load_config(labels).text).save(labels)
-    with pytest.raises(ConfigError, match=r"labels: label 9 is 'i', 'h' in .*one"):
+    with pytest.raises(ConfigError, match=r"labels: label 9 is 'i', but 'h' in .*one"):
         average([one, labels], out)
     Tokenizer([BLANK_NAME, " ", *"abcdefg"], checkpoint.load_config(labels).text).save(labels)
     with pytest.raises(CheckpointError, match="labels"):  # nor would it be loaded
@@ -109,5 +109,5 @@ def test_one_spelling_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Labels alike may be of another lexicon, or another model of pieces."""
     runs = [save_near(tmp_path / str(seed), seed) for seed in range(2)]
     monkeypatch.setattr(Tokenizer, "digest", lambda tokenizer: str(id(tokenizer)))
-    with pytest.raises(ConfigError, match=r"1: how it spells words in labels is not how .*0 does"):
+    with pytest.raises(ConfigError, match=r"1: it does not spell words in labels as .*0 does"):
         average(runs, tmp_path / "mean")

@@ -80,7 +80,7 @@ def with_value(value: float) -> Callable[[Path], None]:
         (
             "a.wav",
             lambda path: soundfile.write(path, np.zeros((RATE_HZ, 8)), RATE_HZ),
-            "8 channels; audio.channels=auto takes one or two; with first or mean (--channels) any number passes",
+            "8 channels; audio.channels=auto accepts one or two; first or mean (--channels) accepts any number",
         ),
     ],
 )
@@ -214,7 +214,7 @@ def flac_frames(frames: int) -> Callable[[bytearray], None]:
         ("a.w64", huge_w64, "truncated: header declares 4398046511104 bytes, the file holds 32104"),
         ("rf64.wav", huge_rf64, "truncated: header declares 4398046511104 bytes, the file holds 32096"),
         ("a.sph", huge_sphere, "truncated: header declares 2199023255552 bytes of samples, the file holds 32000"),
-        ("a.flac", flac_frames(2**36 - 1), "4294967.3 s of audio, more than the longest recording of 86400 s"),
+        ("a.flac", flac_frames(2**36 - 1), "4294967.3 s of audio, wanted at most 86400 s"),
         ("a.flac", flac_frames(3600 * RATE_HZ), "cannot read audio: damaged or truncated ("),
         ("a.flac", flac_frames(0), "header does not state the length (encoded to a pipe?); encode the file again"),
     ],

@@ -241,7 +241,9 @@ def test_a_forced_prefix() -> None:
         log_probs = random_log_probs(rng, 6, 4)
         [found] = BeamDecoder(LABELS, **EVERYTHING)([log_probs], prefix="ab")
         assert_same(found, log_probs, lambda tokens: 0.0 if tokens[:2] == (2, 3) else -math.inf)
-    with pytest.raises(DecodeError, match=r"utterance 0: no hypothesis fits in 1 frames"):
+    with pytest.raises(
+        DecodeError, match=r"utterance 0: no hypothesis allowed by the lexicon or forced prefix fits in 1 frames"
+    ):
         BeamDecoder(LABELS)([random_log_probs(rng, 1, 4)], prefix="ab")
     with pytest.raises(DecodeError, match=r"prefix 'ax' cannot be spelled with the labels, from 'x' on"):
         BeamDecoder(LABELS)([random_log_probs(rng, 3, 4)], prefix="ax")

@@ -195,7 +195,11 @@ def test_segments_of_kaldi_may_name_the_channel(tmp_path: Path) -> None:
     (folder / "segments").write_text("r0 r0 0.1 0.3 0\nr1 r1 0.1 0.3 1\n")
     prepare("kaldi", source=folder, out=tmp_path / "out", dev_share=0)
     assert [item.channel for item in read_manifest(tmp_path / "out" / "train.jsonl")] == [0, 1]
-    for wrong, message in (("2", "wanted channel 2"), ("B", "or a channel, 0 for the first"), ("0 1", "or a channel")):
+    for wrong, message in (
+        ("2", "wanted channel 2"),
+        ("B", r"or a channel \(0 for the first\)"),
+        ("0 1", "or a channel"),
+    ):
         (folder / "segments").write_text(f"r0 r0 0.1 0.3 {wrong}\nr1 r1 0.1 0.3 1\n")
         with pytest.raises(CorpusError, match=f"segments: r0: .*{message}"):
             prepare("kaldi", source=folder, out=tmp_path / "more", dev_share=0)
@@ -330,7 +334,7 @@ def test_sides_that_fail_are_told_apart(tmp_path: Path, capsys: Capture) -> None
 
 def test_that_two_channels_were_averaged_is_said(tmp_path: Path, capsys: Capture) -> None:
     run, path = save_run(tmp_path / "run"), write_call(tmp_path / "call.wav")
-    note = "note: the two channels of 1 recordings were averaged; where they are the sides of a call, --channels each"
+    note = "note: the two channels of 1 recordings were averaged; if they are the sides of a call, --channels each"
     assert note in succeed(capsys, "transcribe", path, "--model", run)[1]
     assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "mean")[1] == ""
     assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "each")[1] == ""

@@ -139,7 +139,7 @@ def test_decode_takes_models_of_any_labels(capsys: Capture, files: tuple[Path, P
     line = error_line(capsys, "decode", *files, "--combine", "mbr", "--decoder", "greedy")
     assert "--combine mbr needs --decoder beam" in line
     line = error_line(capsys, "decode", *files, "--combine", "mbr", "--labels", files[0].with_suffix(".json"))
-    assert "--labels is of one model" in line
+    assert "--labels describes one model" in line
 
 
 def test_the_number_shown_changes_nothing(capsys: Capture, files: tuple[Path, Path]) -> None:
@@ -154,7 +154,9 @@ def test_the_number_shown_changes_nothing(capsys: Capture, files: tuple[Path, Pa
 
 def test_utterances_must_be_the_same(capsys: Capture, tmp_path: Path, files: tuple[Path, Path]) -> None:
     other = write_spelled(tmp_path / "other.npz", {"v": spelled("ab")})
-    assert "utterance u is in one of it and" in error_line(capsys, "decode", files[0], other, "--combine", "mbr")
+    assert "utterance u is in only one of this file and" in error_line(
+        capsys, "decode", files[0], other, "--combine", "mbr"
+    )
     said = write_spelled(tmp_path / "said.npz", {"u": spelled("ab")}, {"u": "ab"})
     line = error_line(capsys, "decode", files[0], said, "--combine", "mbr")
     assert "said.npz: utterance u: its reference is not that of" in line

@@ -53,7 +53,7 @@ def test_the_page_as_a_whole(capsys: Capture, folders: list[Path], tmp_path: Pat
         "h2 Where B is better",
         "h3 u1",
         "h3 u5",
-        "h2 Where both have as many errors, but others",
+        "h2 Where both have as many errors, but different ones",
         "h3 u4",
     ]
     found, a, b = compare(RESULTS, OTHERS), score(RESULTS), score(OTHERS)

@@ -381,10 +381,10 @@ def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
         ("a@1", 1.0, 1.0),
     ]
     for row, message in (
-        ("a.wav,1,1.1,no", r"1 to 2\.1 s is no part of the audio, which is 2\.000 s long"),
-        ("a.wav,2,,no", "2 to 2 s is no part of the audio"),
-        ("a.wav,2.01,0.03,no", r"2\.01 to 2\.04 s is no part of the audio"),
-        ("a.wav,1,0,no", "1 to 1 s is no part of the audio"),
+        ("a.wav,1,1.1,no", r"1 to 2\.1 s is not inside the audio, which is 2\.000 s long"),
+        ("a.wav,2,,no", "2 to 2 s is not inside the audio"),
+        ("a.wav,2.01,0.03,no", r"2\.01 to 2\.04 s is not inside the audio"),
+        ("a.wav,1,0,no", "1 to 1 s is not inside the audio"),
         ("a.wav,-1,,no", "offset must be 0 or more seconds, found '-1'"),
         ("a.wav,1,nan,no", "duration must be 0 or more seconds, found 'nan'"),
         ("a.wav,one,,no", "offset must be 0 or more seconds, found 'one'"),
@@ -412,7 +412,7 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
         (["audio,text", "a.wav"], r"my.csv:2: wanted 2 fields, found 1: \['a.wav'\]"),
         (["audio,text", "a.wav,yes", "", "b.wav,no"], "my.csv:4: b.wav: audio file .*b.wav is missing"),
         (["audio,text", "a.wav, "], "my.csv:2: a.wav: the transcript is empty"),
-        (["audio,text", "./.,yes"], "my.csv:2: './.' is no path of a file"),
+        (["audio,text", "./.,yes"], "my.csv:2: './.' is not the path of a file"),
         (["audio,text", ",yes"], "my.csv:2: the audio path is empty"),
         (["audio,text", 'a.wav,"yes'], "my.csv:2: unexpected end of data"),
         (["audio,text", "a.wav,yes", "a.wav,no"], "my.csv:3: a.wav: utterance id 'a' stands on line 2 already"),

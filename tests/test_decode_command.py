@@ -83,13 +83,16 @@ def test_json_of_another_name(capsys: Capture, emissions: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--blank", "0"], "--blank goes with --labels FILE.txt; a JSON file says it itself"),
+        (["--blank", "0"], "--blank goes with --labels FILE.txt; a JSON file states its own"),
         (["--labels", "none.txt"], "none.txt: cannot read labels: No such file or directory"),
         (["--labels", "{labels}", "--blank", "10"], "{labels}: blank=10 is outside the vocabulary of 10 labels"),
-        (["--labels", "{labels}", "--space", "|"], "{labels}: space '|' is none of the 10 labels and begins none"),
+        (
+            ["--labels", "{labels}", "--space", "|"],
+            "{labels}: space '|' is none of the 10 labels and none begins with it",
+        ),
         (["--labels", "{labels}", "--frame-s", "0"], "{labels}: frame_s must be positive, found 0"),
         (["--beta", "1"], "--beta does nothing without a language model: give --lm FILE"),
-        (["--lm", "{labels}"], "{labels}: no ARPA language model"),
+        (["--lm", "{labels}"], "{labels}: not an ARPA language model"),
         (["--n-best", "2"], "--n-best above 1 needs --format json"),
     ],
 )
@@ -114,7 +117,7 @@ def test_no_torch(emissions: Path, lm: Path) -> None:
 def test_without_the_json(capsys: Capture, emissions: Path) -> None:
     emissions.with_suffix(".json").unlink()
     line = error_line(capsys, "decode", emissions)
-    assert line.startswith(f"error: {emissions.with_suffix('.json')}: is missing, which says what the columns of ")
+    assert line.startswith(f"error: {emissions.with_suffix('.json')}: is missing; it says what the columns of ")
     assert "give --labels FILE.txt" in line
     emissions.unlink()
     assert "e.npz: cannot be read" in error_line(capsys, "decode", emissions)
@@ -123,4 +126,4 @@ def test_without_the_json(capsys: Capture, emissions: Path) -> None:
 def test_a_batch_in_one_array(capsys: Capture, emissions: Path) -> None:
     np.savez(emissions, np.stack([spelled("ab"), spelled("cd")]))
     line = error_line(capsys, "decode", emissions)
-    assert "utterance arr_0: is a batch of shape (2, 4, 10), wanted a matrix (T, V) an utterance: numpy.savez(" in line
+    assert "utterance arr_0: is a batch of shape (2, 4, 10), wanted a matrix (T, V) per utterance: numpy.savez(" in line

@@ -122,7 +122,7 @@ def test_hotwords(tmp_path: Path) -> None:
         ("\n", ": holds no phrase"),
         ("ab\n\t3\n", ":2: wanted phrase TAB weight, found '\\t3'"),
         ("Dad\n", ":1: phrase 'Dad' holds 'D', which no label writes: the labels are small letters"),
-        ("dad 5\n", ":1: phrase 'dad 5' holds '5', which no label writes: a weight stands behind a TAB"),
+        ("dad 5\n", ":1: phrase 'dad 5' holds '5', which no label writes: a TAB must come before a weight"),
         ("dad 5\t1\n", ":1: phrase 'dad 5' holds '5', which no label writes"),
         ("x\n", ":1: phrase 'x' holds 'x', which no label writes"),
         ("ab\nab\t3\n", ":2: phrase 'ab' stands twice"),

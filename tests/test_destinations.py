@@ -88,7 +88,7 @@ def test_files_are_written_whole_as_utf8(tmp_path: Path, format: Format) -> None
 
 
 def test_a_folder_is_no_transcript_that_exists(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is no file, and a transcript would be written there$"):
+    with pytest.raises(ConfigError, match=r"is not a file, but a transcript would be written there$"):
         exists_already(tmp_path)
     with pytest.raises(OSError, match="not a regular file"):
         write_transcript(transcript([], 1.0), tmp_path, "txt")

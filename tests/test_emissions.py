@@ -125,7 +125,7 @@ def pickled() -> bytes:
         (change(blank="a"), "e.json: blank must be the index of a label, found 'a'"),
         (change(space=10), "e.json: space must be the index of a label, a text or null, found 10"),
         (change(space=True), "e.json: space must be the index of a label, a text or null, found True"),
-        (change(space="|"), "e.json: space '|' is none of the 10 labels and begins none"),
+        (change(space="|"), "e.json: space '|' is none of the 10 labels and none begins with it"),
         (change(frame_s=0), "e.json: frame_s must be positive, found 0"),
         (change(frame_s="0.04"), "e.json: frame_s must be a number of seconds, found '0.04'"),
         (change(refs=["ab cab"]), "e.json: refs must give a text for each utterance id, found ['ab cab']"),

@@ -87,14 +87,17 @@ def impossible(path: Path) -> None:
     [
         (other(vocabulary=Vocabulary(("_", "b", "a"), frame_s=0.04)), r"1\.npz and .*0\.npz differ in labels"),
         (other(vocabulary=Vocabulary(("_", "a", "b"), frame_s=0.02)), r"1\.npz and .*0\.npz differ in frame_s"),
-        (other(log_probs={"u0": drawn(1).log_probs["u0"]}, refs={}), r"1\.npz: utterance u1 is in one of it and"),
+        (
+            other(log_probs={"u0": drawn(1).log_probs["u0"]}, refs={}),
+            r"1\.npz: utterance u1 is in only one of this file and",
+        ),
         (
             other(log_probs=drawn(1).log_probs | {"u2": np.log(np.full((1, 3), 1 / 3))}, refs={}),
-            r"1\.npz: utterance u2 is in one",
+            r"1\.npz: utterance u2 is in only one",
         ),
         (
             other(log_probs={name: rows[:3] for name, rows in drawn(1).log_probs.items()}),
-            r"1\.npz: utterance u0: has 3 frames, and 5 in .*0\.npz",
+            r"1\.npz: utterance u0: has 3 frames, but 5 in .*0\.npz",
         ),
         (other(refs=REFS | {"u1": "a"}), r"1\.npz: utterance u1: its reference is not that of .*0\.npz"),
         (impossible, "utterance u1: no label of frame 0 is possible for all models"),

@@ -42,10 +42,10 @@ def test_labels_in_common_keep_their_rows(tmp_path: Path) -> None:
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     save_run(tmp_path)
     wider = recognizer_like(tmp_path, "ab", "encoder.width=12")
-    with pytest.raises(ConfigError, match=r"encoder\.width is 8 in that run, 12 in this one"):
+    with pytest.raises(ConfigError, match=r"encoder\.width is 8 in that run, but 12 in this one"):
         start_from(wider, tmp_path)
     slower = recognizer_like(tmp_path, "ab", "audio.sample_rate_hz=8000")
-    with pytest.raises(ConfigError, match=r"audio\.sample_rate_hz is 16000 in that run, 8000 in this one"):
+    with pytest.raises(ConfigError, match=r"audio\.sample_rate_hz is 16000 in that run, but 8000 in this one"):
         start_from(slower, tmp_path)
     with pytest.raises(CheckpointError, match=r"^train\.init_from: .*: run folder is missing"):
         start_from(wider, tmp_path / "nowhere")
@@ -73,13 +73,12 @@ def test_the_labels_of_a_run_are_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     Trainer(tiny(few, few, start, "train.epochs=1"), tmp_path / "lost").run()
     said = capsys.readouterr().err
-    assert (
-        f"0 labels are new to it, 1 of its own are lost (data.vocabulary={first} keeps them, where they spell" in said
-    )
+    assert "0 labels are new to that model, 1 of its own are lost" in said
+    assert f" (data.vocabulary={first} keeps them, if its labels can spell all transcripts)" in said
     kept = Trainer(tiny(few, few, start, f"data.vocabulary={first}", "train.epochs=1"), tmp_path / "kept")
     assert kept.outset.recognizer.tokenizer.tokens == checkpoint.load(first).tokenizer.tokens
     kept.run()
-    assert "0 labels are new to it\n" in capsys.readouterr().err
+    assert "0 labels are new to that model\n" in capsys.readouterr().err
     shutil.rmtree(first)  # it has its own labels by now
     recipe.train_stage(tmp_path / "kept", kept.config)
     assert "[train: complete in" in capsys.readouterr().err
@@ -89,7 +88,7 @@ def test_the_labels_of_a_run_are_kept(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
     manifest, run = write_corpus(tmp_path, ["ab", "cab"]), save_run(tmp_path / "run")
     with pytest.raises(
-        ConfigError, match=r"data\.vocabulary=.*run: text\.case is lower in that run, upper in this one"
+        ConfigError, match=r"data\.vocabulary=.*run: text\.case is lower in that run, but upper in this one"
     ):
         Trainer(tiny(manifest, manifest, f"data.vocabulary={run}", "text.case=upper"), tmp_path / "out")
     for text in ("text.unit=bpe", "text.punctuation=keep", "text.bpe_size=99"):

@@ -125,7 +125,7 @@ def test_a_long_recording_is_shown_in_part(tmp_path: Path, run: Path, capsys: Ca
         capsys, "inspect", audio, "--model", run, "--out", tmp_path / "out", "--from", 1, "--gates", "forget"
     )
     assert "1.00 to 31.00 s of 32.00 s" in out
-    assert err.startswith("note: no more is shown at once")
+    assert err.startswith("note: no more than this is shown at once")
     assert "1.00 to 31.00 s of 32.00 s" in Page(tmp_path / "out" / "index.html").text
 
 
@@ -244,7 +244,7 @@ def test_a_plain_network_has_a_reach_alone(tmp_path: Path, capsys: Capture) -> N
         (["a.wav", "--from", "0.5", "--to", "0.5"], "a part from 0.5 to 0.5 s is not inside the recording of 1.00 s"),
         (["a.wav", "--to", "nan"], "--to must be a number of seconds from 0 on, found nan"),
         (["a.wav", "--from", "-1"], "--from must be a number of seconds from 0 on, found -1"),
-        (["long.wav", "--to", "31"], "long.wav: 31 s from 0 to 31 are more than a picture shows, which is 30 s"),
+        (["long.wav", "--to", "31"], "long.wav: 31 s from 0 to 31 are more than the 30 s that a picture shows"),
         (["a.wav", "--text", " "], "--text: wanted a transcript with a word in it"),
         (["a.wav", "--text", "ab " * 50], "--text: the transcript needs"),
         (["a.wav", "--utterances", "3"], "a.wav: --utterances does nothing for a recording"),
@@ -284,5 +284,5 @@ def test_the_part_to_show() -> None:
     assert part_of("a", 600.0, 0.0, None) == (0.0, 30.0)
     assert part_of("a", 600.0, 590.0, None) == (590.0, 600.0)
     assert part_of("a", 10.0, 2.0, 10.05) == (2.0, 10.0)  # a header's rounding is no error
-    with pytest.raises(ConfigError, match="more than a picture shows"):
+    with pytest.raises(ConfigError, match="more than the 30 s that a picture shows"):
         part_of("a", 600.0, 10.0, 41.0)

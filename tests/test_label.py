@@ -103,7 +103,7 @@ def test_a_file_is_called_by_its_path(name: str, wanted: str) -> None:
 
 
 def test_standard_input_cannot_be_read_again() -> None:
-    with pytest.raises(ConfigError, match="standard input: a manifest names files"):
+    with pytest.raises(ConfigError, match="standard input: is not a file, and a manifest can only name files"):
         require_labelable([Recording("standard input", b"RIFF")], Path("own.jsonl"))
 
 
@@ -133,7 +133,8 @@ def test_what_is_less_certain_silent_or_too_long_is_kept_apart(tmp_path: Path) -
     out = tmp_path / "texts" / "own.jsonl"
     found = [item("a", "one two", 0.9), item("b", "three", 0.8999), item("c", "", 1.0), item("d", "four", 1.0, 30.1)]
     assert write_labelled(out, [*found, item("a", "five", 1.0), item("a~2", "six", 0.89995)], 0.9) == (
-        "3 of 6 utterances, 0.015 of 0.033 h, 4 words with a confidence of 0.9 or more and at most 30 s; "
+        "3 of 6 utterances, 0.015 of 0.033 h, 4 words taken, each utterance with a text, a confidence of at least "
+        "0.9 and at most 30 s of audio; "
         f"the others are in {left_of(out)}"
     )
     assert left_of(out).name == "own.left.jsonl"
@@ -151,7 +152,7 @@ def test_what_is_less_certain_silent_or_too_long_is_kept_apart(tmp_path: Path) -
 def test_without_anything_to_learn_there_is_no_manifest(tmp_path: Path) -> None:
     out = tmp_path / "own.jsonl"
     found = [Labelled(Utterance("a", tmp_path / "a.wav", 1.0, "one"), 0.5)]
-    with pytest.raises(ConfigError, match="not written, none of 1 utterances has a confidence of 0"):
+    with pytest.raises(ConfigError, match="not written: none of 1 utterances has a text, a confidence of at least 0"):
         write_labelled(out, found, 0.9)
     assert not out.exists()
     assert [one.text for one in read_manifest(left_of(out))] == ["one"]
@@ -179,7 +180,7 @@ def test_the_command(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monkey
     asked = ["--model", run, "--min-confidence", 0]
     out, err = succeed(capsys, "label", "calls", *asked, "-o", "own/all.jsonl")
     assert out == ""
-    assert err.splitlines()[0] == "note: not audio by its name, left out: calls/notes.txt"
+    assert err.splitlines()[0] == "note: left out, not named like an audio file: calls/notes.txt"
     assert err.splitlines()[1].startswith("own/all.jsonl: 3 of 3 utterances, 0.001 of 0.001 h, ")
     texts = dict(line.split("\t") for line in succeed(capsys, "transcribe", "calls", "--model", run)[0].splitlines())
     short, first, second = read_manifest("own/all.jsonl")
@@ -248,23 +249,23 @@ def test_what_makes_no_manifest_is_refused(tmp_path: Path, capsys: Capture, monk
     assert "wanted a name that ends in .jsonl" in refused(wav, "-o", tmp_path / "own.json")
     given = tmp_path / "given.left.jsonl"
     given.write_text(json.dumps({"audio_filepath": "a.wav", "duration": 1.0}) + "\n")
-    assert "is to be read, and would be replaced" in refused(given, "-o", given, "--overwrite")
-    assert "is to be read, and would be replaced" in refused(given, "-o", tmp_path / "given.jsonl", "--overwrite")
+    assert "is an input, and would be replaced" in refused(given, "-o", given, "--overwrite")
+    assert "is an input, and would be replaced" in refused(given, "-o", tmp_path / "given.jsonl", "--overwrite")
     there = tmp_path / "there.jsonl"
     there.touch()
-    assert f"{there} is there already; --overwrite replaces it" in refused(wav, "-o", there)
+    assert f"{there} exists already; --overwrite replaces it" in refused(wav, "-o", there)
     left = tmp_path / "rest.left.jsonl"
     left.touch()
-    assert f"{left} is there already; --overwrite replaces it" in refused(wav, "-o", tmp_path / "rest.jsonl")
+    assert f"{left} exists already; --overwrite replaces it" in refused(wav, "-o", tmp_path / "rest.jsonl")
     without = ["--without", given]
-    assert "is to be read, and would be replaced" in refused(wav, "-o", given, "--overwrite", *without)
+    assert "is an input, and would be replaced" in refused(wav, "-o", given, "--overwrite", *without)
     assert "every recording is in a manifest of --without" in refused(wav, "-o", out, *without)
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"audio_filepath": "b.wav", "duration": 1.0}))
     assert f"--without {other}: names none of the recordings" in refused(wav, "-o", out, "--without", other)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(wav.read_bytes())))
-    assert "a manifest names files" in refused("-", "-o", out)
+    assert "a manifest can only name files" in refused("-", "-o", out)
     (tmp_path / "folder.left.jsonl").mkdir()
-    assert "is no file" in refused(wav, "-o", tmp_path / "folder.jsonl", "--overwrite")
+    assert "is not a file" in refused(wav, "-o", tmp_path / "folder.jsonl", "--overwrite")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
-    assert "is one process" in refused(wav, "-o", out)
+    assert "runs as a single process" in refused(wav, "-o", out)

@@ -95,7 +95,7 @@ def test_what_is_no_audio(model: asr.Transcriber, source: Path | str | bytes, me
 
 
 def test_a_file_says_its_own_rate(model: asr.Transcriber) -> None:
-    with pytest.raises(AudioError, match="sample_rate_hz goes with samples; a file says its own rate"):
+    with pytest.raises(AudioError, match="sample_rate_hz goes with samples; a file states its own rate"):
         model.transcribe("a.wav", sample_rate_hz=RATE_HZ)
 
 
@@ -199,8 +199,8 @@ def with_value(value: float) -> Samples:
         (with_value(math.nan), "sample 5000 is not finite (nan)"),
         (with_value(-math.inf), "sample 5000 is not finite (-inf)"),
         (with_value(1e12), "a sample of 1e+12, where full scale is 1: not audio, or wrongly encoded"),
-        (np.zeros((16000, 3), np.float32), "3 channels; audio.channels=auto takes one or two"),
-        (np.zeros((2, 16000), np.float32), "16000 channels; audio.channels=auto takes one or two"),
+        (np.zeros((16000, 3), np.float32), "3 channels; audio.channels=auto accepts one or two"),
+        (np.zeros((2, 16000), np.float32), "16000 channels; audio.channels=auto accepts one or two"),
         (np.zeros(FRAME_SAMPLES - 1, np.float32), f"{FRAME_SAMPLES - 1} samples of audio are shorter than one frame"),
     ],
 )

@@ -161,7 +161,7 @@ def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
     assert NGram.load(written(tmp_path, packed, "lm.arpa")).counts == (5, 3, 2)
     assert NGram.load(written(tmp_path, SMALL_ARPA, "lm.arpa.gz")).counts == (5, 3, 2)
     for damaged in (packed[:-20], packed[:5], packed[:20] + b"\0\0\0" + packed[23:], packed + b"more"):
-        with pytest.raises(DecodeError, match="the gzip data are cut or damaged"):
+        with pytest.raises(DecodeError, match="the gzip data are truncated or damaged"):
             NGram.load(written(tmp_path, damaged))
     with pytest.raises(DecodeError, match="is empty"):
         NGram.load(written(tmp_path, gzip.compress(b"")))
@@ -209,9 +209,9 @@ def test_damaged_binaries(tmp_path: Path) -> None:
     NGram.load(written(tmp_path, SMALL_ARPA)).save(path)
     whole = path.read_bytes()
     for content, message in (
-        (whole[:-1], rf"lm.bin: has {len(whole) - 1} bytes, wanted {len(whole)}: is it cut\?"),
+        (whole[:-1], rf"lm.bin: has {len(whole) - 1} bytes, wanted {len(whole)}: is it truncated\?"),
         (whole + b"\0", rf"lm.bin: has {len(whole) + 1} bytes, wanted {len(whole)}"),
-        (whole[:20], r"lm.bin: has 20 bytes and ends within its header: is it cut\?"),
+        (whole[:20], r"lm.bin: has 20 bytes and ends within its header: is it truncated\?"),
         (
             whole[:16] + struct.pack("<I", 1) + whole[20:],
             r"lm.bin: is a binary model of version 1, wanted version 3: compile it again .* \(`asr lm compile`\)$",
@@ -247,7 +247,7 @@ def test_a_binary_that_was_made_to_mislead(tmp_path: Path) -> None:
     states = model.arrays.states.copy()
     states["backoff"][1] = np.inf  # of which no search would come back
     replace(model, arrays=model.arrays._replace(states=states)).save(path)
-    with pytest.raises(DecodeError, match="or hold what is no probability"):
+    with pytest.raises(DecodeError, match="or hold values that are no probabilities"):
         NGram.load(path)
     model.save(path)
     whole = path.read_bytes()

@@ -35,7 +35,7 @@ def test_commands(tmp_path, capsys):
     arpa, binary = tmp_path / "lm.arpa.gz", tmp_path / "lm.bin"
     assert run("train", tmp_path / "text", tmp_path / "text", "--order", 3, "--unit", "char", "-o", arpa) == 0
     assert capsys.readouterr().err.splitlines()[:2] == [
-        f"warning: order {n}: its counts do not allow to estimate discounts (few n-grams of that order, or an "
+        f"warning: order {n}: its counts are not enough to estimate discounts (few n-grams of that order, or an "
         "artificial text); they are 0.5 1 1.5"
         for n in (2, 3)
     ]
@@ -112,7 +112,7 @@ def test_a_model_that_states_no_unit_is_taken_for_one_of_words(tmp_path, capsys)
     (tmp_path / "lm.arpa").write_text(text)
     (tmp_path / "text").write_text("a b\n")
     assert run("perplexity", tmp_path / "lm.arpa", tmp_path / "text") == 0
-    assert "does not state its unit; taken to be word" in capsys.readouterr().err
+    assert "does not state its unit; word is assumed" in capsys.readouterr().err
 
 
 def test_pruning_on_the_command_line(tmp_path):

@@ -88,7 +88,7 @@ def test_of_a_manifest_the_texts_are_read(tmp_path):
 def test_a_manifest_of_another_name_is_refused(tmp_path, packed):
     content = manifest(tmp_path, "one").read_bytes()
     (tmp_path / "text").write_bytes(gzip.compress(content) if packed else content)
-    with pytest.raises(TextError, match=r"text:1: is a manifest's record; name the file \.jsonl"):
+    with pytest.raises(TextError, match=r"text:1: is a manifest's record; if the file is named \.jsonl"):
         units([tmp_path / "text"], "word")
 
 

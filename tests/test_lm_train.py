@@ -201,7 +201,7 @@ def test_the_bar_is_a_word_like_any_other():
         ({"order": 0}, "order=0"),
         ({"order": 2, "prune": (0, 0, 1)}, "3 pruning thresholds for a model of order 2"),
         ({"order": 2, "prune": ()}, "0 pruning thresholds"),
-        ({"order": 2, "prune": (1, 0)}, "thresholds 1 0: they are >= 0 and do not decrease"),
+        ({"order": 2, "prune": (1, 0)}, "thresholds 1 0: they must be >= 0 and must not decrease"),
         ({"order": 2, "prune": (-1, 0)}, "thresholds -1 0"),
         ({"order": 2, "unit": "words"}, "unit='words' is none of word, char, token"),
     ],

@@ -188,7 +188,7 @@ def test_wrong_calls(tmp_path: Path, corpus: str, arguments: dict[str, object], 
 
 def test_test_share_needs_a_corpus_without_a_test_split(tmp_path: Path) -> None:
     source = make_digits(tmp_path / "fsdd")
-    with pytest.raises(CorpusError, match="only a corpus with no test split"):
+    with pytest.raises(CorpusError, match="only a corpus without a test split"):
         prepare("digits", source=source, out=tmp_path / "out", allow_partial=True, test_share=0.1)
 
 

@@ -120,4 +120,4 @@ def test_a_run_is_given_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[st
     line = error_line(capsys, "decode", dev, "--prior-weight", 0.3)
     assert line == "error: --prior-weight does nothing without priors: give --priors FILE"
     line = error_line(capsys, *tune, "--estimate-priors", "--priors", run / "priors.txt")
-    assert line == "error: --estimate-priors or --priors FILE, not both"
+    assert line == "error: give --estimate-priors or --priors FILE, not both"

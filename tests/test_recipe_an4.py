@@ -103,7 +103,7 @@ def test_other_recordings_are_looked_at_before_any_training(
     two = write_corpus(tmp_path / "two", ["ba"], name="other")
     for manifest, place in ((two, one), (tmp_path / "out" / "data" / "test.jsonl", "test.jsonl")):
         monkeypatch.setattr("sys.argv", [*arguments, "--outside", str(one), "--outside", str(manifest)])
-        with pytest.raises(CorpusError, match=f"--outside {manifest}: id '.*-0' stands in .*{place}"):
+        with pytest.raises(CorpusError, match=f"--outside {manifest}: id '.*-0' is in .*{place}"):
             an4.run()
     (two.parent / "audio" / "other-0.wav").unlink()
     monkeypatch.setattr("sys.argv", [*arguments, "--outside", str(two)])

@@ -302,7 +302,7 @@ def test_damaged_state_is_passed_over_for_the_one_before(
     assert trainer.position.step == int(before.stem)
     capsys.readouterr()
     trainer.run()
-    assert f"passed over: {newest}: damaged: its tensors do not have the checksum" in capsys.readouterr().err
+    assert f"state not used: {newest}: damaged: its tensors do not have the checksum" in capsys.readouterr().err
     assert_equal(out, whole)
 
 
@@ -370,7 +370,9 @@ def test_the_rest_of_an_epoch_of_shards_needs_as_many_processes(
     monkeypatch.setattr(train, "join", lambda: replace(World(), size=2))
     monkeypatch.setattr(World, "spread", lambda *_: None)
     monkeypatch.setattr(World, "gather", lambda _, value: [value, value])
-    with pytest.raises(CheckpointError, match=r"over shards that 1 processes shared; go on with as many, not 2"):
+    with pytest.raises(
+        CheckpointError, match=r"over shards that 1 processes shared; go on with as many processes, not 2"
+    ):
         Trainer(sharded, out, resume=True)
 
 

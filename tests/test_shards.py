@@ -87,14 +87,19 @@ def test_urls_that_cannot_be_read() -> None:
 def test_url_without_the_name_of_the_index(shards: Path) -> None:
     (shards.parent / "list.jsonl").write_bytes(shards.read_bytes())
     assert len(read_all(shards.parent / "list.jsonl")) > 1  # a file may have any name
-    with pytest.raises(ManifestError, match=r"list.jsonl: must contain index.jsonl, which the names of shards"):
+    with pytest.raises(
+        ManifestError, match=r"list.jsonl: must contain index.jsonl, which is replaced by the names of shards"
+    ):
         read_index(f"pipe:cat {shards.parent}/list.jsonl")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[: text.rindex('{"shard"')], r": holds \d shards and \d+ utterances, its first line says"),
+        (
+            lambda text: text[: text.rindex('{"shard"')],
+            r": holds \d shards and \d+ utterances, but its first line says",
+        ),
         (lambda text: text[: text.rindex('{"id"')], r":\d+: ends inside 00000\d.tar, which has \d utterances"),
         (lambda text: text[:-20], r":\d+: not a JSON record"),
         (
@@ -184,9 +189,9 @@ def repeat(shard: Path) -> None:
         (lambda path: flip(path, member(path, 2).offset + 3), r"damaged or cut off: \d of \d utterances are missing"),
         (
             lambda path: path.write_bytes(path.with_name("000001.tar").read_bytes()),
-            r"member 0000000\d.flac is not in the index, or comes twice",
+            r"member 0000000\d.flac is not in the index, or occurs twice",
         ),
-        (repeat, "member 00000000.flac is not in the index, or comes twice"),
+        (repeat, "member 00000000.flac is not in the index, or occurs twice"),
     ],
 )
 def test_damaged_shards(shards: Path, damage: Damage, message: str) -> None:

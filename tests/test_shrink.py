@@ -84,7 +84,10 @@ def test_nothing_in_it_names_a_path_outside(tmp_path: Path, capsys: pytest.Captu
     settings = checkpoint.load_config(out)
     assert settings.decode.hotwords == "hotwords.txt"
     line = error_line(capsys, "train", "--resume", out)
-    assert line == f"error: {out}: is a model without its training; another can start from it: train.init_from={out}"
+    assert (
+        line
+        == f"error: {out}: is a model without its training state; a new run can start from it: train.init_from={out}"
+    )
     assert "elsewhere" not in (out / checkpoint.CONFIG_FILE).read_text(encoding="utf-8")
     assert checkpoint.load(out).decoder.config.decoder == "beam"
     facts = checkpoint.load_facts(weights(out))

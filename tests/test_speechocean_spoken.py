@@ -30,7 +30,7 @@ def test_the_script_that_finds_examples(
     texts = tmp_path / "train.jsonl"
     write_manifest(texts, [Utterance("u", tmp_path / "u.wav", 1.0, "ABLE TO SWIM A MAN DO WELL")])
     monkeypatch.setattr("sys.argv", ["examples.py", str(tmp_path), "--texts", str(texts)])
-    with pytest.raises(CorpusError, match=r"has no data\.\*, of WordNet 3\.0"):
+    with pytest.raises(CorpusError, match=r"has no data\.\* of WordNet 3\.0"):
         examples.run()
     (tmp_path / "data.adj").write_text(DATA)
     assert examples.run() == 0

@@ -137,7 +137,7 @@ def test_on_a_terminal_the_partial_line_is_overwritten(
         (("--sample-rate", "16"), b"", ConfigError, "in 1000..768000, found 16"),
         (("--sample-rate", "16000", "--pause-s", "0"), b"", ConfigError, "pauses of 0 s"),
         (("--sample-rate", "16000", "--chunk-s", "0"), b"", ConfigError, "chunks of 0 s"),
-        (("--sample-rate", "16000"), b"\0" * 1001, AudioError, "standard input ends inside a sample"),
+        (("--sample-rate", "16000"), b"\0" * 1001, AudioError, "standard input ends within a sample"),
         (("--sample-rate", "15999"), b"", AudioError, "cannot resample from 15999 Hz"),
     ],
 )

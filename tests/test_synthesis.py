@@ -130,7 +130,7 @@ def test_kokoro_speaks_alone_in_the_languages_asked_for(folder: Path) -> None:
     assert voices.installed(folder) == {"kokoro": ["kokoro:af_a", "kokoro:bm_b"]}
     assert voices.installed(folder, kokoro.MANDARIN) == {"kokoro": ["kokoro:zf_c"]}
     (folder / kokoro.VOICES_FILE).unlink()
-    with pytest.raises(CorpusError, match=r"has no voices-v1.0.bin, of kokoro-onnx's release"):
+    with pytest.raises(CorpusError, match=r"has no voices-v1.0.bin of kokoro-onnx's release"):
         voices.installed(folder)
 
 

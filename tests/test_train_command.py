@@ -56,9 +56,12 @@ def test_prepare_and_train(capsys: Capture, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["conf.yaml"], "--resume RUN brings its own configuration and folder; leave CONF and --out away"),
-        (["train.epochs=3", "conf.yaml"], "--resume RUN brings its own configuration and folder; leave CONF and --out"),
-        (["--out", "x"], "--resume RUN brings its own configuration and folder; leave CONF and --out away"),
+        (["conf.yaml"], "--resume RUN has its own configuration and folder; leave out CONF and --out"),
+        (
+            ["train.epochs=3", "conf.yaml"],
+            "--resume RUN has its own configuration and folder; leave out CONF and --out",
+        ),
+        (["--out", "x"], "--resume RUN has its own configuration and folder; leave out CONF and --out"),
         (["encoder.width=9"], "holds a run with encoder.width=8, which cannot go on with 9"),
         (["train.seed=2"], "holds a run with train.seed=1, which cannot go on with 2"),
         (["data.train=/x/y.jsonl"], "is a model without its training"),

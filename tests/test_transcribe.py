@@ -227,7 +227,7 @@ def test_the_longest_recording_to_take(recognizer: Recognizer, files: list[Path]
     assert [type(result) for result in found] == [Transcript, Failure, Failure]
     for result, seconds, path in zip(found[1:], (2.0, 40.0), (files[1], long_file), strict=True):
         assert isinstance(result, Failure)
-        assert str(result.error) == f"{path}: {seconds} s of audio, more than the longest recording of 1.5 s"
+        assert str(result.error) == f"{path}: {seconds} s of audio, wanted at most 1.5 s"
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------

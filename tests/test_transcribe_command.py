@@ -137,8 +137,8 @@ def test_weights_of_another_language_model_are_said_to_be(capsys: Capture, tmp_p
     first, note = err.splitlines()
     assert first == f"decoder: beam of 100, language model {other} (alpha 0.7, beta 1.5)"
     assert note == (
-        f"note: alpha 0.7 and beta 1.5 are what {run} has for {own}; another language model may want others: "
-        "--alpha and --beta, or asr tune"
+        f"note: alpha 0.7 and beta 1.5 are what {run} has for {own}; another language model may need other weights: "
+        "give --alpha and --beta, or run asr tune"
     )
     assert f"note: beta 1.5 is what {run} has" in succeed(capsys, *command, other, "--alpha", "1")[1]
     for flags in ((own,), (other, "--alpha", "1", "--beta", "2")):

@@ -158,7 +158,7 @@ def test_what_is_there_is_not_replaced_unasked(capsys: Capture, run: Path, calls
     Path("out/one").mkdir(parents=True)
     Path("out/one/b.txt").write_text("by hand\n")
     assert error_line(capsys, *command) == (
-        "error: 1 of 3 transcripts are there already, as out/one/b.txt: --skip-existing leaves them, --overwrite "
+        "error: 1 of 3 transcripts exist already, such as out/one/b.txt: --skip-existing keeps them, --overwrite "
         "replaces them"
     )
     assert list(written(Path("out"))) == ["one/b.txt"]
@@ -168,7 +168,7 @@ def test_what_is_there_is_not_replaced_unasked(capsys: Capture, run: Path, calls
     assert files["one/b.txt"] == "by hand\n"
     Path("all.txt").write_text("by hand\n")
     line = error_line(capsys, "transcribe", "calls", "--model", run, "--out", "new", "--merged", "all.txt")
-    assert line == "error: --merged all.txt: is there already; with --skip-existing or --overwrite it is made anew"
+    assert line == "error: --merged all.txt: exists already; with --skip-existing or --overwrite it is written anew"
     succeed(capsys, *command, "--overwrite")
     replaced = written(Path("out"))
     assert replaced["one/b.txt"] != "by hand\n"
@@ -247,12 +247,12 @@ def test_merged_leaves_out_what_failed(capsys: Capture, run: Path, calls: Path) 
             "--merged joins txt, json, ctm, found --format vtt",
         ),
         ([], "give PATH: audio files, folders, manifests, or - for standard input"),
-        (["calls", "--stream", "--sample-rate", "8000"], "--stream reads standard input; leave PATH away"),
+        (["calls", "--stream", "--sample-rate", "8000"], "--stream reads standard input; leave out PATH"),
         (["--stream", "--sample-rate", "8000", "--out", "o"], "--out goes with files, not with --stream"),
         (["--stream", "--sample-rate", "8000", "--beside"], "--beside goes with files, not with --stream"),
         (["--stream", "--format", "srt"], "--stream writes txt or json, found --format srt"),
         (["--stream"], "--stream needs --sample-rate HZ, the rate of the raw samples, in 1000..768000, found none"),
-        (["calls", "--sample-rate", "8000"], "--sample-rate goes with --stream; a file says its own rate"),
+        (["calls", "--sample-rate", "8000"], "--sample-rate goes with --stream; a file states its own rate"),
         (["calls", "--look-ahead-s", "1"], "--look-ahead-s goes with --stream"),
         (["calls", "--batch-s", "0"], "--batch-s must be a positive number of seconds, found 0"),
         (["calls", "--max-duration-s", "nan"], "audio.max_duration_s must be positive, found nan"),
@@ -264,7 +264,7 @@ def test_merged_leaves_out_what_failed(capsys: Capture, run: Path, calls: Path) 
         (["calls", "--out", "out", "--merged", "same/../calls/a.wav"], "--merged same/../calls/a.wav: is a recording"),
         (
             ["calls", "--out", "out", "--merged", "out/one/c.txt"],
-            "--merged out/one/c.txt: is the place of a transcript",
+            "--merged out/one/c.txt: is where the transcript of one recording goes",
         ),
     ],
 )
@@ -279,7 +279,7 @@ def test_standard_input_has_no_place_beside(
 ) -> None:
     feed(monkeypatch, (calls / "a.wav").read_bytes())
     line = error_line(capsys, "transcribe", "-", "--model", run, "--beside")
-    assert line == "error: --beside has no place for what came on standard input; --out DIR has"
+    assert line == "error: --beside has no folder for audio from standard input: use --out DIR"
 
 
 def test_standard_input_that_is_nothing(
@@ -304,7 +304,7 @@ def spoil(folder: Path) -> list[str]:
     return [
         f"error: {folder}/cut.flac: cannot read audio: damaged or truncated (",
         f"error: {folder}/empty.wav: file is empty (0 bytes)",
-        f"error: {folder}/many.wav: 5 channels; audio.channels=auto takes one or two",
+        f"error: {folder}/many.wav: 5 channels; audio.channels=auto accepts one or two",
         f"error: {folder}/nan.wav: sample 0 is not finite (nan)",
         f"error: {folder}/text.wav: cannot read audio: format not recognised",
     ]
@@ -342,7 +342,7 @@ def test_longest_audio_to_take(capsys: Capture, run: Path, calls: Path) -> None:
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == ["calls/a.wav"]
     assert err.splitlines() == [
-        f"error: calls/{name}: {seconds} s of audio, more than the longest recording of 0.6 s"
+        f"error: calls/{name}: {seconds} s of audio, wanted at most 0.6 s"
         for name, seconds in (("long.wav", "31.0"), ("one/b.flac", "0.8"), ("one/c.wav", "1.0"))
     ]
 
@@ -351,7 +351,7 @@ def test_files_that_are_not_audio_by_their_names_are_counted(capsys: Capture, ru
     for name in ("notes.txt", "one/list.csv", "a.txt", "one/c.TextGrid"):  # the last two may be transcripts
         (calls / name).touch()
     assert succeed(capsys, "transcribe", "calls", "--model", run)[1] == (
-        "note: not audio by its name, left out: calls/notes.txt and 1 more\n"
+        "note: left out, not named like an audio file: calls/notes.txt and 1 more\n"
     )
 
 

@@ -187,7 +187,7 @@ def test_confidence_is_at_most_one() -> None:
         ([Word("b", 0.0, math.inf, 1.0)], 3.0, "found 0.0 to inf s"),
         ([Word("b", 2.0, 2.1, 1.0), Word("c", 1.0, 2.0, 1.0)], 3.0, "word 2 ('c'): wanted times in order from 2.0 s"),
         ([Word("b", 0.0, 1.0, 1.5)], 3.0, "word 1 ('b'): wanted a confidence from 0 to 1, found 1.5"),
-        ([Word("b", 0.0, 0.0, 1.0)] * 3, 0.002, "wanted at most a word a millisecond, found 3 in 0.002 s"),
+        ([Word("b", 0.0, 0.0, 1.0)] * 3, 0.002, "wanted at most one word per millisecond, found 3 in 0.002 s"),
     ],
 )
 def test_what_cannot_be_is_an_error_that_names_source_and_word(

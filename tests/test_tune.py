@@ -134,7 +134,7 @@ def test_tuning_makes_a_folder_that_needs_nothing_else(capsys: Capture, manifest
     assert out.splitlines()[0].split() == ["alpha", "beta", "expected", "WER", "errors", "CER"]
     assert out.splitlines()[-1].startswith("chosen: alpha ")
     lines = err.splitlines()
-    assert lines[:2] == [f"tuning on {manifest}", f"log-probabilities: computed, kept in {kept}"]
+    assert lines[:2] == [f"tuning on {manifest}", f"log-probabilities: computed, and kept in {kept}"]
     assert lines[-2] == f"{run}: config.yaml, lm.bin, lexicon.txt"
     assert lines[-1].startswith(f"{run} now decodes with: beam of 20, language model {run / 'lm.bin'} (alpha ")
     decode = checkpoint.load_config(run).decode
@@ -151,7 +151,7 @@ def test_tuning_makes_a_folder_that_needs_nothing_else(capsys: Capture, manifest
     assert set(out.rstrip("\n").split("\t")[1].split()) <= {"ab", "cab"}
     assert str(moved / "lm.bin") in err
     assert main(["tune", str(moved)]) == 0  # with its own language model and lexicon
-    assert f"those of {moved / 'dev' / 'emissions.npz'}, which is newer" in capsys.readouterr().err
+    assert f"read from {moved / 'dev' / 'emissions.npz'}, which is newer" in capsys.readouterr().err
     assert checkpoint.load_config(moved).decode.lexicon == "lexicon.txt"
 
 
@@ -167,7 +167,10 @@ def test_log_probabilities_are_computed_again_for_new_weights_or_other_reference
         assert main(command) == 0
         return capsys.readouterr().err.splitlines()[1]
 
-    computed, reused = f"log-probabilities: computed, kept in {kept}", f"log-probabilities: those of {kept}, which is"
+    computed, reused = (
+        f"log-probabilities: computed, and kept in {kept}",
+        f"log-probabilities: read from {kept}, which is",
+    )
     assert says() == computed
     assert says().startswith(reused)
     later = kept.stat().st_mtime + 10

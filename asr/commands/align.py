@@ -46,9 +46,9 @@ def add_align(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr align`."""
     parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
     parser.add_argument(
-        "transcript", type=Path, nargs="?", metavar="TEXT", help="file with what is said; a manifest has its own"
+        "transcript", type=Path, nargs="?", metavar="TEXT", help="file with the transcript; a manifest has its own"
     )
-    parser.add_argument("--text", metavar="WORDS", help="what is said, in place of a file")
+    parser.add_argument("--text", metavar="WORDS", help="the transcript itself, in place of a file")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument(
         "--format",
@@ -60,11 +60,11 @@ def add_align(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="file to write (standard output); for a manifest, the folder of a file for each utterance, named by its "
-        "id; times are from the utterance's beginning",
+        help="file to write (default: standard output); for a manifest, a folder that gets one file for each "
+        "utterance, named after its id; times count from the beginning of the utterance",
     )
     add_compute(parser)
-    add_audio(parser, "a day; of a manifest's utterances the model's, an hour by default")
+    add_audio(parser, "a day; for utterances of a manifest the model's setting, an hour by default")
     # Alignment needs no decoder: greedy saves loading the run's language model.
     parser.set_defaults(run=_align, decoder="greedy")
 
@@ -81,10 +81,10 @@ def _align_recording(arguments: argparse.Namespace) -> int:
 
     if (arguments.transcript is None) == (arguments.text is None):
         found = "neither" if arguments.text is None else "both"
-        raise ConfigError(f"{arguments.source}: wanted a file TEXT or --text WORDS with what is said, found {found}")
+        raise ConfigError(f"{arguments.source}: wanted the transcript as a file TEXT or --text WORDS, found {found}")
     sources = [path.resolve() for path in (arguments.source, arguments.transcript) if path is not None]
     if arguments.out is not None and arguments.out.resolve() in sources:
-        raise ConfigError(f"--out {arguments.out}: would overwrite what is to be aligned")
+        raise ConfigError(f"--out {arguments.out}: would overwrite the audio or transcript that is to be aligned")
     where, text = "--text", arguments.text
     if text is None:
         where, text = str(arguments.transcript), read_text(arguments.transcript, "transcript", TextError)
@@ -110,7 +110,7 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
         found = "--text" if arguments.transcript is None else arguments.transcript
         raise ConfigError(f"{arguments.source}: a manifest has transcripts of its own, found {found} as well")
     if arguments.out is None:
-        raise ConfigError(f"{arguments.source}: --out must name the folder for what is aligned")
+        raise ConfigError(f"{arguments.source}: a manifest needs --out, the folder for its alignments")
     require_folder(arguments.out)
     recognizer = load_model(arguments)
     utterances = read_manifest(arguments.source)
@@ -144,7 +144,7 @@ def _aligned(log_probs: "NDArray[np.float32]", text: str, recognizer: "Recognize
     for remark in islice(aligned.remarks(), _REMARKS if hopeless else None):
         _print_note(f"{where}: {remark}")
     if hopeless:
-        _print_note(f"{where}: {doubtful} of {words} words are doubtful: is it of this recording?")
+        _print_note(f"{where}: {doubtful} of {words} words are doubtful: is it the transcript of this recording?")
     return aligned
 
 

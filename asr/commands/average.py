@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-_AVERAGE = """Writes one model whose weights are the mean of several that went on from the same one
-(train.init_from), with other seeds or settings. It is often better than each of them with voices that none has
-heard, and costs no more to use."""
+_AVERAGE = """Writes one model whose weights are the mean of those of several models that were trained from the same one
+(train.init_from), with different seeds or settings. It is often better than any of them on voices that none of them
+has heard, and costs no more to use."""
 
 
 def add_average(parser: argparse.ArgumentParser) -> None:

@@ -14,24 +14,25 @@ from asr.errors import ConfigError
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
+CHANNELS = "what to do with several channels (default: the model's setting)"  # help of --channels
 FAILED = 2  # nothing could be done
 PARTLY_FAILED = 1  # some of many files failed
 
 _FLAGS = {
-    "decoder": "greedy or beam (a model's own setting; beam when a flag below is given)",
-    "lm": "n-gram model: ARPA, or what `asr lm compile` made (with a run's own alpha and beta, unless they are given)",
-    "lm_unit": "what the language model is of (auto)",
+    "decoder": "greedy or beam (default: the model's own setting; beam if a flag below is given)",
+    "lm": "n-gram model: ARPA, or what `asr lm compile` made; alpha and beta stay the run's own unless they are given",
+    "lm_unit": "what the tokens of the language model are: words or labels (auto)",
     "alpha": "weight of the language model",
-    "beta": "natural log, added for each word",
-    "unknown_offset": "natural log, added to the probability of a word that the language model does not know",
-    "unknown_per_character": "natural log, added for each character of such a word",
-    "beam_size": "prefixes kept",
-    "token_threshold": "natural log; labels less likely than this begin nothing",
-    "beam_threshold": "natural log; prefixes this much worse than the best are given up",
+    "beta": "added to the score for each word, or label if the model is of labels (natural log)",
+    "unknown_offset": "added to the log-probability of a word that the language model does not know (natural log)",
+    "unknown_per_character": "added for each character of such a word (natural log)",
+    "beam_size": "how many prefixes are kept",
+    "token_threshold": "labels less likely than this in a frame start no new prefixes there (natural log)",
+    "beam_threshold": "prefixes worse than the best by this much are dropped (natural log, below 0)",
     "lexicon": "allow these words only: one a line, or word TAB labels separated by spaces",
     "hotwords": "phrases with a bonus: one a line, or phrase TAB natural-log weight (5 where there is none)",
-    "priors": "how likely labels are by themselves, which is discounted: label TAB natural-log probability",
-    "prior_weight": "how much of it, 0 to 1",
+    "priors": "prior probabilities of labels, to be discounted: label TAB natural-log probability",
+    "prior_weight": "how strongly the priors are discounted, 0 to 1",
 }
 _OF_LM = (
     "lm_unit",
@@ -70,7 +71,9 @@ def conf_and_overrides(arguments: argparse.Namespace) -> tuple[Path | None, list
 
 def add_compute(parser: argparse.ArgumentParser) -> None:
     """Flags that say where and how a model computes."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to compute on (%(default)s)"
+    )
     parser.add_argument("--batch-s", type=float, default=120.0, help="padded seconds of audio in a batch (%(default)s)")
 
 
@@ -82,15 +85,17 @@ def batch_seconds(arguments: argparse.Namespace) -> float:
     return value
 
 
-def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's, an hour by default") -> None:
+def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's setting, an hour by default") -> None:
     """Flags that say which audio is taken; `longest` describes the limit on its length without a flag."""
-    parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
-    parser.add_argument("--max-duration-s", type=float, help=f"longest audio to take ({longest})")
+    parser.add_argument("--channels", choices=("auto", "first", "mean"), help=CHANNELS)
+    parser.add_argument("--max-duration-s", type=float, help=f"longest audio accepted (default: {longest})")
 
 
 def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:
     """A flag for each key of the configuration's `decode`; `given_decoder` reads them."""
-    group = parser.add_argument_group("decoding", "what is left away is the model's own setting, or the built-in one")
+    group = parser.add_argument_group(
+        "decoding", "where a flag is not given, the model's own setting applies, or the built-in one"
+    )
     for field in fields(DecodeConfig):
         if field.name in leave_out:
             continue
@@ -114,7 +119,7 @@ def require_html(flag: str, path: Path) -> None:
 def add_n_best(parser: argparse.ArgumentParser) -> None:
     """`--n-best`; `given_decoder` checks it."""
     parser.add_argument(
-        "--n-best", type=int, default=1, metavar="N", help="hypotheses in JSON output; above 1 takes the beam (1)"
+        "--n-best", type=int, default=1, metavar="N", help="hypotheses in JSON output; above 1 selects the beam (1)"
     )
 
 
@@ -187,6 +192,6 @@ def _note_weights(folder: Path, given: dict[str, Any]) -> None:
     if own.lm and kept and Path(own.lm) != Path(given["lm"]):
         print(
             f"note: {' and '.join(kept)} {'is' if len(kept) == 1 else 'are'} what {folder} has for {own.lm}; "
-            "another language model may want others: --alpha and --beta, or asr tune",
+            "another language model may need other weights: give --alpha and --beta, or run asr tune",
             file=sys.stderr,
         )

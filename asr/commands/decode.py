@@ -22,9 +22,9 @@ _RISK_OVER = 20  # hypotheses of each model with --combine mbr; with 10 and 100 
 _DECODE = """Decodes log-probabilities of any CTC model. EMISSIONS.npz holds a matrix (T, V) of natural-log
 probabilities for each utterance id, and a JSON file says what they mean: labels (V texts), blank (index), space (index
 or text), frame_s (seconds) and, where they are known, refs (id -> text). `asr evaluate --emissions` writes both. For a
-file without JSON give --labels FILE.txt. Several files are an ensemble: the mean of their log-probabilities is
-decoded, or with --combine mbr each model by itself, and of all their hypotheses the one is taken that has the fewest
-expected word errors."""
+file without JSON give --labels FILE.txt. Several files are an ensemble: the mean of their log-probabilities is decoded;
+with --combine mbr each model is decoded by itself, and the result is the one of all their hypotheses that has the
+fewest expected word errors."""
 
 
 def add_decode(parser: argparse.ArgumentParser) -> None:
@@ -35,30 +35,31 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="EMISSIONS.npz",
-        help="log-probabilities; several files: models of the same utterances",
+        help="log-probabilities; several files: those of several models for the same utterances",
     )
     parser.add_argument(
         "--labels",
         type=Path,
         metavar="FILE",
-        help="of all files: JSON as above, or text with a label a line, <space> for the space (default: the JSON "
-        "beside EMISSIONS)",
+        help="what the columns of all files mean: JSON as above, or text with one label a line, <space> for the space "
+        "(default: the JSON beside EMISSIONS)",
     )
-    parser.add_argument("--blank", type=int, metavar="INDEX", help="of the blank, for --labels FILE.txt (0)")
-    parser.add_argument("--space", metavar="LABEL", help='word separator, for --labels FILE.txt (" ")')
-    parser.add_argument("--frame-s", type=float, metavar="S", help="seconds a frame, for --labels FILE.txt (1)")
+    parser.add_argument("--blank", type=int, metavar="INDEX", help="index of the blank, for --labels FILE.txt (0)")
+    parser.add_argument("--space", metavar="LABEL", help='label that separates words, for --labels FILE.txt (" ")')
+    parser.add_argument("--frame-s", type=float, metavar="S", help="seconds per frame, for --labels FILE.txt (1)")
     parser.add_argument(
         "--format",
         choices=("txt", "json"),
         default="txt",
-        help="a line an utterance: id TAB text, or JSON (%(default)s)",
+        help="one line per utterance: id TAB text, or JSON (%(default)s)",
     )
     parser.add_argument(
         "--combine",
         choices=("mean", "mbr"),
         default="mean",
-        help="several models: the mean of their log-probabilities, of the same labels and frames, or minimum Bayes "
-        "risk over the 20 best of each, whatever their labels, which takes the beam (%(default)s)",
+        help="how to combine several models: by the mean of their log-probabilities, which must have the same labels "
+        "and frames, or by minimum Bayes risk over the 20 best hypotheses of each, whatever their labels, which "
+        "selects the beam (%(default)s)",
     )
     add_n_best(parser)
     add_decoder(parser)
@@ -131,20 +132,20 @@ def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
     from asr.ensemble import read_ensemble, read_models
 
     if arguments.labels is not None and arguments.combine == "mbr" and len(arguments.emissions) > 1:
-        raise ConfigError("--labels is of one model; with --combine mbr each file needs its JSON beside it")
+        raise ConfigError("--labels describes one model; with --combine mbr each file needs its own JSON beside it")
     settings = {key: getattr(arguments, key) for key in ("blank", "space", "frame_s")}
     settings = {key: value for key, value in settings.items() if value is not None}
     labels = arguments.labels
     if labels is None or labels.suffix == ".json":
         if settings:
             name = next(iter(settings)).replace("_", "-")
-            raise ConfigError(f"--{name} goes with --labels FILE.txt; a JSON file says it itself")
+            raise ConfigError(f"--{name} goes with --labels FILE.txt; a JSON file states its own")
         for path in arguments.emissions:
             beside = path.with_suffix(".json")
             if labels is None and path.is_file() and not beside.is_file():
                 raise DecodeError(
-                    f"{beside}: is missing, which says what the columns of {path} mean; without it give "
-                    "--labels FILE.txt, a label a line (and --blank, --space, --frame-s)"
+                    f"{beside}: is missing; it says what the columns of {path} mean; without it give "
+                    "--labels FILE.txt with one label a line (and --blank, --space, --frame-s)"
                 )
         meaning: Vocabulary | Path | None = labels
     else:

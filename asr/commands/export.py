@@ -5,20 +5,22 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 
-_EXPORT = """Writes a model to hand on. onnx: one file that other runtimes take, waveforms in, log-probabilities out;
-the top of asr/export.py says what its inputs, outputs and metadata mean, and it needs the package onnx.
-float16: a run folder of half the size for the commands here, which needs nothing else."""
+_EXPORT = """Writes a model to pass on. onnx: one file for other runtimes, from waveforms to log-probabilities; the top
+of asr/export.py says what its inputs, outputs and metadata mean; writing it needs the package onnx. float16: a run
+folder of half the size for the commands of asr, which needs nothing else."""
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr export`."""
     parser.description = _EXPORT
     parser.add_argument("model", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--format", choices=("onnx", "float16"), default="onnx", help="(%(default)s)")
+    parser.add_argument("--format", choices=("onnx", "float16"), default="onnx", help="what to write (%(default)s)")
     parser.add_argument(
-        "--quantize", choices=("int8",), help="onnx: eight-bit weights, a quarter of the size, faster (none)"
+        "--quantize", choices=("int8",), help="for onnx: eight-bit weights, a quarter of the size, faster (none)"
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="PATH", help="FILE.onnx, or a folder")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="PATH", help="FILE.onnx, or for float16 a folder"
+    )
     parser.set_defaults(run=_export)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.common import CHANNELS
 from asr.errors import ConfigError
 from asr.files import require_folder
 
@@ -23,9 +24,9 @@ _DRAWN = {
     "rnn": ("hidden",),
 }
 
-_INSPECT = """Of a recording: pictures (PNG, SVG) and a page (index.html) of its waveform, log-mel energies, posteriors,
-words, and of the gates and states of every layer. Of a manifest: how long the model remembers, as half-lives of its
-units and as the reach of its outputs into the input, in a table, pictures, a page and memory.json."""
+_INSPECT = """For a recording: draws its waveform, log-mel energies, posteriors and words, and the gates and states of
+every layer, as pictures (PNG, SVG) and a page (index.html). For a manifest: measures how long the model remembers, as
+half-lives of its units and as the reach of its outputs into the input, in a table, pictures, a page and memory.json."""
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -34,19 +35,24 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
-    parser.add_argument("--channels", choices=("auto", "first", "mean"), help="what to do with several (the model's)")
-    one = parser.add_argument_group("of a recording")
+    parser.add_argument("--channels", choices=("auto", "first", "mean"), help=CHANNELS)
+    one = parser.add_argument_group("for a recording")
     one.add_argument("--text", metavar="WORDS", help="what is said in it, to show where the model went wrong")
     one.add_argument("--from", dest="start_s", type=float, metavar="S", help="where to begin, in seconds (0)")
-    one.add_argument("--to", dest="end_s", type=float, metavar="S", help="where to end; at most 30 s are shown")
-    names = "of an LSTM input,forget,output,cell (these by default), candidate, hidden; of a GRU reset,update,hidden"
+    one.add_argument(
+        "--to", dest="end_s", type=float, metavar="S", help="where to end, in seconds; at most 30 s are shown"
+    )
+    names = (
+        "what to draw, joined by commas: of an LSTM input,forget,output,cell (the default), candidate, hidden; of a "
+        "GRU reset,update,hidden"
+    )
     one.add_argument("--gates", metavar="NAMES", help=names)
-    many = parser.add_argument_group("of a manifest")
+    many = parser.add_argument_group("for a manifest")
     many.add_argument(
         "--utterances",
         type=int,
         metavar="N",
-        help=f"so many, evenly spread over the manifest, and 30 s of each at most ({_UTTERANCES})",
+        help=f"how many to measure, evenly spread over the manifest, at most 30 s of each ({_UTTERANCES})",
     )
     parser.set_defaults(run=_inspect)
 
@@ -107,7 +113,7 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
     for line in shown.unknown:
         print(f"note: --text: {line}", file=sys.stderr)
     if shown.end_s < shown.total_s and arguments.end_s is None:
-        print("note: no more is shown at once; --from and --to choose another part", file=sys.stderr)
+        print("note: no more than this is shown at once; --from and --to choose another part", file=sys.stderr)
     print(f"{files[0]}: the page; {len(files) // 2} pictures beside it, as PNG and SVG")
     return 0
 

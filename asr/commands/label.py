@@ -21,10 +21,10 @@ from asr.errors import ConfigError
 if TYPE_CHECKING:
     from asr.sources import Recording
 
-_LABEL = """Writes a manifest to train on of recordings that have no transcripts: what a model hears in them, where it
-is confident. PATH is an audio file, a folder (searched for audio), a pattern in quotes, a manifest (.jsonl), whose
-texts are not read, or - for a list of these on standard input. What is less certain is left out, and written to
-MANIFEST's name with .left in it. Both are written at the end."""
+_LABEL = """Writes a training manifest from recordings that have no transcripts: its texts are what a model recognises
+in them with confidence. PATH is an audio file, a folder (searched for audio), a pattern in quotes, a manifest (.jsonl),
+whose texts are not read, or - for a list of these on standard input. Utterances that are less certain are left out, and
+written to a second manifest, whose name is that of MANIFEST with .left in it. Both are written at the end."""
 
 
 def add_label(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +39,15 @@ def add_label(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MANIFEST",
-        help="leave the audio files of this manifest out, as those of train, dev and test; may be repeated",
+        help="leave out the audio files of this manifest, such as those of train, dev and test; may be repeated",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing manifests")
     parser.add_argument(
-        "--min-confidence", type=float, default=0.9, metavar="X", help="of an utterance, 0 to 1 (%(default)s)"
+        "--min-confidence",
+        type=float,
+        default=0.9,
+        metavar="X",
+        help="lowest confidence of an utterance in MANIFEST, 0 to 1 (%(default)s)",
     )
     add_precision(parser)
     add_compute(parser)
@@ -59,7 +63,7 @@ def _label(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.min_confidence <= 1:
         raise ConfigError(f"--min-confidence must be in 0..1, found {arguments.min_confidence:g}")
     if launched():
-        raise ConfigError("asr label is one process, and not for torchrun")
+        raise ConfigError("asr label runs as a single process: start it without torchrun")
     _require_place(arguments)
     named, others = named_recordings(arguments)
     note_others(others)
@@ -88,11 +92,11 @@ def _without(manifests: Sequence[Path], recordings: "Sequence[Recording]") -> "S
     for path in manifests:
         named = {utterance.audio_filepath.resolve() for utterance in read_manifest(path, with_texts=False)}
         if named.isdisjoint(places):
-            raise ConfigError(f"--without {path}: names none of the recordings, so that nothing is left out by it")
+            raise ConfigError(f"--without {path}: names none of the recordings, so it would leave nothing out")
         known |= named
     left = [item for item, place in zip(recordings, places, strict=True) if place not in known]
     if not left:
-        raise ConfigError("every recording is in a manifest of --without")
+        raise ConfigError("every recording is in a manifest of --without: none is left to label")
     if manifests:
         print(f"note: {len(recordings) - len(left)} of {len(recordings)} recordings are left out", file=sys.stderr)
     return left
@@ -109,9 +113,9 @@ def _require_place(arguments: argparse.Namespace) -> None:
     read = {Path(argument).resolve() for argument in (*arguments.audio, *arguments.without)}
     for path in (out, left_of(out)):
         if path.resolve() in read:
-            raise ConfigError(f"--out {out}: {path} is to be read, and would be replaced")
+            raise ConfigError(f"--out {out}: {path} is an input, and would be replaced")
         if path.exists() and not path.is_file():
-            raise ConfigError(f"--out {out}: {path} is no file")
+            raise ConfigError(f"--out {out}: {path} is not a file")
         if path.exists() and not arguments.overwrite:
-            raise ConfigError(f"--out {out}: {path} is there already; --overwrite replaces it")
+            raise ConfigError(f"--out {out}: {path} exists already; --overwrite replaces it")
     require_writable(out.parent)

@@ -10,11 +10,13 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr pack`."""
     parser.add_argument("manifest", type=Path, help="manifest of the utterances")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards and their index.jsonl")
-    parser.add_argument("--shard-mb", type=float, default=256.0, help="million bytes in a shard (%(default)s)")
+    parser.add_argument(
+        "--shard-mb", type=float, default=256.0, help="size of a shard in millions of bytes (%(default)s)"
+    )
     order = parser.add_mutually_exclusive_group()
-    order.add_argument("--seed", type=int, default=0, help="shuffles the utterances (%(default)s)")
-    order.add_argument("--keep-order", action="store_true", help="leave them as the manifest has them")
-    parser.add_argument("--workers", type=int, help="threads that encode (default: one for each core)")
+    order.add_argument("--seed", type=int, default=0, help="for shuffling the utterances (%(default)s)")
+    order.add_argument("--keep-order", action="store_true", help="keep the order of the manifest")
+    parser.add_argument("--workers", type=int, help="threads that encode audio (default: one for each core)")
     parser.set_defaults(run=_pack)
 
 

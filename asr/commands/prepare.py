@@ -14,10 +14,12 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the manifests")
     parser.add_argument("--dev-share", type=float, default=0.1, help="share of training speakers for dev (%(default)s)")
     parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the speakers held out (%(default)s)")
-    parser.add_argument("--allow-partial", action="store_true", help="accept a corpus with other counts than published")
+    parser.add_argument("--seed", type=int, default=0, help="for choosing the speakers held out (%(default)s)")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="what the corpus takes, as train_parts=dev-clean"
+        "--allow-partial", action="store_true", help="accept a corpus whose counts are not those published"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="options of the corpus, such as train_parts=dev-clean"
     )
     parser.set_defaults(run=_prepare)
 

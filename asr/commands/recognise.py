@@ -28,16 +28,16 @@ _HYPOTHESES = "hypotheses.jsonl"  # asr.evaluate has the name too, but imports t
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr evaluate`."""
-    parser.add_argument("manifest", type=Path, help="what to recognise, with reference texts")
+    parser.add_argument("manifest", type=Path, help="manifest of what to recognise, with reference texts")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder for hypotheses.jsonl, report.txt, words.jsonl and evaluation.json (RUN/<manifest's name>); "
-        "results of other utterances are never overwritten",
+        help="folder for hypotheses.jsonl, report.txt, words.jsonl and evaluation.json (default: RUN/<manifest's "
+        "name>); results of other utterances are never overwritten",
     )
     parser.add_argument(
-        "--emissions", type=Path, metavar="FILE.npz", help="keep the log-probabilities, for asr decode and asr tune"
+        "--emissions", type=Path, metavar="FILE.npz", help="file for the log-probabilities, for asr decode and asr tune"
     )
     add_compute(parser)
     add_audio(parser)
@@ -56,7 +56,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         require_npz(arguments.emissions)
     out = arguments.out or arguments.model / arguments.manifest.stem
     if arguments.out is None and out.name == STATES_FOLDER:
-        raise ConfigError(f"{out} is where the run's states are; --out chooses another folder for the results")
+        raise ConfigError(f"{out}: holds the run's training states; --out chooses another folder for the results")
     recognizer = load_model(arguments)
     utterances = read_manifest(arguments.manifest)
     references = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
@@ -77,8 +77,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr compare`."""
     parser.add_argument("a", type=Path, help="hypotheses.jsonl of one system, or the folder that it is in")
-    parser.add_argument("b", type=Path, help="the same of the other, on the same references")
-    parser.add_argument("--html", type=Path, metavar="FILE.html", help="write a page with what differs, and players")
+    parser.add_argument("b", type=Path, help="the same of the other system, for the same references")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE.html", help="also write a page of the differences, with audio players"
+    )
     parser.set_defaults(run=_compare)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import load_model, print_error
+from asr.commands.common import CHANNELS, load_model, print_error
 
 if TYPE_CHECKING:
     from asr.pauses import Cutting
@@ -23,9 +23,9 @@ def add_recordings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channels",
         choices=("auto", "first", "mean", _EACH),
-        help="what to do with several (the model's); each: one after another, as the two sides of a call",
+        help=f"{CHANNELS}; each: transcribe every channel by itself, such as the two sides of a call",
     )
-    parser.add_argument("--max-duration-s", type=float, help="longest audio to take (a day)")
+    parser.add_argument("--max-duration-s", type=float, help="longest audio accepted (default: a day)")
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,8 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16", "int8"),
         default="auto",
-        help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on others where onnx and onnxruntime are "
-        "installed, and float32; log-probabilities differ by some hundredths (%(default)s)",
+        help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on other CPUs if onnx and onnxruntime are "
+        "installed, else float32; log-probabilities differ by a few hundredths (%(default)s)",
     )
 
 
@@ -57,7 +57,7 @@ def note_others(paths: Sequence[Path]) -> None:
     """Print what `asr.sources.find_recordings` left out."""
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        print(f"note: not audio by its name, left out: {paths[0]}{more}", file=sys.stderr)
+        print(f"note: left out, not named like an audio file: {paths[0]}{more}", file=sys.stderr)
 
 
 def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = None) -> "Transcriber":
@@ -96,7 +96,7 @@ def results_of(
             progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
     if transcriber.averaged:
         print(
-            f"note: the two channels of {transcriber.averaged} recordings were averaged; where they are the sides of a "
-            "call, --channels each takes them apart",
+            f"note: the two channels of {transcriber.averaged} recordings were averaged; if they are the sides of a "
+            "call, --channels each transcribes them separately",
             file=sys.stderr,
         )

@@ -13,7 +13,11 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, or a folder that asr evaluate wrote")
     parser.add_argument("--out", type=Path, metavar="FILE.html", help="where the page goes (RUN/report.html)")
     parser.add_argument(
-        "--worst", type=int, default=30, metavar="N", help="utterances of each set to show in full (%(default)s)"
+        "--worst",
+        type=int,
+        default=30,
+        metavar="N",
+        help="how many of the worst utterances of each set to show in full (%(default)s)",
     )
     parser.set_defaults(run=_report)
 

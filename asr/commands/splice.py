@@ -11,20 +11,29 @@ from asr.errors import ConfigError
 def add_splice(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr splice`."""
     parser.add_argument("manifest", type=Path, help="manifest of the training utterances")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder; finds the words")
-    parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl (old and new) and the audio")
-    parser.add_argument("--hours", type=float, default=1.0, help="of new sentences (%(default)s)")
     parser.add_argument(
-        "--seconds", type=float, nargs=2, default=(1.5, 6.0), metavar=("LOW", "HIGH"), help="of a sentence (1.5 6)"
+        "--model", type=Path, required=True, metavar="RUN", help="run folder of a model that finds the words"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for train.jsonl (old and new sentences) and the audio"
+    )
+    parser.add_argument("--hours", type=float, default=1.0, help="hours of new sentences (%(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        nargs=2,
+        default=(1.5, 6.0),
+        metavar=("LOW", "HIGH"),
+        help="shortest and longest new sentence (1.5 6)",
     )
     parser.add_argument(
         "--order",
         type=int,
         default=3,
         metavar="N",
-        help="words follow each other as in an n-gram model of the transcripts; 1: in any order (%(default)s)",
+        help="words follow each other as in an N-gram model of the transcripts; 1: in any order (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what is put together (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="for choosing what is put together (%(default)s)")
     add_compute(parser)
     add_audio(parser)
     parser.set_defaults(run=_splice, decoder="greedy")

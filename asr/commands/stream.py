@@ -24,16 +24,22 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
     """The arguments that `run_stream` reads besides those of `asr transcribe`."""
     group = parser.add_argument_group("streaming", "with --stream")
     group.add_argument(
-        "--sample-rate", type=int, metavar="HZ", help="of the raw samples: one channel, 16 bits, little endian"
+        "--sample-rate",
+        type=int,
+        metavar="HZ",
+        help="rate of the raw samples, which are one channel, 16 bits, little endian",
     )
     group.add_argument(
         "--look-ahead-s",
         type=float,
         metavar="X",
-        help="what a model in both directions hears before it decides; less is quicker and worse "
+        help="seconds that a bidirectional model hears ahead before it decides; less is quicker and less accurate "
         f"({_DEFAULTS['look_ahead_s']})",
     )
-    for name, meaning in (("chunk_s", "audio that is taken at once"), ("pause_s", "pause that ends a result")):
+    for name, meaning in (
+        ("chunk_s", "seconds of audio processed at once"),
+        ("pause_s", "seconds of pause that end a result"),
+    ):
         group.add_argument(_flag(name), type=float, metavar="X", help=f"{meaning} ({_DEFAULTS[name]})")
 
 
@@ -44,7 +50,7 @@ def refuse_stream_arguments(arguments: argparse.Namespace) -> None:
         ConfigError: one was given.
     """
     if arguments.sample_rate is not None:
-        raise ConfigError("--sample-rate goes with --stream; a file says its own rate")
+        raise ConfigError("--sample-rate goes with --stream; a file states its own rate")
     for name in _DEFAULTS:
         if getattr(arguments, name) is not None:
             raise ConfigError(f"{_flag(name)} goes with --stream")
@@ -90,7 +96,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
         pauses=pauses,
     )
     print(f"listening: partial results are at most {online.latency_s:.2f} s late, final ones ", end="", file=sys.stderr)
-    print(f"{pause_s + chunk_s:.2f} s, and the time of computing", file=sys.stderr)
+    print(f"{pause_s + chunk_s:.2f} s, plus the time to compute them", file=sys.stderr)
     show = _show_json if arguments.format == "json" else _Text(sys.stdout)
     partial = ""
     for update, compute_s in _updates(online):
@@ -112,7 +118,9 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
         if not data:
             break
         if not begun and data.startswith(AUDIO_STARTS):
-            raise AudioError("standard input is an audio file, wanted raw samples: asr transcribe - takes files")
+            raise AudioError(
+                "standard input is an audio file, wanted raw samples: asr transcribe - without --stream takes files"
+            )
         begun = True
         data = rest + data
         whole = len(data) // _WIDTH_BYTES * _WIDTH_BYTES
@@ -121,7 +129,7 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
         update = online.accept(np.frombuffer(data[:whole], "<i2"))
         yield update, time.perf_counter() - started
     if rest:
-        raise AudioError("standard input ends inside a sample: wanted 16-bit samples, an even number of bytes")
+        raise AudioError("standard input ends within a sample: wanted 16-bit samples, an even number of bytes")
     started = time.perf_counter()
     update = online.finish()
     yield update, time.perf_counter() - started

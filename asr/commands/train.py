@@ -14,22 +14,24 @@ from asr.process.signals import ending_at_once
 if TYPE_CHECKING:
     from asr.config import Config
 
-_TRAIN = """Trains a model; RUN is self-contained. The learning rate rises, then falls as a cosine that ends with the
-last epoch, so a run cannot be made longer afterwards: train anew with more epochs, by asr train RUN/config.yaml
-train.epochs=N --out OTHER."""
+_TRAIN = """Trains a model into a self-contained run folder, RUN. The learning rate rises, then falls as a cosine that
+ends with the last epoch, so a run cannot be made longer afterwards: train anew with more epochs, by asr train
+RUN/config.yaml train.epochs=N --out OTHER."""
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr train`."""
     parser.description = _TRAIN
     parser.add_argument("conf", nargs="?", help="YAML configuration")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=20")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="configuration values, such as train.epochs=20"
+    )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<name of the configuration>)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, to its last epoch")
     parser.add_argument(
         "--auto-resume",
         action="store_true",
-        help="go on when the run folder holds this very run, start it otherwise: for jobs that are started again",
+        help="go on if the run folder holds this same run, else start it: for jobs that are started again",
     )
     parser.set_defaults(run=_train)
 
@@ -48,7 +50,7 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
     conf, overrides = conf_and_overrides(arguments)
     if arguments.resume is not None:
         if conf is not None or arguments.out is not None:
-            raise ConfigError("--resume RUN brings its own configuration and folder; leave CONF and --out away")
+            raise ConfigError("--resume RUN has its own configuration and folder; leave out CONF and --out")
         out = arguments.resume
         _resume(out, overrides)
     else:
@@ -98,7 +100,9 @@ def _go_on(out: Path, settings: "Config") -> None:
     saved = checkpoint.load_config(out)
     require_same(saved, settings, out)
     if not saved.data.train:  # a shrunk model
-        raise ConfigError(f"{out}: is a model without its training; another can start from it: train.init_from={out}")
+        raise ConfigError(
+            f"{out}: is a model without its training state; a new run can start from it: train.init_from={out}"
+        )
     agree_on_state(join(), out)
     if is_finished(out, settings.train.epochs):
         other = settings.data != saved.data or settings.text != saved.text

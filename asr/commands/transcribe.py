@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 _TRANSCRIBE = """Turns audio into text. PATH is an audio file, a folder (searched for audio), a pattern in quotes,
 a manifest (.jsonl), or - for standard input: audio, or a list of these, one a line. Without --out or --beside results
-go to standard output. Under torchrun the recordings are shared out; started again, it goes on where it was."""
+go to standard output. Under torchrun the processes share the recordings; when started again, they go on where they
+stopped."""
 _OF_FILES = ("out", "beside", "skip_existing", "overwrite", "merged", "channels", "max_duration_s")
 _JOINABLE = ("txt", "json", "ctm")  # several recordings may stand in one file
 
@@ -50,16 +51,20 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         default="txt",
-        help="txt: a line a recording; json: the same with words, times, confidences (%(default)s)",
+        help="txt: one line per recording; json: the same with words, times, confidences (%(default)s)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=Path, metavar="DIR", help="a file for each recording, in this folder")
     where.add_argument("--beside", action="store_true", help="a file for each recording, beside it")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--skip-existing", action="store_true", help="leave recordings that have a transcript")
-    existing.add_argument("--overwrite", action="store_true", help="replace transcripts that are there")
-    parser.add_argument("--merged", type=Path, metavar="FILE", help="with --out or --beside: all in one file too")
-    parser.add_argument("--stream", action="store_true", help="raw samples on standard input, results as they come")
+    existing.add_argument("--skip-existing", action="store_true", help="skip recordings that already have a transcript")
+    existing.add_argument("--overwrite", action="store_true", help="replace existing transcripts")
+    parser.add_argument(
+        "--merged", type=Path, metavar="FILE", help="with --out or --beside: also all transcripts in one file"
+    )
+    parser.add_argument(
+        "--stream", action="store_true", help="take raw samples from standard input, give results as they come"
+    )
     add_precision(parser)
     add_n_best(parser)
     add_compute(parser)
@@ -73,7 +78,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     batch_seconds(arguments)  # before anything is looked for
     if arguments.stream:
         if arguments.audio not in ([], ["-"]):
-            raise ConfigError("--stream reads standard input; leave PATH away")
+            raise ConfigError("--stream reads standard input; leave out PATH")
         idle = [name for name in _OF_FILES if getattr(arguments, name) not in (None, False)]
         if idle:
             raise ConfigError(f"--{idle[0].replace('_', '-')} goes with files, not with --stream")
@@ -150,7 +155,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     if arguments.out is not None:
         require_folder(arguments.out)
     if arguments.beside and any(isinstance(recording.audio, bytes) for recording in recordings):
-        raise ConfigError("--beside has no place for what came on standard input; --out DIR has")
+        raise ConfigError("--beside has no folder for audio from standard input: use --out DIR")
     names = [_place(recording) for recording in recordings]
     targets = destinations(names, arguments.format, out=arguments.out, given=map(searched, arguments.audio))
     for folder in {arguments.out} if arguments.out is not None else {target.parent for target in targets}:
@@ -160,8 +165,8 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or launched()
     if any(there) and not goes_on:
         raise ConfigError(
-            f"{sum(there)} of {len(targets)} transcripts are there already, as {targets[there.index(True)]}: "
-            "--skip-existing leaves them, --overwrite replaces them"
+            f"{sum(there)} of {len(targets)} transcripts exist already, such as {targets[there.index(True)]}: "
+            "--skip-existing keeps them, --overwrite replaces them"
         )
     _require_own(recordings, targets)
     if arguments.merged is not None:
@@ -195,8 +200,8 @@ def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> 
         told_apart = recording.is_segment or recording.split or owner.split
         if told_apart and owner != recording:
             raise ConfigError(
-                f"{owner.title} and {recording.title} would both be written to {target}: give them other names, or do "
-                "them apart"
+                f"{owner.title} and {recording.title} would both be written to {target}: give them other names, or "
+                "transcribe them separately"
             )
 
 
@@ -225,9 +230,9 @@ def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Seq
     if any(isinstance(recording.audio, Path) and recording.audio.resolve() == where for recording in recordings):
         raise ConfigError(f"--merged {merged}: is a recording")
     if any(target.resolve() == where for target in targets):
-        raise ConfigError(f"--merged {merged}: is the place of a transcript")
+        raise ConfigError(f"--merged {merged}: is where the transcript of one recording goes")
     if merged.exists() and not replace:
-        raise ConfigError(f"--merged {merged}: is there already; with --skip-existing or --overwrite it is made anew")
+        raise ConfigError(f"--merged {merged}: exists already; with --skip-existing or --overwrite it is written anew")
     require_writable(merged.parent)
 
 
@@ -260,7 +265,9 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
                     elif arguments.format == "json":
                         text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
                 except ValueError as error:  # UnicodeDecodeError is one
-                    raise ConfigError(f"{target}: is no transcript, remove it or use --overwrite: {error}") from error
+                    raise ConfigError(
+                        f"{target}: is not a transcript, remove it or use --overwrite: {error}"
+                    ) from error
                 file.write(text)
 
 

@@ -20,12 +20,13 @@ LEXICON_FILE = "lexicon.txt"
 PRIORS_FILE = "priors.txt"
 EMISSIONS_FILE = "emissions.npz"
 
-_TUNE = """Searches the weights alpha and beta of the language model for the fewest expected word errors on dev: a grid
-of 9 by 9, then one four times as fine around its best. Expected are the word errors of the 20 best hypotheses, weighed
-by their probabilities: on a small dev set those of the best alone are equal for many settings. The log-probabilities of
-the model are computed once and kept in RUN/DEV/emissions.npz. What was found is written into RUN/config.yaml and the
-language model into RUN/lm.bin (a lexicon into RUN/lexicon.txt, priors into RUN/priors.txt), so that the folder needs
-nothing else. From then on RUN decodes so in every command that is not told --decoder greedy."""
+_TUNE = """Searches for the weights alpha and beta of the language model that give the fewest expected word errors on
+dev: on a grid of 9 by 9, then on one four times as fine around the best point. The expected word errors are those of
+the 20 best hypotheses, weighted by their probabilities: on a small dev set the errors of the best hypothesis alone are
+the same for many settings. The log-probabilities of the model are computed once and kept in RUN/DEV/emissions.npz. The
+settings found are written into RUN/config.yaml and the language model into RUN/lm.bin (a lexicon into RUN/lexicon.txt,
+priors into RUN/priors.txt), so that the folder needs nothing else. From then on RUN decodes with them in every command
+that is not given --decoder greedy."""
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +34,15 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     parser.description = _TUNE
     parser.add_argument("model", type=Path, metavar="RUN", help="run folder")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--manifest", type=Path, metavar="DEV.jsonl", help="utterances to tune on (the run's data.dev)")
+    source.add_argument(
+        "--manifest", type=Path, metavar="DEV.jsonl", help="utterances to tune on (default: the run's data.dev)"
+    )
     source.add_argument(
         "--emissions",
         type=Path,
         nargs="+",
         metavar="FILE.npz",
-        help="their log-probabilities, with references in the JSON beside; of several files the mean, as of one model",
+        help="log-probabilities to tune on, with references in the JSON beside them; several files: their mean",
     )
     for name, low, high in (("alpha", 0.0, 3.2), ("beta", -2.0, 6.0)):
         parser.add_argument(
@@ -49,12 +52,12 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
             default=(low, high),
             metavar=("LOW", "HIGH"),
             dest=f"{name}_range",
-            help=f"where to look ({low:g} {high:g})",
+            help=f"range of {name} to search ({low:g} {high:g})",
         )
     parser.add_argument(
         "--estimate-priors",
         action="store_true",
-        help="discount how likely labels are by themselves on these utterances, with --prior-weight",
+        help="estimate the priors of labels on these utterances and discount them, with --prior-weight",
     )
     add_compute(parser)
     add_decoder(parser, "decoder", "alpha", "beta", "hotwords")
@@ -72,7 +75,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     settings = checkpoint.load_config(folder)
     wanted = replace(resolve_decode(settings.decode, folder), **{**given_decoder(arguments), "decoder": "beam"})
     if arguments.estimate_priors and arguments.priors:
-        raise ConfigError("--estimate-priors or --priors FILE, not both")
+        raise ConfigError("give --estimate-priors or --priors FILE, not both")
     if not wanted.lm:
         raise ConfigError(f"{folder}: names no language model (decode.lm): give --lm FILE")
     alpha, beta = tuple(arguments.alpha_range), tuple(arguments.beta_range)
@@ -94,7 +97,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     chosen = tuning.chosen
     for name, value, limits in (("alpha", chosen.alpha, alpha), ("beta", chosen.beta, beta)):
         if at_the_end(value, limits):
-            print(f"note: {name} {value:g} is an end of its range; --{name} LOW HIGH widens it", file=sys.stderr)
+            print(f"note: {name} {value:g} is at the end of its range; --{name} LOW HIGH widens it", file=sys.stderr)
     _save(folder, settings, decoder.with_weights(chosen.alpha, chosen.beta))
     return 0
 
@@ -142,7 +145,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     if weights.exists() and made_since(path, weights):
         kept = read_emissions(path)
         if kept.refs == refs:
-            print(f"log-probabilities: those of {path}, which is newer than the weights", file=sys.stderr)
+            print(f"log-probabilities: read from {path}, which is newer than the weights", file=sys.stderr)
             return kept
     # Greedy, because the run's own decoder is not needed here and may name a file that is gone.
     recognizer = checkpoint.load(folder, pick_device(arguments.device), decode={"decoder": "greedy"})
@@ -150,7 +153,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
     emissions = emit(evaluation, recognizer)
     write_emissions(path, emissions)
-    print(f"log-probabilities: computed, kept in {path}", file=sys.stderr)
+    print(f"log-probabilities: computed, and kept in {path}", file=sys.stderr)
     return emissions
 
 

@@ -58,7 +58,7 @@ def _read_file(path: Path) -> list[Utterance]:
             if not audio:
                 raise CorpusError(f"{where}: the audio path is empty")
             if not PurePath(audio).name:
-                raise CorpusError(f"{where}: {audio!r} is no path of a file")
+                raise CorpusError(f"{where}: {audio!r} is not the path of a file")
             name = PurePath(audio).with_suffix("").as_posix()
             speaker = record.get("speaker", "").strip() or None
             where = f"{where}: {audio}"
@@ -78,7 +78,7 @@ def _read_file(path: Path) -> list[Utterance]:
             end = whole.duration if duration is None else offset + duration
             if end > whole.duration + END_SLACK_S or not offset < min(end, whole.duration):
                 raise CorpusError(
-                    f"{where}: {offset:g} to {end:g} s is no part of the audio, which is {whole.duration:.3f} s long"
+                    f"{where}: {offset:g} to {end:g} s is not inside the audio, which is {whole.duration:.3f} s long"
                 )
             part = part_name(name, offset, channel)
             if part in line_of_part:

@@ -168,7 +168,7 @@ def _segment(line: str, where: str) -> tuple[str, float, float, int | None]:
     except (IndexError, ValueError) as error:
         raise CorpusError(f"{where}: wanted a recording, a start and an end in seconds, found {line!r}") from error
     if len(fields) > 4 or (len(fields) == 4 and not re.fullmatch("[0-9]{1,4}", fields[3])):
-        raise CorpusError(f"{where}: wanted nothing behind the end, or a channel, 0 for the first; found {line!r}")
+        raise CorpusError(f"{where}: wanted nothing or a channel (0 for the first) after the end, found {line!r}")
     return recording, start, end, int(fields[3]) if len(fields) == 4 else None
 
 

@@ -160,7 +160,9 @@ def _complete_splits(
     splits = dict(reading.splits)
     notes = []
     if test_share and ("test" in splits or "train" not in splits):
-        raise CorpusError(f"test_share is {test_share}, but only a corpus with no test split of its own can be divided")
+        raise CorpusError(
+            f"test_share is {test_share}, but only a corpus without a test split of its own can be divided"
+        )
     if "train" in splits:
         for split, share in (("test", test_share), ("dev", dev_share)):
             if split not in splits and share:

@@ -85,8 +85,8 @@ def _check(labels: Sequence[int], rows: NDArray[np.float32], blank: int, where: 
     for place, label in enumerate(labels):
         if label == blank or not ANY <= label < vocabulary:
             raise DecodeError(
-                f"{where}: label {label} at {place} is {'the blank' if label == blank else 'no label'}, wanted one "
-                f"of 0..{vocabulary - 1} without the blank {blank}, or {ANY} for any sound"
+                f"{where}: label {label} at place {place} is {'the blank' if label == blank else 'no label'}, wanted "
+                f"one of 0..{vocabulary - 1} without the blank {blank}, or {ANY} for any sound"
             )
     needed = ctc_frames_needed(labels)
     if needed > frames:

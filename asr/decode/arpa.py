@@ -129,7 +129,7 @@ class _Reader:
         if found is None:
             hint = "; is it a manifest? `asr lm train` makes a model of one" if self.content[:1] == b"{" else ""
             raise DecodeError(
-                f"{self.path}: no ARPA language model: no line is \\data\\, and the file begins with "
+                f"{self.path}: not an ARPA language model: no line is \\data\\, and the file begins with "
                 f"{_shown(self.content[:40])}{hint}"
             )
         place = found.end()
@@ -137,7 +137,7 @@ class _Reader:
         while True:
             line = self._line(place)
             if line is None:
-                raise DecodeError(f"{self.path}: the file ends after the counts of \\data\\: is it cut?")
+                raise DecodeError(f"{self.path}: the file ends after the counts of \\data\\: is it truncated?")
             if line.group().startswith(b"\\"):
                 break
             declared = _COUNT.fullmatch(line.group().rstrip())
@@ -153,7 +153,7 @@ class _Reader:
         if least > room or sum(counts) >= np.iinfo(np.int32).max:
             raise DecodeError(
                 f"{self.path}: \\data\\ declares {' + '.join(map(str, counts))} n-grams, which take {least} bytes at "
-                f"least; {room} bytes follow: the counts are wrong, or the file is cut"
+                f"least; {room} bytes follow: the counts are wrong, or the file is truncated"
             )
         return counts, place
 
@@ -173,11 +173,11 @@ class _Reader:
         """
         line = self._line(place)
         if line is None:
-            raise DecodeError(f"{self.path}: the file ends before {wanted.decode()}: is it cut?")
+            raise DecodeError(f"{self.path}: the file ends before {wanted.decode()}: is it truncated?")
         if line.group().rstrip() != wanted:
             if before is not None and not line.group().startswith(b"\\"):
                 order, declared = before
-                self._fail(line.start(), f"\\data\\ declares {declared[order - 1]} {order}-grams, and here is one more")
+                self._fail(line.start(), f"\\data\\ declares {declared[order - 1]} {order}-grams, but here is one more")
             self._fail(line.start(), f"wanted {wanted.decode()}")
         return line.end()
 
@@ -186,9 +186,9 @@ class _Reader:
         if code == FINE:
             return
         if code == ENDED:
-            problem = f"\\data\\ declares {declared[order - 1]} {order}-grams, and {done} are here"
+            problem = f"\\data\\ declares {declared[order - 1]} {order}-grams, but {done} are here"
             if place >= len(self.content):
-                raise DecodeError(f"{self.path}: line {self._number(place)}: {problem}: the file is cut")
+                raise DecodeError(f"{self.path}: line {self._number(place)}: {problem}: the file is truncated")
             self._fail(place, problem)
         start = _FIELD.match(self.content, place)
         field = _shown(start.group() if start else b"")
@@ -196,10 +196,10 @@ class _Reader:
         self._fail(
             place,
             {
-                NO_NUMBER: f"log10 probability {field} is no finite number",
+                NO_NUMBER: f"log10 probability {field} is not a finite number",
                 POSITIVE: f"log10 probability {field} is above 0",
                 WRONG_FIELDS: f"wanted a log10 probability, {count} and at most a backoff weight",
-                NO_BACKOFF: f"found {field} where {count} are over, wanted a log10 backoff weight of at most "
+                NO_BACKOFF: f"found {field} after {count}, wanted a log10 backoff weight of at most "
                 f"{LARGEST_BACKOFF:g}",
                 TOP_BACKOFF: f"backoff weight {field} in the highest order, which has none",
                 NO_WORD: f"word {field} is not among the unigrams",
@@ -212,7 +212,7 @@ class _Reader:
         """Raise DecodeError for a problem in the line at `place`."""
         start = self.content.rfind(b"\n", 0, place) + 1
         end = self.content.find(b"\n", place)
-        cut = " (the file ends on this line: is it cut?)" if end < 0 else ""
+        cut = " (the file ends on this line: is it truncated?)" if end < 0 else ""
         line = _shown(self.content[start : end if end >= 0 else None])
         raise DecodeError(f"{self.path}: line {self._number(place)}: {problem}; found {line}{cut}")
 

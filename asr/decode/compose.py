@@ -88,7 +88,7 @@ def compose(
         word_lm = np.array([lm.word_id(word) for word in words], np.int32)
         if lexicon is not None and words and not word_lm.any():
             raise DecodeError(
-                f"language model: none of the lexicon's {len(words)} words is in it; is it of another case?"
+                f"language model: none of the lexicon's {len(words)} words is in it; is it in another case?"
             )
         unigrams = lm.arrays.unigrams[word_lm].astype(np.float64)
         scores = rules["alpha"] * unigrams + beta + np.where(word_lm == 0, rules["unknown"], 0.0)
@@ -176,11 +176,12 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
         spelled = set(found.words)
         word = next(word for word in wanted if word not in spelled)
         missing = sorted({character for character in word if character not in alphabet})
-        raise DecodeError(f"lexicon: word {word!r} cannot be spelled with the labels: {missing or 'empty'} is missing")
+        reason = f"{missing} is missing" if missing else "it is empty"
+        raise DecodeError(f"lexicon: word {word!r} cannot be spelled with the labels: {reason}")
     if wanted and not found.words:
         raise DecodeError(
             f"language model: none of its {len(wanted)} words ({wanted[-1]!r}) can be spelled with the labels; "
-            "is it of another unit (lm_unit), or another case (`asr lm train --normalize RUN` writes that of a model)?"
+            "is it of another unit (lm_unit), or in another case (`asr lm train --normalize RUN` writes that of RUN)?"
         )
     if not by_user:
         warn_of_unspelled(wanted, found, alphabet)

@@ -109,12 +109,12 @@ class NGram:
                     return cls._map(_File(name, file))
                 content = gzip.decompress(file.read()) if start.startswith(_GZIP) else file.read()
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DecodeError(f"{name}: the gzip data are cut or damaged: {error}") from error
+            raise DecodeError(f"{name}: the gzip data are truncated or damaged: {error}") from error
         except OSError as error:
             raise DecodeError(f"{name}: cannot be read: {error.strerror or error}") from error
         if content.startswith(_KENLM):
             raise DecodeError(
-                f"{name}: is a KenLM binary, which KenLM has no command to turn back; wanted the ARPA file it was made "
+                f"{name}: is a KenLM binary, which KenLM cannot turn back into ARPA; wanted the ARPA file it was made "
                 "from, or one that `lmplz` or `asr lm train` makes of the same text"
             )
         from asr.decode.arpa import read_arpa  # a mapped model needs no parser
@@ -167,18 +167,18 @@ class NGram:
             raise DecodeError(f"{file.name}: is damaged: a size below 0 in {(*counts, slots, text_bytes)}")
         places = _places(counts, slots, text_bytes)
         if file.size != places[-1].stop:
-            raise DecodeError(f"{file.name}: has {file.size} bytes, wanted {places[-1].stop}: is it cut?")
+            raise DecodeError(f"{file.name}: has {file.size} bytes, wanted {places[-1].stop}: is it truncated?")
         # Copy on write makes the arrays writable, and so of the same type for kernels as those of a parsed ARPA file.
         whole = np.asarray(np.memmap(file.name, np.uint8, mode="c"))
         if zlib.crc32(whole[_header_bytes(order) :].data) != checksum:
-            raise DecodeError(f"{file.name}: is damaged: what is behind the header does not match its checksum")
+            raise DecodeError(f"{file.name}: is damaged: what follows the header does not match its checksum")
         if stated >= len(_STATED):
             raise DecodeError(f"{file.name}: is damaged: unit {stated}, wanted 0 to {len(_STATED) - 1}")
         *arrays, text = (whole[place.start : place.stop].view(place.dtype) for place in places)
         model = cls(counts, NGramArrays(*arrays), bos_id, eos_id, UNITS[stated - 1] if stated else None, text)
         if not model._is_sound():
             raise DecodeError(
-                f"{file.name}: is damaged: its arrays point outside the model, or hold what is no probability"
+                f"{file.name}: is damaged: its arrays point outside the model, or hold values that are no probabilities"
             )
         return model
 
@@ -246,7 +246,7 @@ class _File:
         """Exactly `size` bytes."""
         content = self._file.read(min(size, self.size))
         if len(content) < size:
-            raise DecodeError(f"{self.name}: has {self.size} bytes and ends within its header: is it cut?")
+            raise DecodeError(f"{self.name}: has {self.size} bytes and ends within its header: is it truncated?")
         return content
 
 

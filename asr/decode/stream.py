@@ -181,4 +181,6 @@ class Stream:
         return self._refuse()
 
     def _refuse(self) -> Hypothesis:
-        raise DecodeError(f"{self.where}: no hypothesis fits in {self.frames} frames (lexicon or forced prefix)")
+        raise DecodeError(
+            f"{self.where}: no hypothesis allowed by the lexicon or forced prefix fits in {self.frames} frames"
+        )

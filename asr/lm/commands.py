@@ -11,12 +11,12 @@ from asr.errors import ConfigError
 from asr.lm.text import SPECIAL, UNITS, unnormalised
 
 _TRAIN = """Estimates an n-gram model (interpolated modified Kneser-Ney, Chen and Goodman 1998) as KenLM's lmplz does
-and writes it as ARPA. N-grams stand by order, then sorted by their words in the order in which these first stand in
-the text, so that the same text gives the same file. Where the counts of an order do not allow to estimate its
-discounts (few n-grams, or an artificial text), these are 0.5, 1 and 1.5, and a warning says so."""
+and writes it as ARPA. N-grams are sorted by order, then by their words, which rank by where they first occur in the
+text; so the same text gives the same file. If the counts of an order are not enough to estimate its discounts (few
+n-grams, or an artificial text), these are 0.5, 1 and 1.5, and a warning says so."""
 
 _MEMORY = """Everything is held in memory: 40 bytes for each token of the text, or 60 bytes for each different n-gram of
-all orders (before pruning) where that is more. 5 million words with 12 million n-grams need 0.7 GB."""
+all orders (before pruning), whichever is more. 5 million words with 12 million n-grams need 0.7 GB."""
 
 _UNITS = """word and token: what stands between white space (the two differ only in what the model file says it holds:
 token is for text cut into BPE pieces); char: each character, with | for the space (default: %(default)s)"""
@@ -36,25 +36,34 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[0],
         metavar="COUNT",
-        help="drop n-grams that stand so often or less in the text: a number for each order from 1 on, the last one "
-        "for all higher orders; 0 0 1 drops trigrams and longer that stand once (default: 0, nothing)",
+        help="drop n-grams that occur COUNT times or less in the text: a number for each order from 1 on, the last one "
+        "for all higher orders; 0 0 1 drops n-grams of order 3 and higher that occur once (default: 0, drops none)",
     )
-    train.add_argument("-o", "--out", type=Path, required=True, metavar="LM.arpa[.gz]", help="packed if it ends in .gz")
+    train.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="LM.arpa[.gz]",
+        help="file to write, compressed if its name ends in .gz",
+    )
     train.set_defaults(run=_train)
 
     perplexity = commands.add_parser("perplexity", help="measure how well a model predicts a text")
     _add_model(perplexity)
     _add_text(perplexity)
-    perplexity.add_argument("--unit", choices=UNITS, help="what a token is (what the model states, else word)")
+    perplexity.add_argument("--unit", choices=UNITS, help="what a token is (default: what the model states, else word)")
     perplexity.set_defaults(run=_perplexity)
 
     info = commands.add_parser("info", help="show orders, counts, unit and memory of a model")
     _add_model(info)
     info.set_defaults(run=_info)
 
-    compiler = commands.add_parser("compile", help="turn ARPA into a file that is mapped and not parsed")
+    compiler = commands.add_parser(
+        "compile", help="turn ARPA into a binary file that is mapped into memory, not parsed"
+    )
     _add_model(compiler)
-    compiler.add_argument("-o", "--out", type=Path, required=True, metavar="LM.bin")
+    compiler.add_argument("-o", "--out", type=Path, required=True, metavar="LM.bin", help="file to write")
     compiler.add_argument("--unit", choices=UNITS, help="what a token is, where the ARPA file does not state it")
     compiler.set_defaults(run=_compile)
 
@@ -64,13 +73,13 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         "text",
         type=Path,
         nargs="+",
-        help="UTF-8 text, a sentence a line, plain or gzip; of a manifest (.jsonl) its texts",
+        help="UTF-8 text, one sentence a line, plain or gzip; or a manifest (.jsonl), whose texts are read",
     )
     parser.add_argument(
         "--normalize",
         type=Path,
         metavar="RUN",
-        help="write the text as this run folder (or configuration) has it: its case, its punctuation (as it stands)",
+        help="run folder (or configuration) whose case and punctuation the text gets (default: it keeps its own)",
     )
 
 
@@ -87,14 +96,14 @@ def _train(arguments: argparse.Namespace) -> int:
     shown = unnormalised(model.words[len(SPECIAL) :])
     if shown and normalize is None and arguments.unit != "token":
         print(
-            f"note: the text has {shown}; words are told apart by each letter, so it must be written as the recogniser "
-            "writes: --normalize RUN does that",
+            f"note: the text has {shown}; words that differ in these are different words to the model, so the text "
+            "must be written as the recogniser writes: --normalize RUN does that",
             file=sys.stderr,
         )
     for order in model.fallbacks:
         print(
-            f"warning: order {order}: its counts do not allow to estimate discounts (few n-grams of that order, or an "
-            f"artificial text); they are {' '.join(f'{value:g}' for value in FALLBACK)}",
+            f"warning: order {order}: its counts are not enough to estimate discounts (few n-grams of that order, or "
+            f"an artificial text); they are {' '.join(f'{value:g}' for value in FALLBACK)}",
             file=sys.stderr,
         )
     write_arpa(model, arguments.out)
@@ -111,7 +120,7 @@ def _perplexity(arguments: argparse.Namespace) -> int:
     unit = agreed_unit(model, arguments.unit, arguments.model)
     if unit is None:
         unit = "word"
-        print(f"note: {arguments.model} does not state its unit; taken to be word (--unit)", file=sys.stderr)
+        print(f"note: {arguments.model} does not state its unit; word is assumed (--unit sets it)", file=sys.stderr)
     print(perplexity(model, arguments.text, unit=unit, normalize=_normalization(arguments)).render(), end="")
     return 0
 

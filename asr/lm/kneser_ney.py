@@ -156,7 +156,7 @@ def _thresholds(prune: Sequence[int], order: int) -> list[int]:
     if not 0 < len(given) <= order:
         raise TextError(f"{len(given)} pruning thresholds for a model of order {order}; give 1 to {order}")
     if given[0] < 0 or given != sorted(given):
-        raise TextError(f"pruning thresholds {' '.join(map(str, given))}: they are >= 0 and do not decrease")
+        raise TextError(f"pruning thresholds {' '.join(map(str, given))}: they must be >= 0 and must not decrease")
     return given + given[-1:] * (order - len(given))
 
 

@@ -61,7 +61,7 @@ def sentences(
     if unit not in UNITS:
         raise TextError(f"unit={unit!r} is none of {', '.join(UNITS)}")
     if unit == "token" and normalize is not None:
-        raise TextError("unit=token: text that is cut into pieces cannot be normalised; do it before cutting")
+        raise TextError("unit=token: text that is cut into pieces cannot be normalised; normalise it before cutting")
     for where, line in _lines(text, unit):
         if normalize is not None:
             line = normalize(line)
@@ -97,7 +97,7 @@ def _lines(text: Iterable[str | Path], unit: Unit) -> Iterator[tuple[str, str]]:
     for number, item in enumerate(text, start=1):
         if isinstance(item, Path) and item.suffix == ".jsonl":
             if unit == "token":
-                raise TextError(f"{item}: unit=token wants text that is cut into pieces, and a manifest has words")
+                raise TextError(f"{item}: unit=token wants text that is cut into pieces, but a manifest has words")
             from asr.manifest import read_manifest
 
             for utterance in read_manifest(item):
@@ -115,7 +115,9 @@ def _lines_of_file(path: Path) -> Iterator[tuple[str, str]]:
             for number, content in enumerate(file, start=1):
                 line = content.decode("utf-8-sig" if number == 1 else "utf-8")
                 if number == 1 and _is_record(line):
-                    raise TextError(f"{path}:1: is a manifest's record; name the file .jsonl, and its texts are read")
+                    raise TextError(
+                        f"{path}:1: is a manifest's record; if the file is named .jsonl, its texts are read"
+                    )
                 yield f"{path}:{number}", line
     except UnicodeDecodeError as error:
         raise TextError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from error

@@ -36,7 +36,9 @@ def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 
     lists = {
         ("worse", "Where B is worse"): [pair for pair in differing if _change(pair) > 0],
         ("better", "Where B is better"): [pair for pair in differing if _change(pair) < 0],
-        ("other", "Where both have as many errors, but others"): [pair for pair in differing if _change(pair) == 0],
+        ("other", "Where both have as many errors, but different ones"): [
+            pair for pair in differing if _change(pair) == 0
+        ],
     }
     utterances, silence = utterances_of(Made.read(a.parent), a.parent)
     recordings = Recordings()

@@ -186,6 +186,6 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:  # gloo's, NCCL's and the store's alike
         reason = str(error).splitlines()[0]
         raise TrainingError(
-            f"rank {os.environ['RANK']} cannot go on without the others; what ended the first of them stands in its "
-            f"own line ({reason})"
+            f"rank {os.environ['RANK']} cannot go on without the others; the first of them that ended says why in its "
+            f"own message ({reason})"
         ) from error

@@ -128,7 +128,7 @@ def parse_index(text: str, address: str) -> ShardIndex:
     found = len(shards), len(line_of_id)
     if found != (header["shards"], header["utterances"]):
         raise ManifestError(
-            f"{address}: holds {found[0]} shards and {found[1]} utterances, its first line says {header['shards']} "
+            f"{address}: holds {found[0]} shards and {found[1]} utterances, but its first line says {header['shards']} "
             f"and {header['utterances']}"
         )
     return ShardIndex(header["made_from"], shards)
@@ -184,7 +184,7 @@ def read_shard(shard: Shard) -> Iterator[tuple[int, bytes]]:
             for member in _library().tariterators.tar_file_expander([source], select_files=_is_audio, eof_value=None):
                 name, content = member["fname"], member["data"]
                 if name not in places:
-                    raise AudioError(f"{shard.url}: member {name} is not in the index, or comes twice")
+                    raise AudioError(f"{shard.url}: member {name} is not in the index, or occurs twice")
                 place = places.pop(name)
                 found, wanted = zlib.crc32(content), shard.crc32[place]
                 if found != wanted:
@@ -269,7 +269,7 @@ def _url_of(address: str, name: str) -> str:
         return str(Path(address).absolute().parent / name)
     before, found, behind = address.rpartition(INDEX_NAME)
     if not found:
-        raise ManifestError(f"{address}: must contain {INDEX_NAME}, which the names of shards take the place of")
+        raise ManifestError(f"{address}: must contain {INDEX_NAME}, which is replaced by the names of shards")
     return before + name + behind
 
 

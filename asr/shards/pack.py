@@ -147,7 +147,7 @@ def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float
         names.append(_name(len(names)))
     with Progress(len(utterances), "utterances", done=done) as progress:
         if done:
-            progress.line(f"{out}: going on behind {len(names)} complete shards with {done} utterances")
+            progress.line(f"{out}: going on after {len(names)} complete shards with {done} utterances")
         encoded = _encode_ahead(utterances[done:], workers)
         while done < len(utterances):
             name = _name(len(names))

@@ -77,7 +77,7 @@ class Spliced:
         """The counts in a line."""
         return (
             f"{self.sentences} sentences, {self.seconds / 3600:.2f} h, of {self.pieces} pieces by {self.speakers} "
-            f"speakers ({self.whole} utterances had no pause to be cut in)"
+            f"speakers ({self.whole} utterances had no pause to be cut at)"
         )
 
 
@@ -100,12 +100,12 @@ def splice(utterances: Sequence[Utterance], recognizer: Recognizer, out: Path, p
     for utterance in utterances:
         if _NAME.fullmatch(utterance.id):
             raise ManifestError(
-                f"utterance {utterance.id}: spliced sentences are called so; was this manifest spliced before?"
+                f"utterance {utterance.id}: this is an id of spliced sentences; was this manifest spliced before?"
             )
     if plan.seconds[0] > recognizer.config.train.max_utterance_s:
         raise ConfigError(
             f"sentences of {plan.seconds[0]:g} s and more are longer than train.max_utterance_s="
-            f"{recognizer.config.train.max_utterance_s:g} of the model, so that training would refuse them"
+            f"{recognizer.config.train.max_utterance_s:g} of the model, so training would refuse them"
         )
     if not _is_ours(out / MANIFEST_FILE):
         raise ConfigError(f"{out / MANIFEST_FILE}: would be overwritten; choose another folder")

@@ -39,7 +39,7 @@ def average(runs: Sequence[Path], out: Path) -> None:
             same weights; the message names the run.
     """
     if len(runs) < 2:
-        raise ConfigError(f"an average is of two runs or more, found {len(runs)}")
+        raise ConfigError(f"wanted two or more runs to average, found {len(runs)}")
     require_folder(out)
     if out.is_dir() and any(out.iterdir()):
         raise CheckpointError(f"{out}: is not empty; choose another folder")
@@ -59,15 +59,15 @@ def _require_alike(first: Recognizer, other: Recognizer, first_run: Path, run: P
     here, there = ({**meaning(model.config), "text.unit": model.config.text.unit} for model in (first, other))
     for key, value in here.items():
         if there[key] != value:
-            raise ConfigError(f"{run}: {key} is {there[key]}, {value} in {first_run}")
+            raise ConfigError(f"{run}: {key} is {there[key]}, but {value} in {first_run}")
     labels, others = first.tokenizer.tokens, other.tokenizer.tokens
     if len(labels) != len(others):
-        raise ConfigError(f"{run}: it has {len(others)} labels, {first_run} has {len(labels)}")
+        raise ConfigError(f"{run}: it has {len(others)} labels, but {first_run} has {len(labels)}")
     for number, (label, another) in enumerate(zip(labels, others, strict=True)):
         if label != another:
-            raise ConfigError(f"{run}: label {number} is {another!r}, {label!r} in {first_run}")
+            raise ConfigError(f"{run}: label {number} is {another!r}, but {label!r} in {first_run}")
     if first.tokenizer.digest() != other.tokenizer.digest():
-        raise ConfigError(f"{run}: how it spells words in labels is not how {first_run} does")
+        raise ConfigError(f"{run}: it does not spell words in labels as {first_run} does")
     one, another_one = (
         torch.cat([tensor.flatten() for tensor in model.encoder.parameters() if tensor.ndim > 1])
         for model in (first, other)
@@ -75,6 +75,6 @@ def _require_alike(first: Recognizer, other: Recognizer, first_run: Path, run: P
     cosine = torch.cosine_similarity(one, another_one, dim=0).item()
     if cosine < _LEAST_COSINE:
         raise ConfigError(
-            f"{run}: its weights are not near those of {first_run} (cosine {cosine:.2f}): only models that went on "
-            "from the same one have a mean; asr decode takes the output of any"
+            f"{run}: its weights are not near those of {first_run} (cosine {cosine:.2f}): only models that started "
+            "from the same one can be averaged; asr decode combines the outputs of any models"
         )

@@ -53,7 +53,7 @@ def start_from(recognizer: Recognizer, folder: Path) -> VocabularyChange:
     here, there = meaning(recognizer.config), meaning(source.config)
     for key, value in here.items():
         if key not in _ANEW and there[key] != value:
-            raise ConfigError(f"train.init_from={folder}: {key} is {there[key]} in that run, {value} in this one")
+            raise ConfigError(f"train.init_from={folder}: {key} is {there[key]} in that run, but {value} in this one")
     rows = {token: row for row, token in enumerate(source.tokenizer.tokens)}
     tokens = recognizer.tokenizer.tokens
     change = VocabularyChange([token for token in tokens if token not in rows], sorted(rows.keys() - {*tokens}))

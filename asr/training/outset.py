@@ -81,15 +81,15 @@ class Outset:
         ]
         if self.change is not None:
             new, lost, source = len(self.change.new), len(self.change.lost), config.train.init_from
-            keeps = f"data.vocabulary={source} keeps them, where they spell all that is said"
+            keeps = f"data.vocabulary={source} keeps them, if its labels can spell all transcripts"
             keeps = f", {lost} of its own are lost ({keeps})" if lost else ""
-            lines.append(f"starting from the weights of {source}; {new} labels are new to it{keeps}")
+            lines.append(f"starting from the weights of {source}; {new} labels are new to that model{keeps}")
         if self.left_out:
             lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {out / UNUSABLE_FILE}")
         uncounted = infeasible(self.dev_set, config, recognizer, speed=1.0)
         if uncounted:
             shown = listed(uncounted, 3)
-            lines.append(f"{len(uncounted)} dev utterances count in WER and not in dev loss: {shown}")
+            lines.append(f"{len(uncounted)} dev utterances count in WER but not in dev loss: {shown}")
         dropped = Counter(symbol for symbols in self.train_set.unknown + self.dev_set.unknown for symbol in symbols)
         if dropped:
             symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in dropped.most_common(10))

@@ -79,10 +79,10 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
             if getattr(there, key) != getattr(config.text, key):
                 raise ConfigError(
                     f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, "
-                    f"{getattr(config.text, key)} in this one"
+                    f"but {getattr(config.text, key)} in this one"
                 )
         if config.text.lexicon:
-            raise ConfigError(f"data.vocabulary={named}: its lexicon is that run's; leave text.lexicon empty")
+            raise ConfigError(f"data.vocabulary={named}: the lexicon comes from that run; leave text.lexicon empty")
         return checkpoint.load_tokenizer(Path(named), config)
     except CheckpointError as error:
         raise CheckpointError(f"data.vocabulary: {error}") from error

@@ -42,9 +42,14 @@ def run() -> int:
     """Draws the sentences and speaks them; returns the exit code."""
     made = Path("exp/an4")
     parser = argparse.ArgumentParser(prog="recipes/an4/spoken.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--texts", type=Path, default=made / "data" / "train.jsonl", help="transcripts (%(default)s)")
+    parser.add_argument(
+        "--texts",
+        type=Path,
+        default=made / "data" / "train.jsonl",
+        help="manifest of transcripts to speak (%(default)s)",
+    )
     voices.add_arguments(parser, made / "spoken")
-    parser.add_argument("--sentences", type=int, default=10_000, metavar="N", help="how many (%(default)s)")
+    parser.add_argument("--sentences", type=int, default=10_000, metavar="N", help="how many to make (%(default)s)")
     arguments = parse(parser)
     texts = [utterance.text.lower() for utterance in read_manifest(arguments.texts)]
     drawn = sentences(texts, arguments.sentences, arguments.seed)

@@ -33,9 +33,11 @@ OWN_EPOCHS = 2
 def run() -> int:
     """The recipe's stages; returns the exit code."""
     parser = recipe.parser(__file__, __doc__)
-    parser.add_argument("--official-only", action="store_true", help="leave the six leave-one-speaker-out runs away")
+    parser.add_argument("--official-only", action="store_true", help="skip the six leave-one-speaker-out runs")
     parser.add_argument(
-        "--an4", type=Path, help="archive or folder with AN4, whose digits help with strangers (default: download it)"
+        "--an4",
+        type=Path,
+        help="archive or folder with AN4, whose digits help with unheard speakers (default: download it)",
     )
     recipe.add_outside(parser)
     arguments = parse(parser)

@@ -10,9 +10,9 @@ from asr.cli import parse, run_command
 def run() -> int:
     """The recipe's stages; returns the exit code."""
     parser = recipe.parser(__file__, __doc__)
-    parser.add_argument("--train-parts", default="train-clean-100", help="joined by commas (%(default)s)")
-    parser.add_argument("--dev-parts", default="dev-clean", help="joined by commas (%(default)s)")
-    parser.add_argument("--test-parts", default="test-clean,test-other", help="each is scored (%(default)s)")
+    parser.add_argument("--train-parts", default="train-clean-100", help="parts, joined by commas (%(default)s)")
+    parser.add_argument("--dev-parts", default="dev-clean", help="parts, joined by commas (%(default)s)")
+    parser.add_argument("--test-parts", default="test-clean,test-other", help="parts, each scored (%(default)s)")
     parser.add_argument(
         "--allow-partial", action="store_true", help="accept parts with fewer utterances than published"
     )

@@ -18,7 +18,7 @@ def run() -> int:
     """Every trial that is missing, then the table and the picture; returns the exit code."""
     parser = argparse.ArgumentParser(prog="recipes/memory/run.py", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("exp/memory"), help="where everything goes (%(default)s)")
-    keys = "tasks, cells, lags, seeds, updates or processes, as lags=[10,100]"
+    keys = "tasks, cells, lags, seeds, updates or processes, such as lags=[10,100]"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=keys)
     arguments = parse(parser)
     from recipes.memory import grid, summary  # they import torch, after the settings that `run_command` makes

@@ -54,11 +54,19 @@ def run() -> int:
     """Every training and its score, each skipped when it is complete, then the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="recipes/memory/speech.py", description=__doc__)
     parser.add_argument("--source", type=Path, help="AN4's archive (default: download it)")
-    parser.add_argument("--data", type=Path, default=Path("exp/an4/data"), help="AN4 prepared (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("exp/memory/speech"), help="for trainings (%(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=Path("exp/an4/data"), help="folder of the prepared AN4 (%(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("exp/memory/speech"), help="folder for the trainings (%(default)s)"
+    )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each kind (%(default)s)")
-    parser.add_argument("--only", choices=[f"{c}-{d}" for c in CELLS for d in (1, 2)], help="one kind, as lstm-2")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration values, as train.epochs=5")
+    parser.add_argument(
+        "--only", choices=[f"{c}-{d}" for c in CELLS for d in (1, 2)], help="train one kind only, such as lstm-2"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="configuration values, such as train.epochs=5"
+    )
     arguments = parse(parser)
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1, found {arguments.seeds}")

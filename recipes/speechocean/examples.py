@@ -27,13 +27,13 @@ def run() -> int:
     )
     texts = Path("exp/speechocean/data/train.jsonl")
     parser.add_argument(
-        "wordnet", type=Path, nargs="?", default=Path("/usr/share/wordnet"), help="its data.* (%(default)s)"
+        "wordnet", type=Path, nargs="?", default=Path("/usr/share/wordnet"), help="folder with data.* (%(default)s)"
     )
-    parser.add_argument("--texts", type=Path, default=texts, help="transcripts (%(default)s)")
+    parser.add_argument("--texts", type=Path, default=texts, help="transcripts whose words choose (%(default)s)")
     arguments = parse(parser)
     files = sorted(arguments.wordnet.glob("data.*"))
     if not files:
-        raise CorpusError(f"{arguments.wordnet}: has no data.*, of WordNet 3.0 (Debian, Ubuntu: wordnet-base)")
+        raise CorpusError(f"{arguments.wordnet}: has no data.* of WordNet 3.0 (Debian, Ubuntu: package wordnet-base)")
     transcripts = [utterance.text.lower() for utterance in read_manifest(arguments.texts)]
     found = dict.fromkeys(sentence for file in files for sentence in examples(file.read_text(encoding="latin-1")))
     print(*common(found, transcripts), sep="\n")

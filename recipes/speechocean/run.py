@@ -40,7 +40,7 @@ def run() -> int:
         "--lexicon",
         type=recipe.existing_file,
         metavar="FILE",
-        help="for --outside and --text, words that are in no transcript: word TAB phones on each line",
+        help="pronunciations of words of --outside and --text that are in no transcript: word TAB phones on each line",
     )
     arguments = parse(parser)
     name = "outside" if arguments.outside else "model"
@@ -105,7 +105,7 @@ def write_words(
         if unknown := labels_of({word: spellings}) - phones:
             raise CorpusError(
                 f"{arguments.lexicon}: word {word!r} of --text is pronounced with {min(unknown)!r}, which "
-                "no word of the training is"
+                "no word of the training has"
             )
     write_text_atomic(allowed, to_text(may_be_found))
 

@@ -30,12 +30,16 @@ def run() -> int:
     parser = argparse.ArgumentParser(
         prog="recipes/speechocean/spoken.py", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="what is said")
+    parser.add_argument(
+        "texts", type=Path, nargs="+", metavar="TEXT", help="manifests, or files with a sentence a line, to speak"
+    )
     voices.add_arguments(parser, Path("exp/speechocean/spoken"))
-    parser.add_argument("--sentences", type=int, default=4000, metavar="N", help="how many at most (%(default)s)")
+    parser.add_argument(
+        "--sentences", type=int, default=4000, metavar="N", help="how many to make at most (%(default)s)"
+    )
     arguments = parse(parser)
     if not arguments.kokoro:
-        raise ConfigError("--kokoro FOLDER is missing: formants and diphones brought nothing here")
+        raise ConfigError("--kokoro FOLDER is missing: speech made of formants or diphones did not help here")
     english = voices.installed(arguments.kokoro, kokoro.ENGLISH)["kokoro"]
     mandarin = voices.installed(arguments.kokoro, kokoro.MANDARIN)["kokoro"]
     turns = {"english": english + pairs(english, english), "mandarin": mandarin + pairs(mandarin, english)}

@@ -26,7 +26,7 @@ def voices(folder: Path, languages: str) -> list[str]:
     """The names of the voices of these languages; CorpusError when a file is missing."""
     for name in (MODEL_FILE, VOICES_FILE):
         if not (folder / name).is_file():
-            raise CorpusError(f"{folder}: has no {name}, of kokoro-onnx's release model-files-v1.0")
+            raise CorpusError(f"{folder}: has no {name} of kokoro-onnx's release model-files-v1.0")
     with np.load(folder / VOICES_FILE) as styles:
         return sorted(name for name in styles.files if name[0] in languages)
 

@@ -25,10 +25,12 @@ PLAN_FILE = "lines.jsonl"
 
 def add_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
     """Add the options that all scripts which speak have in common."""
-    parser.add_argument("--out", type=Path, default=out, help="train.jsonl and audio/ (%(default)s)")
-    parser.add_argument("--kokoro", type=Path, metavar="FOLDER", help="Kokoro's two files: it alone speaks")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that speak (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (%(default)s)")
+    parser.add_argument("--out", type=Path, default=out, help="folder for train.jsonl and audio/ (%(default)s)")
+    parser.add_argument(
+        "--kokoro", type=Path, metavar="FOLDER", help="folder of Kokoro's two files: then it alone speaks"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make speech (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="for all random choices (%(default)s)")
 
 
 def installed(kokoro_folder: Path | None, languages: str = kokoro.ENGLISH) -> dict[str, list[str]]:

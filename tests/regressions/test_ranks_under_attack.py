@@ -77,8 +77,8 @@ def test_a_rank_that_loses_another_says_one_line(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TrainingError) as raised:
         World(1, 2).total(1.0)
     assert str(raised.value) == (
-        "rank 1 cannot go on without the others; what ended the first of them stands in its own line ([pair.cc:553] "
-        "Connection closed by peer [127.0.0.1]:2)"
+        "rank 1 cannot go on without the others; the first of them that ended says why in its own message "
+        "([pair.cc:553] Connection closed by peer [127.0.0.1]:2)"
     )
 
 

@@ -71,10 +71,10 @@ def test_samples_of_the_other_byte_order(model: asr.Transcriber) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ([[0.0, 0.1], [0.2]], "found what is no array (list): setting an array element with a sequence"),
-        ((noise(), RATE_HZ), "found what is no array (tuple)"),  # all that soundfile.read gives
-        (torch.zeros(9).to_sparse(), "found what is no array (Tensor): can't convert Sparse layout tensor"),
-        (torch.zeros(9, device="meta"), "found what is no array (Tensor): Cannot copy out of meta tensor"),
+        ([[0.0, 0.1], [0.2]], "found list, which is not an array: setting an array element with a sequence"),
+        ((noise(), RATE_HZ), "found tuple, which is not an array"),  # all that soundfile.read gives
+        (torch.zeros(9).to_sparse(), "found Tensor, which is not an array: can't convert Sparse layout tensor"),
+        (torch.zeros(9, device="meta"), "found Tensor, which is not an array: Cannot copy out of meta tensor"),
         (io.BytesIO(b"RIFF"), "found shape () of object"),
         (np.full(9, 1e300), "sample 0 is not finite (inf)"),
     ],
@@ -117,7 +117,7 @@ def test_digital_silence_has_no_text(model: asr.Transcriber, samples: int) -> No
 
 
 def test_a_path_that_no_file_can_have(model: asr.Transcriber) -> None:
-    with pytest.raises(AudioError, match=r"'a\\x00b.wav': no path holds a null character"):
+    with pytest.raises(AudioError, match=r"'a\\x00b.wav': a path cannot hold a null character"):
         model.transcribe("a\0b.wav")
 
 
@@ -187,8 +187,8 @@ def loads_nothing(*_: object) -> None:
         (["--out", "/proc/none"], "/proc/none: No such file or directory"),
         (["--out", "out", "--merged", "/proc/none/all.txt"], "/proc/none: No such file or directory"),
         (["--out", "out", "--merged", "/proc/all.txt"], "/proc: No such file or directory"),
-        (["--out", "taken", "--overwrite"], "taken/a.txt: is no file, and a transcript would be written there"),
-        (["--out", "taken", "--skip-existing"], "taken/a.txt: is no file, and a transcript would be written there"),
+        (["--out", "taken", "--overwrite"], "taken/a.txt: is not a file, but a transcript would be written there"),
+        (["--out", "taken", "--skip-existing"], "taken/a.txt: is not a file, but a transcript would be written there"),
     ],
 )
 def test_places_that_cannot_be_written(
@@ -214,7 +214,7 @@ def test_a_transcript_that_was_damaged_is_named(capsys: Capture, run: Path, reco
     succeed(capsys, "transcribe", "a.wav", *flags)
     Path("out/a.json").write_bytes(content)
     line = error_line(capsys, "transcribe", "a.wav", *flags)
-    assert "out/a.json: is no transcript, remove it or use --overwrite: " in line
+    assert "out/a.json: is not a transcript, remove it or use --overwrite: " in line
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_an_alignment_never_replaces_what_was_aligned(
     Path("text.txt").write_text("ab cd\n")
     before = recording.read_bytes()
     line = error_line(capsys, "align", "a.wav", "text.txt", "--model", run, "--out", out.format(tmp_path.name))
-    assert "would overwrite what is to be aligned" in line
+    assert "would overwrite the audio or transcript that is to be aligned" in line
     assert recording.read_bytes() == before
 
 
@@ -380,7 +380,7 @@ def test_codecs_of_telephony_are_read_on_from_where_they_are() -> None:
     assert torch.equal(torch.cat(list(audio.blocks(Path("gsm.wav"), config, block_s=1.0))), whole)
     with audio.opened(Path("gsm.wav")) as opened:
         opened.read(800, 800)
-        with pytest.raises(AudioError, match="cannot be read from sample 0 on: GSM610 has no way back"):
+        with pytest.raises(AudioError, match="cannot go back to sample 0: GSM610 can only be read forwards"):
             opened.read(0, 800)
 
 

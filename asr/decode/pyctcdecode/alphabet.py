@@ -31,7 +31,11 @@ class Alphabet:
         if spaced is not None:
             raise DecodeError(
                 f"label {spaced!r} holds a space, "
-                + ("in a vocabulary of word pieces" if is_bpe else "which ends a word: wanted ' ' alone, or in front")
+                + (
+                    "which word pieces cannot have"
+                    if is_bpe
+                    else "which ends a word: wanted ' ' alone, or at the beginning"
+                )
             )
         self._labels = list(labels)
         self.is_bpe = is_bpe
