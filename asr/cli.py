@@ -24,7 +24,7 @@ from asr.commands.splice import add_splice
 from asr.commands.train import add_config, add_train
 from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
-from asr.errors import TRY_AGAIN, AsrError, Interrupted
+from asr.errors import TRY_AGAIN, AsrError, ConfigError, Interrupted
 from asr.lm.commands import add_commands as add_language_model
 from asr.process.signals import use_own_stack
 
@@ -73,6 +73,11 @@ def run_command(command: Callable[[], int]) -> int:
         return 141
     except (AsrError, OSError) as error:
         print_error(error)
+        return FAILED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "asr":
+            raise
+        print_error(ConfigError(f"{error.name} is not installed; this command needs the whole package (pip install .)"))
         return FAILED
     except Interrupted as stop:
         print(stop, file=sys.stderr)

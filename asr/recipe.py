@@ -239,7 +239,7 @@ def train_stage(model: Path, settings: "Config") -> None:
         if finished:
             require_finished_whole(model, settings, data_origin)
     except (CheckpointError, ConfigError) as error:
-        raise type(error)(f"{error}; --out chooses another folder, for a training of its own") from error
+        raise type(error)(f"{error}; --out chooses another folder, and removing {model} trains anew") from error
     if finished:
         say(f"train: complete in {model}, skipped")
         return

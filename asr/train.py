@@ -282,7 +282,8 @@ class Trainer:
         loss = sum(losses) / len(losses) if losses else math.nan
         expected = sum(errors for _, _, errors in shares) / DRAWS
         scored = score(results)
-        rank = [expected, loss if math.isfinite(loss) else math.inf]
+        # A model that gets everything wrong is no better for saying less: among such epochs the loss decides.
+        rank = [min(expected, scored.words.reference), loss if math.isfinite(loss) else math.inf]
         best = not position.best_rank or rank < position.best_rank
         if best:
             position.best_rank = rank

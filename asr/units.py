@@ -1,5 +1,6 @@
 """What labels stand for: characters, pieces of words, or phones; how text becomes such symbols, and symbols text."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -106,9 +107,11 @@ class Pieces:
                 minloglevel=2,
             )
         except RuntimeError as error:
+            most = re.search(r"<= (\d+)", str(error))
+            allowed = f"at most {most[1]} for this text" if most else "another text.bpe_size may be possible"
             raise TextError(
-                f"sentencepiece cannot make text.bpe_size={size} pieces of this text; another text.bpe_size may be "
-                f"possible: {error}"
+                f"sentencepiece cannot make text.bpe_size={size} pieces of this text; {allowed}, or take the labels of "
+                f"another run (data.vocabulary=RUN): {error}"
             ) from error
         return cls(model.getvalue())
 

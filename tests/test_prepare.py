@@ -135,6 +135,9 @@ def test_test_share(tmp_path: Path) -> None:
     summary = prepare("csv", source=table, out=tmp_path / "out", test_share=0.2, dev_share=0.25)
     assert {name: split.speakers for name, split in summary.splits.items()} == {"train": 6, "dev": 2, "test": 2}
     assert sum(split.utterances for split in summary.splits.values()) == 20
+    again = prepare("csv", source=table, out=tmp_path / "out", dev_share=0.25)
+    assert again.notes[-1] == f"the test split that {tmp_path / 'out'} had before is removed"
+    assert not (tmp_path / "out" / "test.jsonl").exists()
 
 
 def test_what_was_prepared_before_survives_a_failure(tmp_path: Path) -> None:

@@ -182,11 +182,13 @@ def test_unknown_symbols_in_word_pieces(pieces: Tokenizer) -> None:
     assert loose.out_of_vocabulary("sea zhell") == ["z"]
 
 
-@pytest.mark.parametrize("size", [5, 4000])
-def test_sizes_that_the_text_cannot_give(size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "advice"), [(5, "another text.bpe_size may be possible"), (4000, r"at most \d+ for this text")]
+)
+def test_sizes_that_the_text_cannot_give(size: int, advice: str) -> None:
     with pytest.raises(
         TextError,
-        match=f"sentencepiece cannot make text.bpe_size={size} pieces of this text; another text.bpe_size may",
+        match=rf"sentencepiece cannot make text.bpe_size={size} pieces of this text; {advice}, or take the labels of",
     ) as raised:
         build_tokenizer(SENTENCES, TextConfig(unit="bpe", bpe_size=size))
     assert "\n" not in str(raised.value)

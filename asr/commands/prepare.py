@@ -10,7 +10,9 @@ from asr.errors import ConfigError
 def add_prepare(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr prepare`."""
     parser.add_argument("corpus", help="an4, yesno, digits, librispeech, ljspeech, speechocean, kaldi or csv")
-    parser.add_argument("--source", type=Path, help="archive or folder (default: download from the official address)")
+    parser.add_argument(
+        "--source", type=Path, help="archive or folder, for csv a table (default: download a published corpus)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the manifests")
     parser.add_argument("--dev-share", type=float, default=0.1, help="share of training speakers for dev (%(default)s)")
     parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")

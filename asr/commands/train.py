@@ -14,6 +14,8 @@ from asr.process.signals import ending_at_once
 if TYPE_CHECKING:
     from asr.config import Config
 
+_HARDLY_ANYTHING = 90.0  # per cent of dev's words wrong: a model that is still on the plateau of blanks
+
 _TRAIN = """Trains a model into a self-contained run folder, RUN. The learning rate rises, then falls as a cosine that
 ends with the last epoch, so a run cannot be made longer afterwards: train anew with more epochs, by asr train
 RUN/config.yaml train.epochs=N --out OTHER."""
@@ -72,6 +74,12 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
             f"dev WER {best['dev_wer_percent']:.2f}% after epoch" if "dev_wer_percent" in best else "without dev, epoch"
         )
         print(f"trained: {out}, {dev} {best['epoch']}")
+        if best.get("dev_wer_percent", 0.0) > _HARDLY_ANYTHING:
+            print(
+                "note: hardly a word of dev is recognised: train for more epochs, on more recordings, or from the "
+                "weights of another model (docs/training.md, When recordings are few)",
+                file=sys.stderr,
+            )
     return 0
 
 
@@ -113,16 +121,19 @@ def _go_on(out: Path, settings: "Config") -> None:
 
 
 def _settings(conf: Path | None, overrides: Sequence[str]) -> "Config":
-    """The configuration of a new run, paths absolute; decoder paths in the CONF of a run are relative to its folder."""
+    """The configuration of a new run, paths absolute; a CONF that is another run's leaves that run its decoder.
+
+    What `asr tune` found for one model is not another's, and a run folder names no file of another one.
+    """
     from asr import checkpoint, config
     from asr.text import TOKENS_FILE
 
     settings = config.load(conf, overrides)
     if conf is not None and conf.name == checkpoint.CONFIG_FILE and (conf.parent / TOKENS_FILE).is_file():
-        given = {override.split("=")[0] for override in overrides}
-        paths = vars(config.resolve_decode(settings.decode, conf.parent))
-        own = {key: paths[key] for key in config.DECODE_PATHS if f"decode.{key}" not in given}
-        settings = replace(settings, decode=replace(settings.decode, **own))
+        own = config.load(None, [override for override in overrides if override.startswith("decode.")]).decode
+        if own != settings.decode:
+            print(f"note: {conf.parent} keeps its decoder; asr tune gives the new run one of its own", file=sys.stderr)
+        settings = replace(settings, decode=own)
     return config.with_absolute_paths(settings)
 
 

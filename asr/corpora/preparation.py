@@ -65,13 +65,18 @@ def prepare(
     _check_ids(reading.splits)
     mismatches = _check_counts(entry, reading, described, allow_partial)
     splits, split_notes = _complete_splits(reading, dev_share, test_share, seed)
-    notes = (*reading.notes, *split_notes, *mismatches)
+    previous = _previous_splits(out)
+    gone = [f"the {name} split that {out} had before is removed" for name in previous if name not in splits]
+    notes = (*reading.notes, *split_notes, *mismatches, *gone)
     summary = Summary(
         corpus, described, bool(mismatches), notes, {name: summarize(records) for name, records in splits.items()}
     )
     for name, records in splits.items():
         _require_valid(records, out / f"{name}.jsonl")
-    _remove_previous(out)
+    # What an earlier run wrote, so that no stale manifest outlives it; first what says that the folder is complete.
+    (out / SUMMARY_FILE).unlink(missing_ok=True)
+    for name in previous:
+        (out / f"{name}.jsonl").unlink(missing_ok=True)
     for name, records in splits.items():
         write_manifest(out / f"{name}.jsonl", records)
     summary.write(out)  # last: it marks the folder as complete
@@ -172,15 +177,12 @@ def _complete_splits(
     return {name: splits[name] for name in names}, notes
 
 
-def _remove_previous(out: Path) -> None:
-    """Remove what an earlier run wrote, so that no stale manifest outlives it."""
+def _previous_splits(out: Path) -> list[str]:
+    """The splits that an earlier run wrote into `out`."""
     path = out / SUMMARY_FILE
     if not path.is_file():
-        return
+        return []
     try:
-        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
+        return list(json.loads(path.read_text(encoding="utf-8"))["splits"])
     except (ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{path}: not a summary of a prepared corpus; remove it or choose another folder") from error
-    path.unlink()  # first: from here on the folder is incomplete
-    for name in splits:
-        (out / f"{name}.jsonl").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from asr.errors import DecodeError
 from asr.lexicon import Lexicon, first_words
 
+_PIECE = "\u2581"  # what sentencepiece puts before a word
 _UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
 
@@ -67,13 +68,20 @@ class Reading:
         pronunciation the first counts.
 
         Raises:
-            DecodeError: a pronunciation contains something that is not a label.
+            DecodeError: a pronunciation contains something that is not a label, or labels begin with U+2581 and none
+                with `space`: all would be one word.
         """
         texts, boundary = [], []
         for place, label in enumerate(labels):
             starts = place != blank and space != "" and label.startswith(space)
             texts.append("" if place == blank else label.removeprefix(space) if starts else label)
             boundary.append(starts)
+        piece = next((label for label in labels if label.startswith(_PIECE)), None)
+        if space and not any(boundary) and piece is not None:
+            raise DecodeError(
+                f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: wanted "
+                f"space={_PIECE!r}"
+            )
         return cls(tuple(texts), tuple(boundary), frame_s, pronounced=_pronounced(pronunciations or {}, labels))
 
     @cached_property
