@@ -1,5 +1,6 @@
 """The command line as a whole: help, usage errors, exit codes, signals, pipes."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -124,6 +125,15 @@ def test_exit_code_of_a_training_that_was_stopped(capsys: Capture, number: signa
 
     assert run_command(stopped) == code
     assert capsys.readouterr().err == "stopped, state saved\n"
+
+
+def test_a_package_that_is_missing_is_named(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run_command(lambda: int(importlib.import_module("torch") is None)) == 2
+    wanted = "error: torch is not installed; this command needs the whole package (pip install .)\n"
+    assert capsys.readouterr().err == wanted
+    with pytest.raises(ModuleNotFoundError, match=r"asr\.nothing"):
+        run_command(lambda: int(importlib.import_module("asr.nothing") is None))
 
 
 def test_faults_of_our_own_are_not_hidden() -> None:

@@ -115,6 +115,15 @@ def test_wav2vec2_vocabulary() -> None:
     assert text_of([2, 1, 3], labels) == "A|B"
 
 
+def test_pieces_without_their_separator_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    labels = ["<blank>", "\u2581one", "\u2581two"]
+    assert text_of([1, 0, 2], labels, space="\u2581") == "one two"
+    assert not caplog.messages
+    assert text_of([1, 0, 2], labels) == "\u2581one\u2581two"
+    [message] = caplog.messages
+    assert message.startswith("no label begins with the separator ' ', but '\u2581one' begins with '\u2581'")
+
+
 def test_sentencepiece_vocabulary_with_the_blank_at_its_end() -> None:
     labels = ["\u2581the", "\u2581c", "at", "\u2581", "<blank>"]
     assert text_of([0, 4, 1, 2, 3, 4, 3, 0], labels, blank=4, space="\u2581") == "the cat the"

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decode.inputs import warn_once
 from asr.errors import DecodeError
 from asr.lexicon import Lexicon, first_words
 
@@ -68,8 +69,7 @@ class Reading:
         pronunciation the first counts.
 
         Raises:
-            DecodeError: a pronunciation contains something that is not a label, or labels begin with U+2581 and none
-                with `space`: all would be one word.
+            DecodeError: a pronunciation contains something that is not a label.
         """
         texts, boundary = [], []
         for place, label in enumerate(labels):
@@ -78,9 +78,9 @@ class Reading:
             boundary.append(starts)
         piece = next((label for label in labels if label.startswith(_PIECE)), None)
         if space and not any(boundary) and piece is not None:
-            raise DecodeError(
-                f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: wanted "
-                f"space={_PIECE!r}"
+            warn_once(
+                f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: with "
+                f"space={_PIECE!r} such labels begin words"
             )
         return cls(tuple(texts), tuple(boundary), frame_s, pronounced=_pronounced(pronunciations or {}, labels))
 

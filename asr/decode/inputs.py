@@ -1,7 +1,9 @@
 """Log-probabilities and settings from callers, checked and never guessed at."""
 
+import logging
 import math
 from collections.abc import Sequence
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -157,3 +159,9 @@ def check_kind(name: str, value: Any, kind: type | tuple[type, ...], wanted: str
 
 def _is_number(value: Any, *, whole: bool = False) -> bool:
     return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Warn through the logger `asr.decode`, once per process."""
+    logging.getLogger("asr.decode").warning(message)

@@ -1,14 +1,13 @@
 """Words as a trie of symbols, with the score that a language model gives ahead to their beginnings."""
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.hashing import find, insert, table_for
+from asr.decode.inputs import warn_once
 from asr.decode.jit import kernel
 from asr.errors import DecodeError
 
@@ -116,7 +115,7 @@ def warn_of_unspelled(words: Sequence[str], found: Spellings, alphabet: Collecti
     hint = ""
     if 2 * max(other_case) > len(missing):
         hint = ": the labels are " + ("small letters" if other_case[0] > other_case[1] else "capitals")
-    _warn_once(
+    warn_once(
         f"language model: {len(missing)} of {count} words cannot be spelled with these labels, "
         f"e.g. {missing[0]!r}{hint}"
     )
@@ -124,11 +123,6 @@ def warn_of_unspelled(words: Sequence[str], found: Spellings, alphabet: Collecti
 
 def _is_spelled(word: str, alphabet: Collection[str]) -> bool:
     return all(character in alphabet for character in word)
-
-
-@cache
-def _warn_once(message: str) -> None:
-    logging.getLogger("asr.decode").warning(message)
 
 
 def spell_by_labels(lexicon: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]) -> Spellings:
