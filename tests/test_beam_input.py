@@ -173,3 +173,11 @@ def test_importing_needs_no_torch() -> None:
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(output) == [False, False, "BeamDecoder"]
+
+
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_a_sum_that_overflows_is_an_error_and_no_warning(n_best: int) -> None:
+    """Neither are flags that BLAS raises beside the rows: warnings are errors here."""
+    rows = np.full((3, 2), 88.5, np.float32)  # e^88.5 fits into float32, twice that does not
+    with pytest.raises(DecodeError, match="utterance 0, frame 0: probabilities sum to inf"):
+        BeamDecoder(["_", "a"], n_best=n_best)([rows])

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.hypothesis import Hypothesis, Labels
-from asr.decode.inputs import discount, to_probabilities
+from asr.decode.inputs import discount, sums_of, to_probabilities
 from asr.decode.layout import RESULT, STEP, Batch
 from asr.decode.search import AT_END
 from asr.decode.stream import BLOCK, NOTHING, Stream, run
@@ -47,7 +47,7 @@ def decode_block(decoder: "BeamDecoder", rows: list[NDArray[Any]], first: int) -
     for start, row in zip(starts.tolist(), rows, strict=False):
         to_probabilities(row, probs[start : start + len(row)])
     steps, lengths, results = np.empty(len(probs), STEP), np.zeros(len(rows), np.int64), np.empty(len(rows), RESULT)
-    totals = probs @ decoder.ones
+    totals = sums_of(probs, decoder.ones)
     discount(probs, decoder.discounts)
     batch = Batch(probs, totals, starts, steps, lengths, results)
     workspace = decoder.workspace(decoder.beam_size)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from asr.decode import layout
 from asr.decode.hypothesis import Hypothesis, Labels
-from asr.decode.inputs import as_array, check_shape, discount, probabilities, refuse_frame, to_probabilities
+from asr.decode.inputs import as_array, check_shape, discount, probabilities, refuse_frame, sums_of, to_probabilities
 from asr.decode.search import AT_END, GOING_ON, PARTIAL, search
 from asr.decode.tree import path_of
 from asr.errors import DecodeError
@@ -103,7 +103,7 @@ class Stream:
         for start in range(0, max(len(rows), 1), room):
             part = rows[start : start + room]
             probs = to_probabilities(part, np.empty(part.shape, np.float32))
-            totals = probs @ self.decoder.ones
+            totals = sums_of(probs, self.decoder.ones)
             discount(probs, self.decoder.discounts)
             wrong = self._search(probs, totals, ending if start + room >= len(rows) else GOING_ON)
             if wrong >= 0:
