@@ -190,6 +190,16 @@ def test_emissions_of_others(capsys: Capture, tmp_path: Path) -> None:
     assert capsys.readouterr().err.startswith(f"tuning on {path}\n")
 
 
+def test_a_model_that_recognises_hardly_a_word_is_named(capsys: Capture, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cb")])
+    note = "note: hardly a word is recognised, so the weights mean little: the model comes first\n"
+    for reference, told in (("ab", False), ("gh", True)):
+        path = write_spelled(tmp_path / f"{reference}.npz", {"u": spelled("ab")}, {"u": reference})
+        assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(path)]) == 0
+        assert (note in capsys.readouterr().err) == told
+
+
 def test_what_cannot_be_tuned(capsys: Capture, manifest: Path, tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cab")])

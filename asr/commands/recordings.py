@@ -35,7 +35,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "float32", "bfloat16", "int8"),
         default="auto",
         help="of the encoder: auto is bfloat16 on a CPU with AMX, int8 on other CPUs if onnx and onnxruntime are "
-        "installed, else float32; log-probabilities differ by a few hundredths (%(default)s)",
+        "installed, else, and for GRU and RNN, float32; log-probabilities differ by a few hundredths (%(default)s)",
     )
 
 

@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import conf_and_overrides
+from asr.commands.common import HARDLY_ANYTHING, conf_and_overrides
 from asr.errors import ConfigError
 from asr.process.signals import ending_at_once
 
 if TYPE_CHECKING:
     from asr.config import Config
-
-_HARDLY_ANYTHING = 90.0  # per cent of dev's words wrong: a model that is still on the plateau of blanks
 
 _TRAIN = """Trains a model into a self-contained run folder, RUN. The learning rate rises, then falls as a cosine that
 ends with the last epoch, so a run cannot be made longer afterwards: train anew with more epochs, by asr train
@@ -74,7 +72,7 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
             f"dev WER {best['dev_wer_percent']:.2f}% after epoch" if "dev_wer_percent" in best else "without dev, epoch"
         )
         print(f"trained: {out}, {dev} {best['epoch']}")
-        if best.get("dev_wer_percent", 0.0) > _HARDLY_ANYTHING:
+        if best.get("dev_wer_percent", 0.0) > HARDLY_ANYTHING:
             print(
                 "note: hardly a word of dev is recognised: train for more epochs, on more recordings, or from the "
                 "weights of another model (docs/training.md, When recordings are few)",
