@@ -21,11 +21,12 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from asr.shards.pack import default_workers, pack
+    from asr.process import cores
+    from asr.shards.pack import pack
 
     if not arguments.shard_mb > 0:
         raise ConfigError(f"--shard-mb must be positive, found {arguments.shard_mb}")
-    workers = default_workers() if arguments.workers is None else arguments.workers
+    workers = cores() if arguments.workers is None else arguments.workers
     if workers < 1:
         raise ConfigError(f"--workers must be at least 1, found {workers}")
     packed = pack(

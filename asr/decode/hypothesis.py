@@ -76,12 +76,8 @@ class Reading:
             starts = place != blank and space != "" and label.startswith(space)
             texts.append("" if place == blank else label.removeprefix(space) if starts else label)
             boundary.append(starts)
-        piece = next((label for label in labels if label.startswith(_PIECE)), None)
-        if space and not any(boundary) and piece is not None:
-            warn_once(
-                f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: with "
-                f"space={_PIECE!r} such labels begin words"
-            )
+        if space and not any(boundary):
+            _warn_of_pieces(labels, space)
         return cls(tuple(texts), tuple(boundary), frame_s, pronounced=_pronounced(pronunciations or {}, labels))
 
     @cached_property
@@ -137,6 +133,16 @@ class Reading:
             else:
                 found[-1] = (found[-1][0], place)
         return found
+
+
+def _warn_of_pieces(labels: Sequence[str], space: str) -> None:
+    """Warn if labels that no `space` begins look like sentencepiece's: all they write would be one word."""
+    piece = next((label for label in labels if label.startswith(_PIECE)), None)
+    if piece is not None:
+        warn_once(
+            f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: with "
+            f"space={_PIECE!r} such labels begin words"
+        )
 
 
 def _pronounced(pronunciations: Lexicon, labels: Sequence[str]) -> dict[tuple[int, ...], str]:

@@ -18,7 +18,6 @@ from asr.audio import END_TOLERANCE_S, OpenAudio, opened
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.files import atomic_path, remove_temporary, write_text_atomic
 from asr.manifest import Utterance, hours, read_manifest
-from asr.process import cores
 from asr.process.ahead import map_ahead
 from asr.process.lock import locked
 from asr.progress import Progress
@@ -250,8 +249,3 @@ def _encode(audio: OpenAudio, utterance: Utterance) -> tuple[str, bytes]:
     content = io.BytesIO()
     soundfile.write(content, samples, file.samplerate, format="FLAC" if flac else "AU", subtype=subtype)
     return "flac" if flac else "au", content.getvalue()
-
-
-def default_workers() -> int:
-    """A thread for each core that this process may use."""
-    return cores()
