@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,34 @@ def test_words_have_times_and_confidences() -> None:
     ]
     assert all(0.7 < word.confidence < 1 for word in found.words)
     assert 0.5 < found.confidence < 1
+
+
+def test_the_confidence_of_a_word_is_its_share_of_what_goes_on_from_the_same_words() -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(50):
+        log_probs = random_log_probs(rng, 6, 4)
+        decoder = BeamDecoder(LABELS, **EVERYTHING, confidence_scale=1.0)
+        [everything] = decoder([log_probs])
+        [[best]] = decoder([log_probs], n_best=1)
+        assert best.words == everything[0].words
+        for hypothesis in everything[:20]:
+            assert [word.confidence for word in hypothesis.words] == pytest.approx(
+                [share_of_word(span, hypothesis, everything) for span in spans(hypothesis.tokens)], rel=1e-6
+            )
+
+
+def spans(tokens: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Where the words of a labelling begin and end; label 1 stands between them."""
+    edges = [-1, *(place for place, label in enumerate(tokens) if label == 1), len(tokens)]
+    return [(before + 1, after) for before, after in pairwise(edges) if after > before + 1]
+
+
+def share_of_word(span: tuple[int, int], hypothesis: Hypothesis, everything: list[Hypothesis]) -> float:
+    """Of all hypotheses that begin as this one until its word begins, the part that has the same word there."""
+    start, end = span
+    alike = [other for other in everything if other.tokens[:start] == hypothesis.tokens[:start]]
+    same = [other for other in alike if other.tokens[:end] == hypothesis.tokens[:end] and (*other.tokens, 1)[end] == 1]
+    return sum(other.confidence for other in same) / sum(other.confidence for other in alike)
 
 
 def test_confidence_tells_sure_words_from_unsure_ones() -> None:

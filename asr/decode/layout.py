@@ -88,7 +88,7 @@ class Tree(NamedTuple):
         slots: (P,) int32, the entry of each prefix, N where it has none.
         traces: (2 P,) TRACE.
         path: (2 P,) STEP: labels of paths taken out of the tree.
-        notes: (P,) NOTE scratch; `seen` is zero between uses.
+        notes: (P,) NOTE scratch; `seen` is the turn in which a prefix was last gone through.
         live: (P,) int32 scratch; moved: (2 P,) int32.
     """
 

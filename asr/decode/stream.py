@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode import layout
+from asr.decode.confidence import weigh_all
 from asr.decode.hypothesis import Hypothesis, Labels
 from asr.decode.inputs import as_array, check_shape, discount, probabilities, refuse_frame, sums_of, to_probabilities
 from asr.decode.search import AT_END, GOING_ON, PARTIAL, search
@@ -159,6 +160,7 @@ class Stream:
         best = self._best
         found = [self._hypothesis(best)]
         if n_best > 1:
+            weigh_all(self.decoder.composition.scorer, beam, tree, counters)
             scores = beam.results["score"][: counters[layout.ENTRIES]]
             for entry in np.argsort(-scores, kind="stable")[1:n_best].tolist():  # the best one is in front
                 if scores[entry] == -np.inf:

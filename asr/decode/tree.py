@@ -1,12 +1,13 @@
 """How the tree of prefixes is kept small, and what is read from it (numba kernels).
 
-Word confidences, settled labels, removal of prefixes that no entry needs, paths and final scores.
+Settled labels, removal of prefixes that no entry needs, paths and final scores.
 """
 
 import math
 
 import numpy as np
 
+from asr.decode.confidence import needed, next_turn, trace_of, weigh_best, weigh_words
 from asr.decode.jit import inlined, inner, kernel
 from asr.decode.layout import (
     BEST,
@@ -69,8 +70,7 @@ def finish(scorer, beam, tree, counters, forced, at_end, scale):  # type: ignore
     for j in range(counters[ENTRIES]):
         results[j].share /= total
     if at_end:
-        count = _needed(heaviest, now, facts, tree, counters)
-        _weigh_words(scorer, facts, results, tree, counters, count, counters[FRAME])
+        weigh_best(heaviest, now, scorer, beam, tree, counters)
     path_of(heaviest, beam, tree, counters)
 
 
@@ -91,103 +91,22 @@ def tidy(scorer, now, beam, tree, counters, scale):  # type: ignore[no-untyped-d
     if scale != 1.0:
         for j in range(counters[ENTRIES]):
             results[j].share = (results[j].share / largest) ** scale
-    count = _needed(best, now, facts, tree, counters)
-    _weigh_words(scorer, facts, results, tree, counters, count, counters[FRAME] - _DELAY)
-    best = _decide_the_oldest(best, now, facts, tree, counters)
+    count = needed(best, now, facts, tree, counters)
+    weigh_words(scorer, facts, results, tree, counters, count, counters[FRAME] - _DELAY)
+    best = _decide_the_oldest(best, now, beam, tree, counters)
     if 2 * max(counters[PREFIXES], counters[TRACES] // 2) <= counters[CAPACITY]:
         return
     _collect(now, facts, tree, counters, np.int64(ROOT_PREFIX))
     root = _shared_by_all(scorer, facts, tree, counters)
     settled = tree.prefixes[root].depth - tree.prefixes[ROOT_PREFIX].depth
     if settled >= _SETTLE_AT_ONCE:
-        trace = _trace_of(now[best])
+        trace = trace_of(now[best])
         for _ in range(tree.prefixes[facts[best].prefix].depth - tree.prefixes[root].depth):
             trace = tree.traces[trace].before
         first = counters[SETTLED]
         tree.prefixes[NOWHERE].factor += _write_path(root, trace, tree, first, np.nan)
         counters[SETTLED] = first + settled
         _collect(now, facts, tree, counters, root)
-
-
-@inlined
-def _trace_of(sums):  # type: ignore[no-untyped-def]
-    """The trace of the best alignment of an entry."""
-    return sums.trace_label if sums.best_label > sums.best_blank else sums.trace_blank
-
-
-@inner
-def _needed(best, now, facts, tree, counters):  # type: ignore[no-untyped-def]
-    """List the prefixes that entries begin with, parents before children; returns their number.
-
-    On the way the birth of each prefix is set to when its best alignment emits it, if later: an unlikely one may enter
-    the beam long before its label is heard. A later birth makes the confidence unknown again. The best entry goes
-    first, and dates what it shares with others.
-    """
-    prefixes, traces, notes, live = tree.prefixes, tree.traces, tree.notes, tree.live
-    count = 0
-    for turn in range(-1, counters[ENTRIES]):
-        j = best if turn < 0 else turn
-        place, trace = facts[j].prefix, _trace_of(now[j])
-        first = count
-        while place > NOWHERE and notes[np.uint32(place)].seen == 0:
-            note = notes[np.uint32(place)]
-            note.seen, note.share, note.complete = 1, 0.0, 0.0
-            live[count] = place
-            count += 1
-            prefix = prefixes[np.uint32(place)]
-            if trace >= 0 and place > ROOT_PREFIX:
-                step = traces[np.uint32(trace)]
-                if step.frame > prefix.born:
-                    prefix.born = step.frame
-                    prefix.confidence = np.nan
-                trace = step.before
-            place = prefix.parent
-        last = count - 1
-        while first < last:
-            live[first], live[last] = live[last], live[first]
-            first += 1
-            last -= 1
-    return count
-
-
-@inner
-def _weigh_words(scorer, facts, results, tree, counters, count, latest):  # type: ignore[no-untyped-def]
-    """Set the confidence of words that ended in frame `latest` or before and have none yet.
-
-    The confidence of a word is its posterior within the beam, given its history: among all prefixes with that history,
-    the share of those that end in the word or go on after it.
-
-    Args:
-        results: of the entries; `share` holds the weight of each.
-        count: number of prefixes that `_needed` listed.
-    """
-    prefixes, notes, live, labels = tree.prefixes, tree.notes, tree.live, scorer.labels
-    for j in range(counters[ENTRIES]):
-        note = notes[np.uint32(facts[j].prefix)]
-        note.share += results[j].share
-        note.complete += results[j].share
-    waiting = 0  # words to weigh, kept in the part of `live` already gone through
-    for k in range(count - 1, -1, -1):
-        place = np.uint32(live[k])
-        prefix, note = prefixes[place], notes[place]
-        note.seen = 0
-        above, label = notes[np.uint32(prefix.parent)], labels[np.uint32(prefix.label)]
-        above.share += note.share
-        above.complete += note.share if label.boundary == 1 else 0.0
-        ends_word = label.has_text == 1 and prefix.depth > 0 and note.complete > 0.0
-        if ends_word and prefix.born <= latest and math.isnan(prefix.confidence):
-            waiting += 1
-            live[count - waiting] = place
-    for k in range(count - waiting, count):
-        first = np.uint32(live[k])
-        prefix, complete = prefixes[first], notes[first].complete
-        while first > ROOT_PREFIX:
-            starts = labels[np.uint32(prefixes[first].label)].boundary == 1
-            first = np.uint32(prefixes[first].parent)
-            if starts or labels[np.uint32(prefixes[first].label)].has_text == 0:
-                break
-        prefix.confidence = complete / notes[first].share
-    counters[WEIGHED] = counters[FRAME]
 
 
 @kernel
@@ -197,7 +116,7 @@ def path_of(entry, beam, tree, counters):  # type: ignore[no-untyped-def]
     A word that has no confidence yet, as in a partial result, gets that of the entry.
     """
     result, place = beam.results[entry], beam.facts[entry].prefix
-    trace = _trace_of(beam.sums[counters[SIDE]][entry])
+    trace = trace_of(beam.sums[counters[SIDE]][entry])
     gain = _write_path(np.int64(place), trace, tree, np.int64(0), result.share)
     result.lm_score += tree.prefixes[NOWHERE].factor + gain
     counters[LENGTH] = tree.prefixes[place].depth - tree.prefixes[ROOT_PREFIX].depth
@@ -225,24 +144,27 @@ def move(now, facts, j, to):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _decide_the_oldest(best, now, facts, tree, counters):  # type: ignore[no-untyped-def]
+def _decide_the_oldest(best, now, beam, tree, counters):  # type: ignore[no-untyped-def]
     """Drop entries that differ from the best one in old labels; returns the new place of the best one."""
     if counters[FRAME] <= _OLDEST:
         return best
-    prefixes = tree.prefixes
+    prefixes, facts = tree.prefixes, beam.facts
     decided = facts[best].prefix
     while decided > ROOT_PREFIX and prefixes[decided].born > counters[FRAME] - _OLDEST:
         decided = prefixes[decided].parent
     if decided == ROOT_PREFIX:
         return best
-    nowhere = len(facts) - 1
+    notes, verdicts, nowhere = tree.notes, beam.before, len(facts) - 1
+    turn = next_turn(notes)
     kept = np.int64(0)
     for j in range(counters[ENTRIES]):
         place = facts[j].prefix
         above = place
-        while above > decided:  # parents stand before their children
-            above = prefixes[above].parent
-        if above != decided:
+        while above > decided and notes[np.uint32(above)].seen != turn:  # parents stand before their children
+            notes[np.uint32(above)].seen, notes[np.uint32(above)].only = turn, j
+            above = prefixes[np.uint32(above)].parent
+        verdicts[j, 0] = verdicts[notes[np.uint32(above)].only, 0] if above > decided else above == decided
+        if verdicts[j, 0] == 0:
             tree.slots[place] = nowhere
             continue
         if j == best:
