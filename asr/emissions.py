@@ -9,6 +9,7 @@ utterance id; `NAME.json` beside it says what they mean:
     frame_s  seconds from one frame to the next
     lexicon  if labels are phones, word -> pronunciations, each its labels separated by spaces; may be left out
     refs     utterance id -> reference text; may be left out
+    source   what the log-probabilities were computed from, to tell whether that has changed; may be left out
 """
 
 import json
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.inputs import check_labels, check_shape, probabilities
+from asr.decode.inputs import check_labels, check_shape, probabilities, warn_once
 from asr.errors import DecodeError
 from asr.files import atomic_path, write_text_atomic
 from asr.lexicon import Lexicon, as_json
@@ -58,11 +59,13 @@ class Emissions:
         vocabulary: what their columns mean.
         log_probs: (T, V) floating-point natural-log probabilities by id.
         refs: reference text by id: of every utterance, or of none.
+        source: what they were computed from, in any form; "" if that is not known.
     """
 
     vocabulary: Vocabulary
     log_probs: Mapping[str, NDArray[Any]]
     refs: Mapping[str, str]
+    source: str = ""
 
 
 def require_npz(path: Path) -> None:
@@ -86,6 +89,8 @@ def write_emissions(path: Path, emissions: Emissions) -> None:
         "frame_s": vocabulary.frame_s,
         "refs": dict(emissions.refs),
     }
+    if emissions.source:
+        facts["source"] = emissions.source
     if vocabulary.lexicon is not None:
         facts["lexicon"] = as_json(vocabulary.lexicon)
     write_text_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
@@ -105,15 +110,17 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
 
     Raises:
         DecodeError: a file is missing or damaged, a matrix is not of log-probabilities of V labels, or an utterance
-            has no reference while others have. The message names file and utterance.
+            has no reference while others have. The message names file and utterance. The logger `asr.decode` warns of
+            references without an utterance.
     """
     require_npz(path)
     if not path.exists():  # otherwise the file beside it would be reported first
         raise DecodeError(f"{path}: cannot be read: No such file or directory")
     refs: Mapping[str, str] = {}
+    source = ""
     if not isinstance(meaning, Vocabulary):
         meaning = path.with_suffix(".json") if meaning is None else meaning
-        vocabulary, refs = read_description(meaning)
+        vocabulary, refs, source = _read_description(meaning)
     else:
         vocabulary = meaning
     log_probs = _read_matrices(path)
@@ -127,15 +134,14 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
         probabilities(rows, f"{path}: utterance {name}")
         if refs and name not in refs:
             raise DecodeError(f"{meaning}: refs has no text for utterance {name}, which is in {path}")
-    return Emissions(vocabulary, log_probs, {name: refs[name] for name in log_probs} if refs else {})
+    alone = [name for name in refs if name not in log_probs]
+    if alone:
+        warn_once(f"{meaning}: {len(alone)} of {len(refs)} refs have no utterance in {path}, e.g. {alone[0]}")
+    return Emissions(vocabulary, log_probs, {name: refs[name] for name in log_probs} if refs else {}, source)
 
 
-def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
-    """Vocabulary and references of a JSON file; keys that the module does not name are ignored.
-
-    Raises:
-        DecodeError: the file is missing, not JSON, or a value is of the wrong type or range; the message names it.
-    """
+def _read_description(path: Path) -> tuple[Vocabulary, dict[str, str], str]:
+    """Vocabulary, references and source of a JSON file; keys that the module does not name are ignored."""
     try:
         facts = json.loads(read_text(path, "description", DecodeError))
     except (ValueError, RecursionError) as error:
@@ -155,7 +161,7 @@ def read_description(path: Path) -> tuple[Vocabulary, dict[str, str]]:
         raise DecodeError(f"{path}: refs must give a text for each utterance id, found {_shown(refs)}")
     space, lexicon = _read_space(facts.get("space"), labels, path), _read_lexicon(facts.get("lexicon"), labels, path)
     vocabulary = Vocabulary(tuple(labels), blank, space, float(frame_s), lexicon)
-    return checked(vocabulary, path), refs
+    return checked(vocabulary, path), refs, str(facts.get("source", ""))
 
 
 def read_labels(path: Path) -> Vocabulary:
@@ -199,7 +205,12 @@ def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:
             archive = np.load(file)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DecodeError(f"{path}: is one array, wanted an .npz file with a matrix for each utterance")
-            found = {name: _matrix(archive, name, path) for name in archive.files}
+            assert archive.zip is not None
+            members = set(archive.zip.namelist())  # numpy would take "a.npy" for that of utterance "a"
+            found = {
+                name: _matrix(archive, f"{name}.npy" if f"{name}.npy" in members else name, name, path)
+                for name in archive.files
+            }
     except OSError as error:
         raise DecodeError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
@@ -224,9 +235,9 @@ _UNREADABLE = (
 )
 
 
-def _matrix(archive: Any, name: str, path: Path) -> NDArray[Any]:
+def _matrix(archive: Any, member: str, name: str, path: Path) -> NDArray[Any]:
     try:
-        value = archive[name]
+        value = archive[member]
     except _UNREADABLE as error:
         raise DecodeError(f"{path}: utterance {name}: cannot be read: {error}") from error
     if not isinstance(value, np.ndarray):  # a member that is not an array comes as bytes

@@ -200,6 +200,36 @@ def test_a_lexicon_of_phonemes_with_several_spellings_and_homophones(tmp_path: P
     assert found.lm_score == pytest.approx(math.log(10) * (-1 - 0.1 - 1.2 - 1))  # </s> after a backoff
 
 
+def test_a_separator_that_ends_a_spelling_is_left_out() -> None:
+    path = [2, 3, 1, 3]
+    probs = np.full((4, 4), 0.01)
+    probs[np.arange(4), path] = 0.97
+    lexicon = {"ab": [["a", "b", " "]], "b": [["b", " "]]}
+    [[found]] = BeamDecoder(LABELS, lexicon=lexicon, hotwords={"ab b": 1.0})([np.log(probs)])
+    assert found.text == "ab b"
+    assert found.lm_score == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("lexicon", "message"),
+    [
+        ([], "lexicon holds no word"),
+        ({"ab": "ab"}, "lexicon: spellings of 'ab' must be a list of lists of labels, found 'ab'"),
+        ({"ab": ["a b"]}, "lexicon: a spelling of 'ab' must be a list of labels, found 'a b'"),
+        ({"ab": [[["a"]]]}, "lexicon: a label of 'ab' must be a string, found \\['a'\\]"),
+        ({"ab": []}, "lexicon: word 'ab' needs a list of spellings, each a list of labels"),
+        ({"ab": [["a", "x"]]}, "lexicon: word 'ab' is spelled with \\['x'\\], which is no label"),
+        ({"ab": [["a", "_", "b"]]}, "lexicon: word 'ab' is spelled with \\['_'\\], which writes nothing"),
+        ({"ab": [["a", " ", "b"]]}, "lexicon: word 'ab' is spelled with \\[' '\\], which writes nothing"),
+        ({"ab": [[" "]]}, "lexicon: word 'ab' is spelled with \\[' '\\], which writes nothing"),
+        ({"ab": [["a", " b"]]}, "lexicon: word 'ab' is spelled with \\[' b'\\], which begins another word"),
+    ],
+)
+def test_lexicons_whose_words_could_never_be_heard(lexicon: Any, message: str) -> None:
+    with pytest.raises(DecodeError, match=f"^{message}$"):
+        BeamDecoder(["_", " ", "a", "b", " b"], lexicon=lexicon)
+
+
 def test_a_word_that_the_end_cuts_off_is_left_out_under_a_lexicon() -> None:
     path = [2, 3, 1, 2]  # "ab a": "a" is no word
     probs = np.full((4, 4), 1e-6)
@@ -242,12 +272,26 @@ def test_a_forced_prefix() -> None:
         log_probs = random_log_probs(rng, 6, 4)
         [found] = BeamDecoder(LABELS, **EVERYTHING)([log_probs], prefix="ab")
         assert_same(found, log_probs, lambda tokens: 0.0 if tokens[:2] == (2, 3) else -math.inf)
-    with pytest.raises(
-        DecodeError, match=r"utterance 0: no hypothesis allowed by the lexicon or forced prefix fits in 1 frames"
-    ):
-        BeamDecoder(LABELS)([random_log_probs(rng, 1, 4)], prefix="ab")
+    with pytest.raises(DecodeError, match=r"utterance 0: the forced prefix needs 3 frames, found 2"):
+        BeamDecoder(LABELS)([random_log_probs(rng, 2, 4)], prefix="aa")
+    with pytest.raises(DecodeError, match=r"utterance 0: the forced prefix contradicts the 3 frames, or the lexicon"):
+        BeamDecoder(LABELS, lexicon=["b"])([random_log_probs(rng, 3, 4)], prefix="a")
     with pytest.raises(DecodeError, match=r"prefix 'ax' cannot be spelled with the labels, from 'x' on"):
         BeamDecoder(LABELS)([random_log_probs(rng, 3, 4)], prefix="ax")
+
+
+def test_a_forced_prefix_of_words_that_the_model_does_not_know(tmp_path: Path) -> None:
+    arpa = tmp_path / "lm.arpa"  # without <unk>, an unknown word has a probability of 1e-100
+    arpa.write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-1\t</s>\n-0.5\tb\n\n\\end\\\n")
+    said = "a ab a ab a ab a ab"
+    path = [label for character in said for label in (LABELS.index(character), 0)]
+    probs = np.full((len(path), 4), 0.005)
+    probs[np.arange(len(path)), path] = 0.985
+    decoder = BeamDecoder(LABELS, lm=NGram.load(arpa), alpha=1.0, beta=0.0)
+    [[found]] = decoder([np.log(probs)], prefix=said)
+    assert found.text == said
+    unknown = -100 * math.log(10) - 5
+    assert found.lm_score == pytest.approx(8 * unknown - 12 - math.log(10), rel=1e-6)  # 12 characters
 
 
 @pytest.mark.parametrize("beam_size", [1, 2, 5])

@@ -56,6 +56,20 @@ def test_what_numpy_wrote_with_labels_from_elsewhere(tmp_path: Path) -> None:
     assert found.refs == {}
 
 
+def test_ids_that_end_like_a_file_of_numpy(tmp_path: Path) -> None:
+    rows = {"a": spelled("ab"), "a.npy": spelled("cab")}
+    write_emissions(tmp_path / "e.npz", Emissions(VOCABULARY, rows, {}))
+    found = read_emissions(tmp_path / "e.npz").log_probs
+    assert {name: len(matrix) for name, matrix in found.items()} == {name: len(matrix) for name, matrix in rows.items()}
+
+
+def test_references_without_an_utterance_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_emissions(tmp_path / "e.npz", Emissions(VOCABULARY, {"u": spelled("ab")}, {"u": "ab", "v": "b", "w": "b"}))
+    assert dict(read_emissions(tmp_path / "e.npz").refs) == {"u": "ab"}
+    assert "e.json: 2 of 3 refs have no utterance in" in caplog.text
+    assert caplog.text.rstrip().endswith("e.npz, e.g. v")
+
+
 def test_labels_a_line(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text("<blank>\r\n<space>\r\na\r\n'\r\n", encoding="utf-8", newline="")
     assert read_labels(tmp_path / "tokens.txt") == Vocabulary(("<blank>", " ", "a", "'"))

@@ -8,6 +8,7 @@ import pytest
 
 from asr.decode import BeamDecoder, NGram
 from asr.decode.hotwords import OTHER, WORD_END, Hotwords, build_hotwords
+from asr.errors import DecodeError
 from peaky import LABELS, write_arpa
 from random_ctc import random_log_probs
 
@@ -42,6 +43,13 @@ def test_each_occurrence_as_whole_words() -> None:
         words = rng.choice(["ab", "cd", "b", "abc", "x"], int(rng.integers(1, 7))).tolist()
         wanted = sum(weight * occurrences(phrase, words) for phrase, weight in phrases.items())
         assert bonus(hot, " ".join(words)) == pytest.approx(wanted)
+
+
+def test_a_phrase_that_no_label_writes() -> None:
+    with pytest.raises(
+        DecodeError, match=r"hotwords: phrase 'New York' cannot be matched: no label writes \['N', 'Y'\]"
+    ):
+        BeamDecoder(["_", " ", *"ekorwy"], hotwords={"york": 1.0, "New York": 5.0})
 
 
 def test_thousands_of_phrases_in_a_large_alphabet_take_little_room() -> None:

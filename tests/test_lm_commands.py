@@ -1,6 +1,7 @@
 """`asr lm`, and perplexity."""
 
 import argparse
+import math
 import sys
 
 import pytest
@@ -17,6 +18,12 @@ def run(*argv: object) -> int:
     arguments = parser.parse_args([str(item) for item in argv])
     code: int = arguments.run(arguments)
     return code
+
+
+def test_the_perplexity_of_what_is_all_but_impossible(tmp_path):
+    path = tmp_path / "lm.arpa"
+    path.write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-400\t</s>\n-400\tone\n\n\\end\\\n")
+    assert perplexity(NGram.load(path), ["one"]).including_oovs == math.inf
 
 
 def test_perplexity_with_and_without_unknown_words(tmp_path):

@@ -186,7 +186,7 @@ def test_each_word_of_a_hotword_phrase_has_the_weight(arpa: Path, with_lm: bool)
     decoder = build_ctcdecoder(LABELS, str(arpa) if with_lm else None)
     logits = frames_of("ab ba ab abc", sure=0.99999)
     plain = decoder.decode_beams(logits)[0]
-    hot = decoder.decode_beams(logits, hotwords=[" ab  cc", "ab", " "], hotword_weight=2.5)[0]
+    hot = decoder.decode_beams(logits, hotwords=[" ab  cc", "ab", " ", "XY"], hotword_weight=2.5)[0]
     assert hot.text == plain.text == "ab ba ab abc"
     assert hot.logit_score == pytest.approx(plain.logit_score, abs=1e-4)
     assert hot.lm_score == pytest.approx(plain.lm_score + 2 * 2.5, abs=1e-4)

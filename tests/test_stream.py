@@ -92,6 +92,22 @@ def test_a_used_decoder_decodes_as_a_new_one(decoders: list[BeamDecoder]) -> Non
         assert everything(decoder([short])[0]) == before
 
 
+def test_labels_of_a_long_recording_begin_one_after_the_other() -> None:
+    """Between long silences the best alignments of the entries differ for a long time."""
+    rng = np.random.default_rng(2483)
+    parts = []
+    for _ in range(25):
+        heard = rng.normal(size=(int(rng.integers(1, 120)), 5)) * rng.choice([0.1, 0.5, 1, 2])
+        silence = np.full((int(rng.integers(10, 1500)), 5), -14.0)
+        silence[:, 0] = 0
+        parts += [heard, silence]
+    logits = np.concatenate(parts)
+    rows = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    decoder = BeamDecoder(["_", " ", "a", "b", "c"], lexicon=["abcab", "cc"], beam_size=100)
+    [[found]] = decoder([rows])
+    assert all(before < after for before, after in pairwise(found.token_frames))
+
+
 def test_memory_stays_for_long_audio(decoders: list[BeamDecoder]) -> None:
     stream = decoders[0].stream()
     stream.accept(speech_like(4, 2000))

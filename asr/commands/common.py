@@ -26,7 +26,7 @@ _FLAGS = {
     "alpha": "weight of the language model",
     "beta": "added to the score for each word, or label if the model is of labels (natural log)",
     "unknown_offset": "added to the log-probability of a word that the language model does not know (natural log)",
-    "unknown_per_character": "added for each character of such a word (natural log)",
+    "unknown_per_character": "added for each character of such a word, unless a lexicon has it (natural log)",
     "beam_size": "how many prefixes are kept",
     "token_threshold": "labels less likely than this in a frame start no new prefixes there (natural log)",
     "beam_threshold": "prefixes worse than the best by this much are dropped (natural log, below 0)",

@@ -1,6 +1,7 @@
 """`asr tune`: the weights of a language model on dev, written into the run folder."""
 
 import argparse
+import hashlib
 import sys
 import time
 from dataclasses import replace
@@ -11,9 +12,12 @@ from asr.commands.common import HARDLY_ANYTHING, add_compute, add_decoder, batch
 from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asr.config import Config
     from asr.decoding import Decoder
     from asr.emissions import Emissions
+    from asr.manifest import Utterance
 
 LM_FILE = "lm.bin"
 LEXICON_FILE = "lexicon.txt"
@@ -124,7 +128,7 @@ def _emissions(arguments: argparse.Namespace, settings: "Config") -> "Emissions"
 
 
 def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
-    """The log-probabilities of a manifest: those in the run folder if newer than the weights, else computed."""
+    """The log-probabilities of a manifest: those in the run folder if of these weights and audio, else computed."""
     from asr import checkpoint
     from asr.batch import default_workers
     from asr.config import NO_DEV
@@ -141,22 +145,34 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     utterances = read_manifest(manifest)
     tokenizer = checkpoint.load_tokenizer(folder, settings)
     refs = {utterance.id: tokenizer.normalize(utterance.text) for utterance in utterances}
+    source = _fingerprint(utterances)
     path = folder / manifest.stem / EMISSIONS_FILE
     weights = folder / checkpoint.WEIGHTS_FILE
     print(f"tuning on {manifest}", file=sys.stderr)
     if weights.exists() and made_since(path, weights):
         kept = read_emissions(path)
-        if kept.refs == refs:
-            print(f"log-probabilities: read from {path}, which is newer than the weights", file=sys.stderr)
+        if kept.refs == refs and kept.source == source:
+            print(f"log-probabilities: read from {path}", file=sys.stderr)
             return kept
     # Greedy, because the run's own decoder is not needed here and may name a file that is gone.
     recognizer = checkpoint.load(folder, pick_device(arguments.device), decode={"decoder": "greedy"})
     workers = default_workers(recognizer.device)
     evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
-    emissions = emit(evaluation, recognizer)
+    emissions = replace(emit(evaluation, recognizer), source=source)
     write_emissions(path, emissions)
     print(f"log-probabilities: computed, and kept in {path}", file=sys.stderr)
     return emissions
+
+
+def _fingerprint(utterances: "Sequence[Utterance]") -> str:
+    """A digest of which audio the utterances are: paths, segments, sizes and times of change."""
+    digest = hashlib.blake2b(digest_size=16)
+    for item in utterances:
+        path = item.audio_filepath.absolute()
+        found = path.stat() if path.exists() else None  # a file that is missing is reported when it is read
+        changed = (found.st_size, found.st_mtime_ns) if found else None
+        digest.update(repr((item.id, str(path), item.offset, item.duration, item.channel, changed)).encode())
+    return digest.hexdigest()
 
 
 def _save(folder: Path, settings: "Config", decoder: "Decoder") -> None:

@@ -9,7 +9,7 @@ from asr.decode.hypothesis import Hypothesis, Labels
 from asr.decode.inputs import discount, sums_of, to_probabilities
 from asr.decode.layout import RESULT, STEP, Batch
 from asr.decode.search import AT_END
-from asr.decode.stream import BLOCK, NOTHING, Stream, run
+from asr.decode.stream import BLOCK, NO_GAINS, NOTHING, Stream, run
 
 if TYPE_CHECKING:
     from asr.decode.beam import BeamDecoder
@@ -53,7 +53,7 @@ def decode_block(decoder: "BeamDecoder", rows: list[NDArray[Any]], first: int) -
     workspace = decoder.workspace(decoder.beam_size)
     found: list[list[Hypothesis]] = []
     while len(found) < len(rows):
-        done, _ = run(decoder, workspace, batch, len(found), AT_END, NOTHING)
+        done, _ = run(decoder, workspace, batch, len(found), AT_END, NOTHING, NO_GAINS)
         places = slice(len(found), done)
         for start, length, (score, lm_score, share) in zip(
             starts[places].tolist(), lengths[places].tolist(), results[places].tolist(), strict=True

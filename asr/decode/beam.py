@@ -36,8 +36,8 @@ class BeamDecoder:
 
     where P(y | x) is the sum over all alignments of y (Graves et al. 2006), P_LM the n-gram model with the sentence's
     end, and |y| the number of words (of labels, for a model of labels). Without a language model alpha and beta have no
-    effect. With a beam that holds every prefix the result is exact; a smaller one may lose it, and its sums miss the
-    alignments through prefixes that were dropped.
+    effect. With a beam that holds every prefix, and no thresholds, the result is exact; a smaller one may lose it, and
+    its sums miss the alignments through prefixes that were dropped.
 
     With `log_priors` the probability p of a label in a frame becomes p / prior ** prior_weight, renormalised in each
     frame: how likely labels are by themselves is left to the language model, as in hybrid recognisers (Bourlard &
@@ -59,7 +59,8 @@ class BeamDecoder:
         prior_weight: exponent of the priors, 0 to 1.
         alpha, beta: weights of the formula.
         unknown_offset, unknown_per_character: added to ln P_LM of each unknown word, once and for each character: an
-            n-gram model's `<unk>` means little, and a long unknown word is several that were run together.
+            n-gram model's `<unk>` means little, and a long unknown word is several that were run together. For words of
+            a lexicon, and for labels, only the first.
         beam_size: prefixes kept.
         token_threshold: natural log; labels less likely than this in a frame start no new prefixes there, except
             the likeliest one and those of a forced prefix.

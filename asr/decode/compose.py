@@ -18,6 +18,7 @@ from asr.decode.lexicon import (
     Spellings,
     Trie,
     build_trie,
+    checked_spellings,
     spell_by_characters,
     spell_by_labels,
     warn_of_unspelled,
@@ -69,6 +70,8 @@ def compose(
     """Build the Scorer; see `BeamDecoder` for the arguments and errors."""
     check_kind("hotwords", hotwords, (Mapping, NoneType), "a mapping of phrases to weights")
     lexicon = _checked(lexicon)
+    if isinstance(lexicon, Mapping):
+        lexicon = checked_spellings(lexicon, labels, reading)
     kind = NO_LM
     if lm is not None:
         kind = _kind_of(lm, labels, reading, blank, lm_unit)
@@ -101,6 +104,8 @@ def compose(
         nodes["leave"] = 0.0
     spelled = lexicon if isinstance(lexicon, Mapping) else None
     hot = build_hotwords(hotwords or {}, spelled)
+    if spelled is None:
+        _require_written(hotwords or {}, reading)
     rules["first_hot"] = hot.first
     signs = np.zeros(len(labels) + 1, LABEL)
     signs["boundary"][:-1], signs["has_text"][:-1] = reading.boundary, [bool(text) for text in reading.texts]
@@ -128,21 +133,39 @@ def compose(
 
 
 def _checked(lexicon: Lexicon | None) -> Lexicon | None:
-    """The lexicon, checked: every word is a string, every spelling a sequence."""
+    """The lexicon, checked: it is not empty, every word is a string, every spelling a list of strings."""
     if lexicon is None:
         return None
     if isinstance(lexicon, str) or not isinstance(lexicon, Iterable):
         raise DecodeError(f"lexicon must be a list of words, or a mapping of words to spellings, found {lexicon!r}")
     if not isinstance(lexicon, Mapping):
         lexicon = list(lexicon)
+    if not lexicon:
+        raise DecodeError("lexicon holds no word")
     for word in lexicon:
         check_kind("lexicon: word", word, str, "a string")
     if isinstance(lexicon, Mapping):
         for word, spellings in lexicon.items():
-            check_kind(f"lexicon: spellings of {word!r}", spellings, Sequence, "a list of lists of labels")
+            _check_list(f"lexicon: spellings of {word!r}", spellings, "a list of lists of labels")
             for spelling in spellings:
-                check_kind(f"lexicon: a spelling of {word!r}", spelling, Sequence, "a list of labels")
+                _check_list(f"lexicon: a spelling of {word!r}", spelling, "a list of labels")
+                for label in spelling:
+                    check_kind(f"lexicon: a label of {word!r}", label, str, "a string")
     return lexicon
+
+
+def _require_written(hotwords: Mapping[str, float], reading: Reading) -> None:
+    characters = set("".join(reading.texts))
+    for phrase in hotwords:
+        missing = sorted(set("".join(phrase.split())) - characters)
+        if missing:
+            raise DecodeError(f"hotwords: phrase {phrase!r} cannot be matched: no label writes {missing}")
+
+
+def _check_list(name: str, value: object, wanted: str) -> None:
+    check_kind(name, value, Sequence, wanted)
+    if isinstance(value, str):  # which is a sequence too
+        raise DecodeError(f"{name} must be {wanted}, found {value!r}")
 
 
 def _flat(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

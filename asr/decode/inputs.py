@@ -100,9 +100,10 @@ def discounts(log_priors: Any, weight: float, labels: int) -> NDArray[np.float32
         DecodeError: the priors are not one finite number of at most 0 per label, or their probabilities do not sum to
             one within a hundredth.
     """
-    values = np.asarray(as_array(log_priors), np.float64)
-    if values.shape != (labels,) or not (np.isfinite(values) & (values <= 0)).all():
+    values = np.asarray(as_array(log_priors))
+    if values.dtype.kind not in "fiu" or values.shape != (labels,) or not (np.isfinite(values) & (values <= 0)).all():
         raise DecodeError(f"log_priors must be {labels} finite numbers at most 0, one for each label")
+    values = values.astype(np.float64)
     if not abs(np.exp(values).sum() - 1) <= _PRIORS_TOLERANCE:
         raise DecodeError(f"log_priors: their probabilities sum to {np.exp(values).sum():.4g}, not 1")
     return np.exp(weight * (values.min() - values)).astype(np.float32) if weight else None

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.hashing import find, insert, table_for
+from asr.decode.hypothesis import Reading
 from asr.decode.inputs import warn_once
 from asr.decode.jit import kernel
 from asr.errors import DecodeError
@@ -125,24 +126,43 @@ def _is_spelled(word: str, alphabet: Collection[str]) -> bool:
     return all(character in alphabet for character in word)
 
 
-def spell_by_labels(lexicon: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]) -> Spellings:
-    """The words of a lexicon that spells them in labels, such as phonemes or pieces.
+def checked_spellings(
+    lexicon: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str], reading: Reading
+) -> dict[str, list[Sequence[str]]]:
+    """A lexicon that spells its words in labels, such as phonemes or pieces, once checked.
+
+    A separator at the end of a spelling, as flashlight's lexicons have it, is left out.
 
     Raises:
-        DecodeError: a word has no spelling, an empty one, or one with an unknown label.
+        DecodeError: a word has no spelling, an empty one, or one that the search could never hear: with an unknown
+            label, with one that writes nothing, or with one inside that begins a word.
     """
     index = {label: place for place, label in enumerate(labels)}
-    words, owners, starts = list(lexicon), [], [0]
-    symbols: list[int] = []
-    for owner, word in enumerate(words):
-        spellings = lexicon[word]
-        if isinstance(spellings, str) or not spellings:
+    checked: dict[str, list[Sequence[str]]] = {}
+    for word, spellings in lexicon.items():
+        if not spellings:
             raise DecodeError(f"lexicon: word {word!r} needs a list of spellings, each a list of labels")
+        checked[word] = []
         for spelling in spellings:
             unknown = [label for label in spelling if label not in index]
             if unknown or not spelling:
                 raise DecodeError(f"lexicon: word {word!r} is spelled with {unknown or 'no label'}, which is no label")
-            symbols += [index[label] for label in spelling]
-            starts.append(len(symbols))
-            owners.append(owner)
-    return Spellings(words, np.array(symbols, np.int32), np.array(starts, np.int64), np.array(owners, np.int32))
+            last = index[spelling[-1]]
+            kept = spelling[:-1] if reading.boundary[last] and not reading.texts[last] else spelling
+            silent = [label for label in kept if not reading.texts[index[label]]]
+            if silent or not kept:
+                raise DecodeError(f"lexicon: word {word!r} is spelled with {silent or spelling}, which writes nothing")
+            begins = [label for label in kept[1:] if reading.boundary[index[label]]]
+            if begins:
+                raise DecodeError(f"lexicon: word {word!r} is spelled with {begins}, which begins another word")
+            checked[word].append(kept)
+    return checked
+
+
+def spell_by_labels(lexicon: Mapping[str, Sequence[Sequence[str]]], labels: Sequence[str]) -> Spellings:
+    """The words of a lexicon as `checked_spellings` gives it."""
+    index = {label: place for place, label in enumerate(labels)}
+    spellings = [(owner, spelling) for owner, word in enumerate(lexicon) for spelling in lexicon[word]]
+    symbols = np.array([index[label] for _, spelling in spellings for label in spelling], np.int32)
+    starts = np.cumsum([0, *(len(spelling) for _, spelling in spellings)], dtype=np.int64)
+    return Spellings(list(lexicon), symbols, starts, np.array([owner for owner, _ in spellings], np.int32))

@@ -8,6 +8,8 @@ from asr.decode.layout import Records, in_lines
 from asr.decode.lexicon import Trie, look_ahead
 from asr.decode.scoring import END, NODE, ROOT
 
+_LARGEST = 700.0  # natural log of a factor: a word may be all but impossible, as with a unigram of 1e-400
+
 
 def build_nodes(
     trie: Trie, scores: NDArray[np.float64], unknown: float, per_character: float
@@ -34,7 +36,7 @@ def build_nodes(
     np.bitwise_or.at(nodes["follow"], parent[1:], np.int64(1) << (symbols[1:].astype(np.int64) & 63))
     nodes["enter"][:count] = np.exp(ahead - ahead[parent])
     nodes["leave"] = np.exp(per_character)
-    nodes["leave"][:count] = np.exp(unknown + (depth + 1) * per_character - ahead)
+    nodes["leave"][:count] = np.exp(np.minimum(unknown + (depth + 1) * per_character - ahead, _LARGEST))
     ends["word"] = np.searchsorted(np.sort(node_of), np.arange(count + 2))
     ends["ahead"] = unknown
     ends["ahead"][:count] = ahead
@@ -48,11 +50,11 @@ def _breadth_first(trie: Trie) -> tuple[NDArray[np.int32], NDArray[np.int32], ND
     used = trie.table[trie.table["key"] != EMPTY]
     symbol = np.zeros(count, np.int32)
     symbol[used["value"]] = used["key"] & np.uint64(0xFFFFFFFF)
-    level_of = np.zeros(count, np.int32)
-    above = np.arange(count, dtype=np.int32)
-    while above.any():  # once for each level
-        level_of += above > 0
-        above = trie.parent[above]
+    level_of = (np.arange(count) > 0).astype(np.int32)
+    above = trie.parent
+    while above.any():  # each time twice as far up
+        level_of += level_of[above]
+        above = above[above]
     place = np.zeros(count, np.int32)
     levels = np.split(
         np.argsort(level_of, kind="stable"), np.searchsorted(np.sort(level_of), np.arange(1, level_of.max() + 1))

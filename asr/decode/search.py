@@ -14,6 +14,8 @@ the slot N, an entry of zeros that is read like the others.
 Indices that are never negative are made unsigned, which saves numba's check of the sign.
 """
 
+import math
+
 import numpy as np
 
 from asr.decode.entries import LARGE, SMALL, blank_frame, find_candidates, scaled, stay
@@ -93,8 +95,12 @@ def _extend_plain(beam, now, tried, entries, row, cut, beam_size, heaviest, larg
 
 
 @inlined
-def _extend_scored(beam, tree, scorer, now, tried, entries, row, cut, beam_size, largest, forced):  # type: ignore[no-untyped-def]
-    """As `_extend_plain`, with language model, lexicon, hotwords and a forced beginning."""
+def _extend_scored(beam, tree, scorer, now, tried, entries, row, cut, beam_size, largest, forced, gains):  # type: ignore[no-untyped-def]
+    """As `_extend_plain`, with language model, lexicon, hotwords and a forced beginning.
+
+    What the scores say of forced labels is alike in all hypotheses: it goes into `gains`, not into the sums, where a
+    beginning that they find unlikely would be lost beside the empty one.
+    """
     facts, merged, mass, found, candidates = beam.facts, beam.merged, beam.mass, beam.found, beam.candidates
     prefixes, counts, new_mass = tree.prefixes, beam.counts, beam.undecided
     rules = scorer.rules[0]
@@ -130,6 +136,9 @@ def _extend_scored(beam, tree, scorer, now, tried, entries, row, cut, beam_size,
                 if candidates[k] != forced[prefix.depth]:
                     continue
             factor, trie, state, hot = extend(scorer, prefix, label)
+            if is_forced and factor > 0.0:
+                gains[prefix.depth + 1] = gains[prefix.depth] + math.log(factor)
+                factor = 1.0
             heavy *= factor
             if heavy > cut or (is_forced and heavy > 0.0):
                 mass[entries + count] = heavy
@@ -253,6 +262,7 @@ def search(  # type: ignore[no-untyped-def]
     beam_threshold,
     scale,
     forced,
+    gains,
     capacity,
     scorer,
     beam,
@@ -270,6 +280,7 @@ def search(  # type: ignore[no-untyped-def]
         token_threshold, beam_threshold: linear; the first absolute, the second relative to the best entry.
         scale: exponent of the masses in confidences.
         forced: (P,) int32 labels that every prefix begins with.
+        gains: (P + 1,) float64, natural log of what the scores say of so many of them; filled in.
         capacity: rows of the tree that each whole utterance may use.
 
     Returns:
@@ -318,7 +329,7 @@ def search(  # type: ignore[no-untyped-def]
                     count, largest = _extend_plain(beam, now, tried, entries, row, cut, beam_size, heaviest, largest)
                 else:
                     count, largest = _extend_scored(
-                        beam, tree, scorer, now, tried, entries, row, cut, beam_size, largest, forced
+                        beam, tree, scorer, now, tried, entries, row, cut, beam_size, largest, forced, gains
                     )
                 for k in range(tried):
                     beam.order[np.uint32(beam.candidates[k])] = -1
@@ -343,7 +354,7 @@ def search(  # type: ignore[no-untyped-def]
         if frame < end or counters[SETTLED] > 0:
             return number, frame - start
         if ending != GOING_ON:
-            finish(scorer, beam, tree, counters, forced, ending == AT_END, scale)
+            finish(scorer, beam, tree, counters, gains, ending == AT_END, scale)
         if not whole or counters[BEST] < 0:
             return number, frame - start
         batch.results[number] = beam.results[counters[BEST]]

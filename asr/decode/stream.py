@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 18  # probabilities computed at a time: few enough to stay in the cache
 
-NOTHING = np.empty(0, np.int32)
+NOTHING, NO_GAINS = np.empty(0, np.int32), np.zeros(1)  # nothing is forced
 _NO_SUMS = np.empty(0, np.float32)
 _NO_STEPS, _NO_LENGTHS, _NO_RESULTS = np.empty(0, layout.STEP), np.empty(0, np.int64), np.empty(0, layout.RESULT)
 
@@ -30,6 +30,7 @@ def run(
     first: int,
     ending: int,
     forced: NDArray[np.int32],
+    gains: NDArray[np.float64],
 ) -> tuple[int, int]:
     """Call the kernel `search`, and return what it returns."""
     found: tuple[int, int] = search(
@@ -42,6 +43,7 @@ def run(
         0.0 if len(forced) else decoder.beam_floor,  # a forced prefix may be unlikely
         decoder.confidence_scale,
         forced,
+        gains,
         decoder.capacity,
         decoder.composition.scorer,
         workspace.beam,
@@ -62,6 +64,7 @@ class Stream:
         self.decoder = decoder
         self.where = where
         self.forced = NOTHING if prefix == "" else decoder.labels_of(prefix)
+        self._gains = np.zeros(len(self.forced) + 1)
         self.frames = 0
         self._finished = False
         self._settled: list[Labels] = []
@@ -134,7 +137,7 @@ class Stream:
             workspace = self._workspace
             counters, starts = workspace.counters, np.array([0, len(probs)])
             batch = layout.Batch(probs, totals, starts, _NO_STEPS, _NO_LENGTHS, _NO_RESULTS)
-            _, done = run(self.decoder, workspace, batch, 0, ending, self.forced)
+            _, done = run(self.decoder, workspace, batch, 0, ending, self.forced, self._gains)
             if done < 0:
                 return -1 - done
             settled = int(counters[layout.SETTLED])
@@ -183,6 +186,10 @@ class Stream:
         return self._refuse()
 
     def _refuse(self) -> Hypothesis:
-        raise DecodeError(
-            f"{self.where}: no hypothesis allowed by the lexicon or forced prefix fits in {self.frames} frames"
-        )
+        where, forced, frames = self.where, self.forced, self.frames
+        needed = len(forced) + int(np.count_nonzero(forced[1:] == forced[:-1]))
+        if frames < needed:
+            raise DecodeError(f"{where}: the forced prefix needs {needed} frames, found {frames}")
+        if needed:
+            raise DecodeError(f"{where}: the forced prefix contradicts the {frames} frames, or the lexicon")
+        raise DecodeError(f"{where}: no hypothesis allowed by the lexicon fits in {frames} frames")

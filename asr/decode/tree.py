@@ -32,14 +32,14 @@ _DELAY = 32  # frames from the end of a word until its confidence is taken
 
 
 @inner
-def finish(scorer, beam, tree, counters, forced, at_end, scale):  # type: ignore[no-untyped-def]
+def finish(scorer, beam, tree, counters, gains, at_end, scale):  # type: ignore[no-untyped-def]
     """Score the entries and take out the path of the best one; BEST is -1 if no entry may end here.
 
     `results` gets the natural-log score of each entry, the part of it that comes with the end, and its share in the
     beam; entries that may not end score -inf.
 
     Args:
-        forced: labels that a hypothesis must begin with.
+        gains: of the labels that a hypothesis must begin with, as `search` takes them.
         at_end: false leaves out what only the end of the utterance decides (for a partial result).
         scale: exponent of the masses.
     """
@@ -50,14 +50,13 @@ def finish(scorer, beam, tree, counters, forced, at_end, scale):  # type: ignore
         prefix = tree.prefixes[facts[j].prefix]
         mass = now[j].blank + now[j].in_label
         results[j].score, results[j].lm_score = -np.inf, 0.0
-        if mass == 0.0 or (at_end and prefix.depth < len(forced)):
+        if mass == 0.0 or (at_end and prefix.depth < len(gains) - 1):
             continue
-        score = math.log(mass) + shift
+        gain = gains[min(prefix.depth, len(gains) - 1)]
         if at_end:
-            gain = final_gain(scorer, prefix)
-            score += gain
-            results[j].lm_score = gain
-        results[j].score = score
+            gain += final_gain(scorer, prefix)
+        score = math.log(mass) + shift + gain
+        results[j].score, results[j].lm_score = score, gain
         if score > best:
             heaviest, best = j, score
     counters[BEST] = heaviest
@@ -97,7 +96,7 @@ def tidy(scorer, now, beam, tree, counters, scale):  # type: ignore[no-untyped-d
     if 2 * max(counters[PREFIXES], counters[TRACES] // 2) <= counters[CAPACITY]:
         return
     _collect(now, facts, tree, counters, np.int64(ROOT_PREFIX))
-    root = _shared_by_all(scorer, facts, tree, counters)
+    root = _shared_by_all(scorer, now, facts, tree, counters)
     settled = tree.prefixes[root].depth - tree.prefixes[ROOT_PREFIX].depth
     if settled >= _SETTLE_AT_ONCE:
         trace = trace_of(now[best])
@@ -177,8 +176,11 @@ def _decide_the_oldest(best, now, beam, tree, counters):  # type: ignore[no-unty
 
 
 @inner
-def _shared_by_all(scorer, facts, tree, counters):  # type: ignore[no-untyped-def]
-    """The deepest prefix that all entries begin with and whose words were weighed, given that none is unneeded."""
+def _shared_by_all(scorer, now, facts, tree, counters):  # type: ignore[no-untyped-def]
+    """The deepest prefix that all entries begin with, in the same frames, and whose words were weighed.
+
+    Given that no prefix and no trace is unneeded.
+    """
     prefixes, notes, labels = tree.prefixes, tree.notes, scorer.labels
     count = counters[PREFIXES]
     for place in range(count):  # `only` is the one child, -1 if there are several or an entry ends here
@@ -195,7 +197,39 @@ def _shared_by_all(scorer, facts, tree, counters):  # type: ignore[no-untyped-de
         if ends_word and prefixes[root].depth > 0 and math.isnan(prefixes[root].confidence):
             break
         root = child
+    aligned = prefixes[ROOT_PREFIX].depth + _aligned_by_all(now, tree, counters)
+    while prefixes[root].depth > aligned:
+        root = np.int64(prefixes[root].parent)
     return root
+
+
+@inner
+def _aligned_by_all(now, tree, counters):  # type: ignore[no-untyped-def]
+    """How many labels below the root begin in the same frame in the best alignments of all entries.
+
+    Were others settled, later labels of the entry that wins in the end could begin before them.
+    """
+    traces, moved = tree.traces, tree.moved
+    count = counters[TRACES]
+    for trace in range(count):  # `moved` holds the one trace that goes on from each, -1 if there are several or none
+        moved[trace] = 0
+    for j in range(counters[ENTRIES]):
+        if now[j].best_blank > 0.0 and now[j].trace_blank >= 0:
+            moved[now[j].trace_blank] = -1
+        if now[j].best_label > 0.0 and now[j].trace_label >= 0:
+            moved[now[j].trace_label] = -1
+    first = np.int64(-1)
+    for trace in range(count - 1, -1, -1):
+        before = traces[trace].before
+        if before < 0:
+            first = np.int64(trace) if first == -1 else np.int64(-2)
+        else:
+            moved[before] = trace if moved[before] == 0 else -1
+    labels, trace = 0, first
+    while trace >= 0:
+        labels += 1
+        trace = np.int64(moved[trace])
+    return labels
 
 
 @inner

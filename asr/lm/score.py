@@ -1,5 +1,6 @@
 """How well a model predicts a text."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,4 +86,9 @@ def perplexity(
 
 
 def _perplexity(log10: float, tokens: int) -> float:
-    return float(10 ** (-log10 / tokens)) if tokens else float("nan")
+    if not tokens:
+        return math.nan
+    try:
+        return float(10 ** (-log10 / tokens))
+    except OverflowError:
+        return math.inf

@@ -258,11 +258,12 @@ class BeamSearchDecoderCTC:
         if last is not None and last[0] == key:
             return last[1]
         settings.check()
+        characters = set("".join(self._labels))
         search = BeamDecoder(
             self._labels,
             blank=self._labels.index(""),
             space=BPE_TOKEN if self._alphabet.is_bpe else " ",
-            hotwords=dict.fromkeys(words, settings.hotword_weight),
+            hotwords={word: settings.hotword_weight for word in words if characters.issuperset(word)},
             beam_size=settings.beam_width,
             beam_threshold=settings.beam_prune_logp,
             token_threshold=settings.token_min_logp,
