@@ -266,7 +266,7 @@ class OpenAudio:
             ) from error
         self._place = first + len(samples)
         if len(samples) == 0 or frames - len(samples) > END_TOLERANCE_S * file.samplerate:
-            raise AudioError(f"{name}: truncated: header declares {frames} samples, {len(samples)} could be read")
+            raise AudioError(f"{name}: truncated: header declares {file.frames} samples, {self._place} could be read")
         if dtype == "float32":
             _check_values(samples, first, name)
         return samples

@@ -3,6 +3,7 @@
 import mmap
 import os
 import re
+import zlib
 from functools import lru_cache
 
 import soundfile
@@ -16,6 +17,7 @@ _UNKNOWN_FRAMES = (1 << 63) - 1
 # Flags of the pages of an Ogg stream (RFC 3533).
 _OGG_FIRST_PAGE = 2
 _OGG_LAST_PAGE = 4
+_BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # Writers that cannot seek back (to a pipe) leave these sizes in a RIFF header, which say nothing about the length. SoX,
 # in WAV and AIFF, and arecord leave about the second ones: up to a page less, with or without their own header.
 _UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -63,7 +65,7 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
     if file.format in ("OGG", "MP3"):
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
             if file.format == "OGG":
-                _check_ogg_end(content, name)
+                _check_ogg_pages(content, name)
             else:
                 _check_mp3_length(content, file, name)
     if file.frames == _UNKNOWN_FRAMES:
@@ -80,17 +82,27 @@ def _is_unknown(declared: int) -> bool:
     return about or declared in _UNKNOWN_BYTES
 
 
-def _check_ogg_end(content: mmap.mmap, name: str) -> None:
-    # libsndfile takes the complete pages that it finds for all there is, and the first stream for the only one.
+def _check_ogg_pages(content: mmap.mmap, name: str) -> None:
+    # libsndfile takes the complete pages that it finds for all there is, the first stream for the only one, and leaves
+    # out a page whose checksum is wrong: what follows moves up.
     place, header_type = 0, 0
     while content[place : place + 4] == b"OggS" and place + 27 < len(content):
         before, header_type = header_type, content[place + 5]
         if header_type & _OGG_FIRST_PAGE and before and not before & _OGG_FIRST_PAGE:
             raise AudioError(f"{name}: {_JOINED}")
         segments = content[place + 27 : place + 27 + content[place + 26]]
-        place += 27 + len(segments) + sum(segments)
+        page = content[place : place + 27 + len(segments) + sum(segments)]
+        first, place = place, place + 27 + len(segments) + sum(segments)
+        if place <= len(content) and not _is_intact(page):
+            raise AudioError(f"{name}: damaged: the Ogg page at byte {first} does not fit its checksum")
     if place > len(content) or not header_type & _OGG_LAST_PAGE:
         raise AudioError(f"{name}: truncated: the Ogg stream has no end")
+
+
+def _is_intact(page: bytes) -> bool:
+    """Whether a page of an Ogg stream has its checksum (RFC 3533), which is zlib's in another order of bits."""
+    found = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(_BITS_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{found:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
 
 
 def _check_mp3_length(content: mmap.mmap, file: soundfile.SoundFile, name: str) -> None:

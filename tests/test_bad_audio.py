@@ -144,6 +144,18 @@ def test_overwritten_in_the_middle(capsys: Capture, run: Path, tmp_path: Path, n
     assert transcribe_error(capsys, run, path).startswith("cannot read audio: damaged or truncated (")
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
+def test_ogg_with_a_damaged_page(capsys: Capture, run: Path, tmp_path: Path, name: str) -> None:
+    """libsndfile leaves the page out, and of what is read in blocks each would move up by itself."""
+    path = write_noise(tmp_path / name, 20 * RATE_HZ, **FORMATS[name])
+    content = bytearray(path.read_bytes())
+    place = content.index(b"OggS", len(content) // 2)
+    content[place + 200] ^= 1
+    path.write_bytes(content)
+    wanted = f"damaged: the Ogg page at byte {place} does not fit its checksum"
+    assert transcribe_error(capsys, run, path) == wanted
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_unreadable(capsys: Capture, run: Path, tmp_path: Path) -> None:
     path = write_noise(tmp_path / "a.wav")

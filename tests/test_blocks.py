@@ -130,6 +130,14 @@ def test_a_header_that_declares_a_little_more(tmp_path: Path, declared: float, m
                 list(reading)
 
 
+def test_a_truncated_recording_is_counted_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.wav", noise(2 * RATE_HZ))
+    monkeypatch.setattr(soundfile.SoundFile, "frames", property(lambda file: 4 * RATE_HZ))
+    monkeypatch.setattr(soundfile.SoundFile, "seek", lambda *_: 0)  # the last block would be beyond the end
+    with pytest.raises(AudioError, match=r"a.wav: truncated: header declares 64000 samples, 32000 could be read$"):
+        list(blocks(path, CONFIG, block_s=0.75))
+
+
 @pytest.mark.slow
 def test_memory_stays(tmp_path: Path) -> None:
     """Ten minutes of silence at 44.1 kHz, a small file, in blocks of five seconds."""
