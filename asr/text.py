@@ -2,25 +2,30 @@
 
 Normalisation, in this order:
 
-1. Invisible characters (controls, zero-width spaces, direction marks, soft hyphens) are removed, except the two joiners
-   U+200C and U+200D, which some scripts need.
-2. Unicode NFKC: compatibility forms (full-width letters, ligatures) become their plain equivalents and accents are
+1. Invisible characters (controls, zero-width spaces, direction marks, soft hyphens), variation selectors and the box
+   of a keycap (U+20E3) are removed. The joiners U+200C and U+200D, which some scripts need, stay between letters (or
+   their marks), and U+200D after a mark, where it makes a letter of its own.
+2. Typographic apostrophes (U+2018, U+2019, U+02BC, U+00B4) become `'`, and a fraction is set off from the digits before
+   it (`3½` -> `3 ½`).
+3. Unicode NFKC: compatibility forms (full-width letters, ligatures) become their plain equivalents and accents are
    composed with their letter.
-3. Typographic apostrophes (U+2018, U+2019, U+02BC) become `'`.
 4. `case: lower | upper | keep`, by the rules that Unicode has for all languages, then composed again. Turkish, in which
    i and I are not a pair, is best written in one case and kept.
 5. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
-   `well known`), except an apostrophe between two letters (`don't`) and `.`, `,` or `:` between two digits (`3.5`).
+   `well known`), accents on it included, except an apostrophe between two letters (`don't`) and `.`, `,` or `:` between
+   two digits (`3.5`).
 6. White space of any kind becomes one space; the ends are trimmed.
 
-Numbers are left as they are written: "42" is two symbols, and spelling it out is up to the corpus.
+Numbers are left as they are written: "42" is two symbols, and spelling it out is up to the corpus. NFKC writes
+superscripts as plain digits (`10⁵` -> `105`).
 Training transcripts and references for scoring go through the same function.
 """
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from asr.config import TextConfig
@@ -33,34 +38,52 @@ from asr.units import PRONUNCIATIONS_FILE, Characters, Phones, Pieces, Units, lo
 BLANK = 0
 BLANK_NAME = "<blank>"
 TOKENS_FILE = "tokens.txt"
-_APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'"})
+_JOINERS = "\u200c\u200d"
+# Before NFKC, which takes U+00B4 (and U+1FFD, the same) for a space with an accent, and U+0149 apart.
+_REPLACED = {
+    **dict.fromkeys([0x20E3, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)], ""),
+    **dict.fromkeys([0x2018, 0x2019, 0x02BC, 0x00B4, 0x1FFD], "'"),
+    0x0149: "'n",
+}
+_FRACTIONS = "\u00bc-\u00be\u2150-\u215f\u2189"
+_BEFORE_FRACTION = re.compile(rf"(?<=[\d{_FRACTIONS}])(?=[{_FRACTIONS}])")
 
 
 def normalize(text: str, config: TextConfig) -> str:
     """The transcript in the form that the recogniser learns and is scored in; see the module's rules."""
-    text = unicodedata.normalize("NFKC", "".join(map(_visible, text))).translate(_APOSTROPHES)
+    text = _BEFORE_FRACTION.sub(" ", "".join(map(_visible, text)).translate(_REPLACED))
+    text = unicodedata.normalize("NFKC", text)
     if config.case != "keep":
-        # An accented letter may be one character in lower case and several in upper case.
-        text = unicodedata.normalize("NFKC", text.lower() if config.case == "lower" else text.upper())
-    if config.punctuation == "strip":
-        text = "".join(_without_punctuation(text))
-    return " ".join(text.split())
+        text = text.lower() if config.case == "lower" else text.upper()
+    text = "".join(_cleaned(text, strip=config.punctuation == "strip"))
+    # An accented letter may be one character in lower case and several in upper case.
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def _visible(character: str) -> str:
     invisible = unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
-    return "" if invisible and character not in "\u200c\u200d" else character
+    return "" if invisible and character not in _JOINERS else character
 
 
-def _without_punctuation(text: str) -> Iterable[str]:
+def _cleaned(text: str, *, strip: bool) -> Iterator[str]:
+    """The characters without joiners that join nothing, and with `strip` without punctuation."""
+    last = " "
     for position, character in enumerate(text):
-        if unicodedata.category(character)[0] not in "PS":
-            yield character
-            continue
-        before, after = text[position - 1 : position], text[position + 1 : position + 2]
-        inside_word = character == "'" and _is(before, "LM") and _is(after, "LM")  # M: accents and vowel signs
-        inside_number = character in ".,:" and _is(before, "N") and _is(after, "N")
-        yield character if inside_word or inside_number else " "
+        category, written = unicodedata.category(character)[0], character
+        if character in _JOINERS:
+            after = text[position + 1 : position + 2]
+            joins = _is(after, "LM") or (character == "\u200d" and _is(last, "M"))
+            written = character if joins and _is(last, "LM") else ""
+        elif strip and category in "PS":
+            after = text[position + 1 : position + 2]
+            inside_word = character == "'" and _is(last, "LM") and _is(after, "LM")  # M: accents and vowel signs
+            inside_number = character in ".,:" and _is(last, "N") and _is(after, "N")
+            written = character if inside_word or inside_number else " "
+        elif strip and category == "M" and last.isspace():  # what it belonged to was punctuation
+            written = ""
+        if written:
+            yield written
+            last = written
 
 
 def _is(character: str, categories: str) -> bool:

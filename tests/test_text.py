@@ -39,6 +39,13 @@ KEEP = TextConfig(case="keep", punctuation="keep")
         ("ẹ\u0300\u2019s", "ẹ\u0300's"),  # an accent that has no composed form
         ("你好，世界。", "你好 世界"),
         ("هل أنت؟", "هل أنت"),
+        ("don´t don´t ŉa", "don't don't na"),
+        ("❤️ hello 1️⃣ 葛󠄀", "hello 1 葛"),  # variation selectors, a keycap
+        ("👨‍👩 hi‍ a‌-b ‌c", "hi a b c"),  # joiners that join nothing
+        ("می‌خواهم ന്‍", "می‌خواهم ന്‍"),
+        ("a¨b ¯ ‾c ゛d -́e", "a b c d e"),  # symbols that NFKC takes for a space with an accent
+        ("3½ miles ½¾ a½", "3 1 2 miles 1 2 3 4 a1 2"),
+        ("10⁵ x²", "105 x2"),
         ("...", ""),
         ("", ""),
     ],
@@ -58,6 +65,21 @@ def test_case() -> None:
 
 def test_punctuation_kept() -> None:
     assert normalize(" Well-known:  \u2018A/B\u2019\u2026 ", TextConfig(punctuation="keep")) == "well-known: 'a/b'..."
+
+
+def is_plain(character: str) -> bool:
+    """Whether it is a letter without case that NFKC leaves alone, as most are, or none at all."""
+    category = unicodedata.category(character)
+    return category in ("Cn", "Co", "Cs") or (category == "Lo" and unicodedata.is_normalized("NFKC", character))
+
+
+@pytest.mark.parametrize("config", [LOWER, KEEP], ids=["lower", "keep"])
+def test_what_is_normal_stays_so(config: TextConfig) -> None:
+    """All of Unicode, alone and between others; each is a word, so that one text holds them all."""
+    characters = [character for character in map(chr, range(0x110000)) if not is_plain(character)]
+    for before, after in (("", ""), ("a", "b"), ("3", "5"), ("a\u200d", "\u0301b")):
+        once = normalize(" ".join(f"{before}{character}{after}" for character in characters), config)
+        assert normalize(once, config) == once
 
 
 @given(st.text())
