@@ -266,8 +266,8 @@ def test_a_record_that_training_would_refuse_leaves_what_was_there(tmp_path: Pat
     root, out = make_kaldi(tmp_path / "corpus"), tmp_path / "out"
     prepare("kaldi", source=root, out=out, dev_share=0)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    write(root / "train" / "utt2spk", "r0 s0", "r1 ", "r2 s2")
-    with pytest.raises(CorpusError, match=r"^utterance r1: speaker is empty"):
+    write(root / "train" / "segments", "r0 r0 0 1", "r1 r1 0 0.0000001", "r2 r2 0 1")
+    with pytest.raises(CorpusError, match=r"^utterance r1: duration must be positive"):
         prepare("kaldi", source=root, out=out, dev_share=0)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
@@ -320,6 +320,8 @@ def test_kaldi_folder_names_give_the_splits(tmp_path: Path) -> None:
         ({"wav_scp": ["r0 WAVE/r0.wav", "r0 WAVE/r1.wav"]}, "wav.scp:2: 'r0' stands here a second time"),
         ({"text": ["r0 A", "r2 C"]}, "text: utterance 'r1' of .*wav.scp is missing"),
         ({"utt2spk": ["r0 a", "r1 a"]}, "utt2spk: utterance 'r2' of .*wav.scp is missing"),
+        ({"utt2spk": ["r0 a", "r1 a b", "r2 a"]}, "utt2spk:2: wanted an utterance and its speaker, found 'r1 a b'"),
+        ({"utt2spk": ["r0 a", "r1", "r2 a"]}, "utt2spk:2: wanted an utterance and its speaker, found 'r1'"),
         ({"text": ["r0 A", "r1 B", "r2 C", "r3 D"]}, "text: utterance 'r3' is not in .*wav.scp"),
         ({"utt2spk": ["r0 a", "r1 a", "r2 a", "r3 a"]}, "utt2spk: utterance 'r3' is not in .*wav.scp"),
         ({"text": ["r0 A", "r1", "r2 C"]}, "text: r1: the transcript is empty"),
@@ -359,6 +361,16 @@ def test_csv_folder_of_splits(tmp_path: Path) -> None:
     write(tmp_path / "more.csv", "audio,text", "b.wav,no")
     with pytest.raises(CorpusError, match=r"more.csv: of several CSV files each must be named train.csv"):
         prepare("csv", source=tmp_path, out=tmp_path / "out")
+
+
+def test_csv_suffix_in_capitals(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    write(tmp_path / "train.CSV", "audio,text", "a.wav,yes")
+    (tmp_path / "._train.CSV").write_bytes(b"\0\5\x16\7")  # macOS
+    assert prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0).splits["train"].utterances == 1
+    write(tmp_path / "train.csv", "audio,text", "a.wav,no")
+    with pytest.raises(CorpusError, match=r"train\.CSV: there is a train\.csv as well"):
+        prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0)
 
 
 def test_csv_columns_of_other_names_are_ignored(tmp_path: Path) -> None:

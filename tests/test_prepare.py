@@ -151,6 +151,19 @@ def test_what_was_prepared_before_survives_a_failure(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "summary.json").exists()
 
 
+def test_a_foreign_manifest_is_not_overwritten(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    table = write(tmp_path / "my.csv", "audio,text", "a.wav,yes")
+    mine = write(tmp_path / "out" / "train.jsonl", "mine")
+    with pytest.raises(CorpusError, match=r"out/train\.jsonl: would be overwritten, and was not prepared here"):
+        prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    assert mine.read_text() == "mine\n"
+    mine.unlink()
+    prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    (tmp_path / "out" / "summary.json").unlink()  # as after a crash, which leaves what it has written
+    assert prepare("csv", source=table, out=tmp_path / "out", dev_share=0).splits["train"].utterances == 1
+
+
 def test_a_foreign_summary_is_not_overwritten(tmp_path: Path) -> None:
     audio(tmp_path / "a.wav")
     table = write(tmp_path / "my.csv", "audio,text", "a.wav,yes")

@@ -95,10 +95,24 @@ def test_unpack_does_not_touch_a_folder_that_is_something_else(tmp_path: Path) -
     mine.mkdir()
     with pytest.raises(CorpusError, match="was not unpacked from"):
         unpack(archive, mine)
+    assert list(mine.iterdir()) == []
+
+
+def test_an_archive_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tar", [tar_member("old", b"x"), tar_member("text", b"first")])
     folder = unpack(archive, tmp_path / "out")
-    good_tar(archive, "w:gz")  # another archive of the same name
-    with pytest.raises(CorpusError, match="was not unpacked from"):
+    size = archive.stat().st_size
+    make_tar(archive, [tar_member("new", b"x"), tar_member("text", b"other")])
+    os.utime(archive, ns=(1, 1))  # whatever the clock's resolution
+    assert archive.stat().st_size == size
+    unpack(archive, folder)
+    assert (folder / "text").read_bytes() == b"other"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "out"}
+    assert not (folder / "old").exists()
+    archive.write_bytes(b"damaged")
+    with pytest.raises(CorpusError, match="no tar or zip archive"):
         unpack(archive, folder)
+    assert (folder / "text").read_bytes() == b"other"
 
 
 @pytest.mark.parametrize("name", ["../escape", "top/../../escape", "/tmp/escape", "C:\\escape", "..\\escape"])

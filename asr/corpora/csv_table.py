@@ -26,14 +26,20 @@ def read(roots: Sequence[Path]) -> Reading:
     if roots[0].is_file():
         files = [roots[0]]
     else:
-        root = find_root(roots, lambda folder: any(folder.glob("*.csv")), "CSV file")
-        files = sorted(root.glob("*.csv"))
+        root = find_root(roots, lambda folder: bool(_tables(folder)), "CSV file")
+        files = _tables(root)
     if len(files) == 1 and files[0].stem not in SPLITS:
         return Reading({"train": _read_file(files[0])})
     for path in files:
         if path.stem not in SPLITS:
             raise CorpusError(f"{path}: of several CSV files each must be named train.csv, dev.csv or test.csv")
+        if path.with_suffix(".csv") in files and path.suffix != ".csv":
+            raise CorpusError(f"{path}: there is a {path.stem}.csv as well")
     return Reading({path.stem: _read_file(path) for path in files})
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith("._"))
 
 
 def _read_file(path: Path) -> list[Utterance]:

@@ -65,7 +65,7 @@ def read_data_folder(folder: Path) -> list[Utterance]:
     """The utterances of one data folder, in the order of `segments` or else of `wav.scp`; CorpusError as `read`."""
     sources = _recordings(folder)
     text_of = _table(folder / "text")
-    speaker_of = _table(folder / "utt2spk")
+    speaker_of = _table(folder / "utt2spk", fields=1)
     segments = _table(folder / "segments") if (folder / "segments").is_file() else None
     defined = folder / ("wav.scp" if segments is None else "segments")
     names = list(sources) if segments is None else list(segments)
@@ -172,13 +172,15 @@ def _segment(line: str, where: str) -> tuple[str, float, float, int | None]:
     return recording, start, end, int(fields[3]) if len(fields) == 4 else None
 
 
-def _table(path: Path) -> dict[str, str]:
-    """The rest of each line by its first field."""
+def _table(path: Path, fields: int | None = None) -> dict[str, str]:
+    """The rest of each line by its first field; CorpusError where it has not so many `fields`."""
     table: dict[str, str] = {}
     for number, line in read_lines(path):
         name, *rest = line.split(maxsplit=1)
         if name in table:
             raise CorpusError(f"{path}:{number}: {name!r} stands here a second time")
+        if fields is not None and len(" ".join(rest).split()) != fields:
+            raise CorpusError(f"{path}:{number}: wanted an utterance and its speaker, found {line.strip()!r}")
         table[name] = rest[0].strip() if rest else ""
     return table
 

@@ -48,7 +48,8 @@ def prepare(
         options: what the corpus takes (`Corpus.options`); None counts as absent.
 
     Raises:
-        CorpusError: an unknown corpus or option, a source that is missing, incomplete or unsafe, or a malformed record.
+        CorpusError: an unknown corpus or option, a source that is missing, incomplete or unsafe, a malformed record, or
+            a manifest in `out` that was not prepared there.
     """
     entry = _entry(corpus)
     given = {name: value for name, value in options.items() if value is not None}
@@ -73,6 +74,8 @@ def prepare(
     )
     for name, records in splits.items():
         _require_valid(records, out / f"{name}.jsonl")
+        if name not in previous:
+            _require_own(records, out / f"{name}.jsonl")
     # What an earlier run wrote, so that no stale manifest outlives it; first what says that the folder is complete.
     (out / SUMMARY_FILE).unlink(missing_ok=True)
     for name in previous:
@@ -130,6 +133,15 @@ def _require_valid(records: Sequence[Utterance], manifest: Path) -> None:
             parse_line(line_of(record, manifest), where=f"utterance {record.id}", folder=manifest.parent)
         except ManifestError as error:
             raise CorpusError(str(error)) from error
+
+
+def _require_own(records: Sequence[Utterance], manifest: Path) -> None:
+    """CorpusError for a file that no earlier run has written, unless its content is what will be written."""
+    if not manifest.exists():
+        return
+    wanted = "".join(line_of(record, manifest) + "\n" for record in records)
+    if manifest.is_dir() or manifest.read_bytes() != wanted.encode():
+        raise CorpusError(f"{manifest}: would be overwritten, and was not prepared here; choose another folder")
 
 
 def _check_ids(splits: Mapping[str, Sequence[Utterance]]) -> None:

@@ -36,8 +36,8 @@ def is_unpacked(folder: Path) -> bool:
 def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS) -> Path:
     """Unpack an archive into a new folder, which appears only when it is whole.
 
-    Until then the files are in a hidden folder beside it. Nothing is done when the folder was already
-    unpacked from an archive of this name and size.
+    Until then the files are in a hidden folder beside it. Nothing is done when the folder was already unpacked from an
+    archive of this name, size and time of change; from another one, it is replaced.
 
     Args:
         archive: tar or zip file; the kind is told from its content, not its name.
@@ -54,13 +54,15 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
     """
     if not archive.is_file():
         raise CorpusError(f"{archive}: the archive does not exist")
-    origin = {"archive": archive.name, "bytes": archive.stat().st_size}
-    if folder.exists():
-        if is_unpacked(folder) and json.loads((folder / MARKER).read_text(encoding="utf-8")) == origin:
+    status = archive.stat()
+    origin = {"archive": archive.name, "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
+    if is_unpacked(folder):
+        if (folder / MARKER).read_text(encoding="utf-8") == json.dumps(origin):
             return folder
-        raise CorpusError(f"{folder}: exists, but was not unpacked from {archive} ({origin['bytes']} bytes); remove it")
+    elif folder.exists():
+        raise CorpusError(f"{folder}: exists, but was not unpacked from an archive; remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder.parent))
     try:
         target = temporary / "content"  # mkdtemp makes a private folder; this one has the user's default mode
         target.mkdir()
@@ -75,6 +77,8 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
             if not writer.files:
                 raise CorpusError(f"{archive}: the archive holds no file")
             (target / MARKER).write_text(json.dumps(origin), encoding="utf-8")
+            if folder.exists():
+                folder.rename(temporary / "old")
             target.rename(folder)
     finally:
         shutil.rmtree(temporary)
