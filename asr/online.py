@@ -6,6 +6,7 @@ what comes next: it is run over a chunk and a look-ahead after it, with the forw
 ones begun anew at the end of the look-ahead (latency-controlled BLSTM: Zhang et al. 2016).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from asr.audio import as_rate, as_table
 from asr.encoder import Encoder, RecurrentLayer, State
 from asr.errors import AudioError, ConfigError
 from asr.features import VARIANCE_FLOOR, FrameStream
-from asr.pauses import JUDGED_S, LOUD_S, SMOOTHED, Cutting, quiet_below
+from asr.pauses import DIGITAL_SILENCE, JUDGED_S, LOUD_S, SMOOTHED, Cutting, quiet_below
 from asr.recognizer import Recognizer
 from asr.resampling import StreamResampler
 from asr.windows import Segment
@@ -361,8 +362,9 @@ class _Piece:
 class _Endpoints:
     """Finds the speech among frames that come a chunk at a time, and where it ends.
 
-    A frame is judged once its chunk is there, by the last 30 s. In a pause only the margin goes on to the encoder; the
-    rest is held back until the pause is long enough to be dropped, or speech goes on.
+    A frame is judged once its chunk is there, by the last 30 s. Digital silence at the beginning, before a microphone
+    is on, does not count there: it says nothing about how quiet a pause is. In a pause only the margin goes on to the
+    encoder; the rest is held back until the pause is long enough to be dropped, or speech goes on.
     """
 
     def __init__(self, pauses: Cutting, feature_s: float, subsampling: int) -> None:
@@ -371,6 +373,7 @@ class _Endpoints:
         self.pause = max(round(pauses.pause_s / feature_s), self.margin + subsampling)
         self._judged, self._loud = round(JUDGED_S / feature_s), round(LOUD_S / feature_s)
         self._levels = np.zeros(0)
+        self._silent = 0  # how many levels at the beginning are those of digital silence
         self._held = torch.zeros(0, 0)  # frames that were not passed on
         self._first = 0  # number of the first of them
         self._speech = False
@@ -381,11 +384,16 @@ class _Endpoints:
         heard = self._first + len(self._held)
         self._held = torch.cat([self._held, feats]) if len(self._held) else feats
         levels = np.concatenate([self._levels, feats.mean(dim=1).double().cpu().numpy()])
-        threshold = quiet_below(levels[-self._judged :], self._loud)
+        if self._silent == len(self._levels):
+            loud = np.flatnonzero(levels > DIGITAL_SILENCE)
+            self._silent = int(loud[0]) if len(loud) else len(levels)
+        judged = levels[self._silent :][-self._judged :]
+        threshold = max(DIGITAL_SILENCE, quiet_below(judged, self._loud)) if len(judged) else math.inf
         recent = levels[-(len(feats) + SMOOTHED - 1) :]
         recent = np.pad(recent, (len(feats) + SMOOTHED - 1 - len(recent), 0), mode="edge")
         quiet = np.convolve(recent, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid") < threshold
         self._levels = levels[-self._judged :]
+        self._silent = max(0, self._silent - len(levels) + len(self._levels))
         for frame, is_quiet in enumerate(quiet.tolist(), heard):
             self._quiet = self._quiet + 1 if is_quiet else 0
             if not self._speech and not is_quiet:

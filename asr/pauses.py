@@ -25,7 +25,7 @@ _DEEPEST = 9.0
 # Audio with less than this (4 dB) between quiet and loud is all taken for speech.
 _FLATTEST = 1.0
 # Digital silence is POWER_FLOOR in every bin; dither is not much more.
-_DIGITAL_SILENCE = math.log(10 * POWER_FLOOR)
+DIGITAL_SILENCE = math.log(10 * POWER_FLOOR)
 # Quiet is what lies below this part of the way from the quiet level to the loud one.
 _QUIET_SHARE = 0.25
 # This many frames are averaged to a level.
@@ -190,7 +190,7 @@ def quiet_below(levels: NDArray[np.float64], loud_frames: int, at_least: float =
         at_least: the loud level is taken to be no lower than this.
     """
     loud, quiet = max(_largest(levels, loud_frames), at_least), float(np.percentile(levels, 10))
-    if loud <= _DIGITAL_SILENCE:
+    if loud <= DIGITAL_SILENCE:
         return math.inf
     if loud - quiet < _FLATTEST:
         return -math.inf

@@ -213,6 +213,21 @@ def test_pauses_make_results_final_at_their_time() -> None:
     assert 3.5 < last_s < 5.0
 
 
+@pytest.mark.parametrize("silent_s", [1, 5, 40])
+def test_digital_silence_at_the_beginning_hides_no_pause(silent_s: int) -> None:
+    wave = speech((0.5, 1.5), (3.5, 4.5), duration_s=6.5)
+    wave += 0.02 * wave.abs().max() * torch.randn(len(wave), generator=torch.Generator().manual_seed(3))  # a room
+    found = []
+    for lead in (torch.zeros(0), torch.zeros(silent_s * RATE_HZ)):
+        online = OnlineRecognizer(two_layers(ONE_WAY), chunk_s=0.1)
+        heard = []
+        for update in listen(online, torch.cat([lead, wave]), RATE_HZ // 20):
+            heard += [online.audio_s - len(lead) / RATE_HZ for _ in update.segments]
+        found.append(heard)
+    assert len(found[0]) == 2
+    assert found[1] == pytest.approx(found[0], abs=0.25)
+
+
 def test_another_sample_rate() -> None:
     recognizer = two_layers(ONE_WAY)
     wave = speech((0.0, 2.0), duration_s=2.0)[::2].contiguous()

@@ -84,6 +84,20 @@ def test_json_lines(run: Path, feed: Callable[[bytes], None], capsys: pytest.Cap
     assert "listening: partial results are at most 0.38 s late" in err
 
 
+def test_half_a_sample_at_the_end_takes_no_result_away(
+    run: Path, feed: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(speech()[: 2 * 5 * RATE_HZ])  # the second burst is heard to its end
+    assert run_stream(arguments_of(run, "--sample-rate", "16000")) == 0
+    whole = [line.split("\t")[4] for line in capsys.readouterr().out.splitlines() if line.startswith("final")]
+    feed(speech()[: 2 * 5 * RATE_HZ + 1])
+    with pytest.raises(AudioError, match="standard input ends within a sample"):
+        run_stream(arguments_of(run, "--sample-rate", "16000"))
+    found = [line.split("\t")[4] for line in capsys.readouterr().out.splitlines() if line.startswith("final")]
+    assert len(found) == 2
+    assert found == whole
+
+
 def test_text(run: Path, feed: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]) -> None:
     feed(speech())
     assert run_stream(arguments_of(run, "--sample-rate", "16000")) == 0

@@ -70,7 +70,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: an argument is out of range.
-        AudioError: the input is an audio file, or ends inside a sample.
+        AudioError: the input is an audio file, or ends inside a sample; then all results have been given.
     """
     from asr.online import OnlineRecognizer
     from asr.pauses import Cutting
@@ -128,11 +128,11 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
         started = time.perf_counter()
         update = online.accept(np.frombuffer(data[:whole], "<i2"))
         yield update, time.perf_counter() - started
-    if rest:
-        raise AudioError("standard input ends within a sample: wanted 16-bit samples, an even number of bytes")
     started = time.perf_counter()
     update = online.finish()
     yield update, time.perf_counter() - started
+    if rest:
+        raise AudioError("standard input ends within a sample: wanted 16-bit samples, an even number of bytes")
 
 
 def _latency_s(online: "OnlineRecognizer", words: "Sequence[Word]") -> float:
