@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     again); 130: stopped by Ctrl-C; 141: the reader of its output went away.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are not text
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     arguments = parse(commands(), argv)
     code = run_command(lambda: arguments.run(arguments))
     if argv is None and code == TRY_AGAIN:  # the program is ending: another signal must not change its code
@@ -63,6 +63,8 @@ def run_command(command: Callable[[], int]) -> int:
     """Run `command` and turn the project's errors, and the system's, into one line and exit code 2."""
     process.set_up()
     use_own_stack()  # Ctrl-C may come while kernels run
+    if sys.stderr is None:  # it was closed; what is printed to None goes to standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (to the program's end)
     try:
         code = command()
         if sys.stdout:  # None where it was closed

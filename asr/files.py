@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _errors_name(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=".tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -59,7 +59,7 @@ def _errors_name(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         named = None if error.filename is None else Path(os.fsdecode(error.filename)).name
-        temporary = named is not None and named.startswith(f".{path.name}.") and named.endswith(".tmp")
+        temporary = named is not None and named.startswith(_temporary_prefix(path)) and named.endswith(".tmp")
         if temporary or (named is None and error.errno in _OF_WRITING):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
@@ -101,6 +101,11 @@ def write_text_atomic(path: Path, text: str) -> None:
     """Write UTF-8 text so that `path` is never half-written."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _temporary_prefix(path: Path) -> str:
+    """How the name of the temporary file begins: cut, so that it is no longer than a file system allows."""
+    return f".{path.name[:32]}."
 
 
 def _umask() -> int:

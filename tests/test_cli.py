@@ -109,6 +109,20 @@ def test_usage_errors(capsys: Capture, arguments: list[str], message: str) -> No
     assert message in capsys.readouterr().err
 
 
+def test_errors_do_not_go_to_standard_output_where_standard_error_is_closed() -> None:
+    command = f"'{sys.executable}' -m asr config none.yaml 2>&-"
+    done = subprocess.run(command, shell=True, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_standard_output_is_utf8_in_any_locale() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*ASR, "config", "data.train=é小.jsonl"], stdout=subprocess.PIPE, cwd=ROOT, env=environment, timeout=60
+    )
+    assert "train: é小.jsonl" in done.stdout.decode()
+
+
 def test_help_and_config_load_no_torch() -> None:
     program = (
         "import sys; from asr.cli import main; main(['config', 'train.epochs=1']); "

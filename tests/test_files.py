@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asr.errors import ConfigError
-from asr.files import atomic_path, require_folder, write_text_atomic
+from asr.files import atomic_path, remove_temporary, require_folder, write_text_atomic
 from conftest import ROOT
 
 
@@ -95,10 +95,24 @@ def test_errors_name_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == (f"[Errno 27] File too large: '{path}'\n", "")
     assert os.listdir(tmp_path) == []
-    long = tmp_path / (250 * "n")
+    long = tmp_path / (256 * "n")
     with pytest.raises(OSError, match="File name too long") as raised:
-        write_text_atomic(long, "text")  # with a few characters more the name is too long
+        write_text_atomic(long, "text")
     assert raised.value.filename == str(long)
+
+
+@pytest.mark.parametrize("name", [255 * "n", 127 * "ü", 63 * "𝄞"])
+def test_any_name_that_a_file_can_have(tmp_path: Path, name: str) -> None:
+    write_text_atomic(tmp_path / name, "text")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_temporary_files_that_were_left_are_removed(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / (200 * "n")) as temporary:
+        left = temporary.with_name(temporary.name.replace(".tmp", "x.tmp"))
+        left.touch()
+    remove_temporary(tmp_path)
+    assert os.listdir(tmp_path) == [200 * "n"]
 
 
 def test_errors_of_other_files_stay_as_they_are(tmp_path: Path) -> None:

@@ -50,6 +50,23 @@ def test_find_audio_takes_paths(tree: Path) -> None:
     assert find_audio([tree / "a", "b.wav"])[0] == [tree / "a/b/c.mp3", tree / "a/z.FLAC", Path("b.wav")]
 
 
+def test_links_to_folders_are_followed_and_each_folder_once(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "d.wav").touch()
+    (tmp_path / "far" / "back").symlink_to(tree)
+    (tree / "a" / "_up").symlink_to(tree)
+    (tree / "_linked").symlink_to(tmp_path / "far")
+    (tree / "_same").symlink_to(tree / "a")
+    assert found(".") == ["_linked/d.wav", "a/b/c.mp3", "a/z.FLAC", "a.sph", "b.wav", "ü ñ.ogg"]
+
+
+def test_notes_of_macos_are_no_audio(tree: Path) -> None:
+    (tree / "a" / "._z.FLAC").touch()
+    recordings, others = find_recordings(["a"], None)
+    assert [recording.name for recording in recordings] == ["a/b/c.mp3", "a/z.FLAC"]
+    assert Path("a/._z.FLAC") in others
+
+
 def test_folder_without_audio(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(AudioError, match=rf"{tmp_path}: no audio file in this folder \(looked for .wav, .flac"):

@@ -104,7 +104,7 @@ def _align_recording(arguments: argparse.Namespace) -> int:
 def _align_manifest(arguments: argparse.Namespace) -> int:
     from asr.manifest import read_manifest
     from asr.transcript import Transcript
-    from asr.writers import SUFFIXES, write_transcript
+    from asr.writers import SUFFIXES, exists_already, require_writable, write_transcript
 
     if arguments.transcript is not None or arguments.text is not None:
         found = "--text" if arguments.transcript is None else arguments.transcript
@@ -112,19 +112,25 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         raise ConfigError(f"{arguments.source}: a manifest needs --out, the folder for its alignments")
     require_folder(arguments.out)
-    recognizer = load_model(arguments)
     utterances = read_manifest(arguments.source)
+    targets = {
+        utterance.id: arguments.out / f"{_file_name(utterance.id)}{SUFFIXES[arguments.format]}"
+        for utterance in utterances
+    }
+    require_writable(arguments.out)
+    for target in targets.values():
+        exists_already(target)  # raises where no file can be written
+    recognizer = load_model(arguments)
     failed = 0
     for utterance, found in _encode_utterances(utterances, recognizer, batch_seconds(arguments)):
         try:
             if isinstance(found, AsrError):
                 raise found
             aligned = _aligned(found.log_probs, utterance.text, recognizer, f"utterance {utterance.id}")
-            name = _file_name(utterance.id)
-            path = arguments.out / f"{name}{SUFFIXES[arguments.format]}"
-            source = name if arguments.format == "ctm" else utterance.audio_filepath  # a CTM has ids
+            # A CTM has ids.
+            source = _file_name(utterance.id) if arguments.format == "ctm" else utterance.audio_filepath
             transcript = Transcript.of([aligned], found.duration_s, source, channel=utterance.channel)
-            write_transcript(transcript, path, arguments.format)
+            write_transcript(transcript, targets[utterance.id], arguments.format)
         except AsrError as error:
             failed += 1
             print_error(error)
