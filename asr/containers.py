@@ -24,6 +24,10 @@ _UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFF
 _ABOUT_BYTES = (1 << 31, 0x7F000000)
 _PAGE_BYTES = 4096
 
+# Files of which every page or frame was found right, by `_identity`: a file may be opened for each of its segments.
+_read_through: set[tuple[int, ...]] = set()
+_REMEMBERED = 4096
+
 _JOINED = "several files joined, of which only the first would be read"
 # The first frame holds a header and no sound, and the last ones the encoder's padding.
 _MP3_TOLERANCE_S = 0.5
@@ -62,12 +66,13 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
         if int(declared) > int(held) + _HEADER_BYTES and not _is_unknown(int(declared)):
             raise AudioError(f"{name}: truncated: header declares {declared} bytes, the file holds {held}")
-    if file.format in ("OGG", "MP3"):
+    if file.format in ("OGG", "MP3") and not _was_read_through(descriptor):
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
             if file.format == "OGG":
                 _check_ogg_pages(content, name)
             else:
                 _check_mp3_length(content, file, name)
+        _read_through.add(_identity(descriptor))
     if file.frames == _UNKNOWN_FRAMES:
         raise AudioError(f"{name}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
@@ -75,6 +80,17 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
         # A recorder that is killed never writes the length into its header.
         unfinished = f" according to its header, but {held} bytes (recorder stopped?)" if held > _PAGE_BYTES else ""
         raise AudioError(f"{name}: holds no samples{unfinished}")
+
+
+def _was_read_through(descriptor: int) -> bool:
+    if len(_read_through) > _REMEMBERED:
+        _read_through.clear()
+    return _identity(descriptor) in _read_through
+
+
+def _identity(descriptor: int) -> tuple[int, ...]:
+    facts = os.fstat(descriptor)
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _is_unknown(declared: int) -> bool:
