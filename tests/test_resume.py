@@ -289,6 +289,21 @@ def test_other_data_are_refused(stopped: tuple[Config, Path], name: str) -> None
         Trainer(settings, out, resume=True)
 
 
+def test_an_utterance_that_went_from_dev_to_train_is_refused(stopped: tuple[Config, Path]) -> None:
+    settings, out = stopped
+    train, dev = out.parent / "train.jsonl", out.parent / "dev.jsonl"
+    moved, *others = read_manifest(dev)
+    write_manifest(train, [*read_manifest(train), moved])
+    write_manifest(dev, others)
+    with pytest.raises(CheckpointError, match=r"made from the same utterances, but with others of them in data\.train"):
+        Trainer(settings, out, resume=True)
+    (state,) = state_files(out)
+    tensors, facts = checkpoint.load_tensors(state)
+    assert facts.pop("train_utterances") == 3
+    checkpoint.save_tensors(state, tensors, facts)  # as an older version left it
+    Trainer(settings, out, resume=True)
+
+
 def test_damaged_state_is_passed_over_for_the_one_before(
     tmp_path: Path, settings: Config, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,19 +18,19 @@ from asr.recognizer import Recognizer, parameters_of
 from asr.shards.index import ShardIndex, is_shards, read_index, require_shards
 from asr.shards.order import ShardOrder
 from asr.training.finetune import VocabularyChange, start_from
-from asr.training.state import Origin, deciding, fingerprint
+from asr.training.state import Origin, deciding
 from asr.training.trainset import (
     LabelledSet,
     infeasible,
     label,
     listed,
+    origin_of,
     read_dev,
     read_utterances,
     require_audio,
     require_segments,
     tokenizer_for,
     usable,
-    vocabulary_source,
 )
 
 UNUSABLE_FILE = "unusable.txt"
@@ -131,8 +131,7 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
         vocabulary=tokenizer.digest(),
         shards="" if shards is None else shards.digest(),
         precision=precision,
-        data=fingerprint([*train_set.utterances, *dev_set.utterances]),
-        source=vocabulary_source(config),
+        **origin_of(train_set.utterances, dev, config),
     )
     world.agree(origin.facts())
     outset = Outset(config, recognizer, shards, train_set, dev_set, origin, left_out, change)

@@ -74,6 +74,7 @@ class Origin:
         vocabulary: digest of the tokenizer.
         shards: digest of what is in which shard; empty where `data.train` is a manifest.
         data: `fingerprint` of the utterances of data.train and data.dev.
+        train_utterances: how many of these are of data.train: they come first.
         source: `asr.training.trainset.vocabulary_source`.
         precision: what `train.precision` and `train.device` resolved to.
     """
@@ -82,6 +83,7 @@ class Origin:
     vocabulary: str
     shards: str
     data: str
+    train_utterances: int
     source: str
     precision: str
 
@@ -94,6 +96,7 @@ _WHAT = {
     "vocabulary": "another vocabulary than tokens.txt, bpe.model and pronunciations.txt hold now",
     "shards": "other shards than data.train names now: they were packed again",
     "data": "other data than data.train and data.dev name now",
+    "train_utterances": "the same utterances, but with others of them in data.train and data.dev than now",
     "source": "a vocabulary of other texts or words than data.vocabulary or text.lexicon names now",
     "precision": "another precision than train.precision and train.device give now",
 }
@@ -249,15 +252,15 @@ def is_finished(folder: Path, epochs: int) -> bool:
 
 
 def require_finished_whole(
-    folder: Path, config: Config, data: Callable[[Recognizer, Config], dict[str, str]] | None = None
+    folder: Path, config: Config, data: Callable[[Recognizer, Config], dict[str, Any]] | None = None
 ) -> None:
     """Check a run that `is_finished`: its files are those that it was trained with, and its weights are undamaged.
 
     Args:
         folder: of the run.
         config: what it should have been trained with.
-        data: returns the expected `data` and `source` of its `Origin` (`asr.training.trainset.data_origin`);
-            None: they are not compared.
+        data: returns what its `Origin` should say of the data (`asr.training.trainset.data_origin`); None: that is not
+            compared.
 
     Raises:
         CheckpointError: they are not; the message names the file.

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -105,10 +106,19 @@ def vocabulary_source(config: Config) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def data_origin(recognizer: Recognizer, config: Config) -> dict[str, str]:
-    """`data` and `source` of an `asr.training.state.Origin`, for the data that `config` names and these labels."""
+def data_origin(recognizer: Recognizer, config: Config) -> dict[str, Any]:
+    """What an `asr.training.state.Origin` says of the data that `config` names, with these labels."""
     taken, _ = usable(utterances_of(config.data.train, "data.train"), config, recognizer)
-    return {"data": fingerprint([*taken.utterances, *read_dev(config)]), "source": vocabulary_source(config)}
+    return origin_of(taken.utterances, read_dev(config), config)
+
+
+def origin_of(train: Sequence[Utterance], dev: Sequence[Utterance], config: Config) -> dict[str, Any]:
+    """The same, for the utterances that are trained and evaluated on."""
+    return {
+        "data": fingerprint([*train, *dev]),
+        "train_utterances": len(train),
+        "source": vocabulary_source(config),
+    }
 
 
 def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:
