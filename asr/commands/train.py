@@ -86,7 +86,14 @@ def _resume(out: Path, overrides: Sequence[str]) -> None:
     from asr import checkpoint, config
 
     saved = checkpoint.load_config(out)  # a clear error when RUN is no run folder
+    for override in overrides:
+        if override.startswith(("decode.", "decode=")):
+            raise ConfigError(
+                f"{override}: changes nothing in training and is not kept; asr tune RUN chooses a decoder"
+            )
     settings = config.load(out / checkpoint.CONFIG_FILE, overrides)
+    if overrides:  # the decoder's paths stay relative to the run folder
+        settings = replace(config.with_absolute_paths(settings), decode=settings.decode)
     epochs = settings.train.epochs
     if epochs != saved.train.epochs:
         raise ConfigError(

@@ -215,6 +215,20 @@ def test_data_that_moved_are_the_same_data(capsys: Capture, stopped: Path, corpu
     assert refused in error_line(capsys, "train", "--resume", stopped, f"data.train={another}")
 
 
+def test_paths_given_on_resuming_are_kept_absolute(
+    capsys: Capture, stopped: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run may be resumed again from another folder; a tuned run's language model stays where it is in the run."""
+    settings = checkpoint.load_config(stopped)
+    tuned = replace(settings, decode=replace(settings.decode, lm="lm.bin"))
+    (stopped / checkpoint.CONFIG_FILE).write_text(config.to_yaml(tuned))
+    monkeypatch.chdir(corpus.parent)
+    succeed(capsys, "train", "--resume", stopped, f"data.train={corpus.name}")
+    found = checkpoint.load_config(stopped)
+    assert (found.data.train, found.data.dev) == (str(corpus), str(corpus))
+    assert found.decode.lm == "lm.bin"
+
+
 def test_another_precision_is_refused(stopped: Path, settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` is another one on another device."""
     monkeypatch.setattr("asr.train.use_bfloat16", lambda precision, device: True)
