@@ -86,7 +86,7 @@ class Trainer:
                 )
         elif self.world.rank:
             torch.manual_seed(config.train.seed + self.world.rank)  # for dropout; the weights are already drawn
-        self.epoch_batches = len(self.order.batches())  # of epoch 0; jitter changes later ones by one or two
+        self.epoch_batches = len(self.order.batches())  # jitter changes it by one or two, and over shards by a tenth
         self.total_steps = config.train.epochs * self.epoch_batches
         self.log: RunLog = Quiet()  # until this run has locked the folder
         self.notes = [*self._header(), *(f"state not used: {fault}" for fault in damaged)]
@@ -179,6 +179,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         position = self.position
         self.order.epoch, self.order.start = position.epoch, position.batch
+        self.epoch_batches = len(self.order.batches())
         self.learner.recognizer.train()
         started, audio_s = time.perf_counter(), 0.0
         batches = iter(self.batches)
@@ -208,7 +209,7 @@ class Trainer:
     def step(self, batch: Batch) -> Outcome:
         """One optimiser step; a non-finite one is skipped, counted and named."""
         position = self.position
-        rate = learning_rate(position.step, self.total_steps, self.config.train)
+        rate = self._rate(position.step, position.epoch, position.batch)
         outcome = self.learner.step(batch, rate, position.step)
         position.step += 1
         position.audio_samples += outcome.audio_samples
@@ -223,6 +224,12 @@ class Trainer:
             facts = {"loss": outcome.loss, "gradient_norm": outcome.gradient_norm, "learning_rate": rate}
             self.log.step(position.step, facts)
         return outcome
+
+    def _rate(self, step: int, epoch: int, batch: int) -> float:
+        """The learning rate of a step: that of a batch of the epoch that is or was just trained on, all from 0."""
+        config = self.config.train
+        done = (epoch + batch / self.epoch_batches) / config.epochs
+        return learning_rate(step, done, self.total_steps, config)
 
     def _skip(self, outcome: Outcome) -> None:
         position = self.position
@@ -246,7 +253,7 @@ class Trainer:
             "epoch": position.epoch,
             "step": position.step,
             "train_loss": position.loss_sum / position.loss_count,
-            "learning_rate": learning_rate(position.step - 1, self.total_steps, config),
+            "learning_rate": self._rate(position.step - 1, position.epoch - 1, self.epoch_batches - 1),
             "audio_hours_per_hour": self.speed,
             "padding_percent": 100 * (1 - position.audio_samples / position.padded_samples),
             "skipped_steps": position.skipped,

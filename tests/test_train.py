@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr import checkpoint, train
 from asr.audio import load_utterance
-from asr.batch import Batch
+from asr.batch import Batch, BatchOrder
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config, TrainConfig
 from asr.ctc import ctc_losses
@@ -78,14 +78,43 @@ def test_one_utterance_is_learnt_by_heart(tmp_path: Path) -> None:
 
 def test_learning_rate_rises_linearly_then_falls_as_a_cosine() -> None:
     config = TrainConfig(learning_rate=2.0, warmup_steps=4, final_rate_share=0.1)
-    rates = [learning_rate(step, 52, config) for step in range(55)]
+    rates = [learning_rate(step, step / 52, 52, config) for step in range(53)]
     assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
     assert rates[4 + 8] == pytest.approx(2 * (0.1 + 0.9 * (1 + math.sqrt(3) / 2) / 2))  # a sixth of the half-turn
     assert rates[4 + 24] == pytest.approx(1.1)  # halfway between 2 and 0.2
-    assert rates[52:] == pytest.approx([0.2, 0.2, 0.2])  # epochs may have a batch more than the first had
-    assert learning_rate(0, 52, replace(config, warmup_steps=0)) == 2.0
-    short = [learning_rate(step, 20, replace(config, warmup_steps=300)) for step in range(3)]
+    assert rates[52] == pytest.approx(0.2)
+    assert learning_rate(0, 0.0, 52, replace(config, warmup_steps=0)) == 2.0
+    short = [learning_rate(step, step / 20, 20, replace(config, warmup_steps=300)) for step in range(3)]
     assert short == [1.0, 2.0, 2.0]  # at most a tenth of the run
+
+
+def test_the_cosine_ends_with_the_last_epoch_however_many_batches_each_has(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over shards that several processes share, later epochs have more than the first."""
+    batches = BatchOrder.batches
+
+    def more(order: BatchOrder) -> list[list[int]]:
+        found = batches(order)
+        return [[index] for batch in found for index in batch] if order.epoch else found
+
+    monkeypatch.setattr(BatchOrder, "batches", more)
+    rates: list[list[float]] = [[], [], []]
+
+    class Noting(Trainer):
+        def step(self, batch: Batch) -> Outcome:
+            outcome = super().step(batch)
+            rates[self.position.epoch].append(self.learner.optimizer.param_groups[0]["lr"])
+            return outcome
+
+    Noting(settings("train.epochs=3", "train.learning_rate=2", "train.final_rate_share=0.5"), tmp_path / "run").run()
+    counts = [len(found) for found in rates]
+    assert counts[0] < counts[1] == counts[2] == len(TEXTS)
+    for epoch, found in enumerate(rates):
+        progress = [(epoch + place / len(found)) / 3 for place in range(len(found))]
+        assert found == pytest.approx([1 + 0.5 * (1 + math.cos(math.pi * share)) for share in progress])
+    logs = [facts["learning_rate"] for facts in logged(tmp_path / "run", "epoch")]
+    assert logs == [found[-1] for found in rates]
 
 
 class Watched(Trainer):

@@ -44,17 +44,25 @@ class Outcome:
     parts: int
 
 
-def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up over `warmup_steps`, then a cosine down to `final_rate_share` of the peak at `total_steps`.
+def learning_rate(step: int, done: float, total_steps: int, config: TrainConfig) -> float:
+    """Linear warm-up over `warmup_steps`, then a cosine down to `final_rate_share` of the peak at the end of the run.
 
     In a run shorter than ten times `warmup_steps`, the warm-up takes a tenth of the steps.
+
+    Args:
+        step: how many steps came before this one.
+        done: share of the run that came before, in epochs and parts of one: over shards the number of steps in an epoch
+            varies, and the cosine must end with the last one.
+        total_steps: roughly how many steps the run has.
+        config: with the peak, `warmup_steps` and `final_rate_share`.
     """
     warmup_steps = min(config.warmup_steps, total_steps // 10)
     if step < warmup_steps:
         return config.learning_rate * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    warmed_up = warmup_steps / total_steps
+    progress = max(0.0, done - warmed_up) / (1 - warmed_up)
     share = config.final_rate_share
-    return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 _NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
