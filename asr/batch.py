@@ -19,6 +19,7 @@ from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
 from asr.process import cores
+from asr.process.memory import let_go, out_of_memory
 
 # What a loading process is given: epoch, index and, where the audio comes from a shard, the content of its file.
 Item = tuple[int, int] | tuple[int, int, bytes]
@@ -141,6 +142,13 @@ class Examples(Dataset[Example | AsrError]):
             return self._load(*item)
         except AsrError as error:
             return error
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            utterance = self.utterances[item[1]]
+            return AudioError(
+                f"utterance {utterance.id}: out of memory while loading {utterance.duration:g} s of audio"
+            )
 
     def _load(self, epoch: int, index: int, content: bytes | None = None) -> Example:
         utterance = self.utterances[index]
@@ -176,6 +184,30 @@ def collate(loaded: Sequence[Example | AsrError]) -> Batch | AsrError:
         label_lens=torch.tensor([len(row) for row in labels]),
         draws=torch.stack(draws) if draws else None,
     )
+
+
+def in_parts(
+    run: Callable[[Batch], tuple[Tensor, Tensor]], batch: Batch, device: torch.device
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """A batch on `device` with what `run` gives for it; where memory does not suffice, its halves, and so on.
+
+    Raises:
+        AudioError: there is not enough memory for one utterance alone; the message names it.
+    """
+    waiting = [batch]
+    while waiting:
+        part = waiting.pop()
+        try:
+            moved = part.to(device)
+            yield moved, *run(moved)
+            continue
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        let_go(device)
+        if len(part.ids) == 1:
+            raise AudioError(f"utterance {part.ids[0]}: out of memory on this utterance alone")
+        waiting += reversed(part.split(2))
 
 
 def from_short_to_long(durations_s: Tensor, batch_s: float, jitter: torch.Generator | None) -> list[list[int]]:
@@ -307,7 +339,9 @@ class Batches:
                 yield from items
         except ConnectionError as error:
             raise TrainingError("a loading process died; the system may have run out of memory") from error
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise TrainingError("out of memory while a batch was put together") from error
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(f"a loading process died: {str(error).splitlines()[0]}") from error

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.batch import Batch, Batches, BatchOrder, Examples
+from asr.batch import Batch, Batches, BatchOrder, Examples, in_parts
 from asr.calibration import WORDS_FILE, write_words
 from asr.config import DecodeConfig
 from asr.ctc import ctc_losses, drawn_labels
@@ -65,12 +65,14 @@ class Evaluation:
     def encode(self, recognizer: Recognizer) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         """Batches with their (B, T', V) float32 log-probabilities and (B,) lengths.
 
+        A batch that does not fit in memory comes in parts.
+
         Raises:
-            AudioError: an utterance cannot be read or is shorter than one frame; the message names it.
+            AudioError: an utterance cannot be read, is shorter than one frame, or does not fit in memory alone; the
+                message names it.
         """
         for batch in self.batches:
-            moved = batch.to(recognizer.device)
-            yield moved, *recognizer(moved.waves, moved.wave_lens)
+            yield from in_parts(lambda part: recognizer(part.waves, part.wave_lens), batch, recognizer.device)
 
     def run(
         self,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from asr.augment import speed_of
 from asr.batch import SORT_JITTER, Batch, Batches, BatchOrder, Example, Examples, collate
 from asr.config import AudioConfig, AugmentConfig
-from asr.errors import AudioError
+from asr.errors import AudioError, TrainingError
 from asr.manifest import Utterance
 
 RATE_HZ = 8000
@@ -55,6 +55,27 @@ def batches_of(
     durations_s = [utterance.duration for utterance in utterances]
     order = BatchOrder(durations_s, 1.0, shuffle=True, seed=seed, speed=examples.speed)
     return Batches(examples, order, workers=workers, pin_memory=False), order
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12, of forking beside threads
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("asr.batch.load_utterance", r"^utterance u\d: out of memory while loading 0\.\d+ s of audio$"),
+        ("torch.nn.utils.rnn.pad_sequence", "^out of memory while a batch was put together$"),
+    ],
+)
+def test_lack_of_memory_is_told_on_one_line(
+    corpus: list[Utterance], monkeypatch: pytest.MonkeyPatch, workers: int, place: str, message: str
+) -> None:
+    def starved(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    batches, _ = batches_of(corpus, workers)
+    monkeypatch.setattr(place, starved)
+    with pytest.raises((AudioError, TrainingError), match=message):
+        list(batches)
 
 
 def assert_equal(left: Batch, right: Batch) -> None:

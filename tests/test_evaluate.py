@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from asr.audio import load_utterance
 from asr.config import DecodeConfig
@@ -92,6 +93,34 @@ def test_greedy_unless_a_decoder_is_given(utterances: list[Utterance], recognize
     assert evaluation.run(beam)[0] == evaluation.run(recognizer)[0]
     found, _ = evaluation.run(beam, beam.decoder)
     assert {word for result in found for word in result.hypothesis.split()} == {"dad"}
+
+
+def test_a_batch_too_large_for_memory_comes_in_parts(
+    utterances: list[Utterance], recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = Evaluation(utterances, recognizer, batch_s=100, labels=encoded(recognizer, utterances))
+    whole, whole_losses = evaluation.run(recognizer)
+    forward = Recognizer.forward
+    seen: list[int] = []
+    fits = 2
+
+    def limited(self: Recognizer, waves: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(len(waves))
+        if len(waves) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, waves, lens)
+
+    monkeypatch.setattr(Recognizer, "forward", limited)
+    results, losses = evaluation.run(recognizer)
+    assert seen == [6, 3, 1, 2, 3, 1, 2]
+    assert results == whole
+    assert sorted(losses) == pytest.approx(sorted(whole_losses), rel=1e-5)
+    fits = 0
+    with pytest.raises(AudioError, match=r"^utterance train-0: out of memory on this utterance alone$"):
+        evaluation.run(recognizer)
+    monkeypatch.setattr(Recognizer, "forward", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        evaluation.run(recognizer)
 
 
 def test_log_probabilities_are_kept(utterances: list[Utterance], recognizer: Recognizer) -> None:

@@ -12,6 +12,7 @@ from asr.batch import Batch
 from asr.config import Config, TrainConfig
 from asr.errors import TrainingError
 from asr.process.distributed import World
+from asr.process.memory import let_go, out_of_memory
 from asr.recognizer import Recognizer
 from asr.training.objective import objective
 
@@ -63,9 +64,6 @@ def learning_rate(step: int, done: float, total_steps: int, config: TrainConfig)
     progress = max(0.0, done - warmed_up) / (1 - warmed_up)
     share = config.final_rate_share
     return config.learning_rate * (share + (1 - share) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-_NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Learner:
@@ -153,12 +151,10 @@ class Learner:
             try:
                 losses = [self._backward(part, all_units) for part in batch.split(parts)]
                 return torch.cat(losses) if losses else torch.zeros(0, device=self.recognizer.device), parts
-            except RuntimeError as error:
-                if not _out_of_memory(error):
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
                     raise
-            # Outside the handler, because the exception keeps its frames alive, and they hold the memory.
-            if self.recognizer.device.type == "cuda":
-                torch.cuda.empty_cache()
+            let_go(self.recognizer.device)
             if parts >= len(batch.ids):
                 raise TrainingError(
                     f"out of memory on one utterance alone, the longest of {', '.join(batch.ids[:3])}; a smaller "
@@ -187,11 +183,6 @@ class Learner:
         every = AVERAGE_EVERY if decay and steps > AVERAGE_EACH_UNTIL else 1
         if steps % every == 0:
             torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay**every)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    # torch has a class for CUDA's allocator; that of the CPU and CUDA's libraries raise plain RuntimeErrors.
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def fix_order(fixed: bool) -> None:

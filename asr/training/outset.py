@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from asr import checkpoint
-from asr.batch import Batches, BatchOrder, Examples, default_workers
+from asr.batch import Batches, BatchOrder, Examples, default_workers, in_parts
 from asr.config import Config
 from asr.features import TRAINED
 from asr.lengths import s_to_samples
@@ -143,10 +143,10 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
 
 def fit_normalizer(outset: Outset, world: World) -> None:
     """Compute the normaliser's statistics from the training set, each process from its share."""
-    config, log_mel = outset.config, outset.recognizer.log_mel
+    config, log_mel, device = outset.config, outset.recognizer.log_mel, outset.recognizer.device
     examples = Examples(outset.train_set.utterances, outset.train_set.labels, config.audio, log_mel.fft_samples)
     order = outset.order(world)
-    plain = Batches(examples, order, workers=loading_processes(config, outset.recognizer.device), pin_memory=False)
+    plain = Batches(examples, order, workers=loading_processes(config, device), pin_memory=False)
     # The beginning of a shuffled epoch represents a large corpus; all epochs but the first are shuffled.
     order.epoch = int(sum(outset.train_set.durations_s) > _FITTED_S)
     enough = s_to_samples(_FITTED_S / world.size, config.audio.sample_rate_hz)
@@ -155,7 +155,8 @@ def fit_normalizer(outset: Outset, world: World) -> None:
         heard = 0
         for batch in plain:
             if batch.ids:
-                yield log_mel(batch.waves.to(outset.recognizer.device), batch.wave_lens)
+                for _, feats, lens in in_parts(lambda part: log_mel(part.waves, part.wave_lens), batch, device):
+                    yield feats, lens
             heard += int(batch.wave_lens.sum())
             if heard >= enough:
                 return
