@@ -104,6 +104,22 @@ def test_a_weight_beyond_the_range(tmp_path: Path) -> None:
     assert not weights(tmp_path / "small").exists()
 
 
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A project's own README, say, which that of the model would replace."""
+    run, out = save_run(tmp_path / "run"), tmp_path / "project"
+    (run / "README.md").write_text("the model\n", encoding="utf-8")
+    out.mkdir()
+    succeed(capsys, "export", run, "--format", "float16", "-o", out)  # it is empty
+    succeed(capsys, "export", run, "--format", "float16", "-o", out)  # it is an earlier export
+    weights(out).unlink()
+    (out / "README.md").write_text("mine\n", encoding="utf-8")
+    line = error_line(capsys, "export", run, "--format", "float16", "-o", out)
+    assert line == f"error: {out}: is not empty; choose another folder"
+    assert (out / "README.md").read_text(encoding="utf-8") == "mine\n"
+    line = error_line(capsys, "export", run, "--format", "float16", "-o", out / "README.md")
+    assert line == f"error: {out / 'README.md'}: is a file, wanted a folder"
+
+
 def test_a_training_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = save_run(tmp_path / "run")
     before = weights(run).read_bytes()

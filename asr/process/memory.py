@@ -2,7 +2,7 @@
 
 import torch
 
-# torch has a class for CUDA's allocator; that of the CPU, CUDA's libraries and oneDNN raise plain RuntimeErrors. The last
+# torch has a class for CUDA's allocator; that of the CPU, CUDA's libraries and oneDNN raise plain RuntimeErrors. oneDNN
 # runs a CPU's LSTM, and does not say what it lacked.
 _NO_MEMORY = (
     "can't allocate memory",

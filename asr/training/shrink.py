@@ -6,6 +6,7 @@ they are.
 """
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from asr import checkpoint
 from asr.config import DECODE_PATHS, DataConfig, resolve_decode
 from asr.errors import CheckpointError
-from asr.files import atomic_path
+from asr.files import atomic_path, require_folder, whole_folder
 from asr.training.state import STATES_FOLDER
 
 _PRECISION = "float16"
@@ -30,14 +31,18 @@ def shrink(run: Path, out: Path) -> None:
 
     Args:
         run: run folder.
-        out: folder to write, other than `run`; an earlier shrunk one is replaced.
+        out: folder to write; it must be missing or empty, or hold an earlier shrunk model, which is replaced.
 
     Raises:
-        CheckpointError: `run` cannot be loaded or a file of its decoder is missing, `out` holds a model that was not
-            shrunk, or a weight is beyond the range of float16; the message names file or tensor.
+        CheckpointError: `run` cannot be loaded or a file of its decoder is missing, `out` holds something else than a
+            shrunk model, or a weight is beyond the range of float16; the message names file or tensor.
+        ConfigError: `out` is not a folder.
     """
+    require_folder(out)
     if out.resolve() == run.resolve() or (out / STATES_FOLDER).exists() or _is_full(out / checkpoint.WEIGHTS_FILE):
         raise CheckpointError(f"{out}: holds another model, which would be overwritten; choose another folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / checkpoint.WEIGHTS_FILE).exists():
+        raise CheckpointError(f"{out}: is not empty; choose another folder")
     recognizer = checkpoint.load(run)
     halves = {}
     for name, tensor in recognizer.state_dict().items():
@@ -54,9 +59,7 @@ def shrink(run: Path, out: Path) -> None:
     beside = [path for kind in ("README*", "LICENSE*", "NOTICE*") for path in sorted(run.glob(kind)) if path.is_file()]
     # Named after their keys, because two of them may share a name, or have that of a file of the model.
     names: dict[str, Any] = {key: key + "".join(path.suffixes) for key, path in files.items()}
-    for target, path in [*((names[key], path) for key, path in files.items()), *((path.name, path) for path in beside)]:
-        with atomic_path(out / target) as temporary:
-            shutil.copyfile(path, temporary)
+    copies = [*((names[key], path) for key, path in files.items()), *((path.name, path) for path in beside)]
     settings = replace(
         settings,
         data=DataConfig(),
@@ -65,9 +68,13 @@ def shrink(run: Path, out: Path) -> None:
         train=replace(settings.train, init_from=""),
         decode=replace(settings.decode, **names),
     )
-    checkpoint.start_run(out, settings, recognizer.tokenizer)
     facts = checkpoint.load_facts(run / checkpoint.WEIGHTS_FILE)
-    checkpoint.save_weights(out, halves, {**facts, "precision": _PRECISION})
+    with nullcontext(out) if out.exists() else whole_folder(out) as folder:
+        for target, path in copies:
+            with atomic_path(folder / target) as temporary:
+                shutil.copyfile(path, temporary)
+        checkpoint.start_run(folder, settings, recognizer.tokenizer)
+        checkpoint.save_weights(folder, halves, {**facts, "precision": _PRECISION})
 
 
 def _is_full(weights: Path) -> bool:
