@@ -34,6 +34,7 @@ from asr.training.state import (
     random_state,
     require_same,
     save_state,
+    set_aside,
     state_files,
 )
 from asr.wer import score, word_errors
@@ -75,9 +76,9 @@ class Trainer:
         self.order, self.batches = self._batches()
         self.dev = self._evaluation()
         self.position = Position()
-        damaged: list[str] = []
+        self.damaged: dict[Path, str] = {}
         if resume:
-            self.position, damaged = load_state(out, self.learner, self.outset.origin, rank=self.world.rank)
+            self.position, self.damaged = load_state(out, self.learner, self.outset.origin, rank=self.world.rank)
             self.world.agree({"the step to go on from": self.position.step})
             if self.outset.shards and self.position.batch and self.position.processes != self.world.size:
                 raise CheckpointError(
@@ -89,7 +90,7 @@ class Trainer:
         self.epoch_batches = len(self.order.batches())  # jitter changes it by one or two, and over shards by a tenth
         self.total_steps = config.train.epochs * self.epoch_batches
         self.log: RunLog = Quiet()  # until this run has locked the folder
-        self.notes = [*self._header(), *(f"state not used: {fault}" for fault in damaged)]
+        self.notes = [*self._header(), *(f"state not used: {fault}" for fault in self.damaged.values())]
         self.saved = time.perf_counter()
         self.saved_step = self.position.step
         self.started = self.saved - self.position.elapsed_s
@@ -170,6 +171,7 @@ class Trainer:
             write_text_atomic(self.out / UNUSABLE_FILE, "".join(reason + "\n" for reason in self.outset.left_out))
         else:
             (self.out / UNUSABLE_FILE).unlink(missing_ok=True)
+        set_aside(self.damaged)
         if self.states:
             checkpoint.note_moved(self.out, self.config)
         else:

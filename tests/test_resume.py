@@ -321,6 +321,34 @@ def test_damaged_state_is_passed_over_for_the_one_before(
     assert_equal(out, whole)
 
 
+def test_a_damaged_state_takes_the_place_of_no_good_one(
+    tmp_path: Path, settings: Config, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        stop_after_each_batch(patched, signal.SIGINT)
+        for stops in range(6):
+            with pytest.raises(Interrupted):
+                Trainer(settings, out, resume=stops > 0).run()
+    newest, _ = state_files(out)
+    newest.write_bytes(newest.read_bytes()[:-10])
+    step = Trainer.step
+
+    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
+        if self.position.step == 6:  # the next state is newer than the damaged one
+            signal.raise_signal(signal.SIGINT)
+        return step(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", step_and_stop)
+        with pytest.raises(Interrupted):
+            Trainer(settings, out, resume=True).run()
+    assert [int(path.stem) for path in state_files(out)] == [7, 5]
+    assert newest.with_suffix(".damaged").exists()
+    Trainer(settings, out, resume=True).run()
+    assert_equal(out, whole)
+
+
 def test_no_whole_state_is_left(stopped: tuple[Config, Path]) -> None:
     settings, out = stopped
     (state,) = state_files(out)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,17 +175,22 @@ def save_state(
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
     path = folder / STATES_FOLDER / f"{position.step:09d}.safetensors"
     save_tensors(path, tensors, {"position": asdict(position), **asdict(origin)})
-    # A damaged state that was passed over has a later step: it is neither counted nor removed.
-    for old in [old for old in state_files(folder) if old.name <= path.name][keep:]:
+    for old in state_files(folder)[keep:]:
         old.unlink()
 
 
-def load_state(folder: Path, learner: Learner, origin: Origin, *, rank: int = 0) -> tuple[Position, list[str]]:
+def set_aside(damaged: Iterable[Path]) -> None:
+    """Rename states that were passed over, so that they are not taken for good ones and kept in place of these."""
+    for path in damaged:
+        path.replace(path.with_suffix(".damaged"))
+
+
+def load_state(folder: Path, learner: Learner, origin: Origin, *, rank: int = 0) -> tuple[Position, dict[Path, str]]:
     """Restore the newest state that is whole.
 
     Returns:
         position: where training goes on.
-        damaged: of each newer state that was passed over, what is wrong with it.
+        damaged: each newer state that was passed over, and what is wrong with it.
 
     Raises:
         CheckpointError: there is no state, none is whole, or it was made from something else.
@@ -207,15 +212,15 @@ def load_state(folder: Path, learner: Learner, origin: Origin, *, rank: int = 0)
     return position, damaged
 
 
-def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], list[str]]:
-    damaged: list[str] = []
+def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], dict[Path, str]]:
+    damaged: dict[Path, str] = {}
     for path in state_files(folder):
         try:
             return path, *load_tensors(path), damaged
         except CheckpointError as error:
-            damaged.append(str(error))
+            damaged[path] = str(error)
     if damaged:
-        raise CheckpointError(f"{'; '.join(damaged)}; no older state is left")
+        raise CheckpointError(f"{'; '.join(damaged.values())}; no older state is left")
     raise CheckpointError(
         f"{folder}: holds no state to go on from ({STATES_FOLDER}/ is missing or empty); a new run may begin with its "
         f"weights: train.init_from={folder}"
