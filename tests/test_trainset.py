@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from asr.batch import Batch
 from asr.config import TextConfig
@@ -99,6 +100,26 @@ def test_equal_neighbours_need_a_blank_between_them_at_the_fastest_speed(tmp_pat
         else:
             with pytest.raises(TrainingError, match=f"its transcript needs {2 * repeats - 1}"):
                 Trainer(config, out)
+
+
+def test_audio_that_ends_a_little_before_its_segment(tmp_path: Path) -> None:
+    """The manifest says 0.09 s more than there is, which is accepted, but too few frames for the labels."""
+    manifest = write_corpus(tmp_path, ["aaa", "aaa"])
+    good, short = read_manifest(manifest)
+    sound = soundfile.read(short.audio_filepath)[0]
+    soundfile.write(short.audio_filepath, sound[: len(sound) - 720], 8000)
+    dev = write_corpus(tmp_path, ["a"], name="dev")
+    write_manifest(manifest, [replace(good, text="a" * 11), replace(short, text="a" * 11)])
+    with pytest.raises(TrainingError, match=r"^1 of 2 .*utterance train-1: 19 output frames, its transcript needs 21$"):
+        Trainer(tiny(manifest, dev), tmp_path / "run")
+    write_manifest(manifest, [replace(good, text="a" * 10), replace(short, text="a" * 10)])
+    Trainer(tiny(manifest, dev), tmp_path / "run")
+
+
+def test_utterances_that_loading_would_refuse(tmp_path: Path, corpus: Path) -> None:
+    config = tiny(corpus, corpus, "audio.max_duration_s=1.1")
+    with pytest.raises(TrainingError, match=r"^1 of 8 .*train-4: 1\.25 s, longer than audio\.max_duration_s=1\.1$"):
+        Trainer(config, tmp_path / "run")
 
 
 def test_nothing_left_to_train_on(tmp_path: Path, corpus: Path) -> None:

@@ -86,7 +86,7 @@ class Outset:
             lines.append(f"starting from the weights of {source}; {new} labels are new to that model{keeps}")
         if self.left_out:
             lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {out / UNUSABLE_FILE}")
-        uncounted = infeasible(self.dev_set, config, recognizer, speed=1.0)
+        uncounted = infeasible(self.dev_set, self.dev_set.durations_s, config, recognizer, speed=1.0)
         if uncounted:
             shown = listed(uncounted, 3)
             lines.append(f"{len(uncounted)} dev utterances count in WER but not in dev loss: {shown}")

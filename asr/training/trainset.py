@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,25 +132,54 @@ def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:
 def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> dict[str, str]:
     """Training utterances that cannot be learnt, each id with its reason.
 
-    They are longer than `train.max_utterance_s`, shorter than one frame, or have more labels than output frames at the
-    fastest speed and closest crop of the augmentation (the CTC loss would be infinite).
+    They are longer than `train.max_utterance_s` or `audio.max_duration_s`, shorter than one frame, or have more labels
+    than output frames at the fastest speed and closest crop of the augmentation (the CTC loss would be infinite).
     """
-    fastest = max(config.augment.speeds, default=1.0) / (1 - 2 * config.augment.crop_share)
-    reasons = {item.id: str(item) for item in infeasible(labelled, config, recognizer, speed=fastest)}
+    # Audio may end a little before the segment does: where that could matter, its header tells how much there is.
+    least_s = [duration - audio.END_TOLERANCE_S for duration in labelled.durations_s]
+    doubtful = _too_short(labelled, least_s, config, recognizer)
+    reasons = {}
+    if doubtful:
+        heard_s = [_heard_s(item) if item.id in doubtful else item.duration for item in labelled.utterances]
+        reasons = _too_short(labelled, heard_s, config, recognizer)
+    limits = (
+        (config.train.max_utterance_s, "train.max_utterance_s"),
+        (config.audio.max_duration_s, "audio.max_duration_s"),
+    )
+    longest_s, key = min(limits)
     for utterance in labelled.utterances:
-        length = s_to_samples(utterance.duration / fastest, config.audio.sample_rate_hz)
-        if utterance.duration > config.train.max_utterance_s:
-            limit = f"train.max_utterance_s={config.train.max_utterance_s:g}"
-            reasons[utterance.id] = f"utterance {utterance.id}: {utterance.duration:.2f} s, longer than {limit}"
-        elif length < recognizer.log_mel.fft_samples:
-            reasons[utterance.id] = f"utterance {utterance.id}: {utterance.duration:.3f} s, shorter than one frame"
+        if utterance.duration > longest_s:
+            found = f"utterance {utterance.id}: {utterance.duration:.2f} s"
+            reasons[utterance.id] = f"{found}, longer than {key}={longest_s:g}"
     return reasons
 
 
-def infeasible(labelled: LabelledSet, config: Config, recognizer: Recognizer, *, speed: float) -> list[Infeasible]:
-    """Utterances whose labels do not fit in their output frames when played at `speed`."""
+def _too_short(
+    labelled: LabelledSet, durations_s: Sequence[float], config: Config, recognizer: Recognizer
+) -> dict[str, str]:
+    """Why utterances that last so long in training are too short for a frame or for their labels, by id."""
+    fastest = max(config.augment.speeds, default=1.0) / (1 - 2 * config.augment.crop_share)
+    found = infeasible(labelled, durations_s, config, recognizer, speed=fastest)
+    reasons = {item.id: str(item) for item in found}
+    for utterance, duration_s in zip(labelled.utterances, durations_s, strict=True):
+        if s_to_samples(duration_s / fastest, config.audio.sample_rate_hz) < recognizer.log_mel.fft_samples:
+            reasons[utterance.id] = f"utterance {utterance.id}: {duration_s:.3f} s, shorter than one frame"
+    return reasons
+
+
+def _heard_s(utterance: Utterance) -> float:
+    """How much of an utterance's segment its file holds, by the header; its duration where that cannot be read."""
+    with suppress(AudioError), audio.opened(utterance.audio_filepath) as opened:
+        return float(opened.segment(utterance.offset, utterance.duration)[1] / opened.file.samplerate)
+    return utterance.duration  # what is wrong with the file is told elsewhere; shards are not opened here
+
+
+def infeasible(
+    labelled: LabelledSet, durations_s: Sequence[float], config: Config, recognizer: Recognizer, *, speed: float
+) -> list[Infeasible]:
+    """Utterances whose labels do not fit in the output frames of so many seconds played at `speed`."""
     rate_hz = config.audio.sample_rate_hz
-    samples = torch.tensor([s_to_samples(duration / speed, rate_hz) for duration in labelled.durations_s])
+    samples = torch.tensor([s_to_samples(duration / speed, rate_hz) for duration in durations_s])
     frames = recognizer.output_lengths(samples).tolist()
     return find_infeasible([utterance.id for utterance in labelled.utterances], frames, labelled.labels)
 
