@@ -17,7 +17,7 @@ from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import DRAWS, Evaluation
 from asr.files import remove_temporary, write_text_atomic
 from asr.process import cores
-from asr.process.distributed import join, processes_here
+from asr.process.distributed import join, launch, launched, processes_here
 from asr.process.lock import locked
 from asr.process.signals import stop_requests
 from asr.recognizer import Recognizer, pick_device
@@ -38,6 +38,8 @@ from asr.training.state import (
     state_files,
 )
 from asr.wer import score, word_errors
+
+LAUNCH_FILE = f"{STATES_FOLDER}/.torchrun"  # by which torchrun the newest training in the folder was started
 
 
 class Trainer:
@@ -171,6 +173,8 @@ class Trainer:
             write_text_atomic(self.out / UNUSABLE_FILE, "".join(reason + "\n" for reason in self.outset.left_out))
         else:
             (self.out / UNUSABLE_FILE).unlink(missing_ok=True)
+        if launched():
+            write_text_atomic(self.out / LAUNCH_FILE, launch())
         set_aside(self.damaged)
         if self.states:
             checkpoint.note_moved(self.out, self.config)

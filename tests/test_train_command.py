@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from asr.cli import main
-from asr.config import Config, DecodeConfig
+from asr.config import Config, DecodeConfig, to_yaml
 from asr.errors import ConfigError
 from tiny_run import error_line, save_run, succeed, write_audio
+from tones import tiny, write_corpus
 
 Capture = pytest.CaptureFixture[str]
 
@@ -77,6 +78,28 @@ def test_resume_with_something_else(capsys: Capture, run: Path, more: list[str],
     assert err.startswith("error: ")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_restart_by_torchrun_goes_on_only_with_what_it_began(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, out = tmp_path / "conf.yaml", tmp_path / "run"
+    corpus = write_corpus(tmp_path, ["ab", "ba"])
+    conf.write_text(to_yaml(tiny(corpus, corpus, "train.epochs=1")))
+    for number, name in enumerate(("one", "none")):
+        command = ("train", conf, "--out", f"{out}-{number}")
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+        succeed(capsys, *command)
+        assert "already holds a run" in error_line(capsys, *command)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert "nothing is left to do" in succeed(capsys, *command)[1]
+        if name == "none":
+            monkeypatch.setattr("os.getppid", lambda: 1)
+        else:
+            monkeypatch.setenv("TORCHELASTIC_RUN_ID", "two")
+        assert "already holds a run" in error_line(capsys, *command)
+        assert "nothing is left to do" in succeed(capsys, *command, "--auto-resume")[1]
 
 
 def test_resume_of_no_run(capsys: Capture, tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
                 raise ConfigError("give a configuration (asr train conf/NAME.yaml), or --out RUN for the built-in one")
             out = Path("runs") / conf.stem
         settings = _settings(conf, overrides)
-        # Processes that torchrun has restarted after one of them died resume, whatever was asked for.
-        if (arguments.auto_resume or restarted()) and state_files(out):
+        # Processes that torchrun has restarted after one of them died resume what they began, whatever was asked for.
+        if (arguments.auto_resume or (restarted() and _launched_before(out))) and state_files(out):
             _go_on(out, settings)
         else:
             Trainer(settings, out).run()
@@ -79,6 +79,16 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     return 0
+
+
+def _launched_before(out: Path) -> bool:
+    """Whether the torchrun that started this process also started the newest training in `out`."""
+    from asr.process.distributed import join, launch
+    from asr.train import LAUNCH_FILE
+
+    file = out / LAUNCH_FILE
+    same = file.is_file() and file.read_text(encoding="utf-8") == launch()
+    return join().gather(same)[0]  # rank 0 wrote it
 
 
 def _resume(out: Path, overrides: Sequence[str]) -> None:

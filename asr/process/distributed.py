@@ -126,6 +126,13 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
+def launch() -> str:
+    """What torchrun's processes know it by, after a restart too; another torchrun has another one."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    # "none" is the name of each that was given none. It starts rank 0 again on the same machine.
+    return f"{socket.gethostname()} {os.getppid()}" if name == "none" else name
+
+
 def join() -> World:
     """Connect to the other processes of this job, which torchrun's environment variables describe.
 
