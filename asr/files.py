@@ -68,6 +68,7 @@ def _errors_name(path: Path) -> Iterator[None]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to fill, which becomes `path` (missing or empty before) once complete, never half-filled."""
+    path = path.absolute()  # the current folder has no name otherwise
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

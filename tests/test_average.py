@@ -61,6 +61,16 @@ def test_of_equal_models_nothing_is_lost(tmp_path: Path) -> None:
     assert not (tmp_path / "mean" / "old").exists()
 
 
+def test_into_the_current_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [save_near(tmp_path / str(seed), seed) for seed in range(2)]
+    (tmp_path / "mean").mkdir()
+    monkeypatch.chdir(tmp_path / "mean")
+    succeed(capsys, "average", *runs, "-o", ".")
+    checkpoint.load(tmp_path / "mean")
+
+
 def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = save_near(tmp_path / "one", 1), save_near(tmp_path / "other", 2)
     before = (one / checkpoint.WEIGHTS_FILE).read_bytes()
