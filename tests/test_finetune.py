@@ -91,8 +91,15 @@ def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
         ConfigError, match=r"data\.vocabulary=.*run: text\.case is lower in that run, but upper in this one"
     ):
         Trainer(tiny(manifest, manifest, f"data.vocabulary={run}", "text.case=upper"), tmp_path / "out")
-    for text in ("text.unit=bpe", "text.punctuation=keep", "text.bpe_size=99"):
+    Trainer(tiny(manifest, manifest, f"data.vocabulary={run}", "text.bpe_size=99"), tmp_path / "out")  # of no effect
+    for text in ("text.unit=bpe", "text.punctuation=keep"):
         with pytest.raises(ConfigError, match=f"data.vocabulary=.*: {text.partition('=')[0]} is .* in that run"):
             Trainer(tiny(manifest, manifest, f"data.vocabulary={run}", text), tmp_path / "out")
+    conf = run / checkpoint.CONFIG_FILE
+    conf.write_text(conf.read_text().replace("unit: char", "unit: bpe"))
+    with pytest.raises(ConfigError, match=r"text\.bpe_size is 128 in that run, but 99 in this one"):
+        Trainer(
+            tiny(manifest, manifest, f"data.vocabulary={run}", "text.unit=bpe", "text.bpe_size=99"), tmp_path / "out"
+        )
     with pytest.raises(CheckpointError, match=r"^data\.vocabulary: .*not a run folder"):
         Trainer(tiny(manifest, manifest, f"data.vocabulary={tmp_path}"), tmp_path / "out")

@@ -8,7 +8,7 @@ import soundfile
 
 from asr.batch import Batch
 from asr.config import TextConfig
-from asr.errors import AudioError, TextError, TrainingError
+from asr.errors import AudioError, ConfigError, TextError, TrainingError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.shards.pack import INDEX_NAME, pack
 from asr.text import Tokenizer, build_tokenizer
@@ -152,6 +152,13 @@ def test_dev_symbols_outside_the_vocabulary(tmp_path: Path, corpus: Path, capsys
     dev = write_corpus(tmp_path, ["abc", "cab c"], name="dev")
     Trainer(tiny(train_manifest, dev, "text.allow_oov=true", "train.epochs=1"), tmp_path / "run").run()
     assert "4 out-of-vocabulary symbols dropped: 'c' 3, ' ' 1" in capsys.readouterr().err
+
+
+def test_shards_are_no_dev(tmp_path: Path, corpus: Path) -> None:
+    pack(corpus, tmp_path / "shards", shard_mb=1)
+    dev = tmp_path / "shards" / INDEX_NAME
+    with pytest.raises(ConfigError, match=r"data\.dev=.*index\.jsonl: is an index of shards, wanted a manifest"):
+        Trainer(tiny(corpus, dev), tmp_path / "run")
 
 
 def test_labels_made_of_another_manifest(tmp_path: Path) -> None:

@@ -51,8 +51,12 @@ def read_utterances(path: str, key: str) -> list[Utterance]:
 
 
 def read_dev(config: Config) -> list[Utterance]:
-    """The utterances of `data.dev`; an empty list where it is `none`."""
-    return [] if config.data.dev == NO_DEV else read_utterances(config.data.dev, "data.dev")
+    """The utterances of `data.dev`; an empty list where it is `none`, ConfigError where it names shards."""
+    if config.data.dev == NO_DEV:
+        return []
+    if config.data.dev and is_shards(config.data.dev):
+        raise ConfigError(f"data.dev={config.data.dev}: is an index of shards, wanted a manifest")
+    return read_utterances(config.data.dev, "data.dev")
 
 
 def utterances_of(path: str, key: str) -> list[Utterance]:
@@ -77,7 +81,8 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
         return build_tokenizer((utterance.text for utterance in spoken), config.text)
     try:
         there = checkpoint.load_config(Path(named)).text
-        for key in ("unit", "case", "punctuation", "bpe_size"):
+        sizes = ["bpe_size"] if config.text.unit == "bpe" else []
+        for key in ("unit", "case", "punctuation", *sizes):
             if getattr(there, key) != getattr(config.text, key):
                 raise ConfigError(
                     f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, "
