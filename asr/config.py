@@ -318,7 +318,11 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The configuration with its paths made absolute, so that a run can be resumed from any folder; URLs are kept."""
+    """The configuration with its paths made absolute, so that a run can be resumed from any folder; URLs are kept.
+
+    Raises:
+        ConfigError: a path is not UTF-8, perhaps that of the working directory.
+    """
     given = vars(config.data).items()
     no_path = ("", NO_DEV)
     data = DataConfig(
@@ -328,7 +332,7 @@ def with_absolute_paths(config: Config) -> Config:
     lexicon = config.text.lexicon and str(Path(config.text.lexicon).absolute())
     decode = resolve_decode(config.decode, Path.cwd())
     init_from = config.train.init_from and str(Path(config.train.init_from).absolute())
-    return replace(
+    made = replace(
         config,
         data=data,
         text=replace(config.text, lexicon=lexicon),
@@ -336,6 +340,17 @@ def with_absolute_paths(config: Config) -> Config:
         train=replace(config.train, init_from=init_from),
         decode=decode,
     )
+    for key, value in flatten(made).items():
+        require_utf8(key, str(value))
+    return made
+
+
+def require_utf8(key: str, name: str) -> None:
+    """ConfigError where a file's name is not UTF-8: neither a configuration nor a log could hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{key} must be a name in UTF-8, found {name!r}") from error
 
 
 def asked_decode(

@@ -1,5 +1,6 @@
 """`asr prepare` and `asr train` as a user types them; what may differ on `--resume`."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,26 @@ def test_a_restart_by_torchrun_goes_on_only_with_what_it_began(
             monkeypatch.setenv("TORCHELASTIC_RUN_ID", "two")
         assert "already holds a run" in error_line(capsys, *command)
         assert "nothing is left to do" in succeed(capsys, *command, "--auto-resume")[1]
+
+
+def test_a_file_in_place_of_the_run_folder_is_found_first(capsys: Capture, tmp_path: Path) -> None:
+    """Before the data, of which there are none, are read."""
+    (tmp_path / "x").write_text("")
+    for out in (tmp_path / "x", tmp_path / "x" / "run"):
+        line = error_line(capsys, "train", "data.train=none.jsonl", "--out", out)
+        assert line.startswith(f"error: {tmp_path / 'x'}: is a file, wanted a folder")
+
+
+def test_names_that_are_not_utf8(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xffd")
+    folder.mkdir()
+    shown = repr(str(folder))[:-1]
+    line = error_line(capsys, "train", "data.train=none.jsonl", "--out", folder / "run")
+    assert line == f"error: --out must be a name in UTF-8, found {shown}/run'"
+    assert "error: --resume must be a name in UTF-8" in error_line(capsys, "train", "--resume", folder)
+    monkeypatch.chdir(folder)
+    line = error_line(capsys, "train", "data.train=train.jsonl", "--out", tmp_path / "run")
+    assert line == f"error: data.train must be a name in UTF-8, found {shown}/train.jsonl'"
 
 
 def test_resume_of_no_run(capsys: Capture, tmp_path: Path) -> None:

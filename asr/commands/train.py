@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from asr.commands.common import HARDLY_ANYTHING, conf_and_overrides
 from asr.errors import ConfigError
+from asr.files import require_folder
 from asr.process.signals import ending_at_once
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _train_to_the_end(arguments: argparse.Namespace) -> int:
     from asr import checkpoint
+    from asr.config import require_utf8
     from asr.process.distributed import leads, leave, restarted
     from asr.train import Trainer
     from asr.training.state import state_files
@@ -52,6 +54,7 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
         if conf is not None or arguments.out is not None:
             raise ConfigError("--resume RUN has its own configuration and folder; leave out CONF and --out")
         out = arguments.resume
+        require_utf8("--resume", str(out.absolute()))
         _resume(out, overrides)
     else:
         out = arguments.out
@@ -59,6 +62,8 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
             if conf is None:
                 raise ConfigError("give a configuration (asr train conf/NAME.yaml), or --out RUN for the built-in one")
             out = Path("runs") / conf.stem
+        require_utf8("--out", str(out.absolute()))
+        require_folder(out)
         settings = _settings(conf, overrides)
         # Processes that torchrun has restarted after one of them died resume what they began, whatever was asked for.
         if (arguments.auto_resume or (restarted() and _launched_before(out))) and state_files(out):
