@@ -302,8 +302,7 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
             where = f"override {override!r}"
             if "=" not in override:
                 raise ConfigError(f"{where} is not of the form key=value")
-            # A shell turns key='' into key=, which YAML reads as null.
-            given = OmegaConf.from_dotlist([override if override.partition("=")[2] else override + "''"])
+            given = _override(override, kind)
             merged = OmegaConf.unsafe_merge(merged, given)
         where = "configuration"
         config = OmegaConf.to_object(merged)
@@ -315,6 +314,33 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
         raise ConfigError(f"{where}: {_explain(error, kind, given)}") from error
     assert isinstance(config, kind)
     return config
+
+
+def _override(override: str, kind: type) -> Any:
+    """`key=value` as OmegaConf has it: a value is YAML, but where any text is wanted it is that text, unless quoted."""
+    from omegaconf import OmegaConf
+
+    key, _, value = override.partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if key in _texts(kind) and not quoted:  # a path may hold what YAML takes for a comment or a list
+        made: Any = value
+        for name in reversed(key.split(".")):
+            made = {name: made}
+        return OmegaConf.create(made)
+    # A shell turns key='' into key=, which YAML reads as null.
+    return OmegaConf.from_dotlist([override if value else override + "''"])
+
+
+def _texts(kind: type, prefix: str = "") -> set[str]:
+    """The dotted keys of fields that hold any text."""
+    keys: set[str] = set()
+    for item in fields(kind):
+        key = prefix + item.name
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            keys |= _texts(item.type, key + ".")
+        elif item.type is str:
+            keys.add(key)
+    return keys
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -95,9 +95,9 @@ def test_an_unknown_key_that_is_like_no_other() -> None:
         ("train.epochs=[3]", "train.epochs: "),
         ("train.skip_unusable=maybe", "train.skip_unusable: Value 'maybe'"),
         ("train.learning_rate=fast", "train.learning_rate: Value 'fast'"),
-        ("data.train=null", "data.train: .*None"),
-        ("data.train=[a]", "data.train: "),
-        ("data.train={a: 1}", "data.train: "),
+        ("text.case=null", "text.case: .*None"),
+        ("text.case=[a]", "text.case: "),
+        ("text.case={a: 1}", "text.case: "),
         ("text.case=no", "text.case: Invalid value 'False', expected one of .*'lower', 'upper', 'keep'"),
         ("text.case=LOWER", "text.case: Invalid value 'LOWER'"),
         ("encoder.subsampling=3", r"encoder.subsampling: Invalid value '3', expected one of \[1, 2, 4, 8\]"),
@@ -114,7 +114,7 @@ def test_an_unknown_key_that_is_like_no_other() -> None:
         ("encoder=null", "encoder: "),
         ("train", "is not of the form key=value"),
         ("=5", "Key '' not in"),
-        ("data.train=[a", "not valid YAML"),
+        ("train.epochs=[a", "not valid YAML"),
     ],
 )
 def test_wrong_types_are_refused_by_key(override: str, named: str) -> None:
@@ -283,6 +283,20 @@ def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, values: dict[
 @given(st.floats(1e-12, 1e12))
 def test_overrides_keep_every_digit(value: float) -> None:
     assert load(None, [f"train.learning_rate={value!r}"]).train.learning_rate == value
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["ä b #c/train.jsonl", "ä b: c/train.jsonl", "[a", "{a: 1}", "null", "yes", "007", "1e3", "'a", "- a", "a=b "],
+)
+def test_a_path_is_no_yaml(path: str) -> None:
+    assert load(None, [f"data.train={path}", f"decode.lm={path}"]).data.train == path
+    assert load(None, [f"data.train={path}", f"decode.lm={path}"]).decode.lm == path
+
+
+def test_quotes_around_a_path_are_not_part_of_it() -> None:
+    for override in ("data.train='a b: c'", 'data.train="a b: c"'):
+        assert load(None, [override]).data.train == "a b: c"
 
 
 def test_an_empty_override_is_an_empty_text_and_no_number(tmp_path: Path) -> None:
