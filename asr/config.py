@@ -20,6 +20,7 @@ _Kind = TypeVar("_Kind")
 
 NO_DEV = "none"  # value of `data.dev`: train without a dev set
 TELEPHONE_HZ = 8000  # sample rate of telephone audio
+_BOUNDLESS = ("audio.max_duration_s", "decode.token_threshold", "decode.beam_threshold")  # infinity switches these off
 DECODE_PATHS = ("lm", "lexicon", "hotwords", "priors")  # keys of `decode` that name files
 
 
@@ -245,6 +246,9 @@ class Config:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
+        for key, value in flatten(self).items():
+            bounded = key not in _BOUNDLESS and isinstance(value, float)
+            _require(not bounded or math.isfinite(value), key, "a finite number", value)
         if self.train.intermediate_ctc and self.encoder.layers < 2:
             raise ConfigError("train.intermediate_ctc needs a middle layer: encoder.layers must be at least 2, found 1")
         if self.augment.telephone_probability and self.audio.sample_rate_hz <= TELEPHONE_HZ:

@@ -1,6 +1,7 @@
 """Configuration files and overrides: every key is used or refused, every value has its type and range."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,7 @@ def test_references_to_nowhere() -> None:
         "encoder.layers=0",
         "encoder.projection=-1",
         "encoder.dropout=1",
+        "encoder.forget_bias=.nan",
         "train.epochs=0",
         "train.batch_s=0",
         "train.learning_rate=0",
@@ -164,6 +166,7 @@ def test_references_to_nowhere() -> None:
         "train.learning_rate=.inf",
         "train.grad_clip=-1",
         "train.warmup_steps=-1",
+        "train.weight_decay=.inf",
         "train.final_rate_share=1.5",
         "train.ema_decay=1",
         "train.max_bad_steps=0",
@@ -185,6 +188,12 @@ def test_ranges(override: str) -> None:
     found = r"\[.*\]" if value.startswith("[") else value.lstrip(".")
     with pytest.raises(ConfigError, match=rf"{key} must be .*, found {found}"):
         load(None, [override])
+
+
+def test_limits_that_infinity_switches_off() -> None:
+    found = load(None, ["audio.max_duration_s=.inf", "decode.token_threshold=-.inf", "decode.beam_threshold=-.inf"])
+    assert found.audio.max_duration_s == math.inf
+    assert found.decode.token_threshold == found.decode.beam_threshold == -math.inf
 
 
 @pytest.mark.parametrize(
@@ -257,7 +266,7 @@ OVERRIDES = st.fixed_dictionaries(
         "augment.speeds": st.lists(st.integers(50, 200).map(lambda percent: percent / 100), max_size=4).map(tuple),
         "augment.noise_snr_db": st.tuples(st.floats(-20, 10), st.floats(10, 60)),
         "encoder.subsampling": st.sampled_from([1, 2, 4, 8]),
-        "encoder.forget_bias": st.floats(allow_nan=False),
+        "encoder.forget_bias": st.floats(allow_nan=False, allow_infinity=False),
         "train.epochs": st.integers(1, 10**9),
         "train.learning_rate": st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False),
         "train.checkpoint_minutes": st.floats(1e-300, 1e300),
