@@ -27,8 +27,8 @@ from asr.train import Trainer
 from asr.training import objective
 from asr.training.learner import Outcome, learning_rate
 from asr.training.outset import fit_normalizer
-from asr.training.runlog import METRICS_FILE
-from asr.training.state import state_files
+from asr.training.runlog import METRICS_FILE, RunLog
+from asr.training.state import Position, state_files
 from asr.wer import Result
 from tones import tiny, write_corpus
 
@@ -432,6 +432,15 @@ def test_curves_are_written_for_tensorboard(tmp_path: Path, settings: MakeConfig
     assert [event.step for event in events.Scalars("train/loss")] == list(range(1, trainer.position.step + 1))
     wers = [event.value for event in events.Scalars("epoch/dev_wer_percent")]
     assert wers == pytest.approx([facts["dev_wer_percent"] for facts in logged(tmp_path / "run", "epoch")])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_with_the_name_of_the_log(tmp_path: Path) -> None:
+    with RunLog(tmp_path, epochs=1, epoch_batches=1, position=Position()) as log:
+        (tmp_path / METRICS_FILE).symlink_to("/dev/full")
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            log.skipped(1, math.nan, 1.0, ["a"])
+    assert raised.value.filename == str(tmp_path / METRICS_FILE)
 
 
 def test_plain_lines_where_there_is_no_terminal(

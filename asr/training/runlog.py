@@ -84,8 +84,12 @@ class RunLog:
         )
 
     def _write(self, facts: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({key: _json_number(value) for key, value in facts.items()}) + "\n")
+        line = json.dumps({key: _json_number(value) for key, value in facts.items()}) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def __enter__(self) -> "RunLog":
         return self
