@@ -4,6 +4,7 @@ What is drawn depends only on (seed, epoch, utterance id): not on the batch, the
 """
 
 import hashlib
+import os
 from functools import cache
 from math import ceil, log
 from pathlib import Path
@@ -57,18 +58,39 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
+def noise_files(config: AugmentConfig) -> list[Path]:
+    """The recordings in `augment.noise_dir` and the folders below it, linked ones too, sorted; none where it is empty.
+
+    Raises:
+        AudioError: there are none, or a folder cannot be read.
+    """
+    if not config.noise_dir:
+        return []
+
+    def unreadable(error: OSError) -> None:
+        raise AudioError(f"augment.noise_dir: {error.filename}: cannot read folder: {error.strerror}") from error
+
+    found: list[Path] = []
+    seen: set[str] = set()  # a link may lead back to where it is
+    for folder, below, names in os.walk(config.noise_dir, onerror=unreadable, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below.sort()
+        found += [path for name in names if (path := Path(folder, name)).suffix.lower() in AUDIO_SUFFIXES]
+    if not found:
+        raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
+    return sorted(found)
+
+
 class WaveAugment:
     """Cropping, speed perturbation (Ko et al. 2015), rooms, gain, additive noise and telephones on one waveform."""
 
     def __init__(self, config: AugmentConfig, audio_config: AudioConfig) -> None:
         self.config = config
         self.audio_config = audio_config
-        self.noise_files: list[Path] = []
-        if config.noise_dir:
-            folder = Path(config.noise_dir)
-            self.noise_files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-            if not self.noise_files:
-                raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
+        self.noise_files = noise_files(config)
 
     def __call__(self, wave: Tensor, generator: torch.Generator, speed: float = 1.0) -> Tensor:
         """Return a perturbed copy of (S,) float32 samples; cropping and the speed change the length."""

@@ -200,6 +200,16 @@ def test_noise_recordings_are_brought_to_the_rate(tmp_path: Path) -> None:
     assert loudest_hz(augment(clean, generator()) - clean) == pytest.approx(1000, abs=1)
 
 
+def test_noise_in_linked_folders(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "noise").mkdir()
+    soundfile.write(tmp_path / "elsewhere" / "hum.wav", np.ones(100), RATE_HZ)
+    (tmp_path / "noise" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "noise" / "round").symlink_to(tmp_path / "noise")
+    found = wave_augment(noise_dir=str(tmp_path / "noise")).noise_files
+    assert found == [tmp_path / "noise" / "link" / "hum.wav"]
+
+
 def test_folder_without_noise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"^augment\.noise_dir=.*: no audio file found there$"):
         wave_augment(noise_probability=1.0, noise_dir=str(tmp_path))

@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
@@ -21,7 +23,7 @@ from asr import checkpoint, config, train
 from asr.batch import Batch
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config
-from asr.errors import CheckpointError, ConfigError, Interrupted
+from asr.errors import AudioError, CheckpointError, ConfigError, Interrupted
 from asr.evaluate import Evaluation
 from asr.manifest import read_manifest, write_manifest
 from asr.process.distributed import World
@@ -302,6 +304,26 @@ def test_an_utterance_that_went_from_dev_to_train_is_refused(stopped: tuple[Conf
     assert facts.pop("train_utterances") == 3
     checkpoint.save_tensors(state, tensors, facts)  # as an older version left it
     Trainer(settings, out, resume=True)
+
+
+def test_noise_recordings_are_checked_and_stay_the_same(
+    tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "noise", tmp_path / "run"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", np.ones(100), 8000)
+    settings = replace(settings, augment=replace(settings.augment, noise_dir=str(folder)))
+    with monkeypatch.context() as patched:
+        stop_after_each_batch(patched, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            Trainer(settings, out).run()
+    Trainer(settings, out, resume=True)
+    (folder / "b.wav").write_bytes(b"RIFF")
+    with pytest.raises(AudioError, match=r"^augment\.noise_dir: .*b\.wav: cannot read audio: format not recognised"):
+        Trainer(settings, out, resume=True)
+    shutil.copyfile(folder / "a.wav", folder / "b.wav")  # now each draw would be among two
+    with pytest.raises(CheckpointError, match=r"made from other recordings than augment\.noise_dir holds now"):
+        Trainer(settings, out, resume=True)
 
 
 def test_damaged_state_is_passed_over_for_the_one_before(

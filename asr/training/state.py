@@ -76,6 +76,7 @@ class Origin:
         data: `fingerprint` of the utterances of data.train and data.dev.
         train_utterances: how many of these are of data.train: they come first.
         source: `asr.training.trainset.vocabulary_source`.
+        noise: digest of the names of the recordings in augment.noise_dir; empty where it is.
         precision: what `train.precision` and `train.device` resolved to.
     """
 
@@ -85,6 +86,7 @@ class Origin:
     data: str
     train_utterances: int
     source: str
+    noise: str
     precision: str
 
     def facts(self) -> dict[str, Any]:
@@ -98,6 +100,7 @@ _WHAT = {
     "data": "other data than data.train and data.dev name now",
     "train_utterances": "the same utterances, but with others of them in data.train and data.dev than now",
     "source": "a vocabulary of other texts or words than data.vocabulary or text.lexicon names now",
+    "noise": "other recordings than augment.noise_dir holds now",
     "precision": "another precision than train.precision and train.device give now",
 }
 

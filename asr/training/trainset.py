@@ -1,6 +1,7 @@
 """From a manifest to training data: labels for every utterance, and no utterance that cannot be learnt."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from asr import audio, checkpoint
+from asr.augment import noise_files
 from asr.config import NO_DEV, Config
 from asr.ctc import Infeasible, find_infeasible
 from asr.errors import AudioError, CheckpointError, ConfigError, TextError, TrainingError
@@ -125,6 +127,19 @@ def origin_of(train: Sequence[Utterance], dev: Sequence[Utterance], config: Conf
         "train_utterances": len(train),
         "source": vocabulary_source(config),
     }
+
+
+def noise_origin(config: Config) -> str:
+    """`noise` of an `asr.training.state.Origin`; an AudioError names a recording that training could not use."""
+    paths = noise_files(config.augment)
+    for path in paths:
+        try:
+            with audio.opened(path) as opened:
+                opened.check_channels(config.audio)
+        except AudioError as error:
+            raise AudioError(f"augment.noise_dir: {error}") from error
+    names = "\0".join(path.relative_to(config.augment.noise_dir).as_posix() for path in paths)
+    return names and hashlib.blake2b(os.fsencode(names), digest_size=16).hexdigest()
 
 
 def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:
