@@ -70,15 +70,19 @@ def noise_files(config: AugmentConfig) -> list[Path]:
     def unreadable(error: OSError) -> None:
         raise AudioError(f"augment.noise_dir: {error.filename}: cannot read folder: {error.strerror}") from error
 
-    found: list[Path] = []
-    seen: set[str] = set()  # a link may lead back to where it is
-    for folder, below, names in os.walk(config.noise_dir, onerror=unreadable, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below.sort()
-        found += [path for name in names if (path := Path(folder, name)).suffix.lower() in AUDIO_SUFFIXES]
+    inside: list[Path] = []
+    seen: set[str] = set()
+    starts = [Path(config.noise_dir)]
+    for start in starts:  # grows: links go last, so that files are named by the folders that hold them
+        for folder, below, names in os.walk(start, onerror=unreadable):
+            if (real := os.path.realpath(folder)) in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            inside += (Path(folder, name) for name in names)
+            starts += sorted(Path(folder, name) for name in below if os.path.islink(os.path.join(folder, name)))
+    # macOS keeps facts about a file in one of its name after `._`.
+    found = [path for path in inside if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._")]
     if not found:
         raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
     return sorted(found)

@@ -204,10 +204,14 @@ def test_noise_in_linked_folders(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "noise").mkdir()
     soundfile.write(tmp_path / "elsewhere" / "hum.wav", np.ones(100), RATE_HZ)
+    (tmp_path / "noise" / "z").mkdir()
+    soundfile.write(tmp_path / "noise" / "z" / "own.wav", np.ones(100), RATE_HZ)
+    (tmp_path / "noise" / "z" / "._own.wav").write_bytes(b"facts of macOS")
+    (tmp_path / "noise" / "again").symlink_to(tmp_path / "noise" / "z")
     (tmp_path / "noise" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "noise" / "round").symlink_to(tmp_path / "noise")
     found = wave_augment(noise_dir=str(tmp_path / "noise")).noise_files
-    assert found == [tmp_path / "noise" / "link" / "hum.wav"]
+    assert found == [tmp_path / "noise" / "link" / "hum.wav", tmp_path / "noise" / "z" / "own.wav"]
 
 
 def test_folder_without_noise_is_refused(tmp_path: Path) -> None:
