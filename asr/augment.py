@@ -4,7 +4,6 @@ What is drawn depends only on (seed, epoch, utterance id): not on the batch, the
 """
 
 import hashlib
-import os
 from functools import cache
 from math import ceil, log
 from pathlib import Path
@@ -19,7 +18,7 @@ from asr import audio
 from asr.config import TELEPHONE_HZ, AudioConfig, AugmentConfig
 from asr.errors import AudioError
 from asr.features import valid_mask, zero_padding_
-from asr.files import AUDIO_SUFFIXES
+from asr.files import files_below, is_called_audio
 from asr.resampling import resample
 
 # Synthetic noise is read from loops of this many samples (16 s at 16 kHz); their spectral slopes come in so many steps
@@ -70,22 +69,10 @@ def noise_files(config: AugmentConfig) -> list[Path]:
     def unreadable(error: OSError) -> None:
         raise AudioError(f"augment.noise_dir: {error.filename}: cannot read folder: {error.strerror}") from error
 
-    inside: list[Path] = []
-    seen: set[str] = set()
-    starts = [Path(config.noise_dir)]
-    for start in starts:  # grows: links go last, so that files are named by the folders that hold them
-        for folder, below, names in os.walk(start, onerror=unreadable):
-            if (real := os.path.realpath(folder)) in seen:
-                below.clear()
-                continue
-            seen.add(real)
-            inside += (Path(folder, name) for name in names)
-            starts += sorted(Path(folder, name) for name in below if os.path.islink(os.path.join(folder, name)))
-    # macOS keeps facts about a file in one of its name after `._`.
-    found = [path for path in inside if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._")]
+    found = [path for path in files_below(Path(config.noise_dir), unreadable) if is_called_audio(path)]
     if not found:
         raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
-    return sorted(found)
+    return found
 
 
 class WaveAugment:

@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,33 @@ _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors of 
 def is_url(address: str) -> bool:
     """Whether `address` is a URL that webdataset opens (`https://...`, `pipe:COMMAND`), and not a path."""
     return _URL.match(address) is not None
+
+
+def is_called_audio(path: Path) -> bool:
+    """Whether the name is that of an audio file; macOS keeps facts about one in a file of its name after `._`."""
+    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._")
+
+
+def files_below(folder: Path, unreadable: Callable[[OSError], None]) -> list[Path]:
+    """The files in a folder and those below it, sorted; links to folders are followed, each folder once.
+
+    Args:
+        folder: to be searched.
+        unreadable: called with the error of a folder that cannot be read.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    starts = [folder]
+    for start in starts:  # grows: links go last, so that files are named by the folders that hold them
+        for place, below, names in os.walk(start, onerror=unreadable):
+            real = os.path.realpath(place)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            found += (Path(place, name) for name in names)
+            starts += sorted(Path(place, name) for name in below if os.path.islink(os.path.join(place, name)))
+    return sorted(found)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from asr.audio import opened
 from asr.errors import AudioError
-from asr.files import AUDIO_SUFFIXES
+from asr.files import AUDIO_SUFFIXES, files_below, is_called_audio
 from asr.manifest import part_name, read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
@@ -171,35 +171,13 @@ def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
         if not os.path.isdir(path):  # unlike Path.is_dir, no error if the path cannot be looked up
             found.append(path)
             continue
-        inside = _files_below(path)
-        by_name = [child for child in inside if _is_called_audio(child)]
+        inside = files_below(path, _unreadable)
+        by_name = [child for child in inside if is_called_audio(child)]
         if not by_name:
             raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(AUDIO_SUFFIXES)})")
         found += by_name
-        others += [child for child in inside if not _is_called_audio(child)]
+        others += [child for child in inside if not is_called_audio(child)]
     return found, others
-
-
-def _files_below(path: Path) -> list[Path]:
-    """The files below a folder, sorted; links to folders are followed, each folder once."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    starts = [path]
-    for start in starts:  # grows: links go last, so that files are named by the folders that hold them
-        for folder, folders, names in os.walk(start, onerror=_unreadable):
-            real = os.path.realpath(folder)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            found += (Path(folder, name) for name in names)
-            starts += sorted(Path(folder, name) for name in folders if os.path.islink(os.path.join(folder, name)))
-    return sorted(found)
-
-
-def _is_called_audio(path: Path) -> bool:
-    """Whether the name is that of an audio file; macOS keeps facts about one in a file of its name after `._`."""
-    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._")
 
 
 def _unreadable(error: OSError) -> None:

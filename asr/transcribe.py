@@ -16,11 +16,12 @@ from torch import Tensor
 
 from asr import audio, checkpoint
 from asr.backends import Precision, make_backend
-from asr.config import DecodeConfig, asked_decode, require_keys
+from asr.config import DecodeConfig, asked_decode
 from asr.decode import Hypothesis, Word
 from asr.decode.inputs import check_number
 from asr.errors import AsrError, AudioError, ConfigError, DecodeError
 from asr.lengths import s_to_samples
+from asr.overrides import require_keys
 from asr.pauses import Cutting
 from asr.process.ahead import map_ahead
 from asr.process.parallel import batches_at_once, map_batches

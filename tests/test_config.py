@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.config import Config, DecodeConfig, flatten, load, resolve_decode, to_yaml, with_absolute_paths
+from asr.config import Config, DecodeConfig, load, resolve_decode, to_yaml, with_absolute_paths
 from asr.errors import ConfigError
+from asr.overrides import flatten
 from conftest import ROOT
 
 FILES = sorted((ROOT / "conf").glob("*.yaml"))

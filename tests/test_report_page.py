@@ -10,8 +10,9 @@ import pytest
 import soundfile
 
 from asr.cli import main
-from asr.config import Config, flatten
+from asr.config import Config
 from asr.manifest import Utterance
+from asr.overrides import flatten
 from asr.pages import recordings, scored
 from asr.pages.charts import Series, line_chart
 from asr.pages.metrics import read_metrics

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asr import __version__, checkpoint
-from asr.config import Config, flatten
+from asr.config import Config
 from asr.errors import AsrError, CheckpointError
 from asr.evaluate import HYPOTHESES_FILE
 from asr.html import Html, details, element, facts, page, section, table
+from asr.overrides import flatten
 from asr.pages import alignment, charts, scored
 from asr.pages.metrics import Metrics, read_metrics
 from asr.pages.recordings import Recordings

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from asr import checkpoint
-from asr.config import Config, flatten
+from asr.config import Config
 from asr.errors import CheckpointError, ConfigError
+from asr.overrides import flatten
 from asr.recognizer import Recognizer
 
 # Only training reads these: they do not change what the weights mean.

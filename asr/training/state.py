@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from asr.checkpoint import load, load_facts, load_tensors, load_weights, save_tensors
-from asr.config import Config, DecodeConfig, flatten
+from asr.config import Config, DecodeConfig
 from asr.errors import CheckpointError, ConfigError
 from asr.manifest import Utterance
+from asr.overrides import flatten
 from asr.process.distributed import World
 from asr.recognizer import Recognizer
 from asr.training.learner import Learner

@@ -15,6 +15,7 @@ from asr import config, recipe
 from asr.cli import run_command
 from asr.errors import CheckpointError
 from asr.files import write_text_atomic
+from asr.overrides import flatten
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE.parents[1] / "conf" / "an4.yaml"
@@ -131,8 +132,8 @@ def ship(model: Path, data: Path, out: Path, note: str = "") -> None:
 
 def _overrides(settings: config.Config) -> str:
     """The settings that differ from conf/an4.yaml, as they are typed; of the path of an earlier run only its name."""
-    usual = config.flatten(config.load(CONF))
-    found = config.flatten(settings) | {"train.init_from": Path(settings.train.init_from).name}
+    usual = flatten(config.load(CONF))
+    found = flatten(settings) | {"train.init_from": Path(settings.train.init_from).name}
     changed = [f"{key}={found[key]}" for key in found if found[key] != usual[key] and not key.startswith("data.")]
     return "".join(f" `{item}`" for item in changed) or " of conf/an4.yaml"
 

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from asr import config
+from asr.overrides import filled
 from asr.errors import ConfigError
 from asr.files import write_text_atomic
 from asr.recipe import say
@@ -69,7 +69,7 @@ def read_grid(overrides: Sequence[str]) -> Grid:
     Raises:
         ConfigError: a key is unknown, or a value has the wrong type or is out of range.
     """
-    return config.filled(Grid, None, overrides)
+    return filled(Grid, None, overrides)
 
 
 def run_grid(grid: Grid, file: Path) -> list[Trial]:
