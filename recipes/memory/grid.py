@@ -9,9 +9,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from asr.overrides import filled
 from asr.errors import ConfigError
 from asr.files import write_text_atomic
+from asr.overrides import filled
 from asr.recipe import say
 from recipes.memory.tasks import TASKS
 from recipes.memory.trial import CELLS, LARGEST_LAG, SMALLEST_LAG, Trial, limit_of, run_trial
