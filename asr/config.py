@@ -331,6 +331,18 @@ def asked_decode(
     return asked
 
 
+def without_paths(config: Config) -> Config:
+    """The configuration without the paths that only training or a decoder read: nobody else has these files."""
+    return replace(
+        config,
+        data=DataConfig(),
+        text=replace(config.text, lexicon=""),
+        augment=replace(config.augment, noise_dir=""),
+        train=replace(config.train, init_from=""),
+        decode=replace(config.decode, lm="", lexicon="", hotwords="", priors=""),
+    )
+
+
 def resolve_decode(decode: DecodeConfig, folder: Path) -> DecodeConfig:
     """The section with its paths made absolute; relative ones are relative to `folder`."""
     given = {key: getattr(decode, key) for key in DECODE_PATHS}

@@ -107,7 +107,7 @@ def _metadata(recognizer: Recognizer) -> dict[str, str]:
         "sample_rate_hz": str(recognizer.config.audio.sample_rate_hz),
         "fft_samples": str(recognizer.log_mel.fft_samples),
         "frame_s": repr(vocabulary.frame_s),
-        "config": config.to_yaml(recognizer.config),
+        "config": config.to_yaml(config.without_paths(recognizer.config)),
         "version": f"asr {__version__}",
     }
     if vocabulary.lexicon is not None:

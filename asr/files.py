@@ -95,12 +95,16 @@ def _errors_name(path: Path) -> Iterator[None]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to fill, which becomes `path` (missing or empty before) once complete, never half-filled."""
-    path = path.absolute()  # the current folder has no name otherwise
+    path = path.resolve()  # the current folder has no name otherwise, and a link is no folder to replace
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    yield unfinished
-    unfinished.rename(path)
+    try:
+        yield unfinished
+        unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def remove_temporary(folder: Path) -> None:

@@ -21,6 +21,7 @@ from asr.lines import numbered_lines
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
 _OTHERS = ("channels", "n_channels")  # written by other tools and not read here, but no misspellings
+_LONGEST_ID = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
     for value in (utterance.id, record["audio_filepath"]):
         if _has_surrogate(value):
             raise ManifestError(f"{path}: utterance {utterance.id!r}: {value!r} is not UTF-8")
+    _require_id(utterance.id, str(path))
     if utterance.offset:
         record["offset"] = round(utterance.offset, 6)
     if utterance.channel is not None:
@@ -141,8 +143,10 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
     if channel is not None and (isinstance(channel, bool) or not isinstance(channel, int) or channel < 0):
         raise ManifestError(f"{where}: channel must be a whole number, 0 for the first, found {channel!r}")
     name = part_name(Path(audio).stem, offset, channel)
+    name = name if record.get("id") is None else _string(record, "id", where)
+    _require_id(name, where)
     return Utterance(
-        id=name if record.get("id") is None else _string(record, "id", where),
+        id=name,
         audio_filepath=folder / audio,
         duration=duration,
         text=text,
@@ -150,6 +154,11 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
         speaker=None if record.get("speaker") is None else _string(record, "speaker", where),
         channel=channel,
     )
+
+
+def _require_id(name: str, where: str) -> None:
+    if "\0" in name or len(name) > _LONGEST_ID:  # names files, and members of archives
+        raise ManifestError(f"{where}: id has a null character, or more than {_LONGEST_ID} characters: {name!r:.60}")
 
 
 def _hint(line: str, where: str) -> str:

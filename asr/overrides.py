@@ -86,11 +86,13 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def require_keys(values: Mapping[str, Any], kind: type) -> None:
-    """Raise ConfigError if a key is not a field of `kind`; the message suggests the right one."""
-    known = [item.name for item in fields(kind)]
-    for key in values:
-        if key not in known:
-            raise ConfigError(_unknown_key(key, difflib.get_close_matches(key, known, n=1, cutoff=0.6)))
+    """Raise ConfigError if a key is not a field of `kind` (the message suggests the right one), or wants a number."""
+    defaults = vars(kind())
+    for key, value in values.items():
+        if key not in defaults:
+            raise ConfigError(_unknown_key(key, difflib.get_close_matches(key, list(defaults), n=1, cutoff=0.6)))
+        if isinstance(defaults[key], int | float) and not isinstance(value, int | float):
+            raise ConfigError(f"{key} must be a number, found {value!r}")
 
 
 def _key_of_list(kind: type, given: Any) -> str:

@@ -128,11 +128,16 @@ def parameters_of(model: nn.Module) -> int:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for a configuration's `auto | cpu | cuda`; ConfigError when there is no such device."""
+    """The device for a configuration's `auto | cpu | cuda`, or `cuda:1`; ConfigError when there is no such device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+    kind, colon, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not number.isdecimal()):
+        raise ConfigError(f"device must be auto, cpu, cuda or one of several as cuda:1, found {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda was asked for, but no CUDA device is available; auto uses what is available")
+    if number and int(number) >= (found := torch.cuda.device_count() if kind == "cuda" else 1):
+        raise ConfigError(f"device {name} was asked for, but there are {found}, numbered from 0")
     return torch.device(name)
 
 

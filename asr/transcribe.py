@@ -105,12 +105,12 @@ class Transcriber:
         recognizer: a loaded model, on the device to compute on; its own decoder is used.
         batch_s: padded seconds of audio in a batch; on a CPU each of torch's threads computes one.
         cutting: where recordings longer than `WHOLE_S` are cut.
-        longest_s: longest recording to take; `audio.max_duration_s`, which limits memory in training, has no effect
+        longest_s: longest file to take; `audio.max_duration_s`, which limits memory in training, has no effect
             here.
         precision: what runs the encoder; see `asr.backends.make_backend`.
 
     Attributes:
-        averaged: how many recordings so far had their two channels averaged, as `audio.channels=auto` says.
+        averaged: how many files so far had their two channels averaged, as `audio.channels=auto` says.
 
     Raises:
         ConfigError: a value is out of range, or as `make_backend`.

@@ -7,6 +7,7 @@ import torch
 
 from asr import checkpoint
 from asr.errors import CheckpointError, ConfigError
+from asr.files import whole_folder
 from asr.text import BLANK_NAME, Tokenizer
 from asr.training.average import average
 from tiny_run import error_line, save_run, succeed, write_audio
@@ -69,6 +70,17 @@ def test_into_the_current_folder(
     monkeypatch.chdir(tmp_path / "mean")
     succeed(capsys, "average", *runs, "-o", ".")
     checkpoint.load(tmp_path / "mean")
+
+
+def test_into_a_linked_folder_and_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
+    runs = [save_near(tmp_path / str(seed), seed) for seed in range(2)]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    average(runs, tmp_path / "link")
+    checkpoint.load(tmp_path / "empty")
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "new"):
+        raise RuntimeError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "empty", "link"]
 
 
 def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

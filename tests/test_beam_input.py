@@ -131,7 +131,7 @@ def test_wrong_input_is_named(log_probs: Any, options: dict[str, Any], message: 
         ({"alpha": math.nan}, "alpha must be"),
         ({"confidence_scale": 0.0}, "confidence_scale must be"),
         ({"lexicon": ["ab", "ax"]}, r"lexicon: word 'ax' cannot be spelled with the labels: \['x'\]"),
-        ({"lexicon": {"ab": "ab"}}, "lexicon: word 'ab' needs a list of spellings"),
+        ({"lexicon": {"ab": "ab"}}, "lexicon: spellings of 'ab' must be a list of lists of labels, found 'ab'"),
         ({"lexicon": {"ab": [["a", "x"]]}}, r"lexicon: word 'ab' is spelled with \['x'\]"),
         ({"hotwords": {" ": 1.0}}, "hotwords: phrase ' ' is empty"),
         ({"hotwords": {"a": math.inf}}, "hotwords: weight of 'a' is inf"),

@@ -61,6 +61,23 @@ def test_commands(tmp_path, capsys):
         assert "unit: char\n" in facts
 
 
+def test_what_is_read_is_not_overwritten(tmp_path):
+    text, arpa = tmp_path / "text", tmp_path / "lm.arpa"
+    text.write_text("a ba\n")
+    (tmp_path / "link").symlink_to("text")
+    with pytest.raises(ConfigError, match=r"-o .*link: is what is read, and would be overwritten"):
+        run("train", text, "--order", 1, "-o", tmp_path / "link")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        run("train", text, "--order", 1, "-o", tmp_path)
+    with pytest.raises(TextError, match="order=1001: a model has an order from 1 to 1000"):
+        run("train", text, "--order", 1001, "-o", arpa)
+    assert not arpa.exists()
+    run("train", text, "--order", 1, "-o", arpa)
+    with pytest.raises(ConfigError, match=r"lm\.arpa: is what is read"):
+        run("compile", arpa, "-o", arpa)
+    assert text.read_text() == "a ba\n"
+
+
 def test_another_unit_than_the_model_states_is_refused(tmp_path):
     (tmp_path / "text").write_text("a ba\n")
     run("train", tmp_path / "text", "--order", 1, "--unit", "char", "-o", tmp_path / "lm.arpa")

@@ -107,6 +107,8 @@ def without(key: str) -> str:
         (line(speaker=""), "speaker is empty"),
         (line(id=7), "id must be a string, found 7"),
         (line(id=" "), "id is empty"),
+        (line(id="a\0"), "id has a null character, or more than 1000 characters: 'a"),
+        (line(id="a" * 1001), "id has a null character, or more than 1000 characters: 'aaaa"),
         (line(id="good"), "id 'good' was already used on line 1"),
     ],
 )
@@ -186,6 +188,7 @@ def test_hours() -> None:
 
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip() != "")
+IDS = WORDS.filter(lambda text: "\0" not in text)
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).filter(
     lambda text: text.strip() not in ("", ".", "..")
 )
@@ -195,9 +198,7 @@ RATES_HZ = st.sampled_from([8000, 11025, 16000, 44100, 48000, 96000, 192000])
 @settings(max_examples=50)
 @given(
     st.lists(
-        st.tuples(
-            WORDS, NAMES, WORDS, st.none() | WORDS, RATES_HZ, st.integers(1, 2 * 10**9), st.integers(0, 2 * 10**9)
-        ),
+        st.tuples(IDS, NAMES, WORDS, st.none() | WORDS, RATES_HZ, st.integers(1, 2 * 10**9), st.integers(0, 2 * 10**9)),
         min_size=1,
         max_size=4,
         unique_by=lambda row: row[0],

@@ -374,7 +374,17 @@ def test_numbers_that_no_float_can_hold(tmp_path: Path) -> None:
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize(
     "ys",
-    [[1.0], [0.0], [5.0, 5.0], [0.0, 1e-9], [1e-12, 1e12], [-3.0, 2.0], [math.nan, 2.0, math.inf, 1.0], [99.9, 100.0]],
+    [
+        [1.0],
+        [0.0],
+        [5.0, 5.0],
+        [0.0, 1e-9],
+        [1e-12, 1e12],
+        [-3.0, 2.0],
+        [math.nan, 2.0, math.inf, 1.0],
+        [99.9, 100.0],
+        [5e-324, 1.0],
+    ],
 )
 def test_lines_stay_inside_their_chart(ys: list[float], log: bool) -> None:
     chart = line_chart("t", "x", [Series("s", list(enumerate(ys, start=1)))], log=log)

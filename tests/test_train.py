@@ -418,8 +418,14 @@ def test_starting_needs_manifests_and_a_free_folder(tmp_path: Path, corpus: Path
 def test_cuda_is_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="no CUDA device"):
-        pick_device("cuda")
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            pick_device(name)
+    for name in ("gpu", "cuda:", "cuda:x", "mps"):
+        with pytest.raises(ConfigError, match=f"device must be auto, cpu, cuda or .*found '{name}'"):
+            pick_device(name)
+    with pytest.raises(ConfigError, match="device cpu:1 was asked for, but there are 1, numbered from 0"):
+        pick_device("cpu:1")
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from asr.lm.arpa import write_arpa
     from asr.lm.kneser_ney import FALLBACK, estimate
 
+    _require_target(arguments.out, arguments.text)
     normalize = _normalization(arguments)
     model = estimate(arguments.text, arguments.order, unit=arguments.unit, prune=arguments.prune, normalize=normalize)
     shown = unnormalised(model.words[len(SPECIAL) :])
@@ -143,9 +144,21 @@ def _compile(arguments: argparse.Namespace) -> int:
     from asr.decode.lm import NGram
     from asr.lm.score import agreed_unit
 
+    # A binary model may be replaced by itself, with its unit.
+    _require_target(arguments.out, [arguments.model] if arguments.model.suffix != ".bin" else [])
     model = NGram.load(arguments.model)
     replace(model, unit=agreed_unit(model, arguments.unit, arguments.model)).save(arguments.out)
     return 0
+
+
+def _require_target(out: Path, sources: Sequence[Path]) -> None:
+    """ConfigError, before any work is done, if `out` is one of the sources, which would be lost, or no file."""
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise ConfigError(f"-o {out}: is no regular file")
+    if any(source.exists() and source.samefile(out) for source in sources):
+        raise ConfigError(f"-o {out}: is what is read, and would be overwritten")
 
 
 def _normalization(arguments: argparse.Namespace) -> Callable[[str], str] | None:

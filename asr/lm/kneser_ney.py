@@ -39,6 +39,7 @@ from asr.lm.counts import BEGIN_ID, Grams, count, read_ids
 from asr.lm.text import SPECIAL, Unit
 
 FALLBACK = (0.5, 1.0, 1.5)
+_HIGHEST_ORDER = 1000
 LOG_ZERO = -99.0  # how ARPA files write the logarithm of zero
 
 
@@ -94,7 +95,7 @@ def estimate(
     Args:
         text: a `Path` is a file of UTF-8 text, one sentence a line, gzip or not, or a manifest (`.jsonl`); a `str` is
             one sentence. An empty line is an empty sentence and counts.
-        order: the longest n-gram, >= 1.
+        order: the longest n-gram, 1 to 1000.
         unit: what a token is; see `asr.lm.text`.
         prune: for n = 1, 2, ..., drop n-grams that occur this often or less; the last one holds for all higher orders.
         normalize: rewrites each sentence first, as `asr.text.normalize` does; None: nothing.
@@ -103,8 +104,8 @@ def estimate(
         TextError: the text cannot be used (the message names file and line) or is empty; order or thresholds are wrong.
         ManifestError: a manifest cannot be used.
     """
-    if order < 1:
-        raise TextError(f"order={order}: a model has order 1 or more")
+    if not 1 <= order <= _HIGHEST_ORDER:
+        raise TextError(f"order={order}: a model has an order from 1 to {_HIGHEST_ORDER}")
     thresholds = _thresholds(prune, order)
     ids, words = read_ids(text, unit, normalize)
     grams = count(ids, len(words), order)

@@ -1,6 +1,7 @@
 """Charts as SVG inside a page: they take its colours, light and dark, and its text size."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def line_chart(
     ys = [y for line in series for _, y in line.points if math.isfinite(y)]
     if not ys:
         return element("p", f"{title}: no value is finite", class_="soft")
-    log = log and min(ys) > 0
+    log = log and min(ys) >= sys.float_info.min  # a tick below it would be 0
     x_ticks, y_ticks = (_ticks(0, 1), _ticks(0, 1)) if diagonal else (_whole_ticks(min(xs), max(xs)), _y_ticks(ys, log))
     low_x, high_x = (0.0, 1.0) if diagonal else (min(xs), max(xs))
     low_y, high_y = y_ticks[0], y_ticks[-1]

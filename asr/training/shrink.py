@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from asr import checkpoint
-from asr.config import DECODE_PATHS, DataConfig, resolve_decode
+from asr.config import DECODE_PATHS, resolve_decode, without_paths
 from asr.errors import CheckpointError
 from asr.files import atomic_path, require_folder, whole_folder
 from asr.training.state import STATES_FOLDER
@@ -60,14 +60,7 @@ def shrink(run: Path, out: Path) -> None:
     # Named after their keys, because two of them may share a name, or have that of a file of the model.
     names: dict[str, Any] = {key: key + "".join(path.suffixes) for key, path in files.items()}
     copies = [*((names[key], path) for key, path in files.items()), *((path.name, path) for path in beside)]
-    settings = replace(
-        settings,
-        data=DataConfig(),
-        text=replace(settings.text, lexicon=""),
-        augment=replace(settings.augment, noise_dir=""),
-        train=replace(settings.train, init_from=""),
-        decode=replace(settings.decode, **names),
-    )
+    settings = replace(without_paths(settings), decode=replace(settings.decode, **names))
     facts = checkpoint.load_facts(run / checkpoint.WEIGHTS_FILE)
     with nullcontext(out) if out.exists() else whole_folder(out) as folder:
         for target, path in copies:
