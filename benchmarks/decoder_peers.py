@@ -23,6 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 OURS = ("ours", "greedy")  # run by our interpreter
 PEERS = ("numpy==1.26.4", "kenlm==0.3.0", "pyctcdecode==0.5.0", "flashlight-text==0.0.7", "fast-ctc-decode==0.3.7")
+_MEASURED_S = 0.2
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
 Decode = Callable[[], list[str]]
@@ -190,12 +191,19 @@ def load(task: dict[str, Any]) -> tuple[Decode, dict[str, Any]]:
 
 
 def run(decode: Decode) -> dict[str, Any]:
-    """Decode everything once; memory is the peak above what was resident before."""
+    """Decode everything, again and again for a fifth of a second; memory is the peak above what was resident before.
+
+    The time is the median: on a virtual machine the first pass after other processes had the core may take several
+    times as long, which would be held against fast decoders above all.
+    """
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before, _ = memory_mib()
-    wall, cpu = time.perf_counter(), time.process_time()
-    texts = decode()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    times: list[tuple[float, float]] = []
+    while not times or sum(cpu for cpu, _ in times) < _MEASURED_S:
+        wall, cpu = time.perf_counter(), time.process_time()
+        texts = decode()
+        times.append((time.process_time() - cpu, time.perf_counter() - wall))
+    cpu, wall = sorted(times)[len(times) // 2]
     return {
         "cpu_s": cpu,
         "wall_s": wall,
