@@ -7,7 +7,7 @@ The peers cannot live in our environment (pyctcdecode wants numpy below 2). With
 for them is made once in `--peers-env`; kenlm and fast-ctc-decode may want cmake and a C++ or Rust compiler there.
 
 Each setting is a process of its own with one thread on one core. All settings of a table take turns, a round each;
-seconds are CPU seconds of the decoding process, without loading, the median of the passes that a fifth of a second
+seconds are CPU seconds of the decoding process, without loading, the median of the passes that a second
 takes. Ratios to our decoder at the same beam are taken within a round; above 1 the other one is slower. The tables:
 
 letters  29 symbols, no language model; `cut` is the probability below which a symbol is not tried in a frame
