@@ -204,9 +204,10 @@ def in_parts(
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
+            told = str(error).split("\n")[0]
         let_go(device)
         if len(part.ids) == 1:
-            raise AudioError(f"utterance {part.ids[0]}: out of memory on this utterance alone")
+            raise AudioError(f"utterance {part.ids[0]}: out of memory on this utterance alone ({told})")
         waiting += reversed(part.split(2))
 
 

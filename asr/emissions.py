@@ -161,7 +161,7 @@ def _read_description(path: Path) -> tuple[Vocabulary, dict[str, str], str]:
         raise DecodeError(f"{path}: refs must give a text for each utterance id, found {_shown(refs)}")
     space, lexicon = _read_space(facts.get("space"), labels, path), _read_lexicon(facts.get("lexicon"), labels, path)
     vocabulary = Vocabulary(tuple(labels), blank, space, float(frame_s), lexicon)
-    return checked(vocabulary, path), refs, str(facts.get("source", ""))
+    return checked(vocabulary, path), refs, str(facts.get("source") or "")
 
 
 def read_labels(path: Path) -> Vocabulary:

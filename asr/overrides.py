@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,7 +92,7 @@ def require_keys(values: Mapping[str, Any], kind: type) -> None:
     for key, value in values.items():
         if key not in defaults:
             raise ConfigError(_unknown_key(key, difflib.get_close_matches(key, list(defaults), n=1, cutoff=0.6)))
-        if isinstance(defaults[key], int | float) and not isinstance(value, int | float):
+        if isinstance(defaults[key], int | float) and not isinstance(value, Real):
             raise ConfigError(f"{key} must be a number, found {value!r}")
 
 

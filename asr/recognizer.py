@@ -127,18 +127,19 @@ def parameters_of(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device for a configuration's `auto | cpu | cuda`, or `cuda:1`; ConfigError when there is no such device."""
+def pick_device(name: str | torch.device) -> torch.device:
+    """The device for a configuration's `auto | cpu | cuda`, or any of torch's; ConfigError when there is none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, colon, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (colon and not number.isdecimal()):
-        raise ConfigError(f"device must be auto, cpu, cuda or one of several as cuda:1, found {name!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be auto, cpu, cuda, or one of several as cuda:1, found {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda was asked for, but no CUDA device is available; auto uses what is available")
-    if number and int(number) >= (found := torch.cuda.device_count() if kind == "cuda" else 1):
-        raise ConfigError(f"device {name} was asked for, but there are {found}, numbered from 0")
-    return torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
+        raise ConfigError(f"device {device} was asked for, but there are {found} CUDA devices, numbered from 0")
+    return device
 
 
 def pad_waves(waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

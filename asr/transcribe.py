@@ -324,7 +324,7 @@ def load(run: Path | str, device: str = "auto", *, precision: Precision = "float
 
     Args:
         run: run folder.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, or one of several as cuda:1.
         precision: what runs the encoder; "auto" is the fastest (`asr.backends.make_backend`).
         decode: values of `DecodeConfig` to use in place of the run's own, such as lm="words.arpa"; one that only the
             beam has selects the beam, as on the command line. Relative paths are relative to the working directory.

@@ -258,6 +258,7 @@ def test_a_misspelled_value_of_the_decoder(run: Path) -> None:
         asr.load(run, decodr="beam")
     with pytest.raises(ConfigError, match="beam_size must be a number, found '3'"):
         asr.load(run, decoder="beam", beam_size="3")
+    asr.load(run, decoder="beam", beam_size=np.int64(3), beta=np.float32(0.5))
 
 
 # --- several threads --------------------------------------------------------------------------------------------------

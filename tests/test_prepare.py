@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from asr.corpora import CORPORA, prepare
+from asr.corpora import CORPORA, preparation, prepare
 from asr.corpora.common import Archive, Corpus, find_root
 from asr.corpora.split import hold_out
 from asr.errors import CorpusError
@@ -160,8 +161,32 @@ def test_a_foreign_manifest_is_not_overwritten(tmp_path: Path) -> None:
     assert mine.read_text() == "mine\n"
     mine.unlink()
     prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
-    (tmp_path / "out" / "summary.json").unlink()  # as after a crash, which leaves what it has written
+    (tmp_path / "out" / "summary.json").unlink()  # removed by hand
     assert prepare("csv", source=table, out=tmp_path / "out", dev_share=0).splits["train"].utterances == 1
+
+
+def test_after_a_crash_other_options_may_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio(tmp_path / "a.wav")
+    audio(tmp_path / "b.wav")
+    table = write(tmp_path / "my.csv", "audio,text,speaker", "a.wav,yes,x", "b.wav,no,y")
+    out = tmp_path / "out"
+    for dev_share, other in ((0.5, 0.0), (0.0, 0.5)):  # into a new folder, and over what was there
+        with monkeypatch.context() as crash:
+            crash.setattr(preparation, "write_manifest", writes_then_fails(preparation.write_manifest))
+            with pytest.raises(KeyboardInterrupt):
+                prepare("csv", source=table, out=out, dev_share=dev_share)
+        assert not (out / "summary.json").exists()
+        prepare("csv", source=table, out=out, dev_share=other)
+        assert (out / "dev.jsonl").exists() == (other > 0)
+        assert not (out / ".summary.json").exists()
+
+
+def writes_then_fails(write_manifest: Callable[..., None]) -> Callable[..., None]:
+    def stop(path: Path, records: Any) -> None:
+        write_manifest(path, records)
+        raise KeyboardInterrupt
+
+    return stop
 
 
 def test_a_foreign_summary_is_not_overwritten(tmp_path: Path) -> None:

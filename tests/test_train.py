@@ -421,11 +421,10 @@ def test_cuda_is_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) 
     for name in ("cuda", "cuda:1"):
         with pytest.raises(ConfigError, match="no CUDA device"):
             pick_device(name)
-    for name in ("gpu", "cuda:", "cuda:x", "mps"):
-        with pytest.raises(ConfigError, match=f"device must be auto, cpu, cuda or .*found '{name}'"):
+    for name in ("gpu", "cuda:", "cuda:x"):
+        with pytest.raises(ConfigError, match=f"device must be auto, cpu, cuda, or .*found '{name}'"):
             pick_device(name)
-    with pytest.raises(ConfigError, match="device cpu:1 was asked for, but there are 1, numbered from 0"):
-        pick_device("cpu:1")
+    assert pick_device(torch.device("cpu")) == pick_device("cpu") == torch.device("cpu")
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -107,6 +107,10 @@ def test_an_archive_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:
     assert archive.stat().st_size == size
     unpack(archive, folder)
     assert (folder / "text").read_bytes() == b"other"
+    (folder / "mine").touch()
+    os.utime(archive, ns=(2, 2))  # touched, or copied: the same archive
+    unpack(archive, folder)
+    assert (folder / "mine").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "out"}
     assert not (folder / "old").exists()
     archive.write_bytes(b"damaged")

@@ -13,7 +13,7 @@ from asr.corpora.common import SPLITS, Corpus, Reading
 from asr.corpora.download import download
 from asr.corpora.registry import CORPORA
 from asr.corpora.split import hold_out
-from asr.corpora.summary import SUMMARY_FILE, Summary, summarize
+from asr.corpora.summary import BEGUN_FILE, SUMMARY_FILE, Summary, summarize
 from asr.corpora.unpack import is_unpacked, unpack
 from asr.errors import CorpusError, ManifestError
 from asr.manifest import Utterance, line_of, parse_line, write_manifest
@@ -77,12 +77,16 @@ def prepare(
         if name not in previous:
             _require_own(records, out / f"{name}.jsonl")
     # What an earlier run wrote, so that no stale manifest outlives it; first what says that the folder is complete.
-    (out / SUMMARY_FILE).unlink(missing_ok=True)
+    if (out / SUMMARY_FILE).exists():
+        (out / SUMMARY_FILE).replace(out / BEGUN_FILE)
+    elif not (out / BEGUN_FILE).exists():
+        summary.write(out / BEGUN_FILE)
     for name in previous:
         (out / f"{name}.jsonl").unlink(missing_ok=True)
     for name, records in splits.items():
         write_manifest(out / f"{name}.jsonl", records)
-    summary.write(out)  # last: it marks the folder as complete
+    summary.write(out / SUMMARY_FILE)  # last: it marks the folder as complete
+    (out / BEGUN_FILE).unlink()
     return summary
 
 
@@ -190,9 +194,9 @@ def _complete_splits(
 
 
 def _previous_splits(out: Path) -> list[str]:
-    """The splits that an earlier run wrote into `out`."""
-    path = out / SUMMARY_FILE
-    if not path.is_file():
+    """The splits that an earlier run wrote into `out`, or was writing when it was stopped."""
+    path = next((path for name in (SUMMARY_FILE, BEGUN_FILE) if (path := out / name).is_file()), None)
+    if path is None:
         return []
     try:
         return list(json.loads(path.read_text(encoding="utf-8"))["splits"])

@@ -9,6 +9,7 @@ from asr.files import write_text_atomic
 from asr.manifest import Utterance, hours
 
 SUMMARY_FILE = "summary.json"
+BEGUN_FILE = f".{SUMMARY_FILE}"  # while manifests are being written: which ones are ours
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Summary:
             lines.append("  ".join((row[0].ljust(widths[0]), *numbers)))
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 
-    def write(self, folder: Path) -> None:
-        """Write `summary.json` atomically."""
-        write_text_atomic(folder / SUMMARY_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n")
+    def write(self, path: Path) -> None:
+        """Write the summary as JSON, atomically."""
+        write_text_atomic(path, json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n")
 
 
 def summarize(utterances: Sequence[Utterance]) -> SplitSummary:

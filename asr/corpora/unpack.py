@@ -7,6 +7,7 @@ The sizes are limited, so that a small archive cannot fill the disk.
 
 import bz2
 import gzip
+import hashlib
 import json
 import lzma
 import shutil
@@ -15,7 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -37,7 +38,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
     """Unpack an archive into a new folder, which appears only when it is whole.
 
     Until then the files are in a hidden folder beside it. Nothing is done when the folder was already unpacked from an
-    archive of this name, size and time of change; from another one, it is replaced.
+    archive of this name and content; from another one, it is replaced.
 
     Args:
         archive: tar or zip file; the kind is told from its content, not its name.
@@ -54,10 +55,9 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
     """
     if not archive.is_file():
         raise CorpusError(f"{archive}: the archive does not exist")
-    status = archive.stat()
-    origin = {"archive": archive.name, "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
+    origin = {"archive": archive.name, "bytes": archive.stat().st_size, "changed_ns": archive.stat().st_mtime_ns}
     if is_unpacked(folder):
-        if (folder / MARKER).read_text(encoding="utf-8") == json.dumps(origin):
+        if _is_of(folder / MARKER, archive, origin):
             return folder
     elif folder.exists():
         raise CorpusError(f"{folder}: exists, but was not unpacked from an archive; remove it")
@@ -76,13 +76,29 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
                 _unpack_tar(archive, writer, start)
             if not writer.files:
                 raise CorpusError(f"{archive}: the archive holds no file")
-            (target / MARKER).write_text(json.dumps(origin), encoding="utf-8")
+            (target / MARKER).write_text(json.dumps(origin | {"digest": _digest(archive)}), encoding="utf-8")
             if folder.exists():
                 folder.rename(temporary / "old")
             target.rename(folder)
     finally:
         shutil.rmtree(temporary)
     return folder
+
+
+def _is_of(marker: Path, archive: Path, origin: Mapping[str, object]) -> bool:
+    """Whether a folder was unpacked from this archive; one that was only touched or copied is the same."""
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    if any(found.get(key) != origin[key] for key in ("archive", "bytes")):
+        return False
+    return bool(found.get("changed_ns") == origin["changed_ns"] or found.get("digest") == _digest(archive))
+
+
+def _digest(archive: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with archive.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class _Writer:

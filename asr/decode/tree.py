@@ -225,10 +225,10 @@ def _aligned_by_all(now, tree, counters):  # type: ignore[no-untyped-def]
             first = np.int64(trace) if first == -1 else np.int64(-2)
         else:
             moved[before] = trace if moved[before] == 0 else -1
-    labels, trace = 0, first
-    while trace >= 0:
+    labels, trace, before = 0, first, np.int64(-1)
+    while trace > before:  # later labels have later traces
         labels += 1
-        trace = np.int64(moved[trace])
+        before, trace = trace, np.int64(moved[trace])
     return labels
 
 

@@ -154,11 +154,12 @@ class Learner:
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
+                told = str(error).split("\n")[0]
             let_go(self.recognizer.device)
             if parts >= len(batch.ids):
                 raise TrainingError(
                     f"out of memory on one utterance alone, the longest of {', '.join(batch.ids[:3])}; a smaller "
-                    "train.max_utterance_s or encoder may help"
+                    f"train.max_utterance_s or encoder may help ({told})"
                 )
             parts = min(2 * parts, len(batch.ids))
 

@@ -62,7 +62,8 @@ def shrink(run: Path, out: Path) -> None:
     copies = [*((names[key], path) for key, path in files.items()), *((path.name, path) for path in beside)]
     settings = replace(without_paths(settings), decode=replace(settings.decode, **names))
     facts = checkpoint.load_facts(run / checkpoint.WEIGHTS_FILE)
-    with nullcontext(out) if out.exists() else whole_folder(out) as folder:
+    replaced = (out / checkpoint.WEIGHTS_FILE).exists()
+    with nullcontext(out) if replaced else whole_folder(out) as folder:
         for target, path in copies:
             with atomic_path(folder / target) as temporary:
                 shutil.copyfile(path, temporary)
