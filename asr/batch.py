@@ -276,9 +276,15 @@ class BatchOrder(Sampler[list[Item]]):
         self.speed = speed
         self.epoch = 0
         self.start = 0
+        self._planned: tuple[int, list[list[int]]] = (-1, [])
 
     def batches(self) -> list[list[int]]:
         """The batches of `self.epoch`, as indices."""
+        if self._planned[0] != self.epoch:
+            self._planned = self.epoch, self._plan()
+        return self._planned[1]
+
+    def _plan(self) -> list[list[int]]:
         generator = utterance_generator(self.seed, self.epoch, "batch order")
         durations_s = self.durations_s
         if self.speed is not None:

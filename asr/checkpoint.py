@@ -26,7 +26,7 @@ from torch import Tensor
 from asr import __version__, config
 from asr.config import Config, resolve_decode
 from asr.errors import CheckpointError, ConfigError, TextError
-from asr.files import atomic_path, write_text_atomic
+from asr.files import atomic_path, require_folder, write_text_atomic
 from asr.recognizer import Recognizer
 from asr.text import Tokenizer
 
@@ -126,6 +126,13 @@ def require_there(folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file, wanted a run folder" if folder.exists() else "run folder is missing"
         raise CheckpointError(f"{folder}: {what}")
+
+
+def require_empty(folder: Path) -> None:
+    """CheckpointError where `folder` holds anything, ConfigError where it is no folder; it may be missing."""
+    require_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise CheckpointError(f"{folder}: is not empty; choose another folder")
 
 
 def load_config(folder: Path) -> Config:

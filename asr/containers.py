@@ -66,13 +66,16 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
         if int(declared) > int(held) + _HEADER_BYTES and not _is_unknown(int(declared)):
             raise AudioError(f"{name}: truncated: header declares {declared} bytes, the file holds {held}")
-    if file.format in ("OGG", "MP3") and not _was_read_through(descriptor):
+    this = _identity(descriptor)
+    if file.format in ("OGG", "MP3") and this not in _read_through:
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
             if file.format == "OGG":
                 _check_ogg_pages(content, name)
             else:
                 _check_mp3_length(content, file, name)
-        _read_through.add(_identity(descriptor))
+        if len(_read_through) >= _REMEMBERED:
+            _read_through.clear()
+        _read_through.add(this)
     if file.frames == _UNKNOWN_FRAMES:
         raise AudioError(f"{name}: header does not state the length (encoded to a pipe?); encode the file again")
     if file.frames == 0:
@@ -80,12 +83,6 @@ def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
         # A recorder that is killed never writes the length into its header.
         unfinished = f" according to its header, but {held} bytes (recorder stopped?)" if held > _PAGE_BYTES else ""
         raise AudioError(f"{name}: holds no samples{unfinished}")
-
-
-def _was_read_through(descriptor: int) -> bool:
-    if len(_read_through) > _REMEMBERED:
-        _read_through.clear()
-    return _identity(descriptor) in _read_through
 
 
 def _identity(descriptor: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Names and ages of files, and atomic writes: a file is either whole or absent, even after a crash."""
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -114,6 +115,15 @@ def remove_temporary(folder: Path) -> None:
     """
     for path in (*folder.glob(".*.tmp"), *folder.glob(".tmp??????")):  # safetensors 0.8 renames a file of its own
         path.unlink()
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """The hexadecimal digest of a file's content, which is read in parts."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def made_since(made: Path, *sources: Path) -> bool:

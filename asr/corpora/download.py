@@ -1,6 +1,5 @@
 """Downloads that can be interrupted: resumed, checked, and renamed into place only when whole."""
 
-import hashlib
 import http.client
 import json
 import os
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.errors import CorpusError
-from asr.files import write_text_atomic
+from asr.files import digest_of, write_text_atomic
 
 _CHUNK_BYTES = 2**18
 _TIMEOUT_S = 60.0
@@ -166,12 +165,9 @@ def _check_sum(url: str, path: Path, sha256: str | None, md5: str | None) -> Non
     for name, wanted in (("sha256", sha256), ("md5", md5)):
         if wanted is None:
             continue
-        digest = hashlib.new(name, usedforsecurity=False)
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        if digest.hexdigest() != wanted.lower():
-            found = f"{path} has {name} {digest.hexdigest()}, wanted {wanted}"
+        digest = digest_of(path, name)
+        if digest != wanted.lower():
+            found = f"{path} has {name} {digest}, wanted {wanted}"
             raise CorpusError(f"{url}: {found}; remove any copy and run again, or {_ADVICE}")
 
 

@@ -7,7 +7,6 @@ The sizes are limited, so that a small archive cannot fill the disk.
 
 import bz2
 import gzip
-import hashlib
 import json
 import lzma
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from asr.errors import CorpusError
+from asr.files import digest_of
 
 MAX_MEMBERS = 1_000_000  # the largest known archive, LibriSpeech train-other-500, holds about 160,000
 MAX_BYTES = 200 * 2**30  # and its files come to about 30 GiB
@@ -76,7 +76,9 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
                 _unpack_tar(archive, writer, start)
             if not writer.files:
                 raise CorpusError(f"{archive}: the archive holds no file")
-            (target / MARKER).write_text(json.dumps(origin | {"digest": _digest(archive)}), encoding="utf-8")
+            (target / MARKER).write_text(
+                json.dumps(origin | {"digest": digest_of(archive, "sha256")}), encoding="utf-8"
+            )
             if folder.exists():
                 folder.rename(temporary / "old")
             target.rename(folder)
@@ -90,15 +92,7 @@ def _is_of(marker: Path, archive: Path, origin: Mapping[str, object]) -> bool:
     found = json.loads(marker.read_text(encoding="utf-8"))
     if any(found.get(key) != origin[key] for key in ("archive", "bytes")):
         return False
-    return bool(found.get("changed_ns") == origin["changed_ns"] or found.get("digest") == _digest(archive))
-
-
-def _digest(archive: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with archive.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return bool(found.get("changed_ns") == origin["changed_ns"] or found.get("digest") == digest_of(archive, "sha256"))
 
 
 class _Writer:

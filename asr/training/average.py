@@ -13,8 +13,8 @@ import torch
 
 from asr import checkpoint
 from asr.config import DecodeConfig
-from asr.errors import CheckpointError, ConfigError
-from asr.files import require_folder, whole_folder
+from asr.errors import ConfigError
+from asr.files import whole_folder
 from asr.recognizer import Recognizer
 from asr.training.finetune import meaning
 
@@ -40,9 +40,7 @@ def average(runs: Sequence[Path], out: Path) -> None:
     """
     if len(runs) < 2:
         raise ConfigError(f"wanted two or more runs to average, found {len(runs)}")
-    require_folder(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise CheckpointError(f"{out}: is not empty; choose another folder")
+    checkpoint.require_empty(out)
     models = [checkpoint.load(run) for run in runs]
     for run, model in zip(runs[1:], models[1:], strict=True):
         _require_alike(models[0], model, runs[0], run)

@@ -39,10 +39,11 @@ def shrink(run: Path, out: Path) -> None:
         ConfigError: `out` is not a folder.
     """
     require_folder(out)
+    replaced = (out / checkpoint.WEIGHTS_FILE).exists()
     if out.resolve() == run.resolve() or (out / STATES_FOLDER).exists() or _is_full(out / checkpoint.WEIGHTS_FILE):
         raise CheckpointError(f"{out}: holds another model, which would be overwritten; choose another folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / checkpoint.WEIGHTS_FILE).exists():
-        raise CheckpointError(f"{out}: is not empty; choose another folder")
+    if not replaced:
+        checkpoint.require_empty(out)
     recognizer = checkpoint.load(run)
     halves = {}
     for name, tensor in recognizer.state_dict().items():
@@ -62,7 +63,6 @@ def shrink(run: Path, out: Path) -> None:
     copies = [*((names[key], path) for key, path in files.items()), *((path.name, path) for path in beside)]
     settings = replace(without_paths(settings), decode=replace(settings.decode, **names))
     facts = checkpoint.load_facts(run / checkpoint.WEIGHTS_FILE)
-    replaced = (out / checkpoint.WEIGHTS_FILE).exists()
     with nullcontext(out) if replaced else whole_folder(out) as folder:
         for target, path in copies:
             with atomic_path(folder / target) as temporary:
