@@ -12,9 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
@@ -23,9 +21,8 @@ from asr import checkpoint, config, train
 from asr.batch import Batch
 from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config
-from asr.errors import AudioError, CheckpointError, ConfigError, Interrupted
+from asr.errors import CheckpointError, Interrupted
 from asr.evaluate import Evaluation
-from asr.manifest import read_manifest, write_manifest
 from asr.process.distributed import World
 from asr.shards.pack import pack
 from asr.train import Trainer
@@ -34,20 +31,9 @@ from asr.training.runlog import METRICS_FILE
 from asr.training.state import is_finished, state_files
 from conftest import ROOT
 from ragged import CUDA
+from resuming import RANDOM, stop_after_each_batch
 from tones import tiny, write_corpus
 
-# Everything that draws random numbers is on.
-RANDOM = (
-    "encoder.dropout=0.2",
-    "augment.speeds=[0.9,1.0,1.1]",
-    "augment.gain_db=6",
-    "augment.noise_probability=0.5",
-    "augment.reverb_probability=0.5",
-    "augment.filter_db=3",
-    "augment.warp=0.1",
-    "augment.freq_masks=1",
-    "augment.time_masks=1",
-)
 AT_EACH_STEP = "train.checkpoint_minutes=1e-9"
 TIMES = ("elapsed_s", "audio_hours_per_hour")
 
@@ -91,17 +77,6 @@ def assert_equal(out: Path, whole: Path) -> None:
             fact.get("position", {}).pop("elapsed_s", None)
         assert facts[0] == facts[1]
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
-
-
-def stop_after_each_batch(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
-    step = Trainer.step
-
-    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
-        outcome = step(self, batch)
-        signal.raise_signal(number)
-        return outcome
-
-    monkeypatch.setattr(Trainer, "step", step_and_stop)
 
 
 def curve(out: Path, tag: str) -> list[tuple[int, float]]:
@@ -251,79 +226,7 @@ def test_loading_processes_change_no_number(tmp_path: Path, settings: Config, wh
     assert_equal(tmp_path / "run", whole)
 
 
-# --- what cannot be resumed -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def stopped(tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Path]:
-    """A run on a corpus of its own, stopped after two steps."""
-    train = write_corpus(tmp_path, ["ab", "cab", "dab"])
-    dev = write_corpus(tmp_path, ["bad", "a"], name="dev")
-    own = replace(settings, data=replace(settings.data, train=str(train), dev=str(dev)))
-    step = Trainer.step
-
-    def step_and_stop(self: Trainer, batch: Batch) -> Outcome:
-        if self.position.step == 1:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "step", step_and_stop)
-        with pytest.raises(Interrupted):
-            Trainer(own, tmp_path / "run").run()
-    return own, tmp_path / "run"
-
-
-def test_other_settings_are_refused_unless_they_move_no_number(stopped: tuple[Config, Path]) -> None:
-    settings, out = stopped
-    with pytest.raises(ConfigError, match=r"run: holds a run with encoder\.dropout=0\.2, .* go on with 0\.3"):
-        Trainer(replace(settings, encoder=replace(settings.encoder, dropout=0.3)), out, resume=True)
-    Trainer(replace(settings, train=replace(settings.train, checkpoint_minutes=7.0)), out, resume=True)
-
-
-@pytest.mark.parametrize("name", ["train", "dev"])
-def test_other_data_are_refused(stopped: tuple[Config, Path], name: str) -> None:
-    settings, out = stopped
-    manifest = out.parent / f"{name}.jsonl"
-    first, *others = read_manifest(manifest)
-    write_manifest(manifest, [replace(first, text="b"), *others])
-    with pytest.raises(CheckpointError, match=r"\.safetensors: was made from other data"):
-        Trainer(settings, out, resume=True)
-
-
-def test_an_utterance_that_went_from_dev_to_train_is_refused(stopped: tuple[Config, Path]) -> None:
-    settings, out = stopped
-    train, dev = out.parent / "train.jsonl", out.parent / "dev.jsonl"
-    moved, *others = read_manifest(dev)
-    write_manifest(train, [*read_manifest(train), moved])
-    write_manifest(dev, others)
-    with pytest.raises(CheckpointError, match=r"made from the same utterances, but with others of them in data\.train"):
-        Trainer(settings, out, resume=True)
-    (state,) = state_files(out)
-    tensors, facts = checkpoint.load_tensors(state)
-    assert facts.pop("train_utterances") == 3
-    checkpoint.save_tensors(state, tensors, facts)  # as an older version left it
-    Trainer(settings, out, resume=True)
-
-
-def test_noise_recordings_are_checked_and_stay_the_same(
-    tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, out = tmp_path / "noise", tmp_path / "run"
-    folder.mkdir()
-    soundfile.write(folder / "a.wav", np.ones(100), 8000)
-    settings = replace(settings, augment=replace(settings.augment, noise_dir=str(folder)))
-    with monkeypatch.context() as patched:
-        stop_after_each_batch(patched, signal.SIGINT)
-        with pytest.raises(Interrupted):
-            Trainer(settings, out).run()
-    Trainer(settings, out, resume=True)
-    (folder / "b.wav").write_bytes(b"RIFF")
-    with pytest.raises(AudioError, match=r"^augment\.noise_dir: .*b\.wav: cannot read audio: format not recognised"):
-        Trainer(settings, out, resume=True)
-    shutil.copyfile(folder / "a.wav", folder / "b.wav")  # now each draw would be among two
-    with pytest.raises(CheckpointError, match=r"made from other recordings than augment\.noise_dir holds now"):
-        Trainer(settings, out, resume=True)
+# --- the states -------------------------------------------------------------------------------------------------------
 
 
 def test_damaged_state_is_passed_over_for_the_one_before(
@@ -371,32 +274,11 @@ def test_a_damaged_state_takes_the_place_of_no_good_one(
     assert_equal(out, whole)
 
 
-def test_no_whole_state_is_left(stopped: tuple[Config, Path]) -> None:
-    settings, out = stopped
-    (state,) = state_files(out)
-    state.write_bytes(state.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match=r"\.safetensors: damaged .*; no older state is left"):
-        Trainer(settings, out, resume=True)
-    state.unlink()
-    with pytest.raises(CheckpointError, match=r"run: holds no state to go on from"):
-        Trainer(settings, out, resume=True)
-    with pytest.raises(CheckpointError, match="nowhere: run folder is missing"):
-        Trainer(settings, out / "nowhere", resume=True)
-
-
 def test_the_newest_states_are_kept(tmp_path: Path, settings: Config) -> None:
     for keep in (1, 3):
         config = replace(settings, train=replace(settings.train, keep_states=keep))
         Trainer(config, tmp_path / f"run-{keep}").run()
         assert [int(path.stem) for path in state_files(tmp_path / f"run-{keep}")] == [12, 8, 4][:keep]
-
-
-def test_state_of_another_model_is_refused(stopped: tuple[Config, Path]) -> None:
-    settings, out = stopped
-    wider = replace(settings, encoder=replace(settings.encoder, width=20))
-    (out / checkpoint.CONFIG_FILE).write_text(config.to_yaml(wider), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"\.safetensors: was made with encoder\.width=16, which cannot go on wi"):
-        Trainer(wider, out, resume=True)
 
 
 # --- training from shards ---------------------------------------------------------------------------------------------

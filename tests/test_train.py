@@ -1,11 +1,9 @@
 """The training loop: what it learns, keeps, skips, logs and refuses."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,7 +18,6 @@ from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config, TrainConfig
 from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TrainingError
-from asr.features import LogMel
 from asr.manifest import read_manifest
 from asr.recognizer import pick_device
 from asr.train import Trainer
@@ -30,7 +27,7 @@ from asr.training.outset import fit_normalizer
 from asr.training.runlog import METRICS_FILE, RunLog
 from asr.training.state import Position, state_files
 from asr.wer import Result
-from tones import tiny, write_corpus
+from tones import logged, tiny, write_corpus
 
 TEXTS = ["ab", "cab", "bad dad", "a b c", "abba cab", "d", "dab", "cc"]
 MakeConfig = Callable[..., Config]
@@ -44,11 +41,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(corpus: Path) -> MakeConfig:
     return lambda *overrides: tiny(corpus, corpus, "train.batch_s=2", "train.epochs=2", *overrides)
-
-
-def logged(out: Path, event: str) -> list[dict[str, Any]]:
-    lines = (out / METRICS_FILE).read_text(encoding="utf-8").splitlines()
-    return [facts for facts in map(json.loads, lines) if facts["event"] == event]
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -160,6 +152,22 @@ def test_the_training_sets_moments_reach_every_copy_of_the_weights(
     for kept in (state["model.normalizer.mean"], state["average.normalizer.mean"], weights["normalizer.mean"]):
         assert torch.equal(kept, mean)
     assert torch.equal(checkpoint.load(tmp_path / "run").normalizer.mean, mean)
+
+
+def test_statistics_are_of_the_beginning_of_a_large_corpus(
+    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = settings("features.normalization=global", "train.batch_s=0.1")
+    whole, again = (Trainer(wanted, tmp_path / name).learner.recognizer.normalizer.mean for name in ("all", "again"))
+    monkeypatch.setattr("asr.training.outset._FITTED_S", 0.1)
+    some = Trainer(wanted, tmp_path / "some").learner.recognizer.normalizer.mean
+    assert torch.equal(whole, again)
+    assert not torch.equal(whole, some)
+    assert some.isfinite().all()
+    trainer = Trainer(wanted, tmp_path / "shuffled")
+    monkeypatch.setattr("asr.batch.BatchOrder.batches", lambda order: pytest.fail(f"epoch {order.epoch}"))
+    with pytest.raises(pytest.fail.Exception, match="epoch 1"):  # the first goes from short to long
+        fit_normalizer(trainer.outset, trainer.world)
 
 
 # --- choosing the best ------------------------------------------------------------------------------------------------
@@ -299,107 +307,6 @@ def test_a_good_step_between_bad_ones_lets_the_run_go_on(
     trainer = Trainer(settings("train.max_bad_steps=2"), tmp_path / "run")
     trainer.run()
     assert trainer.position.skipped == trainer.position.step // 2
-
-
-# --- batches that do not fit in memory --------------------------------------------------------------------------------
-
-
-def memory_for(utterances: int, seen: list[int]) -> Callable[..., Tensor]:
-    """`ctc_losses` that runs out of memory on more utterances at once."""
-
-    def losses(log_probs: Tensor, *others: Tensor) -> Tensor:
-        seen.append(len(log_probs))
-        if len(log_probs) > utterances:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return ctc_losses(log_probs, *others)
-
-    return losses
-
-
-@pytest.mark.parametrize("per", ["utterance", "label"])
-def test_a_batch_too_large_for_memory_is_done_in_parts(
-    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], per: str
-) -> None:
-    config = tiny(corpus, corpus, "train.batch_s=100", "train.epochs=1", f"train.loss_per={per}")
-    Trainer(config, tmp_path / "whole").run()
-    seen: list[int] = []
-    monkeypatch.setattr(objective, "ctc_losses", memory_for(3, seen))
-    Trainer(config, tmp_path / "parts").run()
-    assert seen == [8, 4, 2, 2, 2, 2]
-    (event,) = logged(tmp_path / "parts", "out of memory")
-    assert (event["step"], event["parts"], len(event["ids"])) == (1, 4, 8)
-    assert "step 1, rank 0: out of memory, batch of 8 utterances done in 4 parts" in capsys.readouterr().err
-    found, wanted = (load_file(state_files(tmp_path / name)[0]) for name in ("parts", "whole"))
-    for name in wanted:
-        if name.endswith("exp_avg"):  # a tenth of the gradient
-            torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
-
-
-def test_statistics_are_of_the_beginning_of_a_large_corpus(
-    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = settings("features.normalization=global", "train.batch_s=0.1")
-    whole, again = (Trainer(wanted, tmp_path / name).learner.recognizer.normalizer.mean for name in ("all", "again"))
-    monkeypatch.setattr("asr.training.outset._FITTED_S", 0.1)
-    some = Trainer(wanted, tmp_path / "some").learner.recognizer.normalizer.mean
-    assert torch.equal(whole, again)
-    assert not torch.equal(whole, some)
-    assert some.isfinite().all()
-    trainer = Trainer(wanted, tmp_path / "shuffled")
-    monkeypatch.setattr("asr.batch.BatchOrder.batches", lambda order: pytest.fail(f"epoch {order.epoch}"))
-    with pytest.raises(pytest.fail.Exception, match="epoch 1"):  # the first goes from short to long
-        fit_normalizer(trainer.outset, trainer.world)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-        "could not create a primitive",  # oneDNN, in an LSTM on a CPU
-        "could not execute a primitive",
-    ],
-)
-def test_an_utterance_too_large_for_memory_is_named(
-    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch, message: str
-) -> None:
-    def losses(*_: Tensor) -> Tensor:
-        raise RuntimeError(message)
-
-    monkeypatch.setattr(objective, "ctc_losses", losses)
-    with pytest.raises(TrainingError, match=r"out of memory on one utterance alone, the longest of train-5"):
-        Trainer(settings("train.batch_s=0.1"), tmp_path / "run").run()
-
-
-def test_the_normaliser_is_fitted_in_parts_too(
-    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = Trainer(settings("train.batch_s=100"), tmp_path / "whole").learner.recognizer.normalizer.mean
-    forward = LogMel.forward
-    seen = []
-
-    def limited(self: LogMel, waves: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        seen.append(len(waves))
-        if len(waves) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, waves, lens)
-
-    monkeypatch.setattr(LogMel, "forward", limited)
-    parts = Trainer(settings("train.batch_s=100"), tmp_path / "parts").learner.recognizer.normalizer.mean
-    assert seen == [8, 4, 2, 2, 4, 2, 2]
-    torch.testing.assert_close(parts, whole)
-
-
-def test_another_runtime_error_is_not_taken_for_lack_of_memory(
-    tmp_path: Path, settings: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def losses(*_: Tensor) -> Tensor:
-        raise RuntimeError("a fault of ours")
-
-    monkeypatch.setattr(objective, "ctc_losses", losses)
-    with pytest.raises(RuntimeError, match="a fault of ours"):
-        Trainer(settings(), tmp_path / "run").run()
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -10,6 +11,7 @@ import soundfile
 from asr import config
 from asr.config import Config
 from asr.manifest import Utterance, write_manifest
+from asr.training.runlog import METRICS_FILE
 
 RATE_HZ = 8000
 LETTER_S = 0.1
@@ -77,3 +79,9 @@ def recipe_arguments(folder: Path) -> list[str]:
 def tiny(train: Path, dev: Path, *overrides: str) -> Config:
     """The configuration of a tiny model on two manifests."""
     return config.load(None, [*TINY, f"data.train={train}", f"data.dev={dev}", *overrides])
+
+
+def logged(out: Path, event: str) -> list[dict[str, Any]]:
+    """The facts that a run has logged of an event, in order."""
+    lines = (out / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+    return [facts for facts in map(json.loads, lines) if facts["event"] == event]
