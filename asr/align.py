@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from asr.decode import Word
 from asr.decode.alignment import ANY, Alignment, align
-from asr.decode.hypothesis import Reading
 from asr.decode.inputs import as_array
 from asr.emissions import Vocabulary
 from asr.errors import TextError
@@ -168,7 +167,6 @@ def _labels(
     written: Sequence[Written], tokenizer: Tokenizer, vocabulary: Vocabulary, where: str
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """The labels of a transcript, and the places of the first and last label with text of each word."""
-    reading = Reading.of(vocabulary.labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s)
     separator: list[int] = []
     if tokenizer.config.unit != "bpe" and len(written) > 1:
         if vocabulary.space not in vocabulary.labels:
@@ -180,7 +178,7 @@ def _labels(
         own = [ANY] if word.unknown else tokenizer.encode(word.text, where=where)
         if labels:
             labels += separator
-        groups = [(0, 0)] if word.unknown else reading.groups(own)
+        groups = [(0, 0)] if word.unknown else vocabulary.reading.groups(own)
         spans.append((len(labels) + groups[0][0], len(labels) + groups[-1][1]))
         labels += own
     return labels, spans

@@ -97,8 +97,7 @@ class _FromFeatures:
         self.recognizer = recognizer
 
     def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        feats, feat_lens = self.recognizer.log_mel(waves, wave_lens)
-        return self.encode(self.recognizer.normalizer(feats, feat_lens), feat_lens)
+        return self.encode(*self.recognizer.features(waves, wave_lens))
 
 
 class _BFloat16(_FromFeatures):

@@ -19,7 +19,7 @@ from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
 from asr.process import cores
-from asr.process.memory import let_go, out_of_memory
+from asr.process.lack_of_memory import let_go, out_of_memory
 
 # What a loading process is given: epoch, index and, where the audio comes from a shard, the content of its file.
 Item = tuple[int, int] | tuple[int, int, bytes]
@@ -56,12 +56,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its waveforms, labels and draws on `device`."""
-        return replace(
-            self,
-            waves=self.waves.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            draws=None if self.draws is None else self.draws.to(device, non_blocking=True),
-        )
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in at most `parts` pieces of neighbouring rows, each with no more padding than it needs."""
@@ -81,12 +76,11 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory; called by DataLoader."""
-        return replace(
-            self,
-            waves=self.waves.pin_memory(),
-            labels=self.labels.pin_memory(),
-            draws=None if self.draws is None else self.draws.pin_memory(),
-        )
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> "Batch":
+        draws = None if self.draws is None else move(self.draws)
+        return replace(self, waves=move(self.waves), labels=move(self.labels), draws=draws)
 
 
 @dataclass(frozen=True)

@@ -123,19 +123,11 @@ class Decoder:
 
     def stream(self, where: str = "stream") -> "Stream | GreedyStream":
         """A decoder for one utterance whose frames arrive in pieces; `where` is what messages call it."""
-        vocabulary = self.vocabulary
         if self.config.decoder == "beam":
             from asr.decode import Stream
 
             return Stream(self._beam, where=where)
-        return GreedyStream(
-            vocabulary.labels,
-            blank=vocabulary.blank,
-            space=vocabulary.space,
-            frame_s=vocabulary.frame_s,
-            pronunciations=vocabulary.lexicon,
-            where=where,
-        )
+        return GreedyStream(self._reading, self.vocabulary.blank, where=where)
 
     def _one_by_one(
         self, log_probs: Any, lengths: Any, names: Sequence[str], n_best: int
@@ -155,9 +147,8 @@ class Decoder:
 
     @cached_property
     def _reading(self) -> Reading:
-        vocabulary = self.vocabulary
-        labels = check_labels(vocabulary.labels, vocabulary.blank)
-        return Reading.of(labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s, vocabulary.lexicon)
+        check_labels(self.vocabulary.labels, self.vocabulary.blank)
+        return self.vocabulary.reading
 
     @cached_property
     def _beam(self) -> "BeamDecoder":
@@ -318,8 +309,7 @@ def _summary(hypothesis: Hypothesis) -> Mapping[str, Any]:
 
 
 def _characters(vocabulary: Vocabulary) -> set[str]:
-    reading = Reading.of(vocabulary.labels, vocabulary.blank, vocabulary.space, vocabulary.frame_s)
-    return {character for text in reading.texts for character in text}
+    return {character for text in vocabulary.reading.texts for character in text}
 
 
 def _other_case(text: str, characters: set[str]) -> str:

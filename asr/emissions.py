@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_labels, check_shape, probabilities, warn_once
 from asr.errors import DecodeError
 from asr.files import atomic_path, write_text_atomic
@@ -49,6 +51,11 @@ class Vocabulary:
     space: str = " "
     frame_s: float = 1.0
     lexicon: Lexicon | None = None
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How the labels are read as words; DecodeError where a pronunciation has something that is no label."""
+        return Reading.of(self.labels, self.blank, self.space, self.frame_s, self.lexicon)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ from asr.files import require_folder, write_text_atomic
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
 from asr.report import render_report
-from asr.wer import Result, read_hypotheses, score, write_hypotheses
+from asr.wer import HYPOTHESES_FILE, Result, read_hypotheses, score, write_hypotheses
 
-HYPOTHESES_FILE = "hypotheses.jsonl"
 REPORT_FILE = "report.txt"
 MADE_FILE = "evaluation.json"
 DRAWS = 20  # texts drawn for an utterance, over which expected errors are averaged

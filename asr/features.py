@@ -154,13 +154,8 @@ def valid_mask(lens: Tensor, longest: int, device: torch.device) -> Tensor:
     return torch.arange(longest, device=device) < lens.to(device, non_blocking=True).unsqueeze(1)
 
 
-def zero_padding(values: Tensor, lens: Tensor) -> Tensor:
-    """(B, T, ...) with zeros at and after (B,) `lens`, whatever was there (even NaN, which times zero is NaN)."""
-    return zero_padding_(values.clone(), lens)
-
-
 def zero_padding_(values: Tensor, lens: Tensor) -> Tensor:
-    """The same in place."""
+    """Make (B, T, ...) zero, in place, at and after (B,) `lens`, whatever was there: NaN times zero is NaN."""
     if values.is_cuda:
         padding = ~valid_mask(lens, values.shape[1], values.device)
         return values.masked_fill_(padding.view(*padding.shape, *[1] * (values.ndim - 2)), 0)
@@ -239,7 +234,7 @@ def _moments(feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sums(feats: Tensor, feat_lens: Tensor) -> Tensor:
     """(B, 1, F) float64 sums over the valid frames."""
-    return zero_padding(feats, feat_lens).sum(1, keepdim=True, dtype=torch.float64)
+    return zero_padding_(feats.clone(), feat_lens).sum(1, keepdim=True, dtype=torch.float64)
 
 
 def _counts(feats: Tensor, feat_lens: Tensor) -> Tensor:

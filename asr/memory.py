@@ -271,6 +271,4 @@ def _features(recognizer: Recognizer, utterance: Utterance) -> Tensor:
     utterance = replace(utterance, duration=min(utterance.duration, LONGEST_S))
     wave = recognizer.load(utterance)
     with torch.no_grad():
-        energies, frames = recognizer.log_mel(wave.unsqueeze(0), torch.tensor([len(wave)]))
-        normalised: Tensor = recognizer.normalizer(energies, frames)[0]
-    return normalised
+        return recognizer.features(wave.unsqueeze(0), torch.tensor([len(wave)]))[0][0]

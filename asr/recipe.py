@@ -1,7 +1,6 @@
 """What the recipes share: prepare, train, decode and score, each stage skipped when its output is complete."""
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.cli import commands, parse, run_command
 from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError
-from asr.files import atomic_path, made_since, write_text_atomic
+from asr.files import atomic_path, digest_of, made_since, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: functions import them, once `run_command` has set it up
     from asr.config import Config
@@ -134,12 +133,10 @@ def prepare_stage(data: Path, make: Callable[[], str], made_from: Mapping[str, s
     write_text_atomic(record, json.dumps(dict(made_from)) + "\n")
 
 
-def run_experiment(data: Path, model: Path, settings: "Config", tests: Sequence[str] = ("test",)) -> None:
-    """Train on `data`, then recognise and score each test manifest; complete stages are skipped."""
-    settings = with_data(settings, data)
-    train_stage(model, settings)
-    for test in tests:
-        score_stage(model, data / f"{test}.jsonl", model / test)
+def run_experiment(data: Path, model: Path, settings: "Config") -> None:
+    """Train on `data`, then recognise and score its test; complete stages are skipped."""
+    train_stage(model, with_data(settings, data))
+    score_stage(model, data / "test.jsonl", model / "test")
 
 
 def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Config":
@@ -283,7 +280,7 @@ def label_stage(manifest: Path, model: Path, out: Path) -> None:
     from asr import checkpoint
 
     record = out.with_suffix(f".{MADE_FROM_FILE}")
-    recordings = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    recordings = digest_of(manifest, "sha256")
     newer = made_since(out, model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE)
     if newer and record.is_file() and json.loads(record.read_text(encoding="utf-8")) == {"recordings": recordings}:
         say(f"label: complete in {out}, skipped")
@@ -324,11 +321,11 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     from asr.batch import default_workers
     from asr.config import resolve_decode
     from asr.decoding import describe
-    from asr.evaluate import HYPOTHESES_FILE, Evaluation, Made, require_own, write_results
+    from asr.evaluate import Evaluation, Made, require_own, write_results
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
     from asr.report import summary_line
-    from asr.wer import read_hypotheses, score
+    from asr.wer import HYPOTHESES_FILE, read_hypotheses, score
 
     hypotheses = out / HYPOTHESES_FILE
     made_from = [model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE]  # `asr tune` writes the latter
@@ -382,7 +379,7 @@ def language_model_stage(
 
     weights, record = model / checkpoint.WEIGHTS_FILE, out / MADE_FROM_FILE
     files = [*texts, lexicon] if lexicon else list(texts)
-    made_from = {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    made_from = {str(file.resolve()): digest_of(file, "sha256") for file in files}
     newer = made_since(out / checkpoint.CONFIG_FILE, weights)
     if newer and (decode := checkpoint.load_config(out).decode).decoder == "beam":  # what `asr tune` writes at its end
         before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}

@@ -13,6 +13,7 @@ from asr.wer import Column, Comparison, Counts, Score, Scored, wer_interval
 
 GAP = "***"
 LINE_WIDTH = 100  # terminal cells after which an alignment goes on in a new block
+COUNT_HEADS = ("WER", "errors", "words", "ins", "del", "sub", "utterances")
 MOST_FREQUENT = 20  # rows of each table of errors
 _SIGNIFICANT = 0.05
 Key = TypeVar("Key", bound=Hashable)
@@ -33,6 +34,12 @@ def counts_text(counts: Counts) -> str:
         f"{counts.percent:.2f}% [{counts.errors} / {counts.reference}, "
         f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub]"
     )
+
+
+def count_cells(counts: Counts, size: int) -> list[str]:
+    """Cells for `COUNT_HEADS`."""
+    numbers = (counts.errors, counts.reference, counts.insertions, counts.deletions, counts.substitutions, size)
+    return [f"{counts.percent:.2f}%", *map(str, numbers)]
 
 
 def interval_text(scored: Score) -> str:
@@ -158,10 +165,8 @@ def mark(column: Column) -> str:
 
 
 def _speakers(utterances: Sequence[Scored]) -> list[str]:
-    rows = [["speaker", "WER", "errors", "words", "ins", "del", "sub", "utterances"]]
-    for speaker, counts, size in speakers_worst_first(utterances):
-        numbers = (counts.errors, counts.reference, counts.insertions, counts.deletions, counts.substitutions, size)
-        rows.append([speaker, f"{counts.percent:.2f}%", *map(str, numbers)])
+    rows = [["speaker", *COUNT_HEADS]]
+    rows += [[name, *count_cells(counts, size)] for name, counts, size in speakers_worst_first(utterances)]
     widths = [max(_width(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [
         "  ".join(

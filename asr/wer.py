@@ -26,6 +26,7 @@ from asr.lines import numbered_lines
 if TYPE_CHECKING:
     from jiwer import AlignmentChunk
 
+HYPOTHESES_FILE = "hypotheses.jsonl"  # in a folder of results
 Column = tuple[str | None, str | None]  # (reference word, hypothesis word); None is a gap
 
 RESAMPLES = 10_000

@@ -75,12 +75,8 @@ class Segment:
     @property
     def words(self) -> list[Word]:
         """The best hypothesis' words, with times from the beginning of the recording."""
-        return shifted(self.hypotheses[0], self.offset_s)
-
-
-def shifted(hypothesis: Hypothesis, offset_s: float) -> list[Word]:
-    """The words of a hypothesis with `offset_s` seconds added to their times."""
-    return [replace(word, start_s=word.start_s + offset_s, end_s=word.end_s + offset_s) for word in hypothesis.words]
+        found, at_s = self.hypotheses[0].words, self.offset_s
+        return [replace(word, start_s=word.start_s + at_s, end_s=word.end_s + at_s) for word in found]
 
 
 @torch.inference_mode()

@@ -43,7 +43,7 @@ from asr import config, recipe
 from asr.cli import parse, run_command
 from asr.errors import ConfigError
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.wer import Comparison, Counts, Result, compare, read_hypotheses, score
+from asr.wer import HYPOTHESES_FILE, Comparison, Counts, Result, compare, read_hypotheses, score
 
 DEV = "dev"  # folder of results in that of a run
 _FIXED = {"train.seed": "--seeds", "data.dev": "--data"}  # keys that flags decide
@@ -211,7 +211,7 @@ def train(run: Run) -> None:
 
 def is_complete(run: Run) -> bool:
     """Whether a run was trained and scored, and its states removed, which is done last."""
-    return (run.folder / DEV / "hypotheses.jsonl").is_file() and not (run.folder / "states").exists()
+    return (run.folder / DEV / HYPOTHESES_FILE).is_file() and not (run.folder / "states").exists()
 
 
 def summarize(runs: Sequence[Run]) -> list[Row]:
@@ -222,7 +222,7 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
         for seed in dict.fromkeys(run.seed for run in runs):
             mine = [run for run in runs if (run.setting, run.seed) == (setting, seed)]
             if all(is_complete(run) for run in mine):
-                found = [item for run in mine for item in read_hypotheses(run.folder / DEV / "hypotheses.jsonl")]
+                found = [item for run in mine for item in read_hypotheses(run.folder / DEV / HYPOTHESES_FILE)]
                 results.setdefault(setting, {})[seed] = found
                 elapsed_s.setdefault(setting, {})[seed] = sum(_elapsed_s(run) for run in mine)
     first = runs[0].setting

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from asr.align import AlignedText, align_text
 from asr.cli import parse, run_command
-from asr.commands.align import FORMATS, add_align
+from asr.commands.align import add_align
+from asr.commands.common import FORMATS
 from asr.config import TextConfig
 from asr.decode import alignment, greedy
 from asr.decode.alignment import ANY, ANY_COST, align

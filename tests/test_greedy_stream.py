@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asr.decode import greedy
 from asr.decode.greedy_stream import GreedyStream
+from asr.decode.hypothesis import Reading
 from asr.errors import DecodeError
 
 LABELS = ["_", " ", "a", "b", "c"]
@@ -28,7 +29,7 @@ def test_any_chunks_give_what_one_call_gives(
 ) -> None:
     rows = rows_of(seed, frames)
     [expected] = greedy([rows], labels, blank=blank, space=space, frame_s=0.04)
-    stream = GreedyStream(labels, blank=blank, space=space, frame_s=0.04)
+    stream = GreedyStream(Reading.of(labels, blank, space, 0.04), blank)
     for chunk in np.split(rows, sorted(cuts)):
         stream.accept(chunk)
     [found] = stream.finish()
@@ -43,14 +44,14 @@ def test_any_chunks_give_what_one_call_gives(
 
 def test_labels_so_far_stay() -> None:
     rows = rows_of(1, 50)
-    stream = GreedyStream(LABELS)
+    stream = GreedyStream(Reading.of(LABELS, 0, " ", 1.0))
     found = [stream.accept(row[None]).tokens for row in rows]
     assert all(after[: len(before)] == before for before, after in pairwise(found))
     assert stream.finish()[0].tokens == found[-1]
 
 
 def test_wrong_chunks_are_named() -> None:
-    stream = GreedyStream(LABELS, where="call 7")
+    stream = GreedyStream(Reading.of(LABELS, 0, " ", 1.0), where="call 7")
     stream.accept(rows_of(0, 10))
     bad = rows_of(0, 10)
     bad[3, 2] = np.nan

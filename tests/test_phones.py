@@ -14,6 +14,7 @@ from asr.cli import main
 from asr.config import DecodeConfig, TextConfig
 from asr.decode import greedy
 from asr.decode.greedy_stream import GreedyStream
+from asr.decode.hypothesis import Reading
 from asr.decoding import Decoder
 from asr.emissions import Emissions, Vocabulary, read_emissions, write_emissions
 from asr.ensemble import read_ensemble
@@ -141,7 +142,7 @@ def test_greedy_reads_words() -> None:
     (plain,) = greedy([rows], LABELS, frame_s=0.04)
     assert plain.text == "DHIY TUW AHT"
     assert [(word.start_s, word.end_s) for word in found.words] == [(word.start_s, word.end_s) for word in plain.words]
-    stream = GreedyStream(LABELS, pronunciations=PRONUNCIATIONS, frame_s=0.04)
+    stream = GreedyStream(Reading.of(LABELS, 0, " ", 0.04, PRONUNCIATIONS))
     stream.accept(rows[:5])
     assert stream.accept(rows[5:]) == found
     with pytest.raises(DecodeError, match="pronunciations: word 'a' is spelled with 'X', which is no label"):

@@ -265,7 +265,6 @@ def test_without_a_source_the_official_archives_are_fetched(tmp_path: Path, monk
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=list(CORPORA))
 def test_registry(corpus: Corpus) -> None:
     assert CORPORA[corpus.name] is corpus
-    assert corpus.help
     archives: tuple[Archive, ...] = corpus.archives()
     assert (archives == ()) == (corpus.name in ("kaldi", "csv"))
     for archive in archives:

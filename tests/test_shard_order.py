@@ -41,7 +41,7 @@ def imagined(counts: list[int]) -> ShardIndex:
             for place, duration in enumerate(seconds)
         ]
         shards.append(Shard(f"/none/{number:06d}.tar", 0, utterances, [0] * count))
-    return ShardIndex("", shards)
+    return ShardIndex(shards)
 
 
 def order_of(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asr.commands.common import (
     FAILED,
+    FORMATS,
     PARTLY_FAILED,
     add_audio,
     add_compute,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from asr.manifest import Utterance
     from asr.recognizer import Recognizer
 
-FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid")  # asr.writers has them too, but imports numpy
 _MANIFEST = ".jsonl"
 _HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
 _REMARKS = 20  # shown at most for such a transcript

@@ -14,6 +14,7 @@ from asr.errors import ConfigError
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
+FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid")  # asr.writers has them too, but imports numpy
 CHANNELS = "what to do with several channels (default: the model's setting)"  # help of --channels
 HARDLY_ANYTHING = 90.0  # per cent of dev's words wrong: a model that is still on the plateau of blanks
 FAILED = 2  # nothing could be done
@@ -86,6 +87,11 @@ def batch_seconds(arguments: argparse.Namespace) -> float:
     return value
 
 
+def flag_of(name: str) -> str:
+    """A setting's flag on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
 def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's setting, an hour by default") -> None:
     """Flags that say which audio is taken; `longest` describes the limit on its length without a flag."""
     parser.add_argument("--channels", choices=("auto", "first", "mean"), help=CHANNELS)
@@ -100,7 +106,7 @@ def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:
     for field in fields(DecodeConfig):
         if field.name in leave_out:
             continue
-        flag = f"--{field.name.replace('_', '-')}"
+        flag = flag_of(field.name)
         choices = get_args(field.type)  # of a Literal
         if choices:
             group.add_argument(flag, choices=choices, help=_FLAGS[field.name])
@@ -142,14 +148,14 @@ def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
         of_beam.append("--n-best")
     if values.get("combine") == "mbr":
         of_beam.append("--combine mbr")
-    return asked_decode(given, *of_beam, spelled=lambda name: f"--{name.replace('_', '-')}")
+    return asked_decode(given, *of_beam, spelled=flag_of)
 
 
 def require_lm(config: DecodeConfig, given: dict[str, Any]) -> None:
     """ConfigError where a weight is given without the thing that it weights."""
     idle = [name for name in _OF_LM if name in given]
     if idle and not config.lm:
-        raise ConfigError(f"--{idle[0].replace('_', '-')} does nothing without a language model: give --lm FILE")
+        raise ConfigError(f"{flag_of(idle[0])} does nothing without a language model: give --lm FILE")
     if "prior_weight" in given and not config.priors:
         raise ConfigError("--prior-weight does nothing without priors: give --priors FILE")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import add_decoder, add_n_best, decode_config, given_decoder
+from asr.commands.common import add_decoder, add_n_best, decode_config, flag_of, given_decoder
 from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
     labels = arguments.labels
     if labels is None or labels.suffix == ".json":
         if settings:
-            name = next(iter(settings)).replace("_", "-")
-            raise ConfigError(f"--{name} goes with --labels FILE.txt; a JSON file states its own")
+            raise ConfigError(
+                f"{flag_of(next(iter(settings)))} goes with --labels FILE.txt; a JSON file states its own"
+            )
         for path in arguments.emissions:
             beside = path.with_suffix(".json")
             if labels is None and path.is_file() and not beside.is_file():

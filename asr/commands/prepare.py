@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from asr.commands.common import flag_of
 from asr.errors import ConfigError
 
 
@@ -47,7 +48,7 @@ def _pairs(options: Sequence[str]) -> dict[str, str]:
     for option in options:
         name = option.split("=")[0]
         if name in ("corpus", "source", "out", "dev_share", "test_share", "seed", "allow_partial"):
-            raise ConfigError(f"{option!r} is spelled --{name.replace('_', '-')} here; see asr prepare --help")
+            raise ConfigError(f"{option!r} is spelled {flag_of(name)} here; see asr prepare --help")
         if "=" not in option:
             raise ConfigError(f"option {option!r} is not of the form key=value")
     return dict(option.split("=", 1) for option in options)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from asr.decode import Word
 
-_HYPOTHESES = "hypotheses.jsonl"  # asr.evaluate has the name too, but imports torch
-
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr evaluate`."""
@@ -105,11 +103,13 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _hypotheses(path: Path) -> Path:
     """A file of hypotheses: `path`, or the one in that folder; if it has none, a ScoringError names those below it."""
+    from asr.wer import HYPOTHESES_FILE
+
     if not path.is_dir():
         return path
-    if (path / _HYPOTHESES).is_file():
-        return path / _HYPOTHESES
-    below = sorted(path.glob(f"*/{_HYPOTHESES}"))
+    if (path / HYPOTHESES_FILE).is_file():
+        return path / HYPOTHESES_FILE
+    below = sorted(path.glob(f"*/{HYPOTHESES_FILE}"))
     inside = " or ".join(str(file.parent) for file in below[:3])
     hint = f"; did you mean {inside}?" if below else "; asr evaluate writes one"
-    raise ScoringError(f"{path}: is a folder without {_HYPOTHESES}{hint}")
+    raise ScoringError(f"{path}: is a folder without {HYPOTHESES_FILE}{hint}")

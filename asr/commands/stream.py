@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from asr.commands.common import load_model, require_output
+from asr.commands.common import flag_of, load_model, require_output
 from asr.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
         ("chunk_s", "seconds of audio processed at once"),
         ("pause_s", "seconds of pause that end a result"),
     ):
-        group.add_argument(_flag(name), type=float, metavar="X", help=f"{meaning} ({_DEFAULTS[name]})")
+        group.add_argument(flag_of(name), type=float, metavar="X", help=f"{meaning} ({_DEFAULTS[name]})")
 
 
 def refuse_stream_arguments(arguments: argparse.Namespace) -> None:
@@ -53,11 +53,7 @@ def refuse_stream_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError("--sample-rate goes with --stream; a file states its own rate")
     for name in _DEFAULTS:
         if getattr(arguments, name) is not None:
-            raise ConfigError(f"{_flag(name)} goes with --stream")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{flag_of(name)} goes with --stream")
 
 
 def run_stream(arguments: argparse.Namespace) -> int:

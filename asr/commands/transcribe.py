@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.align import FORMATS
 from asr.commands.common import (
     FAILED,
+    FORMATS,
     PARTLY_FAILED,
     add_compute,
     add_decoder,
     add_n_best,
     batch_seconds,
+    flag_of,
     require_output,
 )
 from asr.commands.recordings import (
@@ -81,7 +82,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
             raise ConfigError("--stream reads standard input; leave out PATH")
         idle = [name for name in _OF_FILES if getattr(arguments, name) not in (None, False)]
         if idle:
-            raise ConfigError(f"--{idle[0].replace('_', '-')} goes with files, not with --stream")
+            raise ConfigError(f"{flag_of(idle[0])} goes with files, not with --stream")
         if arguments.format not in ("txt", "json"):
             raise ConfigError(f"--stream writes txt or json, found --format {arguments.format}")
         if arguments.n_best > 1:
@@ -277,6 +278,4 @@ def _line(recording: "Recording", transcript: "Transcript", format: str) -> str:
 
     if format == "txt":
         return line_of(recording.title, transcript.text)
-    if format == "json":
-        return json.dumps(transcript.as_json(), ensure_ascii=False) + "\n"
     return render(transcript, format)  # type: ignore[arg-type]

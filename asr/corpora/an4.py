@@ -57,7 +57,6 @@ def _split(root: Path, split: str) -> list[Utterance]:
 
 AN4 = Corpus(
     name="an4",
-    help="CMU AN4: spelled and spoken words, numbers, dates; 16 kHz, 948 + 130 utterances",
     read=read,
     archives=lambda: (
         Archive("http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz", file="an4_sphere.tar.gz"),

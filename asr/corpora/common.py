@@ -51,7 +51,6 @@ class Corpus:
 
     Attributes:
         name: as typed on the command line.
-        help: one line for the command line.
         read: reads the folders that may hold the corpus; takes the options by keyword.
         archives: official archives to download for the given options; empty when there is no official address.
         expected: wanted numbers for the keys of `Reading.counts`; a key that is absent is not checked.
@@ -60,7 +59,6 @@ class Corpus:
     """
 
     name: str
-    help: str
     read: Callable[..., Reading]
     archives: Callable[..., tuple[Archive, ...]] = lambda **options: ()
     expected: Mapping[str, int] = field(default_factory=dict)
@@ -148,7 +146,7 @@ def audio_duration(path: Path, *, where: str, channel: int | None = None) -> flo
         CorpusError: the file is missing, or its header shows that `asr.audio` would refuse it: truncated, empty, no
             audio, or not so many channels.
     """
-    from asr import audio  # not at the top: the command line's help imports the registry
+    from asr import audio  # not at the top: it imports torch, and recipes import the corpora before `process.set_up`
 
     if not path.is_file():
         raise CorpusError(f"{where}: audio file {path} is missing")

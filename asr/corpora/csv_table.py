@@ -119,7 +119,6 @@ def _channel(cell: str, where: str) -> int | None:
 
 CSV = Corpus(
     name="csv",
-    help="your own recordings: CSV files with audio,text[,speaker,offset,duration,channel]; needs --source",
     read=read,
     file_suffix=".csv",
 )

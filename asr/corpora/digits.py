@@ -58,7 +58,6 @@ def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Readi
 _TAG = "v1.0.10"
 DIGITS = Corpus(
     name="digits",
-    help="Free Spoken Digit Dataset: single English digits; 8 kHz, 3,000 recordings of 6 speakers",
     read=read,
     # No checksum: the host repacks a tag's archive from time to time. The count of recordings is checked.
     archives=lambda **options: (

@@ -185,4 +185,4 @@ def _table(path: Path, fields: int | None = None) -> dict[str, str]:
     return table
 
 
-KALDI = Corpus(name="kaldi", help="a Kaldi data folder (wav.scp, text, utt2spk, segments); needs --source", read=read)
+KALDI = Corpus(name="kaldi", read=read)

@@ -154,7 +154,6 @@ def _read_part(folder: Path) -> list[Utterance]:
 
 LIBRISPEECH = Corpus(
     name="librispeech",
-    help="OpenSLR 12 and 31: read English books; 16 kHz, any of the parts",
     read=read,
     archives=archives,
     expected={f"{part} utterances": count for part, count in _UTTERANCES.items()},

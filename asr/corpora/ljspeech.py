@@ -38,7 +38,6 @@ def read(roots: Sequence[Path]) -> Reading:
 
 LJSPEECH = Corpus(
     name="ljspeech",
-    help="LJ Speech 1.1: one English reader; 22.05 kHz, 13,100 clips",
     read=read,
     archives=lambda: (
         Archive(

@@ -110,7 +110,6 @@ def _unseen_words(splits: dict[str, list[Utterance]]) -> str:
 
 SPEECHOCEAN = Corpus(
     name="speechocean",
-    help="speechocean762: English read by Mandarin speakers, children and adults; 16 kHz, 2,500 + 2,500 utterances",
     read=read,
     # OpenSLR publishes no checksum of this archive, so the counts are checked instead.
     archives=lambda **options: (

@@ -41,7 +41,6 @@ def read(roots: Sequence[Path]) -> Reading:
 
 YESNO = Corpus(
     name="yesno",
-    help="OpenSLR 1: eight times yes or no in Hebrew; 8 kHz, 60 recordings of one speaker",
     read=read,
     archives=lambda: (
         Archive(

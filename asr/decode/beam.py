@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.batch import blocks_of, decode_block
-from asr.decode.compose import Lexicon, Unit, compose
+from asr.decode.compose import Lexicon, LmUnit, compose
 from asr.decode.hypothesis import Hypothesis, Reading
 from asr.decode.inputs import check_kind, check_labels, check_number, discounts, read_batch
 from asr.decode.layout import CAPACITY, Workspace, new_workspace
@@ -84,7 +84,7 @@ class BeamDecoder:
         blank: int = 0,
         space: str = " ",
         lm: NGram | None = None,
-        lm_unit: Unit = "auto",
+        lm_unit: LmUnit = "auto",
         lexicon: Lexicon | None = None,
         hotwords: Mapping[str, float] | None = None,
         log_priors: Any = None,
@@ -119,8 +119,8 @@ class BeamDecoder:
             check_number("threads", threads, "at least 1", 1, whole=True)
         check_kind("space", space, str, "a string")
         check_kind("lm", lm, (NGram, NoneType), "an NGram (NGram.load reads one)")
-        if lm_unit not in get_args(Unit):
-            raise DecodeError(f"lm_unit must be one of {', '.join(get_args(Unit))}, found {lm_unit!r}")
+        if lm_unit not in get_args(LmUnit):
+            raise DecodeError(f"lm_unit must be one of {', '.join(get_args(LmUnit))}, found {lm_unit!r}")
         self.blank = int(blank)
         self.space = space
         reading = Reading.of(self.labels, blank, space, frame_s)

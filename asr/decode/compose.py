@@ -29,7 +29,7 @@ from asr.decode.scoring import LABEL, NO_LM, RULES, TOKEN_LM, WORD_LM, Scorer
 from asr.errors import DecodeError
 
 LN_10 = math.log(10.0)
-Unit = Literal["auto", "word", "token"]
+LmUnit = Literal["auto", "word", "token"]
 Lexicon = Iterable[str] | Mapping[str, Sequence[Sequence[str]]]
 
 # Stands in where there is no language model, so that kernels take the same types with and without one.
@@ -59,7 +59,7 @@ def compose(
     blank: int,
     *,
     lm: NGram | None,
-    lm_unit: Unit,
+    lm_unit: LmUnit,
     lexicon: Lexicon | None,
     hotwords: Mapping[str, float] | None,
     alpha: float,
@@ -210,7 +210,7 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
         warn_of_unspelled(wanted, found, alphabet)
 
 
-def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: Unit) -> int:
+def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: LmUnit) -> int:
     """Whether the model is of words or of labels; `auto` asks whether it knows the separator and half of the labels.
 
     `auto` never takes a model that states characters or pieces for one of words. One that states words may be of text

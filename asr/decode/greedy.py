@@ -88,10 +88,5 @@ def hypothesis_of(
     first = np.maximum.accumulate(np.where(begins, places, 0))
     sums = np.concatenate([[0.0], np.cumsum(peaks)])
     confidences = np.exp((sums[places + 1] - sums[first]) / (places + 1 - first))
-    return Hypothesis.of(
-        Labels(tokens, starts, np.full(len(tokens), -1), confidences),
-        reading,
-        score=score,
-        lm_score=0.0,
-        confidence=float(np.exp(peaks.mean())) if len(peaks) else 1.0,
-    )
+    labels = Labels(tokens, starts, np.full(len(tokens), -1), confidences)
+    return Hypothesis(score, 0.0, float(np.exp(peaks.mean())) if len(peaks) else 1.0, (labels,), reading)

@@ -1,6 +1,5 @@
 """Greedy (best path) decoding of frames as they arrive; the result is that of `greedy`, whatever the chunks."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,32 +7,22 @@ from numpy.typing import NDArray
 
 from asr.decode.greedy import hypothesis_of
 from asr.decode.hypothesis import Hypothesis, Reading
-from asr.decode.inputs import as_array, check_labels, check_shape, probabilities
+from asr.decode.inputs import as_array, check_shape, probabilities
 from asr.errors import DecodeError
-from asr.lexicon import Lexicon
 
 
 class GreedyStream:
     """Decodes one utterance in chunks as `greedy` does; memory grows only with the labels of the result.
 
     Args:
-        labels, blank, space, frame_s, pronunciations: as for `greedy`.
+        reading: how the labels are read.
+        blank: index of the CTC blank.
         where: what messages call the utterance.
     """
 
-    def __init__(
-        self,
-        labels: Sequence[str],
-        *,
-        blank: int = 0,
-        space: str = " ",
-        frame_s: float = 1.0,
-        pronunciations: Lexicon | None = None,
-        where: str = "stream",
-    ) -> None:
-        self.labels = check_labels(labels, blank)
+    def __init__(self, reading: Reading, blank: int = 0, *, where: str = "stream") -> None:
+        self.reading = reading
         self.blank = blank
-        self.reading = Reading.of(self.labels, blank, space, frame_s, pronunciations)
         self.where = where
         self.frames = 0
         self._finished = False
@@ -52,7 +41,7 @@ class GreedyStream:
             DecodeError: as `greedy`, or the stream was finished.
         """
         rows = as_array(log_probs)
-        check_shape(rows, self.where, len(self.labels))
+        check_shape(rows, self.where, len(self.reading.texts))
         self.take(rows)
         return self._hypothesis()
 

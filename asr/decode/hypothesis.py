@@ -121,18 +121,21 @@ class Reading:
 
     def groups(self, tokens: Sequence[int]) -> list[tuple[int, int]]:
         """For each word the places of its first and last token with text."""
-        found: list[tuple[int, int]] = []
+        texts, boundary = self.texts, self.boundary
+        firsts: list[int] = []
+        lasts: list[int] = []
         begin = True
         for place, token in enumerate(tokens):
-            begin = begin or self.boundary[token]
-            if not self.texts[token]:
+            begin = begin or boundary[token]
+            if not texts[token]:
                 continue
             if begin:
-                found.append((place, place))
+                firsts.append(place)
+                lasts.append(place)
                 begin = False
             else:
-                found[-1] = (found[-1][0], place)
-        return found
+                lasts[-1] = place
+        return list(zip(firsts, lasts, strict=True))
 
 
 def _warn_of_pieces(labels: Sequence[str], space: str) -> None:
@@ -200,20 +203,6 @@ class Hypothesis:
     confidence: float
     _parts: tuple[Labels, ...]
     _reading: Reading
-
-    @classmethod
-    def of(
-        cls,
-        labels: Labels,
-        reading: Reading,
-        *,
-        score: float,
-        lm_score: float,
-        confidence: float,
-        settled: Sequence[Labels] = (),
-    ) -> "Hypothesis":
-        """Make a hypothesis of labels, those of `settled` before the others."""
-        return cls(score, lm_score, confidence, (*settled, labels), reading)
 
     @property
     def acoustic_score(self) -> float:

@@ -20,15 +20,14 @@ class Trie:
     Attributes:
         table: hash table (node, symbol) -> node; node 0 is the empty spelling.
         parent: (nodes,) int32; the root's is 0.
-        word_start, words: the words spelled by node n are words[word_start[n] : word_start[n + 1]].
         node_of: (spellings,) int32, the node where each ends.
+        owners: (spellings,) int32, the word of each.
     """
 
     table: NDArray[np.void]
     parent: NDArray[np.int32]
-    word_start: NDArray[np.int32]
-    words: NDArray[np.int32]
     node_of: NDArray[np.int32]
+    owners: NDArray[np.int32]
 
 
 def build_trie(symbols: NDArray[np.int32], starts: NDArray[np.int64], owners: NDArray[np.int32]) -> Trie:
@@ -43,9 +42,7 @@ def build_trie(symbols: NDArray[np.int32], starts: NDArray[np.int64], owners: ND
     parent = np.zeros(len(symbols) + 1, np.int32)
     node_of = np.zeros(len(owners), np.int32)
     nodes = _insert_all(symbols, starts, table, parent, node_of)
-    by_node = np.argsort(node_of, kind="stable")
-    word_start = np.searchsorted(node_of[by_node], np.arange(nodes + 1)).astype(np.int32)
-    return Trie(table, parent[:nodes], word_start, owners[by_node].astype(np.int32), node_of)
+    return Trie(table, parent[:nodes], node_of, owners)
 
 
 @kernel

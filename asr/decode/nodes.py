@@ -25,10 +25,8 @@ def build_nodes(
     parent = np.zeros(count, np.int32)
     parent[place] = place[trie.parent]
     node_of = place[trie.node_of]
-    owners = np.empty_like(trie.words)  # the word of each spelling
-    owners[np.argsort(trie.node_of, kind="stable")] = trie.words
     ahead = np.full(count, -np.inf)
-    look_ahead(parent, node_of, scores[owners], ahead)
+    look_ahead(parent, node_of, scores[trie.owners], ahead)
     ahead[ROOT] = 0.0  # nothing is given ahead to a word that has not begun
     nodes, ends = in_lines(count + 2, NODE), np.zeros(count + 2, END)
     nodes["child"] = 1 + np.searchsorted(parent[1:], np.arange(count + 2))
@@ -41,7 +39,7 @@ def build_nodes(
     ends["ahead"] = unknown
     ends["ahead"][:count] = ahead
     ends["characters"][:count] = depth * per_character
-    return nodes, ends, owners[np.argsort(node_of, kind="stable")]
+    return nodes, ends, trie.owners[np.argsort(node_of, kind="stable")]
 
 
 def _breadth_first(trie: Trie) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:

@@ -14,7 +14,9 @@ from asr.pages.alignment import LEGEND, of_one, picture
 from asr.pages.charts import Series, line_chart
 from asr.pages.recordings import LIMITS, Recordings, utterances_of
 from asr.report import (
+    COUNT_HEADS,
     MOST_FREQUENT,
+    count_cells,
     counts_text,
     frequent_errors,
     grouped,
@@ -23,10 +25,9 @@ from asr.report import (
     speakers_worst_first,
     worst_first,
 )
-from asr.wer import Counts, Score, Scored, read_hypotheses, score
+from asr.wer import Score, Scored, read_hypotheses, score
 
 MOST_SPEAKERS = 100
-COUNT_HEADS = ("WER", "errors", "words", "ins", "del", "sub", "utterances")
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,6 @@ def scored_section(scored_set: ScoredSet, anchor: str, recordings: Recordings, w
             f"{anchor}-worst", "Utterances with most errors", *_worst(scored_set, wrong, recordings, worst), level=3
         ),
     )
-
-
-def count_cells(counts: Counts, size: int) -> list[str]:
-    """Cells for `COUNT_HEADS`."""
-    numbers = (counts.errors, counts.reference, counts.insertions, counts.deletions, counts.substitutions, size)
-    return [f"{counts.percent:.2f}%", *map(str, numbers)]
 
 
 def _speakers(utterances: Sequence[Scored]) -> Html:

@@ -52,9 +52,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """All shards of a folder; `made_from` is a digest of the manifest and options that they were packed from."""
+    """All shards of a folder."""
 
-    made_from: str
     shards: list[Shard]
 
     @property
@@ -131,7 +130,7 @@ def parse_index(text: str, address: str) -> ShardIndex:
             f"{address}: holds {found[0]} shards and {found[1]} utterances, but its first line says {header['shards']} "
             f"and {header['utterances']}"
         )
-    return ShardIndex(header["made_from"], shards)
+    return ShardIndex(shards)
 
 
 def header_line(made_from: str, shards: int, utterances: int) -> str:

@@ -147,7 +147,7 @@ def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float
     with Progress(len(utterances), "utterances", done=done) as progress:
         if done:
             progress.line(f"{out}: going on after {len(names)} complete shards with {done} utterances")
-        encoded = _encode_ahead(utterances[done:], workers)
+        encoded = map_ahead(encode, utterances[done:], threads=workers, ahead=2 * workers)
         while done < len(utterances):
             name = _name(len(names))
             members = _write_shard(out / name, done, encoded, limit_bytes, progress)
@@ -159,13 +159,13 @@ def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float
 
 
 def _write_shard(
-    path: Path, key: int, encoded: Iterator[tuple[Utterance, str, bytes]], limit_bytes: float, progress: Progress
+    path: Path, key: int, encoded: Iterator[tuple[Utterance, tuple[str, bytes]]], limit_bytes: float, progress: Progress
 ) -> list[tuple[str, int, Utterance]]:
     """Fill one shard; returns its audio members: name, CRC-32, utterance."""
     members: list[tuple[str, int, Utterance]] = []
     # USTAR and TarInfo's defaults: no times, no owners, nothing that differs the next time.
     with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, (utterance, suffix, content) in zip(count(key), encoded, strict=False):
+        for number, (utterance, (suffix, content)) in zip(count(key), encoded, strict=False):
             record = {"id": utterance.id, **record_of(utterance)}
             _add(tar, f"{number:08d}.{suffix}", content)
             _add(tar, f"{number:08d}.json", json.dumps(record, ensure_ascii=False).encode())
@@ -198,12 +198,6 @@ def _utterances_in(out: Path, name: str) -> int | None:
     with block.open(encoding="utf-8") as file:
         facts = json.loads(file.readline())
     return int(facts["utterances"]) if facts["bytes"] == (out / name).stat().st_size else None
-
-
-def _encode_ahead(utterances: Sequence[Utterance], workers: int) -> Iterator[tuple[Utterance, str, bytes]]:
-    """Utterances with suffix and content of their audio files, in order; threads encode the next ones."""
-    for utterance, (suffix, content) in map_ahead(encode, utterances, threads=workers, ahead=2 * workers):
-        yield utterance, suffix, content
 
 
 def encode(utterance: Utterance) -> tuple[str, bytes]:

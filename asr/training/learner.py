@@ -12,7 +12,7 @@ from asr.batch import Batch
 from asr.config import Config, TrainConfig
 from asr.errors import TrainingError
 from asr.process.distributed import World
-from asr.process.memory import let_go, out_of_memory
+from asr.process.lack_of_memory import let_go, out_of_memory
 from asr.recognizer import Recognizer
 from asr.training.objective import objective
 

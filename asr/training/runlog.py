@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -94,11 +93,9 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.board.close()
-        self.progress.__exit__(kind, error, trace)
+        self.progress.bar.close()
 
 
 class Quiet(RunLog):

@@ -78,12 +78,11 @@ def ship(model: Path, data: Path, out: Path, note: str = "") -> None:
     """
     from asr import checkpoint
     from asr.decoding import describe
-    from asr.evaluate import HYPOTHESES_FILE
     from asr.manifest import hours, read_manifest
     from asr.recognizer import parameters_of
     from asr.report import summary_line
     from asr.training.shrink import shrink
-    from asr.wer import read_hypotheses, score
+    from asr.wer import HYPOTHESES_FILE, read_hypotheses, score
 
     weights = out / checkpoint.WEIGHTS_FILE
     shrink(model, out)

@@ -13,7 +13,7 @@ from asr import config, recipe
 from asr.cli import parse, run_command
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.report import summary_line
-from asr.wer import Result, read_hypotheses, score
+from asr.wer import HYPOTHESES_FILE, Result, read_hypotheses, score
 from recipes.digits.silence import STILL_DB, surround
 
 # Four voices are not enough to recognise a stranger's. What a model learnt from 67 speakers of AN4 carries over, and so
@@ -157,8 +157,6 @@ def with_two_gram(model: Path, data: Path) -> Path:
 
 def recognise(model: Path, manifest: Path) -> list[Result]:
     """Score `model` on a manifest; returns what it recognised."""
-    from asr.evaluate import HYPOTHESES_FILE
-
     recipe.score_stage(model, manifest, model / "test")
     return read_hypotheses(model / "test" / HYPOTHESES_FILE)
 

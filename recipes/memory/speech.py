@@ -15,7 +15,7 @@ from asr.cli import parse, run_command
 from asr.config import Config, EncoderConfig
 from asr.corpora import SUMMARY_FILE
 from asr.files import write_text_atomic
-from asr.wer import Counts, read_hypotheses, score
+from asr.wer import HYPOTHESES_FILE, Counts, read_hypotheses, score
 
 ROOT = Path(__file__).resolve().parents[2]
 # A model that trains in minutes. This is the width of the LSTM in two directions; the others get one of equal size.
@@ -123,8 +123,6 @@ def parameters_of(encoder: EncoderConfig, mel_bins: int, vocabulary: int) -> int
 
 def train(kind: Setting, settings: Config, arguments: argparse.Namespace) -> tuple[Counts, ...]:
     """Train and score once for each seed; returns the word counts of each test."""
-    from asr.evaluate import HYPOTHESES_FILE
-
     counts = []
     for seed in range(1, arguments.seeds + 1):
         encoder = of_kind(settings.encoder, kind.cell, kind.directions, kind.width)
