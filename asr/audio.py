@@ -297,15 +297,19 @@ class OpenAudio:
         else:
             self.require_channel(channel)
 
+    def check_duration(self, config: AudioConfig, frames: int) -> None:
+        """AudioError if so many frames are longer than `config.max_duration_s`."""
+        rate = self.file.samplerate
+        if frames > config.max_duration_s * rate:
+            raise AudioError(
+                f"{self.name}: {frames / rate:.1f} s of audio, more than audio.max_duration_s={config.max_duration_s:g}"
+            )
+
     def mono(self, first: int, frames: int, config: AudioConfig, channel: int | None = None) -> Tensor:
         """(S,) float32 samples of one channel at `config.sample_rate_hz`; AudioError as `load`."""
         file, name = self.file, self.name
         self.check_channels(config, channel)
-        if frames > config.max_duration_s * file.samplerate:
-            raise AudioError(
-                f"{name}: {frames / file.samplerate:.1f} s of audio, more than audio.max_duration_s="
-                f"{config.max_duration_s:g}"
-            )
+        self.check_duration(config, frames)
         return _resampled(self.read(first, frames), file.samplerate, config, name, channel)
 
 

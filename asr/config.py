@@ -64,7 +64,8 @@ class FeatureConfig:
     prior_s: float = 1.0  # map: the training set's mean counts as much as this many seconds of the utterance
 
     def __post_init__(self) -> None:
-        _require(self.mel_bins >= 8, "features.mel_bins", "at least 8", self.mel_bins)
+        _require(8 <= self.mel_bins <= 1024, "features.mel_bins", "in 8..1024", self.mel_bins)
+        _require(self.window_ms <= 1000, "features.window_ms", "at most 1000", self.window_ms)
         _require(0 < self.hop_ms <= self.window_ms, "features.hop_ms", "in (0, window_ms]", self.hop_ms)
         _require(self.low_hz >= 0, "features.low_hz", "at least 0", self.low_hz)
         _require(0 < self.prior_s <= 3600, "features.prior_s", "in (0, 3600]", self.prior_s)
@@ -83,7 +84,7 @@ class TextConfig:
     allow_oov: bool = False  # true: unknown symbols are dropped from the labels, counted and listed
 
     def __post_init__(self) -> None:
-        _require(self.bpe_size >= 4, "text.bpe_size", "at least 4", self.bpe_size)
+        _require(4 <= self.bpe_size <= 1_000_000, "text.bpe_size", "in 4..1000000", self.bpe_size)
         _require(not self.lexicon or self.unit == "phone", "text.unit", "phone where text.lexicon is given", self.unit)
 
 
@@ -123,7 +124,7 @@ class AugmentConfig:
         for key in ("noise_probability", "reverb_probability", "telephone_probability", "time_mask_share"):
             _require(0 <= getattr(self, key) <= 1, f"augment.{key}", "in 0..1", getattr(self, key))
         for key in ("freq_masks", "freq_mask_bins", "time_masks", "time_mask_frames"):
-            _require(getattr(self, key) >= 0, f"augment.{key}", "at least 0", getattr(self, key))
+            _require(0 <= getattr(self, key) <= 1000, f"augment.{key}", "in 0..1000", getattr(self, key))
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class EncoderConfig:
             _require(1 <= getattr(self, key) <= 16384, f"encoder.{key}", "in 1..16384", getattr(self, key))
         _require(0 <= self.projection <= 16384, "encoder.projection", "in 0..16384", self.projection)
         _require(0 <= self.dropout <= 0.99, "encoder.dropout", "in 0..0.99", self.dropout)
+        _require(-100 <= self.forget_bias <= 100, "encoder.forget_bias", "in -100..100", self.forget_bias)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ utterance id; `NAME.json` beside it says what they mean:
     source   what the log-probabilities were computed from, to tell whether that has changed; may be left out
 """
 
+import contextlib
 import json
 import math
 import zipfile
@@ -79,6 +80,22 @@ def require_npz(path: Path) -> None:
     """Raise DecodeError unless the name ends in .npz: the name of the JSON beside it is made from it."""
     if path.suffix != ".npz":
         raise DecodeError(f"{path}: the name of a file of log-probabilities must end in .npz")
+
+
+def require_own_place(path: Path) -> None:
+    """Refuse, before hours of recognition, a place where log-probabilities would replace something else.
+
+    Raises:
+        DecodeError: the name does not end in .npz, or the JSON file of that name does not describe log-probabilities.
+    """
+    require_npz(path)
+    beside = path.with_suffix(".json")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        found = json.loads(beside.read_bytes())
+        if isinstance(found, dict) and "labels" in found:
+            return
+    if beside.exists():
+        raise DecodeError(f"{path}: its description would replace {beside}, which is something else")
 
 
 def write_emissions(path: Path, emissions: Emissions) -> None:

@@ -1,10 +1,17 @@
 """Text files that are read whole, with errors that name them."""
 
+import re
 from pathlib import Path
 
 from asr.errors import AsrError
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SPACE_NAME = "<space>"  # stands for a label of one space, in files with a label on each line
+
+
+def escaped(name: str) -> str:
+    """A name on a line of text: its control characters, such as a line end or a TAB, as backslash escapes."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
 
 
 def written_label(label: str) -> str:

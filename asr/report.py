@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
+from asr.lines import escaped
 from asr.wer import Column, Comparison, Counts, Score, Scored, wer_interval
 
 GAP = "***"
@@ -166,7 +167,7 @@ def mark(column: Column) -> str:
 
 def _speakers(utterances: Sequence[Scored]) -> list[str]:
     rows = [["speaker", *COUNT_HEADS]]
-    rows += [[name, *count_cells(counts, size)] for name, counts, size in speakers_worst_first(utterances)]
+    rows += [[escaped(name), *count_cells(counts, size)] for name, counts, size in speakers_worst_first(utterances)]
     widths = [max(_width(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [
         "  ".join(
@@ -187,8 +188,8 @@ def _frequent(title: str, ranked: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _utterance(utterance: Scored) -> list[str]:
-    speaker = "" if utterance.result.speaker is None else f" (speaker {utterance.result.speaker})"
-    lines = [f"{utterance.result.id}{speaker}: WER {counts_text(utterance.words)}"]
+    speaker = "" if utterance.result.speaker is None else f" (speaker {escaped(utterance.result.speaker)})"
+    lines = [f"{escaped(utterance.result.id)}{speaker}: WER {counts_text(utterance.words)}"]
     for block in _blocks(utterance.alignment):
         widths = [max(_width(said or GAP), _width(heard or GAP)) for said, heard in block]
         lines += [

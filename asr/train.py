@@ -199,7 +199,8 @@ class Trainer:
             position.batch += 1
             self.speed = audio_s / (time.perf_counter() - started)
             self.log.batch(position.epoch, outcome.loss, self.speed)
-        if not state_files(self.out):
+        (stateless,) = self.world.any(not state_files(self.out))  # a folder may look different from another machine
+        if stateless:
             self._save()  # before the weights: with these alone a folder can neither start anew nor resume
         position.epoch, position.batch = position.epoch + 1, 0
 
@@ -254,6 +255,10 @@ class Trainer:
         if not position.loss_count:
             raise TrainingError(
                 f"every step of epoch {position.epoch} was skipped; {METRICS_FILE} names the utterances"
+            )
+        if not all(weight.isfinite().all() for weight in self.learner.average.parameters()):
+            raise TrainingError(
+                f"the weights are not finite after epoch {position.epoch}; a lower train.learning_rate may help"
             )
         facts: dict[str, Any] = {
             "epoch": position.epoch,

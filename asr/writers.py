@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
+from asr.lines import escaped
 from asr.transcript import Transcript, lines_of
 
 Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid"]
@@ -27,7 +28,6 @@ SUFFIXES: dict[Format, str] = {name: f".{name}" for name in FORMATS} | {"textgri
 MIN_CUE_MS = 833
 _US_PER_MS = 1000
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SRT_ARROW = re.compile(r"--+>")
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -142,7 +142,7 @@ def line_of(name: str, text: str) -> str:
 
     Control characters in a name, a line end or a TAB, are written with backslash escapes.
     """
-    return f"{_CONTROLS.sub(lambda found: found[0].encode('unicode_escape').decode(), name)}\t{_clean(text)}\n"
+    return f"{escaped(name)}\t{_clean(text)}\n"
 
 
 def exists_already(path: Path) -> bool:

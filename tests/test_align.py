@@ -350,6 +350,25 @@ def test_a_manifest(capsys: Capture, run: Path, tmp_path: Path) -> None:
     assert command(failing, "--model", run, "--out", tmp_path / "none") == 2
 
 
+def test_existing_files_are_replaced_where_that_is_said(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    manifest, out = write_texts(tmp_path / "m.jsonl", "bad"), tmp_path / "out"
+    one = (tmp_path / "a.wav", "--text", "bad", "--model", run, "--out", out / "u0.json")
+    all_of_them = (manifest, "--model", run, "--out", out)
+    out.mkdir()
+    (out / "u0.json").write_text("corrected")
+    for arguments, message in (
+        (one, f"--out {out / 'u0.json'}: exists already; --overwrite replaces it"),
+        (all_of_them, f"1 alignments exist already, such as {out / 'u0.json'}; --overwrite replaces them"),
+    ):
+        assert command(*arguments) == 2
+        assert capsys.readouterr().err == f"error: {message}\n"
+        assert (out / "u0.json").read_text() == "corrected"
+    for arguments in (one, all_of_them):
+        (out / "u0.json").write_text("corrected")
+        assert command(*arguments, "--overwrite") == 0
+        assert (out / "u0.json").read_text() != "corrected"
+
+
 def test_an_id_too_long_is_found_out_first(
     capsys: Capture, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

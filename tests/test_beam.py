@@ -280,6 +280,30 @@ def test_a_forced_prefix() -> None:
         BeamDecoder(LABELS)([random_log_probs(rng, 3, 4)], prefix="ax")
 
 
+def test_a_prefix_is_spelled_where_any_labels_spell_it() -> None:
+    decoder = BeamDecoder(["_", "ab", "a", "bc"], space="|")
+    assert decoder.labels_of("abc").tolist() == [2, 3]  # not "ab", which leaves a "c"
+    assert decoder.labels_of("abab").tolist() == [1, 1]
+
+
+def test_white_space_behind_a_prefix_ends_its_word() -> None:
+    assert BeamDecoder(LABELS).labels_of(" a  b \n").tolist() == [2, 1, 3, 1]
+    assert BeamDecoder(LABELS).labels_of(" ").tolist() == []
+    assert BeamDecoder(["_", "\u2581a", "b"], space="\u2581").labels_of("ab ").tolist() == [1, 2]
+    log_probs = np.log(np.eye(4)[[2, 0, 0, 3]] * 0.97 + 0.01)
+    [[found]] = BeamDecoder(LABELS)([log_probs], prefix="a ")
+    assert found.text == "a b"
+
+
+def test_a_word_that_is_cut_off_after_a_forced_prefix_is_dropped() -> None:
+    log_probs = np.log(np.eye(4)[[3, 1, 2]] * 0.97 + 0.01)  # "b a"
+    for lexicon in (["b", "ab"], ["b"]):
+        [[found]] = BeamDecoder(LABELS, lexicon=lexicon, beam_size=2)([log_probs], prefix="b")
+        assert found.text == "b"
+    with pytest.raises(DecodeError, match=r"contradicts the 3 frames, or the lexicon"):
+        BeamDecoder(LABELS, lexicon=["ab"])([log_probs], prefix="a b")
+
+
 def test_a_forced_prefix_of_words_that_the_model_does_not_know(tmp_path: Path) -> None:
     arpa = tmp_path / "lm.arpa"  # without <unk>, an unknown word has a probability of 1e-100
     arpa.write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-1\t</s>\n-0.5\tb\n\n\\end\\\n")

@@ -123,6 +123,12 @@ def test_without_the_json(capsys: Capture, emissions: Path) -> None:
     assert "e.npz: cannot be read" in error_line(capsys, "decode", emissions)
 
 
+def test_an_id_is_a_part_of_one_line(capsys: Capture, tmp_path: Path) -> None:
+    path = write_spelled(tmp_path / "e.npz", {"new\nline": spelled("ab"), "t\tab": spelled("cd")}, {})
+    assert main(["decode", str(path)]) == 0
+    assert capsys.readouterr().out == "new\\nline\tab\nt\\tab\tcd\n"
+
+
 def test_a_batch_in_one_array(capsys: Capture, emissions: Path) -> None:
     np.savez(emissions, np.stack([spelled("ab"), spelled("cd")]))
     line = error_line(capsys, "decode", emissions)

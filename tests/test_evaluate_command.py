@@ -45,6 +45,38 @@ def test_evaluate_keeps_log_probabilities(capsys: Capture, run: Path, tmp_path: 
     assert capsys.readouterr().err.endswith("m.bin: the name of a file of log-probabilities must end in .npz\n")
 
 
+@pytest.fixture
+def no_recognition(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*arguments: object, **named: object) -> None:
+        raise AssertionError("recognised before it was refused")
+
+    monkeypatch.setattr("asr.evaluate.Evaluation.run", run)
+
+
+@pytest.mark.usefixtures("no_recognition")
+def test_what_cannot_be_kept_is_refused_before_recognition(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    manifest = write_texts(tmp_path / "test.json", "abc")  # as NeMo calls its manifests
+    before, file = manifest.read_bytes(), tmp_path / "file"
+    file.touch()
+    for flags, message in (
+        (
+            ("--emissions", tmp_path / "test.npz"),
+            f"{tmp_path / 'test.npz'}: its description would replace {manifest}, which is something else",
+        ),
+        (("--emissions", file / "test.npz"), f"{file}: File exists"),
+        (("--out", file / "out"), f"{file}: is a file, wanted a folder for {file / 'out'}"),
+    ):
+        assert error_line(capsys, "evaluate", manifest, "--model", run, *flags) == f"error: {message}"
+    assert manifest.read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_recognition")
+def test_texts_without_words_are_refused_before_recognition(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    manifest = write_texts(tmp_path / "m.jsonl", "...", "-")
+    line = error_line(capsys, "evaluate", manifest, "--model", run, "--out", tmp_path / "out")
+    assert line == f"error: {manifest}: no text has a word after normalisation; WER needs at least one"
+
+
 def test_evaluate_writes_into_the_run_folder_by_default(capsys: Capture, tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     succeed(capsys, "evaluate", write_texts(tmp_path / "test-clean.jsonl", "abc"), "--model", run)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.decode import lm
 from asr.decode.lm import UNITS, NGram, advance
 from asr.errors import DecodeError
 from oracles.ngram import SMALL_ARPA, BackoffModel
@@ -133,6 +134,24 @@ def test_the_unknown_word_comes_first_wherever_the_file_has_it(tmp_path: Path, n
     assert model.words == [name, "<s>", "</s>", "a", "b"]
     assert model.counts == (5, 3, 2)
     assert model.full_scores(["zzz"], bos=False, eos=False) == [(-1.5, 1, True)]
+
+
+def test_unk_in_both_cases_is_an_ordinary_word(tmp_path: Path) -> None:
+    model = NGram.load(written(tmp_path, SMALL_ARPA.replace("\tb", "\t<Unk>").replace(" b", " <Unk>")))
+    assert model.words == ["<unk>", "<s>", "</s>", "a", "<Unk>"]
+    assert model.score(["a", "<Unk>"]) == NGram.load(written(tmp_path, SMALL_ARPA)).score(["a", "b"])
+
+
+def test_a_binary_file_is_what_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another may take its name before it is mapped."""
+    small = NGram.load(written(tmp_path, SMALL_ARPA))
+    other = NGram.load(written(tmp_path, SMALL_ARPA.replace("\tb", "\tbb").replace(" b", " bb")))
+    path, later = tmp_path / "lm.bin", tmp_path / "later.bin"
+    small.save(path)
+    other.save(later)
+    places = lm._places
+    monkeypatch.setattr(lm, "_places", lambda *sizes: (later.replace(path), places(*sizes))[1])
+    assert NGram.load(path).words == small.words
 
 
 def test_a_file_without_unknown_word_gets_one(tmp_path: Path) -> None:

@@ -290,6 +290,17 @@ def test_folders_are_read_as_they_were_written(arpa: Path, tmp_path: Path, unigr
     assert BeamSearchDecoderCTC.load_from_dir(tmp_path / "bare")._alphabet.labels == ["", " ", "a"]
 
 
+def test_another_language_model_in_a_folder_is_no_part_of_what_is_saved(arpa: Path, tmp_path: Path) -> None:
+    decoder = build_ctcdecoder(LABELS, arpa)
+    decoder.save_to_dir(tmp_path)
+    (tmp_path / "language_model/ngram.bin").rename(tmp_path / "language_model/5gram.bin")
+    with pytest.raises(DecodeError, match=r"language_model: has a language model already, 5gram\.bin"):
+        decoder.save_to_dir(tmp_path)
+    with pytest.raises(DecodeError, match=r"language_model: has a language model, and this decoder none"):
+        build_ctcdecoder(LABELS).save_to_dir(tmp_path)
+    assert BeamSearchDecoderCTC.load_from_dir(tmp_path).decode(noise(20, 3)) == decoder.decode(noise(20, 3))
+
+
 def test_folders_of_pyctcdecode_are_read(arpa: Path, tmp_path: Path) -> None:
     (tmp_path / "language_model").mkdir()
     (tmp_path / "alphabet.json").write_text(json.dumps({"labels": LABELS, "is_bpe": False}))

@@ -165,6 +165,12 @@ def test_word_longer_than_a_line_is_not_cut() -> None:
     assert f"REF: {word}\n" in report
 
 
+def test_control_characters_in_names_are_escaped() -> None:
+    text = render_report(score([Result("new\nline", "t\tab", "a", "b", 1.0)]))
+    assert "\nnew\\nline (speaker t\\tab): WER" in text
+    assert "\nt\\tab" in text
+
+
 def test_report_is_plain_text() -> None:
     report = render_report(score([Result("u", None, "caf\u00e9", "cafe", 1.0)]))
     assert all(unicodedata.category(character) != "Cc" for character in report.replace("\n", ""))

@@ -1,6 +1,9 @@
 """Frames that come in chunks give what one call gives, to the bit, in memory that does not grow."""
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from asr.decode import BeamDecoder, Hypothesis, NGram
+from asr.decode import BeamDecoder, Hypothesis, NGram, Stream
 from asr.errors import DecodeError
 from random_ctc import random_log_probs, write_random_arpa
 
@@ -62,6 +65,20 @@ def test_any_chunks_give_what_a_batch_gives(decoders: list[BeamDecoder], cuts: l
             stream.accept(chunk)
         wanted = [everything(found) for found in decoder([rows[:300], rows, rows[:150]], n_best=1)]
         assert everything(stream.finish(1)) == wanted[1]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))])
+def test_a_copy_goes_on_by_itself(decoders: list[BeamDecoder], copied: Callable[[Stream], Stream]) -> None:
+    rows, others = speech_like(1, 900), speech_like(2, 500)
+    for decoder in decoders:
+        stream = decoder.stream()
+        stream.accept(rows[:400])
+        other = copied(stream)
+        for start in range(0, 500, 100):
+            stream.accept(rows[400 + start : 500 + start])
+            other.accept(others[start : start + 100])
+        assert everything(stream.finish()) == everything(decoder([rows])[0])
+        assert everything(other.finish()) == everything(decoder([np.concatenate([rows[:400], others])])[0])
 
 
 def test_what_is_settled_is_not_read_again(decoders: list[BeamDecoder]) -> None:

@@ -249,6 +249,15 @@ def test_without_dev_the_last_epoch_is_kept(
     assert same(snapshot(other.learner.average), snapshot(trainer.learner.average))
 
 
+def test_weights_that_are_not_finite_are_no_result(tmp_path: Path, settings: MakeConfig) -> None:
+    """One step may ruin them; those that follow are skipped, perhaps too few to be too many in a row."""
+    for dev in ((), ("data.dev=none",)):
+        out = tmp_path / f"run-{len(dev)}"
+        with pytest.raises(TrainingError, match="the weights are not finite after epoch 1; a lower train"):
+            Trainer(settings("train.learning_rate=1e300", "train.max_bad_steps=100", *dev), out).run()
+        assert not (out / WEIGHTS_FILE).exists()
+
+
 # --- steps that must not count ----------------------------------------------------------------------------------------
 
 

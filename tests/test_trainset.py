@@ -122,6 +122,14 @@ def test_utterances_that_loading_would_refuse(tmp_path: Path, corpus: Path) -> N
         Trainer(config, tmp_path / "run")
 
 
+def test_a_dev_utterance_too_long_is_found_before_training(tmp_path: Path, corpus: Path) -> None:
+    dev = write_corpus(tmp_path, ["a", "aa"], name="dev")
+    longest = max(utterance.duration for utterance in read_manifest(dev))
+    config = tiny(corpus, dev, f"audio.max_duration_s={longest - 0.01}", "train.skip_unusable=true")
+    with pytest.raises(AudioError, match=rf"^utterance dev-1: .*: {longest:.1f} s of audio, more than audio\.max_dur"):
+        Trainer(config, tmp_path / "run")
+
+
 def test_nothing_left_to_train_on(tmp_path: Path, corpus: Path) -> None:
     config = tiny(corpus, corpus, "train.max_utterance_s=0.1", "train.skip_unusable=true")
     with pytest.raises(TrainingError, match=r"no training utterance can be used: utterance train-0: .*; and 3 more$"):

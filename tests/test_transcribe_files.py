@@ -226,6 +226,17 @@ def test_merged_leaves_out_what_failed(capsys: Capture, run: Path, calls: Path) 
     assert main(arguments) == 1
     names = [line.split("\t")[0] for line in Path("all.txt").read_text().splitlines()]
     assert names == ["calls/a.wav", "calls/one/c.wav"]
+    (calls / "a.wav").write_bytes(b"")  # its transcript of this start stays, but is not one of the next
+    assert main([*arguments, "--overwrite"]) == 1
+    assert (calls / "a.txt").exists()
+    assert [line.split("\t")[0] for line in Path("all.txt").read_text().splitlines()] == ["calls/one/c.wav"]
+
+
+def test_a_name_too_long_for_its_transcript(capsys: Capture, run: Path, calls: Path) -> None:
+    name = f"{251 * 'x'}.wav"
+    (calls / "a.wav").rename(calls / name)
+    line = error_line(capsys, "transcribe", "calls", "--model", run, "--out", "out", "--format", "json")
+    assert line == f"error: calls/{name}: its transcript out/{251 * 'x'}.json cannot be written: File name too long"
 
 
 # --- what cannot be meant ---------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
         help="file to write (default: standard output); for a manifest, a folder that gets one file for each "
         "utterance, named after its id; times count from the beginning of the utterance",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_compute(parser)
     add_audio(parser, "a day; for utterances of a manifest the model's setting, an hour by default")
     # Alignment needs no decoder: greedy saves loading the run's language model.
@@ -77,7 +78,7 @@ def _align(arguments: argparse.Namespace) -> int:
 
 def _align_recording(arguments: argparse.Namespace) -> int:
     from asr.transcript import Transcript
-    from asr.writers import render, write_transcript
+    from asr.writers import exists_already, render, write_transcript
 
     if (arguments.transcript is None) == (arguments.text is None):
         found = "neither" if arguments.text is None else "both"
@@ -85,6 +86,8 @@ def _align_recording(arguments: argparse.Namespace) -> int:
     sources = [path.resolve() for path in (arguments.source, arguments.transcript) if path is not None]
     if arguments.out is not None and arguments.out.resolve() in sources:
         raise ConfigError(f"--out {arguments.out}: would overwrite the audio or transcript that is to be aligned")
+    if arguments.out is not None and not arguments.overwrite and exists_already(arguments.out):
+        raise ConfigError(f"--out {arguments.out}: exists already; --overwrite replaces it")
     where, text = "--text", arguments.text
     if text is None:
         where, text = str(arguments.transcript), read_text(arguments.transcript, "transcript", TextError)
@@ -118,8 +121,9 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
         for utterance in utterances
     }
     require_writable(arguments.out)
-    for target in targets.values():
-        exists_already(target)  # raises where no file can be written
+    there = [target for target in targets.values() if exists_already(target)]  # raises where no file can be written
+    if there and not arguments.overwrite:
+        raise ConfigError(f"{len(there)} alignments exist already, such as {there[0]}; --overwrite replaces them")
     recognizer = load_model(arguments)
     failed = 0
     for utterance, found in _encode_utterances(utterances, recognizer, batch_seconds(arguments)):

@@ -68,6 +68,7 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
 
 def _decode(arguments: argparse.Namespace) -> int:
     from asr.decoding import facts_of
+    from asr.writers import line_of
 
     combine = _combine() if arguments.combine == "mbr" else None
     n_best = arguments.n_best if combine is None else _RISK_OVER
@@ -87,7 +88,7 @@ def _decode(arguments: argparse.Namespace) -> int:
             if arguments.format == "json":
                 print(json.dumps({"id": name, **facts_of(found, arguments.n_best)}, ensure_ascii=False))
             else:
-                print(f"{name}\t{found[0].text}")
+                print(line_of(name, found[0].text), end="")
     if models[0].refs:
         print(_score_line(models[0], texts), file=sys.stderr)
     return 0

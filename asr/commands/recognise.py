@@ -45,29 +45,34 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.batch import default_workers
-    from asr.emissions import require_npz, write_emissions
+    from asr.emissions import require_own_place, write_emissions
     from asr.evaluate import Evaluation, Made, emissions_of, require_own, write_results
     from asr.manifest import read_manifest
     from asr.training.state import STATES_FOLDER
+    from asr.writers import require_writable
 
     if arguments.emissions is not None:
-        require_npz(arguments.emissions)
+        require_own_place(arguments.emissions)
+        require_writable(arguments.emissions.parent)
     out = arguments.out or arguments.model / arguments.manifest.stem
     if arguments.out is None and out.name == STATES_FOLDER:
         raise ConfigError(f"{out}: holds the run's training states; --out chooses another folder for the results")
     recognizer = load_model(arguments)
     utterances = read_manifest(arguments.manifest)
     references = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
+    if not any(references.values()):
+        raise ScoringError(f"{arguments.manifest}: no text has a word after normalisation; WER needs at least one")
     require_own(out, arguments.manifest, references)
+    require_writable(out)
     workers = default_workers(recognizer.device)
     evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
     keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}
     words: dict[str, Sequence[Word]] = {}
     results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep, words=words)
-    if keep is not None:
-        write_emissions(arguments.emissions, emissions_of(utterances, keep, recognizer))
     made = Made.of(arguments.manifest, recognizer.config.decode)
     print(write_results(out, results, made, words).split("\n", 1)[0])
+    if keep is not None:
+        write_emissions(arguments.emissions, emissions_of(utterances, keep, recognizer))
     print(f"{out}: hypotheses.jsonl, report.txt, words.jsonl, evaluation.json", file=sys.stderr)
     return 0
 

@@ -149,7 +149,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
     from asr.process.distributed import launched
     from asr.sources import searched
-    from asr.writers import destinations, exists_already, require_writable, write_transcript
+    from asr.writers import destinations, require_writable, write_transcript
 
     if arguments.merged is not None and arguments.format not in _JOINABLE:
         raise ConfigError(f"--merged joins {', '.join(_JOINABLE)}, found --format {arguments.format}")
@@ -162,7 +162,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     for folder in {arguments.out} if arguments.out is not None else {target.parent for target in targets}:
         require_writable(folder)
     # As the first process sees it, before any process has written: otherwise shares could overlap.
-    there = world.gather([exists_already(target) for target in targets])[0]
+    there = world.gather([_has(target, name) for target, name in zip(targets, names, strict=True)])[0]
     goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or launched()
     if any(there) and not goes_on:
         raise ConfigError(
@@ -177,20 +177,28 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     # Several processes continue where they were, if torchrun restarted them because one of them died.
     skipped = [False] * len(there) if arguments.overwrite else there
     mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
-    failed = 0
+    failed: list[int] = []
     if mine:
         transcriber = make_transcriber(arguments)
         chosen = [recordings[place] for place in mine]
         for place, result in zip(mine, results_of(transcriber, chosen, arguments.n_best), strict=True):
             if result is None:
-                failed += 1
+                failed.append(place)
             else:
                 write_transcript(result, targets[place], arguments.format)
-    (failures,) = world.total(failed)
-    world.wait()
+    failures = {place for share in world.gather(failed) for place in share}
     if arguments.merged is not None and world.leads:
-        _merge(arguments, recordings, targets)
-    return int(failures)
+        _merge(arguments, recordings, [None if place in failures else path for place, path in enumerate(targets)])
+    return len(failures)
+
+
+def _has(target: Path, name: Path) -> bool:
+    from asr.writers import exists_already
+
+    try:
+        return exists_already(target)
+    except OSError as error:  # its name is too long, for example
+        raise ConfigError(f"{name}: its transcript {target} cannot be written: {error.strerror}") from error
 
 
 def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
@@ -249,7 +257,10 @@ def _place(recording: "Recording") -> Path:
     return folder / f"{recording.title.replace('/', '_').replace(' ', '-')}.segment"  # the format's suffix replaces it
 
 
-def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
+def _merge(
+    arguments: argparse.Namespace, recordings: "Sequence[Recording]", transcripts: Sequence[Path | None]
+) -> None:
+    """Write the merged file; a recording that failed has no transcript, or one of an earlier start, and is left out."""
     from asr.files import atomic_path
     from asr.writers import line_of
 
@@ -257,8 +268,8 @@ def _merge(arguments: argparse.Namespace, recordings: "Sequence[Recording]", tar
         atomic_path(arguments.merged) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
     ):
-        for recording, target in zip(recordings, targets, strict=True):
-            if target.exists():  # the others have failed, and were reported
+        for recording, target in zip(recordings, transcripts, strict=True):
+            if target is not None:
                 try:
                     text = target.read_text(encoding="utf-8")
                     if arguments.format == "txt":

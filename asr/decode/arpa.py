@@ -67,7 +67,7 @@ class Arpa:
 def read_arpa(content: bytes, path: str) -> Arpa:
     """Parse the text of an ARPA file.
 
-    The unknown word, `<unk>` in upper or lower case, becomes id 0; a file without it gets one with log10
+    The unknown word, `<unk>` or `<UNK>`, becomes id 0; a file without it gets one with log10
     probability -100. Other words keep the order of the file.
 
     Args:

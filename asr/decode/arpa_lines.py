@@ -16,7 +16,7 @@ FINE, ENDED, NO_NUMBER, POSITIVE, WRONG_FIELDS, NO_BACKOFF, TOP_BACKOFF, NO_WORD
 NEWLINE, _BACKSLASH, _PLUS, _MINUS, _DOT, _SMALL_E = b"\n\\+-.e"
 _ZERO = np.uint8(ord("0"))
 _LOWER = 32  # the bit that makes an ASCII letter lower case
-UNKNOWN = np.frombuffer(b"<unk>", np.uint8)
+UNKNOWN, UNKNOWN_UPPER = (np.frombuffer(name, np.uint8) for name in (b"<unk>", b"<UNK>"))
 _LARGEST_POWER = 308  # of ten that a float64 holds
 _TENS = np.array([float(f"1e{power}") for power in range(_LARGEST_POWER + 1)])
 _INK, _BLANK, _LINE_END = range(3)
@@ -157,13 +157,14 @@ def _slot(text, vocabulary, place):  # type: ignore[no-untyped-def]
 
 @inner
 def _is_unknown(text, start, end):  # type: ignore[no-untyped-def]
-    """Whether a word is <unk> in upper or lower case."""
-    same = end - start == len(UNKNOWN)
+    """Whether a word is <unk> or <UNK>."""
+    lower = upper = end - start == len(UNKNOWN)
     place = 0
-    while same and place < len(UNKNOWN):
-        same = text[start + place] | _LOWER == UNKNOWN[place]
+    while (lower or upper) and place < len(UNKNOWN):
+        lower = lower and text[start + place] == UNKNOWN[place]
+        upper = upper and text[start + place] == UNKNOWN_UPPER[place]
         place += 1
-    return same
+    return lower or upper
 
 
 @kernel

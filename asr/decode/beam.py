@@ -164,7 +164,8 @@ class BeamDecoder:
                 `__array__` or `__dlpack__` (a torch tensor); float16, float32 or float64, any strides.
             lengths: (B,) valid frames of each utterance; None: all.
             n_best: hypotheses for each utterance; None: the decoder's.
-            prefix: text that every hypothesis begins with.
+            prefix: text that the labels of every hypothesis begin with. White space at its end finishes its last word,
+                where the separator is a label.
 
         Returns:
             For each utterance at most `n_best` hypotheses with different labels, best first, and at least one.
@@ -224,17 +225,21 @@ class BeamDecoder:
             self._workspaces.append(workspace)
 
     def labels_of(self, text: str) -> NDArray[np.int32]:
-        """The labels that spell a text, each the longest that fits; DecodeError where none does."""
+        """The labels that spell a text, each the longest whose rest can be spelled; DecodeError if none do."""
         written = {label: place for place, label in enumerate(self.labels) if place != self.blank and label}
-        rest = self.space.join(text.split())
-        if rest and any(len(label) > 1 and label.startswith(self.space) for label in self.labels):
-            rest = self.space + rest  # a piece that begins a word contains the separator
+        wanted = self.space.join(text.split())
+        if wanted and any(len(label) > 1 and label.startswith(self.space) for label in self.labels):
+            wanted = self.space + wanted  # a piece that begins a word contains the separator
+        if wanted and text[-1].isspace() and self.space in written:
+            wanted += self.space
         longest = max(map(len, written), default=0)
-        found = []
-        while rest:
-            label = next((rest[:n] for n in range(min(longest, len(rest)), 0, -1) if rest[:n] in written), None)
-            if label is None:
-                raise DecodeError(f"prefix {text!r} cannot be spelled with the labels, from {rest!r} on")
-            found.append(written[label])
-            rest = rest[len(label) :]
-        return np.array(found, np.int32)
+        rests: dict[int, list[int]] = {len(wanted): []}  # where labels spell the rest: which ones
+        for start in reversed(range(len(wanted))):
+            for end in range(min(start + longest, len(wanted)), start, -1):
+                if end in rests and wanted[start:end] in written:
+                    rests[start] = [written[wanted[start:end]], *rests[end]]
+                    break
+        if 0 not in rests:
+            rest = wanted[min(rests) - 1 :]
+            raise DecodeError(f"prefix {text!r} cannot be spelled with the labels, from {rest!r} on")
+        return np.array(rests[0], np.int32)

@@ -63,8 +63,12 @@ def _best_path(log_probs: NDArray[Any], reading: Reading, blank: int) -> Hypothe
     starts = np.flatnonzero(np.diff(path, prepend=-1))
     starts = starts[path[starts] != blank]
     peaks = log_probs[starts, path[starts]].astype(np.float64)
-    score = float(log_probs.max(axis=1).sum(dtype=np.float64)) if len(log_probs) else 0.0
-    return hypothesis_of(path[starts], starts, peaks, score, reading)
+    return hypothesis_of(path[starts], starts, peaks, path_score(log_probs), reading)
+
+
+def path_score(log_probs: NDArray[Any], before: float = 0.0) -> float:
+    """`before` plus the natural-log probability of the best path, frame by frame: the same whatever the chunks."""
+    return float(np.cumsum(np.concatenate([[before], log_probs.max(axis=1)]), dtype=np.float64)[-1])
 
 
 def hypothesis_of(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.greedy import hypothesis_of
+from asr.decode.greedy import hypothesis_of, path_score
 from asr.decode.hypothesis import Hypothesis, Reading
 from asr.decode.inputs import as_array, check_shape, probabilities
 from asr.errors import DecodeError
@@ -57,7 +57,7 @@ class GreedyStream:
         self._tokens.append(path[starts])
         self._starts.append(starts + self.frames)
         self._peaks.append(rows[starts, path[starts]].astype(np.float64))
-        self._score += float(rows.max(axis=1).sum(dtype=np.float64))
+        self._score = path_score(rows, self._score)
         self._last = int(path[-1])
         self.frames += len(rows)
 

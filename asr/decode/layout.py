@@ -161,6 +161,11 @@ def _new_beam(beam_size: int, vocabulary: int) -> Beam:
     )
 
 
+def sharing(beam: Beam) -> Beam:
+    """A copied beam whose `mass` and `bits` share memory again."""
+    return beam._replace(bits=beam.mass.view(np.int64))
+
+
 def _new_tree(prefixes: int) -> Tree:
     return Tree(
         prefixes=in_lines(prefixes, PREFIX),

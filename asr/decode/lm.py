@@ -8,9 +8,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +170,7 @@ class NGram:
         if file.size != places[-1].stop:
             raise DecodeError(f"{file.name}: has {file.size} bytes, wanted {places[-1].stop}: is it truncated?")
         # Copy on write makes the arrays writable, and so of the same type for kernels as those of a parsed ARPA file.
-        whole = np.asarray(np.memmap(file.name, np.uint8, mode="c"))
+        whole = file.mapped()
         if zlib.crc32(whole[_header_bytes(order) :].data) != checksum:
             raise DecodeError(f"{file.name}: is damaged: what follows the header does not match its checksum")
         if stated >= len(_STATED):
@@ -237,7 +238,7 @@ class NGram:
 class _File:
     """An open binary model."""
 
-    def __init__(self, name: str, file: IO[bytes]) -> None:
+    def __init__(self, name: str, file: BufferedReader) -> None:
         self.name = name
         self.size = os.fstat(file.fileno()).st_size
         self._file = file
@@ -248,6 +249,10 @@ class _File:
         if len(content) < size:
             raise DecodeError(f"{self.name}: has {self.size} bytes and ends within its header: is it truncated?")
         return content
+
+    def mapped(self) -> NDArray[np.uint8]:
+        """All bytes of what was opened, which the name may no longer lead to."""
+        return np.asarray(np.memmap(self._file, np.uint8, mode="c"))
 
 
 class _Place(NamedTuple):

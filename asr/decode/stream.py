@@ -1,5 +1,6 @@
 """A search that takes frames as they arrive; a whole utterance is one chunk."""
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,13 @@ class Stream:
         self._settled: list[Labels] = []
         # Every beginning of the forced labels has a place in the beam, besides the prefixes that continue after them.
         self._workspace = decoder.workspace(decoder.beam_size + len(self.forced))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._workspace = self._workspace._replace(beam=layout.sharing(self._workspace.beam))
+
+    def __copy__(self) -> "Stream":
+        return copy.deepcopy(self, {id(self.decoder): self.decoder})
 
     def accept(self, log_probs: Any) -> Hypothesis:
         """Take the next (T, V) natural-log probabilities; returns the best hypothesis so far.
@@ -179,10 +187,11 @@ class Stream:
 
     def _without_the_word_that_was_cut_off(self) -> Hypothesis:
         """The best entry without its last word, where a lexicon leaves no entry at the end of a word."""
-        if not len(self.forced):
-            self._search(np.empty((0, len(self.decoder.labels)), np.float32), _NO_SUMS, PARTIAL)
-            if self._best >= 0:
-                return self._hypotheses(1)[0].without_last_word()
+        self._search(np.empty((0, len(self.decoder.labels)), np.float32), _NO_SUMS, PARTIAL)
+        if self._best >= 0:
+            found = self._hypotheses(1)[0].without_last_word()
+            if found.tokens[: len(self.forced)] == tuple(self.forced.tolist()):
+                return found
         return self._refuse()
 
     def _refuse(self) -> Hypothesis:

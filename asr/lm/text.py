@@ -54,7 +54,7 @@ def sentences(
 
     Raises:
         TextError: a file cannot be read, is not UTF-8 or is a manifest not named `.jsonl`; a token is reserved (`<s>`,
-            `</s>`, `<unk>` in either case, and `|` in a text of characters); or unit=token, which needs pieces, comes
+            `</s>`, `<unk>` and `<UNK>`, and `|` in a text of characters); or unit=token, which needs pieces, comes
             with a manifest or `normalize`, which are for words. The message names file and line.
         ManifestError: see `asr.manifest.read_manifest`.
     """

@@ -216,7 +216,7 @@ def require_audio(utterances: Sequence[Utterance]) -> None:
 
 
 def require_segments(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> None:
-    """AudioError when an audio file cannot be opened, ends before its segment, or has less than a frame in it.
+    """AudioError when a file cannot be opened or ends before its segment, or that is too long or under a frame.
 
     Used for dev, which is otherwise first read when an epoch is over.
     """
@@ -224,7 +224,9 @@ def require_segments(utterances: Sequence[Utterance], config: Config, recognizer
         try:
             with audio.opened(utterance.audio_filepath) as opened:
                 opened.check_channels(config.audio, utterance.channel)
-                seconds = opened.segment(utterance.offset, utterance.duration)[1] / opened.file.samplerate
+                _, frames = opened.segment(utterance.offset, utterance.duration)
+                opened.check_duration(config.audio, frames)
+                seconds = frames / opened.file.samplerate
         except AudioError as error:
             raise AudioError(f"utterance {utterance.id}: {error}") from error
         if s_to_samples(seconds, config.audio.sample_rate_hz) < recognizer.log_mel.fft_samples:

@@ -214,10 +214,18 @@ class BeamSearchDecoderCTC:
         return self._search(settings).stream()
 
     def save_to_dir(self, filepath: str | os.PathLike[str]) -> None:
-        """Write `alphabet.json`, and the language model into the folder `language_model`."""
-        write_text_atomic(Path(filepath) / self._ALPHABET_SERIALIZED_FILENAME, self._alphabet.dumps())
+        """Write `alphabet.json`, and the language model into the folder `language_model`.
+
+        Raises:
+            DecodeError: that folder has another language model, which would be in the way of this decoder's, or be
+                loaded where this decoder has none.
+        """
+        folder = Path(filepath) / self._LANGUAGE_MODEL_SERIALIZED_DIRECTORY
         if self._language_model is not None:
-            self._language_model.save_to_dir(Path(filepath) / self._LANGUAGE_MODEL_SERIALIZED_DIRECTORY)
+            self._language_model.save_to_dir(folder)
+        elif folder.exists():
+            raise DecodeError(f"{folder}: has a language model, and this decoder none; save into another folder")
+        write_text_atomic(Path(filepath) / self._ALPHABET_SERIALIZED_FILENAME, self._alphabet.dumps())
 
     @classmethod
     def load_from_dir(

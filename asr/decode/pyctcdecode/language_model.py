@@ -88,8 +88,10 @@ class LanguageModel:
         }
 
     def save_to_dir(self, filepath: str | os.PathLike[str]) -> None:
-        """Write `attrs.json`, `unigrams.txt` and the model into a folder."""
+        """Write `attrs.json`, `unigrams.txt` and the model into a folder; DecodeError if it has another model."""
         folder = Path(filepath)
+        if others := [name for name in _models_in(folder) if name != _NGRAM_FILE]:
+            raise DecodeError(f"{folder}: has a language model already, {others[0]}; save into another folder")
         attributes = dict(zip(ATTRIBUTES, self.settings, strict=True))
         write_text_atomic(folder / _ATTRIBUTES_FILE, json.dumps(attributes))
         write_text_atomic(folder / _UNIGRAMS_FILE, "".join(f"{word}\n" for word in sorted(self.unigrams or ())))
@@ -101,11 +103,16 @@ class LanguageModel:
         folder = Path(filepath)
         attributes = _read_attributes(folder / _ATTRIBUTES_FILE)
         unigrams = read_text(folder / _UNIGRAMS_FILE, unigram_encoding or "utf-8").splitlines()
-        models = sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", "__")))
-        models = [name for name in models if name not in (_ATTRIBUTES_FILE, _UNIGRAMS_FILE)]
+        models = _models_in(folder)
         if len(models) != 1:
             raise DecodeError(f"{folder}: wanted one language model, found {models}")
         return cls(NGram.load(folder / models[0]), unigrams, **attributes)
+
+
+def _models_in(folder: Path) -> list[str]:
+    """Names of the files that may be models, none where there is no folder."""
+    names = sorted(path.name for path in folder.glob("*") if not path.name.startswith((".", "__")))
+    return [name for name in names if name not in (_ATTRIBUTES_FILE, _UNIGRAMS_FILE)]
 
 
 def _read_attributes(path: Path) -> dict[str, Any]:
