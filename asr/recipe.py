@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,8 +97,11 @@ def main(script: str, description: str | None) -> int:
 
 def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial: bool = False, **options: Any) -> None:
     """Run `asr prepare` into `data`, once; see `asr.corpora.prepare` for the arguments."""
-    from asr.corpora import prepare
+    from asr.corpora import SUMMARY_FILE, prepare
 
+    complete = data / SUMMARY_FILE
+    if not allow_partial and complete.is_file() and json.loads(complete.read_text(encoding="utf-8"))["partial"]:
+        raise CorpusError(f"{data}: holds only a part of the corpus; --out chooses another folder")
     prepare_stage(
         data,
         lambda: prepare(corpus, source=source, out=data, allow_partial=allow_partial, **options).render(),
@@ -143,12 +147,19 @@ def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Con
     """The configuration with the manifests of a prepared corpus, or another one to train on, all paths absolute.
 
     `data.dev=none` is kept.
+
+    Raises:
+        ConfigError: it names other manifests.
     """
     from asr.config import NO_DEV, with_absolute_paths
 
-    dev = NO_DEV if settings.data.dev == NO_DEV else str(data / "dev.jsonl")
-    manifests = replace(settings.data, train=str(train or data / "train.jsonl"), dev=dev)
-    return with_absolute_paths(replace(settings, data=manifests))
+    given = settings.data
+    dev = NO_DEV if given.dev == NO_DEV else str(data / "dev.jsonl")
+    own = replace(given, train=str(train or data / "train.jsonl"), dev=dev)
+    for key, found, wanted in (("train", given.train, own.train), ("dev", given.dev, own.dev)):
+        if found and found != wanted:
+            raise ConfigError(f"data.{key}={found}: the recipe takes its own, {wanted}; asr train takes any")
+    return with_absolute_paths(replace(settings, data=own))
 
 
 def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
@@ -162,7 +173,8 @@ def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
     from asr.training.trainset import require_audio
 
     found: list[Utterance] = []
-    place_of = {item.id: path for path in sorted(data.glob("*.jsonl")) for item in read_manifest(path)}
+    own = sorted(path for pattern in ("*.jsonl", "*/*.jsonl") for path in data.glob(pattern))
+    place_of = {item.id: path for path in own for item in read_manifest(path)}
     for manifest in manifests:
         for utterance in read_manifest(manifest):
             if utterance.id in place_of:
@@ -182,6 +194,9 @@ def join(utterances: list["Utterance"], out: Path) -> Path:
         return utterance.id, audio, round(utterance.offset, 6), utterance.channel, utterance.text
 
     if not out.is_file():
+        ids = [utterance.id for utterance in utterances]
+        if twice := [name for name, count in Counter(ids).items() if count > 1]:
+            raise CorpusError(f"--outside: id {twice[0]!r} is one of the recipe's own recordings")
         write_manifest(out, utterances)
     elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
         raise CorpusError(
@@ -251,13 +266,13 @@ def average_stage(runs: Sequence[Path], out: Path) -> None:
         CheckpointError: `out` holds something else, such as the mean of other runs or of earlier weights.
     """
     from asr import checkpoint
-    from asr.training.average import AVERAGED, average
+    from asr.training.average import AVERAGED, average, sources
 
     weights = out / checkpoint.WEIGHTS_FILE
     if weights.is_file():
         averaged = checkpoint.load_facts(weights).get(AVERAGED)
         newer = made_since(weights, *(run / checkpoint.WEIGHTS_FILE for run in runs))
-        if not newer or averaged != [str(run) for run in runs]:
+        if not newer or averaged != sources(runs, out):
             raise CheckpointError(
                 f"{out}: is not the mean of what {', '.join(map(str, runs))} hold now; move that folder away, and run "
                 "the recipe again"
@@ -347,7 +362,7 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
         words: dict[str, Sequence[Word]] = {}
         results, _ = evaluation.run(recognizer, recognizer.decoder, words=words)
         write_results(out, results, made, words)
-    print(f"{manifest.stem}: {summary_line(score(results))}; {describe(made.decode)}")
+    print(f"{out.name}: {summary_line(score(results))}; {describe(made.decode)}")
 
 
 def language_model_stage(

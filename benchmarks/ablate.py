@@ -42,10 +42,12 @@ from timing import report
 from asr import config, recipe
 from asr.cli import parse, run_command
 from asr.errors import ConfigError
+from asr.files import digest_of, is_url, write_text_atomic
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.wer import HYPOTHESES_FILE, Comparison, Counts, Result, compare, read_hypotheses, score
 
 DEV = "dev"  # folder of results in that of a run
+DATA_FILE = "data.json"  # in the folder of a complete run: digests of its manifests
 _FIXED = {"train.seed": "--seeds", "data.dev": "--data"}  # keys that flags decide
 
 
@@ -197,21 +199,37 @@ def train(run: Run) -> None:
         ConfigError: the folder holds a run with other settings.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    from asr import checkpoint
-    from asr.training.state import require_same
-
     if is_complete(run):
-        require_same(checkpoint.load_config(run.folder), run.settings, run.folder)
         return
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for the table
         recipe.train_stage(run.folder, run.settings)
         recipe.score_stage(run.folder, Path(run.settings.data.dev), run.folder / DEV)
+    write_text_atomic(run.folder / DATA_FILE, json.dumps(_digests(run)) + "\n")
     shutil.rmtree(run.folder / "states")  # eight times the size of the weights, and nothing goes on from here
 
 
 def is_complete(run: Run) -> bool:
-    """Whether a run was trained and scored, and its states removed, which is done last."""
-    return (run.folder / DEV / HYPOTHESES_FILE).is_file() and not (run.folder / "states").exists()
+    """Whether a run was trained and scored, and its states removed, which is done last.
+
+    Raises:
+        ConfigError: it was, with other settings or on other data.
+    """
+    from asr import checkpoint
+    from asr.training.state import require_same
+
+    if not (run.folder / DEV / HYPOTHESES_FILE).is_file() or (run.folder / "states").exists():
+        return False
+    require_same(checkpoint.load_config(run.folder), run.settings, run.folder)
+    record = run.folder / DATA_FILE
+    if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != _digests(run):
+        raise ConfigError(f"{run.folder}: was trained on other data than now; --out chooses another folder")
+    return True
+
+
+def _digests(run: Run) -> dict[str, str]:
+    data = run.settings.data
+    named = {"train": data.train, "dev": data.dev}
+    return {name: path if is_url(path) else digest_of(Path(path), "sha256") for name, path in named.items()}
 
 
 def summarize(runs: Sequence[Run]) -> list[Row]:
@@ -305,6 +323,9 @@ def run_all() -> int:
         seeds = [int(seed) for seed in arguments.seeds.split(",")]
     except ValueError as error:
         raise ConfigError(f"--seeds must be integers joined by commas, found {arguments.seeds!r}") from error
+    for item in arguments.overrides:
+        if (key := item.partition("=")[0]) in _FIXED:
+            raise ConfigError(f"{item}: {_FIXED[key]} decides {key}")
     data = write_folds(arguments.data, arguments.out, arguments.folds) if arguments.folds else [arguments.data]
     settings = read_settings(arguments.settings)
     runs = plan(settings, arguments.conf, arguments.overrides, seeds, arguments.out, data)

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
 
+from asr import checkpoint
 from asr.cli import run_command
+from asr.config import DataConfig
 from asr.errors import ConfigError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.wer import Result, write_hypotheses
@@ -77,8 +80,15 @@ def test_runs_are_trained_once_and_compared(
     assert weights.stat().st_mtime_ns == before
 
     write_settings(tmp_path, "- name: first\n- name: wide\n  overrides: [encoder.width=24]\n")
-    assert command(monkeypatch, tmp_path, "--seeds", "1,2", *TINY) == 2
-    assert "holds a run with encoder.width=20, which cannot go on with 24" in capsys.readouterr().err
+    for more in ((), ("--table",)):
+        assert command(monkeypatch, tmp_path, "--seeds", "1,2", *more, *TINY) == 2
+        assert "holds a run with encoder.width=20, which cannot go on with 24" in capsys.readouterr().err
+    write_settings(tmp_path)
+    dev = tmp_path / "data" / "dev.jsonl"
+    write_manifest(dev, read_manifest(dev)[1:])
+    for more in ((), ("--table",)):
+        assert command(monkeypatch, tmp_path, "--seeds", "1,2", *more, *TINY) == 2
+        assert "was trained on other data than now; --out chooses another folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -121,10 +131,15 @@ def test_the_longest_speakers_are_spread() -> None:
 
 def fake_run(folder: Path, setting: str, seed: int, seconds: float, *hypotheses: str) -> ablate.Run:
     """A complete run whose dev set is `go on` by each of six speakers."""
-    run = ablate.Run(setting, seed, folder / setting / str(seed), ablate.config.Config())
+    data = folder / "data.jsonl"
+    data.touch()
+    settings = replace(ablate.config.Config(), data=DataConfig(train=str(data), dev=str(data)))
+    run = ablate.Run(setting, seed, folder / setting / str(seed), settings)
     results = [Result(f"u{n}", f"s{n}", "go on", text, 1.0) for n, text in enumerate(hypotheses)]
     (run.folder / "dev").mkdir(parents=True)
     write_hypotheses(run.folder / "dev" / "hypotheses.jsonl", results)
+    (run.folder / checkpoint.CONFIG_FILE).write_text(ablate.config.to_yaml(settings))
+    (run.folder / ablate.DATA_FILE).write_text(json.dumps(ablate._digests(run)))
     lines = [{"epoch": 1, "elapsed_s": 1.0}, {"epoch": 2, "elapsed_s": seconds}, {"event": "skipped"}]
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
@@ -185,6 +200,8 @@ def test_a_wrong_key_is_told_before_anything_is_trained(
     assert "no seed of any setting is complete yet" in capsys.readouterr().err
     assert command(monkeypatch, tmp_path, "--seeds", "one") == 2
     assert capsys.readouterr().err == "error: --seeds must be integers joined by commas, found 'one'\n"
+    assert command(monkeypatch, tmp_path, "train.seed=9") == 2
+    assert capsys.readouterr().err == "error: train.seed=9: --seeds decides train.seed\n"
     assert command(monkeypatch, tmp_path, "--folds", "2", "data.train=/x.jsonl") == 2
     assert "data.train=/x.jsonl cannot be had in folds" in capsys.readouterr().err
 

@@ -152,6 +152,22 @@ def test_what_was_prepared_before_survives_a_failure(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "summary.json").exists()
 
 
+def test_a_folder_whose_recordings_are_gone_is_not_complete(tmp_path: Path) -> None:
+    audio(tmp_path / "mine" / "a.wav")
+    write(tmp_path / "mine" / "my.csv", "audio,text", "a.wav,yes")
+    archive, out = tmp_path / "mine.tar.gz", tmp_path / "out"
+    prepare("csv", source=pack(tmp_path / "mine", archive), out=out, dev_share=0)
+    write(tmp_path / "mine" / "my.csv", "audio,text", "none.wav,yes")
+    (tmp_path / "mine" / "a.wav").unlink()
+    with pytest.raises(CorpusError, match=r"none\.wav is missing"):
+        prepare("csv", source=pack(tmp_path / "mine", archive), out=out, dev_share=0)
+    assert not (out / "summary.json").exists()
+    audio(tmp_path / "mine" / "none.wav")
+    prepare("csv", source=pack(tmp_path / "mine", archive), out=out, dev_share=0)
+    assert texts(out / "train.jsonl") == {"none": "yes"}
+    assert (out / "summary.json").exists()
+
+
 def test_a_foreign_manifest_is_not_overwritten(tmp_path: Path) -> None:
     audio(tmp_path / "a.wav")
     table = write(tmp_path / "my.csv", "audio,text", "a.wav,yes")

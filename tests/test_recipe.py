@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,34 @@ def test_no_dev_stays_no_dev(data: Path) -> None:
 
 
 def test_other_manifests_stay_as_they_are(data: Path) -> None:
-    given = recipe.with_data(tiny(data / "x.jsonl", data / "y.jsonl", f"data.vocabulary={data / 'v.jsonl'}"), data)
+    given = recipe.with_data(settings(data, f"data.vocabulary={data / 'v.jsonl'}"), data)
     assert given.data.vocabulary == str(data / "v.jsonl")
     assert (given.data.train, given.data.dev) == (str(data / "train.jsonl"), str(data / "dev.jsonl"))
+    for key in ("train", "dev"):
+        with pytest.raises(ConfigError, match=rf"^data\.{key}=/x\.jsonl: the recipe takes its own, .*/{key}\.jsonl"):
+            recipe.with_data(settings(data, f"data.{key}=/x.jsonl"), data)
+
+
+def test_other_recordings_are_not_those_of_the_recipe(data: Path) -> None:
+    ours, theirs = data / "part" / "test.jsonl", data.parent / "outside.jsonl"
+    write_corpus(data / "part", WORDS, name="test")
+    records = [replace(item, id=f"own-{item.id}") for item in read_manifest(ours)]
+    write_manifest(ours, records)
+    write_manifest(theirs, records[:1])
+    with pytest.raises(CorpusError, match=r"outside\.jsonl: id 'own-test-0' is in .*/part/test\.jsonl too"):
+        recipe.read_outside([theirs], data)
+    joined = data.parent / "joined.jsonl"
+    with pytest.raises(CorpusError, match=r"--outside: id 'own-test-0' is one of the recipe's own recordings"):
+        recipe.join([*records, *records[:1]], joined)
+    assert not joined.exists()
+
+
+def test_a_part_of_a_corpus_is_scored_where_it_is_asked_for(data: Path) -> None:
+    (data / "summary.json").write_text('{"partial": true}')
+    (data / recipe.MADE_FROM_FILE).write_text("{}")
+    recipe.corpus_stage(data, "librispeech", None, allow_partial=True)
+    with pytest.raises(CorpusError, match="data: holds only a part of the corpus; --out chooses another folder"):
+        recipe.corpus_stage(data, "librispeech", None)
 
 
 def test_a_complete_training_with_damaged_weights_is_told(data: Path) -> None:
@@ -173,12 +199,18 @@ def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureF
         recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
 
 
-def test_a_mean_is_of_the_runs_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mean_is_of_the_runs_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs, out = [save_run(tmp_path / name) for name in "ab"], tmp_path / "mean"
     recipe.average_stage(runs, out)
     capsys.readouterr()
     recipe.average_stage(runs, out)
     assert capsys.readouterr().err == f"[average: complete in {out}, skipped]\n"
+    monkeypatch.chdir(tmp_path)  # the same paths, spelled otherwise
+    (tmp_path / "link").symlink_to(tmp_path)
+    recipe.average_stage([Path("a"), Path("link/b")], Path("mean"))
+    assert capsys.readouterr().err == "[average: complete in mean, skipped]\n"
     with pytest.raises(CheckpointError, match=r"mean: is not the mean of what .*a, .*b, .*c hold now"):
         recipe.average_stage([*runs, save_run(tmp_path / "c")], out)
     os.utime(runs[0] / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)

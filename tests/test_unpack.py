@@ -187,6 +187,12 @@ def test_gzip_checksum_is_compared(tmp_path: Path) -> None:
     refused(archive, tmp_path / "out" / "corpus", "CRC check failed")
 
 
+def test_zip_with_a_damaged_name(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "bad.zip", {"\u00e9.txt": b"x"})
+    archive.write_bytes(archive.read_bytes().replace("\u00e9".encode(), b"\xff\xff", 1))
+    refused(archive, tmp_path / "out" / "corpus", "truncated, damaged or no tar or zip archive")
+
+
 def test_truncated_zip(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "cut.zip", FILES)
     archive.write_bytes(archive.read_bytes()[:-30])

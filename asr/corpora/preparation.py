@@ -63,7 +63,7 @@ def prepare(
 
     roots, described = _locate(entry, source, out, given)
     reading = entry.read(roots, **given)
-    _check_ids(reading.splits)
+    _check_ids(reading.splits, described)
     mismatches = _check_counts(entry, reading, described, allow_partial)
     splits, split_notes = _complete_splits(reading, dev_share, test_share, seed)
     previous = _previous_splits(out)
@@ -77,9 +77,8 @@ def prepare(
         if name not in previous:
             _require_own(records, out / f"{name}.jsonl")
     # What an earlier run wrote, so that no stale manifest outlives it; first what says that the folder is complete.
-    if (out / SUMMARY_FILE).exists():
-        (out / SUMMARY_FILE).replace(out / BEGUN_FILE)
-    elif not (out / BEGUN_FILE).exists():
+    _begin(out)
+    if not (out / BEGUN_FILE).exists():
         summary.write(out / BEGUN_FILE)
     for name in previous:
         (out / f"{name}.jsonl").unlink(missing_ok=True)
@@ -103,7 +102,8 @@ def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str,
     if source is None:
         archives = entry.archives(**options)
         if not archives:
-            raise CorpusError(f"corpus {entry.name} has no official address; give --source PATH (a folder or archive)")
+            kind = f"file *{entry.file_suffix}" if entry.file_suffix else "folder or archive"
+            raise CorpusError(f"corpus {entry.name} has no official address; give --source PATH (a {kind})")
         roots = []
         for archive in archives:
             folder = _unpack_folder(out, archive.file)
@@ -119,7 +119,14 @@ def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str,
         return [source], str(source)
     if entry.file_suffix is not None and not source.name.lower().endswith(_ARCHIVE_SUFFIXES):
         raise CorpusError(f"{source}: wanted a file *{entry.file_suffix}, a folder or an archive")
-    return [unpack(source, _unpack_folder(out, source.name))], str(source)
+    folder = unpack(source, _unpack_folder(out, source.name), replacing=lambda: _begin(out))
+    return [folder], str(source)
+
+
+def _begin(out: Path) -> None:
+    """Take from `out` what says that it is complete."""
+    if (out / SUMMARY_FILE).exists():
+        (out / SUMMARY_FILE).replace(out / BEGUN_FILE)
 
 
 def _unpack_folder(out: Path, archive_name: str) -> Path:
@@ -148,11 +155,11 @@ def _require_own(records: Sequence[Utterance], manifest: Path) -> None:
         raise CorpusError(f"{manifest}: would be overwritten, and was not prepared here; choose another folder")
 
 
-def _check_ids(splits: Mapping[str, Sequence[Utterance]]) -> None:
+def _check_ids(splits: Mapping[str, Sequence[Utterance]], described: str) -> None:
     first: dict[str, Path] = {}
     for name, utterances in splits.items():
         if not utterances:
-            raise CorpusError(f"split {name} holds no utterance")
+            raise CorpusError(f"{described}: split {name} holds no utterance")
         for utterance in utterances:
             audio = utterance.audio_filepath
             if utterance.id in first:

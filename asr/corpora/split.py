@@ -38,7 +38,10 @@ def hold_out(
     wanted = max(1, round(share * len(names)))
     kind = "speakers" if by_speaker else "utterances"
     if wanted >= len(names):
-        raise CorpusError(f"{split} share {share:g} takes {wanted} of {len(names)} training {kind}; none would be left")
+        raise CorpusError(
+            f"{split} share {share:g} takes {wanted} of {len(names)} training {kind}; none would be left "
+            f"(a share of 0 holds none out)"
+        )
     taken = set(sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{split}:{name}".encode()).digest())[:wanted])
     rest = [utterance for utterance in utterances if _unit(utterance, by_speaker) not in taken]
     held = [utterance for utterance in utterances if _unit(utterance, by_speaker) in taken]

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -27,6 +27,7 @@ MAX_MEMBERS = 1_000_000  # the largest known archive, LibriSpeech train-other-50
 MAX_BYTES = 200 * 2**30  # and its files come to about 30 GiB
 MARKER = ".unpacked.json"  # written last; names the archive that the folder was made from
 _CHUNK_BYTES = 2**20
+_NO_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # what zipfile raises for a damaged one
 
 
 def is_unpacked(folder: Path) -> bool:
@@ -34,7 +35,14 @@ def is_unpacked(folder: Path) -> bool:
     return (folder / MARKER).is_file()
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS) -> Path:
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_members: int = MAX_MEMBERS,
+    replacing: Callable[[], None] = lambda: None,
+) -> Path:
     """Unpack an archive into a new folder, which appears only when it is whole.
 
     Until then the files are in a hidden folder beside it. Nothing is done when the folder was already unpacked from an
@@ -45,6 +53,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
         folder: created here, with its parents.
         max_bytes: limit of the unpacked size.
         max_members: limit of the number of files and folders.
+        replacing: called before the folder is replaced.
 
     Returns:
         The folder.
@@ -80,6 +89,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_membe
                 json.dumps(origin | {"digest": digest_of(archive, "sha256")}), encoding="utf-8"
             )
             if folder.exists():
+                replacing()
                 folder.rename(temporary / "old")
             target.rename(folder)
     finally:
@@ -204,7 +214,7 @@ def _errors_of(archive: Path) -> Iterator[None]:
     """Turn what a damaged archive raises into a CorpusError that names it."""
     try:
         yield
-    except (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, *_NO_ZIP) as error:
         raise CorpusError(f"{archive}: the archive is truncated, damaged or no tar or zip archive: {error}") from error
     except OSError as error:
         raise CorpusError(f"{archive}: cannot unpack: {error}") from error

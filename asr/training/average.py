@@ -5,6 +5,7 @@ model too, often one that is better on voices it never heard; it costs no more t
 hold for models that were initialised separately: use those with `asr decode`, which takes the outputs of several.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,12 @@ def average(runs: Sequence[Path], out: Path) -> None:
     }
     with whole_folder(out) as folder:
         checkpoint.start_run(folder, replace(models[0].config, decode=DecodeConfig()), models[0].tokenizer)
-        checkpoint.save_weights(folder, mean, {AVERAGED: [str(run) for run in runs]})
+        checkpoint.save_weights(folder, mean, {AVERAGED: sources(runs, out)})
+
+
+def sources(runs: Sequence[Path], out: Path) -> list[str]:
+    """The runs as seen from the folder of `out`, wherever all of them lie and however their paths are spelled."""
+    return [os.path.relpath(run.resolve(), out.resolve().parent) for run in runs]
 
 
 def _require_alike(first: Recognizer, other: Recognizer, first_run: Path, run: Path) -> None:

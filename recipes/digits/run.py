@@ -14,7 +14,7 @@ from asr.cli import parse, run_command
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.report import summary_line
 from asr.wer import HYPOTHESES_FILE, Result, read_hypotheses, score
-from recipes.digits.silence import STILL_DB, surround
+from recipes.digits.silence import RECORDINGS, STILL_DB, surround
 
 # Four voices are not enough to recognise a stranger's. What a model learnt from 67 speakers of AN4 carries over, and so
 # do their digits. This model is older than recipes/an4/model, which is a worse start for strangers (RESULTS.md).
@@ -141,7 +141,7 @@ def twice(utterances: list[Utterance], still: Path) -> list[Utterance]:
         replace(
             item,
             id=f"{item.id}-still",
-            audio_filepath=still / item.audio_filepath.parent.name / item.audio_filepath.name,
+            audio_filepath=still / RECORDINGS / item.audio_filepath.name,
         )
         for item in utterances
     ]

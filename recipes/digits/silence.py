@@ -20,6 +20,7 @@ from asr.config import AudioConfig
 from asr.errors import AudioError
 from asr.files import whole_folder
 
+RECORDINGS = "recordings"  # the folder of the corpus, whatever that which it may link to is called
 SECONDS = 0.3  # on either side
 STILL_DB = -35.0  # the other kind of quiet, relative to the recording's mean power
 # A recording's noise is measured in its quietest moment of this length, between these frequencies.
@@ -29,11 +30,11 @@ _NOISE_DB = (-50.0, -10.0)  # limits of the level found, relative to the recordi
 
 
 def surround(recordings: Path, out: Path, level_db: float | None = None) -> None:
-    """Write each recording with `SECONDS` of noise on either side to `out`/recordings, unless that was done before.
+    """Write each recording with `SECONDS` of noise on either side to `out`/`RECORDINGS`, unless that was done before.
 
     Args:
         recordings: folder of WAV files.
-        out: folder for `recordings`; it appears when all of them are written.
+        out: folder for `RECORDINGS`; it appears when all of them are written.
         level_db: of the noise, relative to the recording's mean power; None: as loud as its own noise.
 
     Raises:
@@ -44,7 +45,7 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
         return
     recipe.say(f"silence: {out}")
     with whole_folder(out) as folder:
-        (folder / recordings.name).mkdir()
+        (folder / RECORDINGS).mkdir()
         for path in sorted(recordings.glob("*.wav")):
             with audio.opened(path) as file:
                 rate_hz = file.file.samplerate
@@ -57,7 +58,7 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
             noise = np.random.default_rng(zlib.crc32(path.name.encode())).standard_normal((2, round(SECONDS * rate_hz)))
             before, after = level * noise
             padded = np.concatenate([before, wave, after]).clip(-1, 1)
-            soundfile.write(folder / recordings.name / path.name, padded, rate_hz, subtype="PCM_16")
+            soundfile.write(folder / RECORDINGS / path.name, padded, rate_hz, subtype="PCM_16")
 
 
 def noise_db(wave: NDArray[np.float64], rate_hz: int) -> float:

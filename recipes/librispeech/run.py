@@ -19,7 +19,7 @@ def run() -> int:
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
     data, model = arguments.out / "data", arguments.out / "model"
-    tests = arguments.test_parts.split(",")
+    tests = [part.strip() for part in arguments.test_parts.split(",")]
     prepare = partial(
         recipe.corpus_stage, corpus="librispeech", source=arguments.source, allow_partial=arguments.allow_partial
     )
