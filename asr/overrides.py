@@ -40,7 +40,9 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
         where = "configuration"
         config = OmegaConf.to_object(merged)
     except OSError as error:
-        raise ConfigError(f"{where}: cannot read configuration: {error.strerror or error}") from error
+        inside = Path(path, "config.yaml") if path is not None else None  # of a run folder
+        hint = f"; did you mean {inside}?" if inside and inside.is_file() else ""
+        raise ConfigError(f"{where}: cannot read configuration: {error.strerror or error}{hint}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     except (OmegaConfBaseException, ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.cli import commands, parse, run_command
-from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError
+from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError, Interrupted
 from asr.files import atomic_path, digest_of, made_since, write_text_atomic
 
 if TYPE_CHECKING:  # torch comes with these: functions import them, once `run_command` has set it up
@@ -256,7 +256,11 @@ def train_stage(model: Path, settings: "Config") -> None:
         say(f"train: complete in {model}, skipped")
         return
     say(f"train: {model}")
-    Trainer(settings, model, resume=resume).run()
+    try:
+        Trainer(settings, model, resume=resume).run()
+    except Interrupted as stop:
+        told = str(stop).partition(";")[0]
+        raise Interrupted(f"{told}; the recipe goes on when it is started again", stop.signal) from stop
 
 
 def average_stage(runs: Sequence[Path], out: Path) -> None:

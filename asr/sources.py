@@ -17,6 +17,7 @@ from asr.manifest import part_name, read_manifest
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
 AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
 _MP3_STARTS = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2")  # none is UTF-8
+_FIRST_BYTES = 4096  # no path is longer
 _MAX_BYTES = 4_000_000_000
 
 
@@ -79,8 +80,9 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
         if argument == "-":
             if stdin is None:
                 raise AudioError("standard input: is closed")
-            start = stdin.read(8)
-            if start.startswith((*AUDIO_STARTS, *_MP3_STARTS)):
+            start = stdin.read(_FIRST_BYTES)
+            first_line = start.split(b"\n", 1)[0].removesuffix(b"\r")  # a file may be called FORM-1.wav
+            if start.startswith((*AUDIO_STARTS, *_MP3_STARTS)) and not os.path.exists(first_line):
                 content = start + stdin.read(_MAX_BYTES)
                 if len(content) > _MAX_BYTES:
                     raise AudioError(f"standard input: more than {_MAX_BYTES} bytes of audio")

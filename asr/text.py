@@ -149,7 +149,9 @@ class Tokenizer:
             if self.lexicon is not None:
                 lacks = f"word {unknown[0]!r} has no pronunciation in the lexicon of {len(self.lexicon)} words"
             what = "symbols" if self.lexicon is None else "words"
-            raise TextError(f"{where}: {lacks} (transcript {text!r}); text.allow_oov=true drops and counts such {what}")
+            others = ", data.vocabulary=RUN takes the labels of another run" if self.lexicon is None else ""
+            drop = f"text.allow_oov=true drops and counts such {what}"
+            raise TextError(f"{where}: {lacks} (transcript {text!r}); {drop}{others}")
         labels = [label for _, label in symbols if label is not None]
         if not labels:
             raise TextError(f"{where}: no symbol of transcript {text!r} is in the vocabulary")

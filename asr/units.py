@@ -109,9 +109,10 @@ class Pieces:
         except RuntimeError as error:
             most = re.search(r"<= (\d+)", str(error))
             allowed = f"at most {most[1]} for this text" if most else "another text.bpe_size may be possible"
+            reason = "" if most else f": {error}"
             raise TextError(
                 f"sentencepiece cannot make text.bpe_size={size} pieces of this text; {allowed}, or take the labels of "
-                f"another run (data.vocabulary=RUN): {error}"
+                f"another run (data.vocabulary=RUN){reason}"
             ) from error
         return cls(model.getvalue())
 

@@ -107,8 +107,12 @@ def test_results_that_cannot_be_written(capsys: Capture, run: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("train", "dev", "message"),
     [
-        ({}, {"text": "abz"}, "utterance a: symbol 'z' is not in the vocabulary of 4 tokens (transcript 'abz')"),
-        ({}, {"text": "..."}, "utterance a: transcript '...' is empty after normalisation"),
+        (
+            {},
+            {"text": "abz"},
+            "data.dev, utterance a: symbol 'z' is not in the vocabulary of 4 tokens (transcript 'abz')",
+        ),
+        ({}, {"text": "..."}, "data.dev, utterance a: transcript '...' is empty after normalisation"),
         ({"text": "..."}, {}, "no transcript to build a vocabulary from"),
         ({"text": "abc" * 30}, {}, "1 of 1 training utterances cannot be used (train.skip_unusable=true leaves them"),
         ({"duration": 31.0}, {}, "1 of 1 training utterances cannot be used (train.skip_unusable=true leaves them"),
@@ -269,9 +273,10 @@ def test_no_gpu(capsys: Capture, run: Path, tmp_path: Path) -> None:
         (["an5"], "there is no corpus 'an5'; did you mean 'an4'?"),
         (["xyz"], "there is no corpus 'xyz'; there are an4, "),
         (["an4", "--source", "none"], "none: the source does not exist"),
-        (["csv"], "corpus csv has no official address; give --source PATH (a folder or archive)"),
+        (["csv"], "corpus csv has no official address; give --source PATH (a .csv file, folder or archive)"),
         (["an4", "speakers=3"], "corpus an4 has no option 'speakers'"),
-        (["an4", "speakers"], "option 'speakers' is not of the form key=value"),
+        (["an4", "speakers"], "option 'speakers' is not of the form key=value; --source names what to read"),
+        (["an4", "test-share=0.1"], "'test-share=0.1' is spelled --test-share here"),
         (["an4", "--dev-share", "1.5"], "dev_share must be at least 0 and below 1, found 1.5"),
     ],
 )

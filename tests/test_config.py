@@ -236,7 +236,10 @@ def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, message
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot read configuration: No such file"):
         load(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="cannot read configuration: Is a directory"):
+    with pytest.raises(ConfigError, match=r"cannot read configuration: Is a directory$"):
+        load(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=r"Is a directory; did you mean .*/config\.yaml\?$"):
         load(tmp_path)
 
 

@@ -210,6 +210,12 @@ def test_list(tree: Path, end: str) -> None:
     assert found("a.sph", "-", "none.wav", stdin=lines("b.wav")) == ["a.sph", "b.wav", "none.wav"]
 
 
+def test_list_of_a_file_called_as_audio_begins(tree: Path) -> None:
+    (tree / "FORM-1.wav").touch()
+    assert found("-", stdin=lines("FORM-1.wav", "b.wav")) == ["FORM-1.wav", "b.wav"]
+    assert found("-", stdin=lines("FORM-1.wav", "b.wav", end="\r\n")) == ["FORM-1.wav", "b.wav"]
+
+
 def test_list_of_names_that_are_no_text(tree: Path) -> None:
     assert found("-", stdin=b"caf\xe9.wav\n") == [os.fsdecode(b"caf\xe9.wav")]
 

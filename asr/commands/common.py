@@ -21,7 +21,7 @@ FAILED = 2  # nothing could be done
 PARTLY_FAILED = 1  # some of many files failed
 
 _FLAGS = {
-    "decoder": "greedy or beam (default: the model's own setting; beam if a flag below is given)",
+    "decoder": "greedy or beam (default: the setting of the model, if any, or greedy; beam if a flag below is given)",
     "lm": "n-gram model: ARPA, or what `asr lm compile` made; alpha and beta stay the run's own unless they are given",
     "lm_unit": "what the tokens of the language model are: words or labels (auto)",
     "alpha": "weight of the language model",
@@ -101,7 +101,7 @@ def add_audio(parser: argparse.ArgumentParser, longest: str = "the model's setti
 def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:
     """A flag for each key of the configuration's `decode`; `given_decoder` reads them."""
     group = parser.add_argument_group(
-        "decoding", "where a flag is not given, the model's own setting applies, or the built-in one"
+        "decoding", "where a flag is not given, the setting of the model applies, if there is one, or the built-in one"
     )
     for field in fields(DecodeConfig):
         if field.name in leave_out:

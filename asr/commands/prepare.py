@@ -46,9 +46,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _pairs(options: Sequence[str]) -> dict[str, str]:
     for option in options:
-        name = option.split("=")[0]
+        name = option.split("=")[0].replace("-", "_")
         if name in ("corpus", "source", "out", "dev_share", "test_share", "seed", "allow_partial"):
             raise ConfigError(f"{option!r} is spelled {flag_of(name)} here; see asr prepare --help")
         if "=" not in option:
-            raise ConfigError(f"option {option!r} is not of the form key=value")
+            raise ConfigError(f"option {option!r} is not of the form key=value; --source names what to read")
     return dict(option.split("=", 1) for option in options)

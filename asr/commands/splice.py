@@ -54,4 +54,6 @@ def _splice(arguments: argparse.Namespace) -> int:
     plan = Plan(arguments.hours, (low, high), arguments.order, arguments.seed)
     made = splice(utterances, load_model(arguments), arguments.out, plan)
     print(f"{arguments.out}: {made.render()}", file=sys.stderr)
+    if unknown := sum(utterance.speaker is None for utterance in utterances):
+        print(f"note: {unknown} utterances name no speaker; sentences mix their voices", file=sys.stderr)
     return 0

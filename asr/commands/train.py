@@ -78,9 +78,11 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
         )
         print(f"trained: {out}, {dev} {best['epoch']}")
         if best.get("dev_wer_percent", 0.0) > HARDLY_ANYTHING:
+            begun = checkpoint.load_config(out).train.init_from
+            how = "with its labels (data.vocabulary=RUN)" if begun else "from the weights of another model"
             print(
-                "note: hardly a word of dev is recognised: train for more epochs, on more recordings, or from the "
-                "weights of another model (docs/training.md, When recordings are few)",
+                f"note: hardly a word of dev is recognised: train for more epochs, on more recordings, or {how} "
+                "(docs/training.md, When recordings are few)",
                 file=sys.stderr,
             )
     return 0

@@ -102,7 +102,7 @@ def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str,
     if source is None:
         archives = entry.archives(**options)
         if not archives:
-            kind = f"file *{entry.file_suffix}" if entry.file_suffix else "folder or archive"
+            kind = f"{entry.file_suffix} file, folder or archive" if entry.file_suffix else "folder or archive"
             raise CorpusError(f"corpus {entry.name} has no official address; give --source PATH (a {kind})")
         roots = []
         for archive in archives:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core import event
 
 _MARK = "asr-kernels"
 _OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
@@ -42,6 +43,24 @@ def inlined(function: Callable[..., Any]) -> Any:
     return inner(function, inline=True)
 
 
+class _Notice(event.Listener):
+    """Says that kernels are compiled, where they are not in the cache."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not self._said and event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
+            self._said = True
+            logging.getLogger("asr.decode").warning("compiling for this machine, once: ten seconds or more")
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
+
+
 @cache
 def _forget_other_versions(folder: Path) -> None:
     """Remove kernels that were cached from other versions of the sources.
@@ -56,7 +75,6 @@ def _forget_other_versions(folder: Path) -> None:
     mark = folder / f"{_MARK}-{digest.hexdigest()}"
     if mark.exists():
         return
-    logging.getLogger("asr.decode").warning("compiling for this machine, once: about ten seconds")
     for stale in [*folder.glob("*.nbi"), *folder.glob(f"{_MARK}-*")]:
         stale.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -101,10 +101,11 @@ def _train(arguments: argparse.Namespace) -> int:
             "must be written as the recogniser writes: --normalize RUN does that",
             file=sys.stderr,
         )
-    for order in model.fallbacks:
+    if model.fallbacks:
+        orders = f"order{'s' if len(model.fallbacks) > 1 else ''} {', '.join(map(str, model.fallbacks))}"
         print(
-            f"warning: order {order}: its counts are not enough to estimate discounts (few n-grams of that order, or "
-            f"an artificial text); they are {' '.join(f'{value:g}' for value in FALLBACK)}",
+            f"warning: {orders}: too few n-grams (or an artificial text) to estimate discounts from; they are "
+            f"{' '.join(f'{value:g}' for value in FALLBACK)}, which is usable",
             file=sys.stderr,
         )
     write_arpa(model, arguments.out)

@@ -142,9 +142,9 @@ def noise_origin(config: Config) -> str:
     return names and hashlib.blake2b(os.fsencode(names), digest_size=16).hexdigest()
 
 
-def label(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> LabelledSet:
-    """Encode every transcript; a TextError names the utterance and the symbol."""
-    labels = [tokenizer.encode(utterance.text, where=f"utterance {utterance.id}") for utterance in utterances]
+def label(utterances: Sequence[Utterance], tokenizer: Tokenizer, where: str = "") -> LabelledSet:
+    """Encode every transcript; a TextError names the utterance, after `where`, and the symbol."""
+    labels = [tokenizer.encode(utterance.text, where=f"{where}utterance {utterance.id}") for utterance in utterances]
     unknown = [tokenizer.out_of_vocabulary(utterance.text) for utterance in utterances]
     return LabelledSet(list(utterances), labels, unknown)
 
