@@ -20,10 +20,11 @@ from asr.decoding import Decoder
 from asr.emissions import Emissions
 from asr.errors import ConfigError, ScoringError
 from asr.files import require_folder, write_text_atomic
+from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses, write_hypotheses
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
 from asr.report import render_report
-from asr.wer import HYPOTHESES_FILE, Result, read_hypotheses, score, write_hypotheses
+from asr.wer import score
 
 REPORT_FILE = "report.txt"
 MADE_FILE = "evaluation.json"

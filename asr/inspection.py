@@ -19,8 +19,9 @@ from asr.decode import Hypothesis, Word
 from asr.emissions import Vocabulary
 from asr.errors import AudioError, ConfigError
 from asr.gates import Trace, trace
+from asr.hypotheses import Result
 from asr.recognizer import Recognizer
-from asr.wer import Counts, Result, score
+from asr.wer import Counts, score
 
 # Longest part that is shown: a wider picture cannot be read, and gates of an hour would not fit in memory.
 LONGEST_S = 30.0

@@ -5,7 +5,6 @@ import json
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from asr.files import atomic_path, digest_of, made_since, write_text_atomic
 if TYPE_CHECKING:  # torch comes with these: functions import them, once `run_command` has set it up
     from asr.config import Config
     from asr.decode import Word
-    from asr.manifest import Utterance
 
 MADE_FROM_FILE = "made_from.json"
 
@@ -43,18 +41,6 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
         "overrides", nargs="*", metavar="key=value", help="configuration values, such as train.epochs=20"
     )
     return arguments
-
-
-def add_outside(arguments: argparse.ArgumentParser) -> None:
-    """Add the option of recipes that can train on other recordings too."""
-    arguments.add_argument(
-        "--outside",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="MANIFEST",
-        help="other recordings to train on too, for a second model beside that of the corpus alone; may be repeated",
-    )
 
 
 def add_text(arguments: argparse.ArgumentParser) -> None:
@@ -100,7 +86,7 @@ def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial:
     from asr.corpora import SUMMARY_FILE, prepare
 
     complete = data / SUMMARY_FILE
-    if not allow_partial and complete.is_file() and json.loads(complete.read_text(encoding="utf-8"))["partial"]:
+    if not allow_partial and complete.is_file() and json.loads(complete.read_text(encoding="utf-8")).get("partial"):
         raise CorpusError(f"{data}: holds only a part of the corpus; --out chooses another folder")
     prepare_stage(
         data,
@@ -160,74 +146,6 @@ def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Con
         if found and found != wanted:
             raise ConfigError(f"data.{key}={found}: the recipe takes its own, {wanted}; asr train takes any")
     return with_absolute_paths(replace(settings, data=own))
-
-
-def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
-    """Read the manifests of other recordings and check them, before hours go by.
-
-    Raises:
-        CorpusError: an id occurs twice, or is one of the corpus's own: its test would no longer be a test.
-        AudioError: an audio file is missing.
-    """
-    from asr.manifest import read_manifest
-    from asr.training.trainset import require_audio
-
-    found: list[Utterance] = []
-    own = sorted(path for pattern in ("*.jsonl", "*/*.jsonl") for path in data.glob(pattern))
-    place_of = {item.id: path for path in own for item in read_manifest(path)}
-    for manifest in manifests:
-        for utterance in read_manifest(manifest):
-            if utterance.id in place_of:
-                raise CorpusError(f"--outside {manifest}: id {utterance.id!r} is in {place_of[utterance.id]} too")
-            place_of[utterance.id] = manifest
-            found.append(utterance)
-    require_audio(found)
-    return found
-
-
-def join(utterances: list["Utterance"], out: Path) -> Path:
-    """Write all to the manifest `out`; CorpusError if it exists and holds others, from which a model was made."""
-    from asr.manifest import read_manifest, write_manifest
-
-    def content(utterance: "Utterance") -> tuple[object, ...]:
-        audio = utterance.audio_filepath.resolve()
-        return utterance.id, audio, round(utterance.offset, 6), utterance.channel, utterance.text
-
-    if not out.is_file():
-        ids = [utterance.id for utterance in utterances]
-        if twice := [name for name, count in Counter(ids).items() if count > 1]:
-            raise CorpusError(f"--outside: id {twice[0]!r} is one of the recipe's own recordings")
-        write_manifest(out, utterances)
-    elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
-        raise CorpusError(
-            f"{out}: was made from other recordings than --outside names now; --out chooses another folder"
-        )
-    return out
-
-
-def train_with_outside(
-    out: Path,
-    train: Path,
-    outside: list["Utterance"],
-    settings: Callable[..., "Config"],
-    others: Sequence[str],
-    last: Sequence[str],
-) -> None:
-    """Train into `out`/outside-mixed on a corpus and other recordings, then into `out`/outside on the corpus alone.
-
-    Args:
-        out: where `outside.jsonl`, the manifest of both, goes too.
-        train: manifest of the corpus, whose texts make the labels of both trainings.
-        outside: see `read_outside`.
-        settings: gives the configuration for `key=value` and the manifest `train`.
-        others, last: `key=value` of the first and the second training.
-    """
-    from asr.manifest import read_manifest
-
-    joined = join([*read_manifest(train), *outside], out / "outside.jsonl")
-    labels, mixed = f"data.vocabulary={train}", out / "outside-mixed"
-    train_stage(mixed, settings(labels, *others, train=joined))
-    train_stage(out / "outside", settings(labels, *last, f"train.init_from={mixed}", train=train))
 
 
 def train_stage(model: Path, settings: "Config") -> None:
@@ -341,10 +259,11 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     from asr.config import resolve_decode
     from asr.decoding import describe
     from asr.evaluate import Evaluation, Made, require_own, write_results
+    from asr.hypotheses import HYPOTHESES_FILE, read_hypotheses
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
     from asr.report import summary_line
-    from asr.wer import HYPOTHESES_FILE, read_hypotheses, score
+    from asr.wer import score
 
     hypotheses = out / HYPOTHESES_FILE
     made_from = [model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE]  # `asr tune` writes the latter

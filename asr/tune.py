@@ -8,7 +8,8 @@ from asr.decode import Hypothesis
 from asr.decoding import Decoder
 from asr.emissions import Emissions
 from asr.errors import ConfigError
-from asr.wer import Counts, Result, score, word_errors
+from asr.hypotheses import Result
+from asr.wer import Counts, score, word_errors
 
 Range = tuple[float, float]
 

@@ -8,50 +8,27 @@ deletions and insertions; their sum does not depend on that choice.
 Rates, intervals and differences are in percent of the reference words or characters.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from asr.errors import ScoringError
-from asr.files import write_text_atomic
-from asr.lines import numbered_lines
+from asr.hypotheses import Result, require_unique
 
 if TYPE_CHECKING:
     from jiwer import AlignmentChunk
 
-HYPOTHESES_FILE = "hypotheses.jsonl"  # in a folder of results
 Column = tuple[str | None, str | None]  # (reference word, hypothesis word); None is a gap
 
 RESAMPLES = 10_000
 _RESAMPLES_AT_ONCE = 1_000  # keeps the weights of 5,000 different clusters in 40 MB
 _SEED = 1
 _MIN_SPEAKERS = 5  # with fewer, resampling speakers says nothing useful about their spread
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was said in an utterance and what was recognised; one line of `hypotheses.jsonl`.
-
-    Attributes:
-        id: unique in its file.
-        speaker: speaker name, or None when unknown.
-        reference: normalised transcript; may be empty.
-        hypothesis: normalised recognised text; may be empty.
-        duration: length of the audio in seconds.
-    """
-
-    id: str
-    speaker: str | None
-    reference: str
-    hypothesis: str
-    duration: float
 
 
 @dataclass(frozen=True)
@@ -155,7 +132,7 @@ def score(results: Sequence[Result]) -> Score:
     """
     import jiwer
 
-    _require_unique(results)
+    require_unique(results)
     if not any(result.reference.strip(" ") for result in results):
         raise ScoringError(f"the references of {len(results)} utterances hold no word; WER needs at least one")
     # jiwer's default transforms trim and squeeze white space: these two only cut the text into pieces.
@@ -237,85 +214,9 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
     return Comparison(score_a.words, score_b.words, interval, p_value, better, worse, len(pairs) - better - worse)
 
 
-def write_hypotheses(path: Path | str, results: Iterable[Result]) -> None:
-    """Write `hypotheses.jsonl` atomically: one JSON object a line, with the keys of `Result`.
-
-    Raises:
-        ScoringError: an id occurs twice.
-    """
-    results = list(results)
-    _require_unique(results)
-    lines = [json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) for result in results]
-    write_text_atomic(Path(path), "".join(line + "\n" for line in lines))
-
-
-def read_hypotheses(path: Path | str) -> list[Result]:
-    """Read what `write_hypotheses` wrote; blank lines are skipped.
-
-    Raises:
-        ScoringError: the file is missing or empty, a line is not a JSON object with exactly the keys of `Result`, a
-            value is of the wrong type or an id occurs twice; the message names file and line.
-    """
-    path = Path(path)
-    results: list[Result] = []
-    line_of_id: dict[str, int] = {}
-    for number, line in numbered_lines(path, "hypotheses", ScoringError):
-        result = _parse(line, where=f"{path}:{number}")
-        if result.id in line_of_id:
-            first = line_of_id[result.id]
-            raise ScoringError(f"{path}:{number}: id {result.id!r} was already used on line {first}")
-        line_of_id[result.id] = number
-        results.append(result)
-    if not results:
-        raise ScoringError(f"{path}: file holds no hypothesis")
-    return results
-
-
-def _parse(line: str, *, where: str) -> Result:
-    try:
-        # Every number here is a duration; as a float an absurdly long integer is just infinite.
-        record = json.loads(line, parse_int=float)
-    except (ValueError, RecursionError) as error:
-        raise ScoringError(f"{where}: not a JSON record: {error}") from error
-    if not isinstance(record, dict):
-        raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
-    wanted = [item.name for item in fields(Result)]
-    for key in wanted:
-        if key not in record:
-            raise ScoringError(f"{where}: key {key!r} is missing")
-    for key in record:
-        if key not in wanted:
-            raise ScoringError(f"{where}: unknown key {key!r}; the keys are {', '.join(wanted)}")
-    for key in ("id", "reference", "hypothesis"):
-        _require_text(record[key], key, where)
-    if record["speaker"] is not None:
-        _require_text(record["speaker"], "speaker", where)
-    for key in ("id", "speaker"):
-        if record[key] is not None and not record[key].strip():
-            raise ScoringError(f"{where}: {key} is empty")
-    duration = record["duration"]
-    if not isinstance(duration, float) or not 0 <= duration < math.inf:
-        raise ScoringError(f"{where}: duration must be a number of seconds, at least 0, found {duration!r}")
-    return Result(**record)
-
-
-def _require_text(value: Any, key: str, where: str) -> None:
-    if not isinstance(value, str):
-        raise ScoringError(f"{where}: {key} must be a string, found {value!r}")
-    # Half of a surrogate pair, which a JSON escape can smuggle in, cannot be written to a report.
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ScoringError(f"{where}: {key} must be valid Unicode, found {value!a}")
-
-
-def _require_unique(results: Iterable[Result]) -> None:
-    twice = [name for name, times in Counter(result.id for result in results).items() if times > 1]
-    if twice:
-        raise ScoringError(f"id {twice[0]!r} stands more than once among the hypotheses")
-
-
 def _in_order_of(a: Sequence[Result], b: Sequence[Result]) -> list[Result]:
     """The results of `b` in the order of `a`, after checking that they fit together."""
-    _require_unique(b)
+    require_unique(b)
     of_id = {result.id: result for result in b}
     for result in a:
         if result.id not in of_id:

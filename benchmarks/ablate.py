@@ -43,8 +43,9 @@ from asr import config, recipe
 from asr.cli import parse, run_command
 from asr.errors import ConfigError
 from asr.files import digest_of, is_url, write_text_atomic
+from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.wer import HYPOTHESES_FILE, Comparison, Counts, Result, compare, read_hypotheses, score
+from asr.wer import Comparison, Counts, compare, score
 
 DEV = "dev"  # folder of results in that of a run
 DATA_FILE = "data.json"  # in the folder of a complete run: digests of its manifests

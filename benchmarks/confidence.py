@@ -14,7 +14,8 @@ from timing import report
 from asr.calibration import calibrate, judge
 from asr.decode import BeamDecoder, NGram, greedy
 from asr.emissions import read_emissions
-from asr.wer import Result, score
+from asr.hypotheses import Result
+from asr.wer import score
 
 
 def main() -> None:

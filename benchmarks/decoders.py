@@ -36,7 +36,8 @@ import numpy as np
 from decoder_peers import OURS, PEERS, Failure, Worker, make_peers
 from timing import ratio, report
 
-from asr.wer import Result, Score, score
+from asr.hypotheses import Result
+from asr.wer import Score, score
 
 ROOT = Path(__file__).parent.parent
 

@@ -136,7 +136,8 @@ def assign(words: list[tuple[str, float, float]], spans: list[tuple[float, float
 
 
 def errors(pairs: list[tuple[Utterance, str]], references: dict[str, str]) -> str:
-    from asr.wer import Result, score
+    from asr.hypotheses import Result
+    from asr.wer import score
 
     counts = score(
         [

@@ -37,13 +37,14 @@ from asr.backends import Backend, Precision, make_backend
 from asr.encoder import RecurrentLayer, reversal
 from asr.errors import ConfigError
 from asr.export import onnx_model, required
+from asr.hypotheses import Result
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.report import summary_line
 from asr.sources import Recording
 from asr.transcribe import Failure, Transcriber
 from asr.transcript import Transcript
-from asr.wer import Result, score
+from asr.wer import score
 
 # Backends that are compared with bare kernels.
 BARE = {"float32": torch.float32, "bfloat16": torch.bfloat16}

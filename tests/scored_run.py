@@ -7,7 +7,7 @@ from typing import Any
 from asr.config import DecodeConfig
 from asr.decode import Word
 from asr.evaluate import Made, write_results
-from asr.wer import Result
+from asr.hypotheses import Result
 from tiny_run import save_run, write_audio
 
 RESULTS = [

@@ -12,8 +12,8 @@ from asr import checkpoint
 from asr.cli import run_command
 from asr.config import DataConfig
 from asr.errors import ConfigError
+from asr.hypotheses import Result, write_hypotheses
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.wer import Result, write_hypotheses
 from tones import RATE_HZ, TINY, wave
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))

@@ -9,7 +9,8 @@ import pytest
 from asr.calibration import Bin, calibrate, judge, read_words, write_words
 from asr.decode import Word
 from asr.errors import ScoringError
-from asr.wer import Result, score
+from asr.hypotheses import Result
+from asr.wer import score
 
 
 def test_expected_calibration_error_by_hand() -> None:

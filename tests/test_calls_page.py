@@ -12,9 +12,9 @@ import soundfile
 
 from asr import checkpoint
 from asr.cli import main
+from asr.hypotheses import read_hypotheses
 from asr.manifest import read_manifest
 from asr.train import Trainer
-from asr.wer import read_hypotheses
 from conftest import ROOT
 from tones import RATE_HZ, tiny, wave, write_corpus
 

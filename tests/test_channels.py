@@ -11,12 +11,13 @@ import pytest
 import soundfile
 import torch
 
-from asr import audio, checkpoint, recipe
+from asr import audio, checkpoint
 from asr.cli import main
 from asr.config import AudioConfig
 from asr.corpora import prepare
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.outside import join
 from asr.pages.recordings import Recordings
 from asr.shards.pack import encode
 from asr.sources import Recording, each_channel
@@ -105,10 +106,10 @@ def test_data_of_another_channel_are_others(tmp_path: Path) -> None:
         [Utterance("a", tmp_path / "call.wav", 0.5, "yes", channel=channel)] for channel in (0, 1, None)
     )
     assert len({fingerprint(first), fingerprint(second), fingerprint(plain)}) == 3
-    recipe.join(first, tmp_path / "all.jsonl")
-    recipe.join(first, tmp_path / "all.jsonl")
+    join(first, tmp_path / "all.jsonl")
+    join(first, tmp_path / "all.jsonl")
     with pytest.raises(CorpusError, match="was made from other recordings"):
-        recipe.join(second, tmp_path / "all.jsonl")
+        join(second, tmp_path / "all.jsonl")
 
 
 def test_shards_of_another_channel_are_others(tmp_path: Path, capsys: Capture) -> None:

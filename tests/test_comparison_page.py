@@ -7,9 +7,10 @@ import pytest
 
 from asr.cli import main
 from asr.html import page
+from asr.hypotheses import Result
 from asr.pages.alignment import of_one, of_two, picture
 from asr.report import difference_text, interval_text, verdict
-from asr.wer import Result, compare, score
+from asr.wer import compare, score
 from page_parser import Node, read_page
 from scored_run import RESULTS, write_set
 from tiny_run import error_line, succeed

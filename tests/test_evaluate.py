@@ -16,10 +16,10 @@ from asr.ctc import ctc_losses
 from asr.decoding import Decoder
 from asr.errors import AudioError
 from asr.evaluate import REPORT_FILE, Evaluation, Made, emissions_of, emit, write_results
+from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.text import build_tokenizer
-from asr.wer import HYPOTHESES_FILE, Result, read_hypotheses
 from tones import tiny, write_corpus
 
 TEXTS = ["abba cab", "d", "A Cab!", "bad dad", "cc", "dab"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asr.cli import main
-from asr.wer import read_hypotheses
+from asr.hypotheses import read_hypotheses
 from tiny_run import error_line, save_run, succeed, write_texts
 
 Capture = pytest.CaptureFixture[str]

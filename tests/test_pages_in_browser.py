@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from asr.hypotheses import Result
 from asr.pages.comparison import comparison_page
 from asr.pages.run import run_page
-from asr.wer import Result
 from scored_run import RESULTS, epoch, write_log, write_set
 from tiny_run import save_run
 

@@ -13,6 +13,7 @@ from asr.cli import main
 from asr.config import Config
 from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError, ScoringError
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.outside import join, read_outside
 from asr.training.state import state_files
 from tiny_run import save_run, write_audio
 from tones import tiny, write_corpus
@@ -71,10 +72,10 @@ def test_other_recordings_are_not_those_of_the_recipe(data: Path) -> None:
     write_manifest(ours, records)
     write_manifest(theirs, records[:1])
     with pytest.raises(CorpusError, match=r"outside\.jsonl: id 'own-test-0' is in .*/part/test\.jsonl too"):
-        recipe.read_outside([theirs], data)
+        read_outside([theirs], data)
     joined = data.parent / "joined.jsonl"
     with pytest.raises(CorpusError, match=r"--outside: id 'own-test-0' is one of the recipe's own recordings"):
-        recipe.join([*records, *records[:1]], joined)
+        join([*records, *records[:1]], joined)
     assert not joined.exists()
 
 

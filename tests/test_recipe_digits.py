@@ -14,9 +14,9 @@ import torch
 
 from asr import checkpoint, recipe
 from asr.errors import AudioError, ManifestError
+from asr.hypotheses import read_hypotheses
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.splicing.pieces import Piece
-from asr.wer import read_hypotheses
 from recipes.digits import clips
 from recipes.digits import run as digits
 from recipes.digits.silence import noise_db, surround

@@ -3,8 +3,9 @@
 import textwrap
 import unicodedata
 
+from asr.hypotheses import Result
 from asr.report import LINE_WIDTH, render_comparison, render_report, summary_line
-from asr.wer import Comparison, Counts, Interval, Result, compare, score
+from asr.wer import Comparison, Counts, Interval, compare, score
 
 
 def picture(text: str) -> str:

@@ -11,6 +11,7 @@ import soundfile
 
 from asr.cli import main
 from asr.config import Config
+from asr.hypotheses import Result
 from asr.manifest import Utterance
 from asr.overrides import flatten
 from asr.pages import recordings, scored
@@ -18,7 +19,7 @@ from asr.pages.charts import Series, line_chart
 from asr.pages.metrics import read_metrics
 from asr.pages.run import run_page
 from asr.report import counts_text, interval_text
-from asr.wer import Result, score
+from asr.wer import score
 from page_parser import Node, read_page
 from scored_run import RESULTS, epoch, scored_run, write_log, write_set
 from tiny_run import RATE_HZ, error_line, save_run, succeed, write_audio

@@ -18,6 +18,7 @@ from asr.checkpoint import WEIGHTS_FILE
 from asr.config import Config, TrainConfig
 from asr.ctc import ctc_losses
 from asr.errors import CheckpointError, ConfigError, TrainingError
+from asr.hypotheses import Result
 from asr.manifest import read_manifest
 from asr.recognizer import pick_device
 from asr.train import Trainer
@@ -26,7 +27,6 @@ from asr.training.learner import Outcome, learning_rate
 from asr.training.outset import fit_normalizer
 from asr.training.runlog import METRICS_FILE, RunLog
 from asr.training.state import Position, state_files
-from asr.wer import Result
 from tones import logged, tiny, write_corpus
 
 TEXTS = ["ab", "cab", "bad dad", "a b c", "abba cab", "d", "dab", "cc"]

@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.wer import (
-    Counts,
-    Interval,
-    Result,
-    compare,
-    read_hypotheses,
-    score,
-    wer_interval,
-    word_errors,
-    write_hypotheses,
-)
+from asr.hypotheses import Result, read_hypotheses, write_hypotheses
+from asr.wer import Counts, Interval, compare, score, wer_interval, word_errors
 from oracles.edit_distance import edit_distance
 
 

@@ -88,8 +88,9 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from asr.hypotheses import read_hypotheses
     from asr.report import render_comparison
-    from asr.wer import compare, read_hypotheses
+    from asr.wer import compare
 
     a, b = _hypotheses(arguments.a), _hypotheses(arguments.b)
     if arguments.html is None:
@@ -108,7 +109,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _hypotheses(path: Path) -> Path:
     """A file of hypotheses: `path`, or the one in that folder; if it has none, a ScoringError names those below it."""
-    from asr.wer import HYPOTHESES_FILE
+    from asr.hypotheses import HYPOTHESES_FILE
 
     if not path.is_dir():
         return path

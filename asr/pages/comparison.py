@@ -4,12 +4,13 @@ from pathlib import Path
 
 from asr.evaluate import Made
 from asr.html import Html, element, page, section, table
+from asr.hypotheses import read_hypotheses
 from asr.pages import alignment, scored
 from asr.pages.alignment import LEGEND, of_two, picture
 from asr.pages.recordings import LIMITS, Recordings, utterances_of
 from asr.pages.scored import MOST_SPEAKERS
 from asr.report import counts_text, difference_text, grouped, interval_text, plural, verdict
-from asr.wer import Comparison, Score, Scored, compare, read_hypotheses, score
+from asr.wer import Comparison, Score, Scored, compare, score
 
 STYLE = alignment.STYLE + scored.STYLE
 Pair = tuple[Scored, Scored]

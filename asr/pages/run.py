@@ -9,6 +9,7 @@ from asr import __version__, checkpoint
 from asr.config import Config
 from asr.errors import AsrError, CheckpointError
 from asr.html import Html, details, element, facts, page, section, table
+from asr.hypotheses import HYPOTHESES_FILE
 from asr.overrides import flatten
 from asr.pages import alignment, charts, scored
 from asr.pages.metrics import Metrics, read_metrics
@@ -16,7 +17,6 @@ from asr.pages.recordings import Recordings
 from asr.pages.scored import ScoredSet, scored_section
 from asr.pages.training import training_section
 from asr.training.runlog import METRICS_FILE
-from asr.wer import HYPOTHESES_FILE
 
 STYLE = charts.STYLE + alignment.STYLE + scored.STYLE
 Content = TypeVar("Content")

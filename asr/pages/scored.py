@@ -9,6 +9,7 @@ from asr.decode import Word
 from asr.decoding import describe
 from asr.evaluate import Made
 from asr.html import Html, element, facts, section, table
+from asr.hypotheses import read_hypotheses
 from asr.manifest import Utterance
 from asr.pages.alignment import LEGEND, of_one, picture
 from asr.pages.charts import Series, line_chart
@@ -25,7 +26,7 @@ from asr.report import (
     speakers_worst_first,
     worst_first,
 )
-from asr.wer import Score, Scored, read_hypotheses, score
+from asr.wer import Score, Scored, score
 
 MOST_SPEAKERS = 100
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from asr import config, recipe
 from asr.cli import parse, run_command
+from asr.outside import add_outside, read_outside, train_with_outside
 
 # A first training, on the recordings alone and with less masking, makes a model that can cut them into words. A second
 # one goes on from it, in another cycle of the learning rate (warm restarts, Loshchilov & Hutter 2017), with these words
@@ -29,14 +30,14 @@ SPLICED_SECONDS = (1.5, 6.0)
 def run() -> int:
     """The recipe's stages; returns the exit code."""
     parser = recipe.parser(__file__, __doc__)
-    recipe.add_outside(parser)
+    add_outside(parser)
     recipe.add_text(parser)
     arguments = parse(parser)
     name = "outside" if arguments.outside else "model"
     data, first, spliced, model = (arguments.out / folder for folder in ("data", "first", "spliced", name))
     tuned = arguments.out / f"{name}-{'text' if arguments.text else 'lm'}"
     recipe.corpus_stage(data, "an4", arguments.source)
-    outside = recipe.read_outside(arguments.outside, data)
+    outside = read_outside(arguments.outside, data)
 
     def settings(*overrides: str, train: Path | None = None) -> config.Config:
         return recipe.with_data(config.load(arguments.conf, overrides), data, train)
@@ -48,7 +49,7 @@ def run() -> int:
     if outside:
         others = (*SECOND, *OTHERS, *arguments.overrides, start)
         last = (*SECOND, *LAST, *arguments.overrides)
-        recipe.train_with_outside(arguments.out, train, outside, settings, others, last)
+        train_with_outside(arguments.out, train, outside, settings, others, last)
     else:
         recipe.train_stage(model, settings(*SECOND, *arguments.overrides, start, train=train))
     recipe.score_stage(model, data / "test.jsonl", model / "test")

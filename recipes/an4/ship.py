@@ -78,11 +78,12 @@ def ship(model: Path, data: Path, out: Path, note: str = "") -> None:
     """
     from asr import checkpoint
     from asr.decoding import describe
+    from asr.hypotheses import HYPOTHESES_FILE, read_hypotheses
     from asr.manifest import hours, read_manifest
     from asr.recognizer import parameters_of
     from asr.report import summary_line
     from asr.training.shrink import shrink
-    from asr.wer import HYPOTHESES_FILE, read_hypotheses, score
+    from asr.wer import score
 
     weights = out / checkpoint.WEIGHTS_FILE
     shrink(model, out)

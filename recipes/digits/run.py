@@ -11,9 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`,
 
 from asr import config, recipe
 from asr.cli import parse, run_command
+from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.outside import add_outside, read_outside
 from asr.report import summary_line
-from asr.wer import HYPOTHESES_FILE, Result, read_hypotheses, score
+from asr.wer import score
 from recipes.digits.silence import RECORDINGS, STILL_DB, surround
 
 # Four voices are not enough to recognise a stranger's. What a model learnt from 67 speakers of AN4 carries over, and so
@@ -39,7 +41,7 @@ def run() -> int:
         type=Path,
         help="archive or folder with AN4, whose digits help with unheard speakers (default: download it)",
     )
-    recipe.add_outside(parser)
+    add_outside(parser)
     arguments = parse(parser)
     settings = config.load(arguments.conf, arguments.overrides)
     # Errors in these settings are found before the official training, not after it.
@@ -47,7 +49,7 @@ def run() -> int:
     out: Path = arguments.out
     official = out / "data"
     recipe.corpus_stage(official, "digits", arguments.source)
-    outside = recipe.read_outside(arguments.outside, official)
+    outside = read_outside(arguments.outside, official)
     recipe.run_experiment(official, out / "model", settings)
     if by_telephone is not None:
         telephone = telephone_stage(out, arguments.an4, by_telephone)

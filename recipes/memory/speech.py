@@ -15,7 +15,8 @@ from asr.cli import parse, run_command
 from asr.config import Config, EncoderConfig
 from asr.corpora import SUMMARY_FILE
 from asr.files import write_text_atomic
-from asr.wer import HYPOTHESES_FILE, Counts, read_hypotheses, score
+from asr.hypotheses import HYPOTHESES_FILE, read_hypotheses
+from asr.wer import Counts, score
 
 ROOT = Path(__file__).resolve().parents[2]
 # A model that trains in minutes. This is the width of the LSTM in two directions; the others get one of equal size.

@@ -14,6 +14,7 @@ from asr.files import write_text_atomic
 from asr.lexicon import Lexicon, labels_of, to_text
 from asr.lm.text import sentences
 from asr.manifest import Utterance, read_manifest
+from asr.outside import add_outside, read_outside, train_with_outside
 from asr.text import normalize, read_dictionary
 from recipes.speechocean import pronunciations
 
@@ -34,7 +35,7 @@ def run() -> int:
         default="train",
         help="score the 13 speakers held out of the training folder, or the official test folder (%(default)s)",
     )
-    recipe.add_outside(parser)
+    add_outside(parser)
     recipe.add_text(parser)
     parser.add_argument(
         "--lexicon",
@@ -52,7 +53,7 @@ def run() -> int:
     if arguments.part == "test":  # before the training, so that a missing folder is reported now
         manifest, results = data / "official-test" / "test.jsonl", "official-test"
         recipe.corpus_stage(manifest.parent, "speechocean", corpus, part="test")
-    outside = recipe.read_outside(arguments.outside, data)
+    outside = read_outside(arguments.outside, data)
 
     words: tuple[str, ...] = ()
     allowed: Path | None = None
@@ -71,7 +72,7 @@ def run() -> int:
     if outside:
         others = (start, *OTHERS, *arguments.overrides)
         last = (*LAST, *arguments.overrides)
-        recipe.train_with_outside(arguments.out, data / "train.jsonl", outside, settings, others, last)
+        train_with_outside(arguments.out, data / "train.jsonl", outside, settings, others, last)
     else:
         recipe.train_stage(model, settings(start, *arguments.overrides))
     recipe.score_stage(model, manifest, model / results)

@@ -1,0 +1,111 @@
+"""What was said and what was recognised, utterance by utterance: `hypotheses.jsonl`."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from asr.errors import ScoringError
+from asr.files import write_text_atomic
+from asr.lines import numbered_lines
+
+HYPOTHESES_FILE = "hypotheses.jsonl"  # in a folder of results
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was said in an utterance and what was recognised; one line of `hypotheses.jsonl`.
+
+    Attributes:
+        id: unique in its file.
+        speaker: speaker name, or None when unknown.
+        reference: normalised transcript; may be empty.
+        hypothesis: normalised recognised text; may be empty.
+        duration: length of the audio in seconds.
+    """
+
+    id: str
+    speaker: str | None
+    reference: str
+    hypothesis: str
+    duration: float
+
+
+def write_hypotheses(path: Path | str, results: Iterable[Result]) -> None:
+    """Write `hypotheses.jsonl` atomically: one JSON object a line, with the keys of `Result`.
+
+    Raises:
+        ScoringError: an id occurs twice.
+    """
+    results = list(results)
+    require_unique(results)
+    lines = [json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) for result in results]
+    write_text_atomic(Path(path), "".join(line + "\n" for line in lines))
+
+
+def read_hypotheses(path: Path | str) -> list[Result]:
+    """Read what `write_hypotheses` wrote; blank lines are skipped.
+
+    Raises:
+        ScoringError: the file is missing or empty, a line is not a JSON object with exactly the keys of `Result`, a
+            value is of the wrong type or an id occurs twice; the message names file and line.
+    """
+    path = Path(path)
+    results: list[Result] = []
+    line_of_id: dict[str, int] = {}
+    for number, line in numbered_lines(path, "hypotheses", ScoringError):
+        result = _parse(line, where=f"{path}:{number}")
+        if result.id in line_of_id:
+            first = line_of_id[result.id]
+            raise ScoringError(f"{path}:{number}: id {result.id!r} was already used on line {first}")
+        line_of_id[result.id] = number
+        results.append(result)
+    if not results:
+        raise ScoringError(f"{path}: file holds no hypothesis")
+    return results
+
+
+def _parse(line: str, *, where: str) -> Result:
+    try:
+        # Every number here is a duration; as a float an absurdly long integer is just infinite.
+        record = json.loads(line, parse_int=float)
+    except (ValueError, RecursionError) as error:
+        raise ScoringError(f"{where}: not a JSON record: {error}") from error
+    if not isinstance(record, dict):
+        raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    wanted = [item.name for item in fields(Result)]
+    for key in wanted:
+        if key not in record:
+            raise ScoringError(f"{where}: key {key!r} is missing")
+    for key in record:
+        if key not in wanted:
+            raise ScoringError(f"{where}: unknown key {key!r}; the keys are {', '.join(wanted)}")
+    for key in ("id", "reference", "hypothesis"):
+        _require_text(record[key], key, where)
+    if record["speaker"] is not None:
+        _require_text(record["speaker"], "speaker", where)
+    for key in ("id", "speaker"):
+        if record[key] is not None and not record[key].strip():
+            raise ScoringError(f"{where}: {key} is empty")
+    duration = record["duration"]
+    if not isinstance(duration, float) or not 0 <= duration < math.inf:
+        raise ScoringError(f"{where}: duration must be a number of seconds, at least 0, found {duration!r}")
+    return Result(**record)
+
+
+def _require_text(value: Any, key: str, where: str) -> None:
+    if not isinstance(value, str):
+        raise ScoringError(f"{where}: {key} must be a string, found {value!r}")
+    # Half of a surrogate pair, which a JSON escape can smuggle in, cannot be written to a report.
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ScoringError(f"{where}: {key} must be valid Unicode, found {value!a}")
+
+
+def require_unique(results: Iterable[Result]) -> None:
+    """ScoringError where an id occurs twice."""
+    twice = [name for name, times in Counter(result.id for result in results).items() if times > 1]
+    if twice:
+        raise ScoringError(f"id {twice[0]!r} stands more than once among the hypotheses")
