@@ -33,11 +33,15 @@ def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
         CorpusError: an id occurs twice, or is one of the corpus's own: its test would no longer be a test.
         AudioError: an audio file is missing.
     """
+    from asr.corpora import SUMMARY_FILE
     from asr.manifest import read_manifest
     from asr.training.trainset import require_audio
 
     found: list[Utterance] = []
-    own = sorted(path for pattern in ("*.jsonl", "*/*.jsonl") for path in data.glob(pattern))
+    if not manifests:
+        return found
+    prepared = [summary.parent for pattern in (SUMMARY_FILE, f"*/{SUMMARY_FILE}") for summary in data.glob(pattern)]
+    own = sorted(path for folder in prepared for path in folder.glob("*.jsonl"))
     place_of = {item.id: path for path in own for item in read_manifest(path)}
     for manifest in manifests:
         for utterance in read_manifest(manifest):
@@ -60,7 +64,7 @@ def join(utterances: list["Utterance"], out: Path) -> Path:
     if not out.is_file():
         ids = [utterance.id for utterance in utterances]
         if twice := [name for name, count in Counter(ids).items() if count > 1]:
-            raise CorpusError(f"--outside: id {twice[0]!r} is one of the recipe's own recordings")
+            raise CorpusError(f"--outside: id {twice[0]!r} occurs twice among these and the recipe's own recordings")
         write_manifest(out, utterances)
     elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
         raise CorpusError(

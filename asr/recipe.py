@@ -87,7 +87,10 @@ def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial:
 
     complete = data / SUMMARY_FILE
     if not allow_partial and complete.is_file() and json.loads(complete.read_text(encoding="utf-8")).get("partial"):
-        raise CorpusError(f"{data}: holds only a part of the corpus; --out chooses another folder")
+        raise CorpusError(
+            f"{data}: holds only a part of the corpus (where a recipe has --allow-partial, it goes on with that); "
+            "--out chooses another folder"
+        )
     prepare_stage(
         data,
         lambda: prepare(corpus, source=source, out=data, allow_partial=allow_partial, **options).render(),
@@ -143,7 +146,7 @@ def with_data(settings: "Config", data: Path, train: Path | None = None) -> "Con
     dev = NO_DEV if given.dev == NO_DEV else str(data / "dev.jsonl")
     own = replace(given, train=str(train or data / "train.jsonl"), dev=dev)
     for key, found, wanted in (("train", given.train, own.train), ("dev", given.dev, own.dev)):
-        if found and found != wanted:
+        if found and Path(found).resolve() != Path(wanted).resolve():
             raise ConfigError(f"data.{key}={found}: the recipe takes its own, {wanted}; asr train takes any")
     return with_absolute_paths(replace(settings, data=own))
 
@@ -178,7 +181,7 @@ def train_stage(model: Path, settings: "Config") -> None:
         Trainer(settings, model, resume=resume).run()
     except Interrupted as stop:
         told = str(stop).partition(";")[0]
-        raise Interrupted(f"{told}; the recipe goes on when it is started again", stop.signal) from stop
+        raise Interrupted(f"{told}; start the same command again to go on", stop.signal) from stop
 
 
 def average_stage(runs: Sequence[Path], out: Path) -> None:
@@ -188,13 +191,13 @@ def average_stage(runs: Sequence[Path], out: Path) -> None:
         CheckpointError: `out` holds something else, such as the mean of other runs or of earlier weights.
     """
     from asr import checkpoint
-    from asr.training.average import AVERAGED, average, sources
+    from asr.training.average import AVERAGED, average
 
     weights = out / checkpoint.WEIGHTS_FILE
     if weights.is_file():
-        averaged = checkpoint.load_facts(weights).get(AVERAGED)
+        beside = [out.parent / path for path in checkpoint.load_facts(weights).get(AVERAGED, [])]
         newer = made_since(weights, *(run / checkpoint.WEIGHTS_FILE for run in runs))
-        if not newer or averaged != sources(runs, out):
+        if not newer or [run.resolve() for run in beside] != [run.resolve() for run in runs]:
             raise CheckpointError(
                 f"{out}: is not the mean of what {', '.join(map(str, runs))} hold now; move that folder away, and run "
                 "the recipe again"

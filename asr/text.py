@@ -149,7 +149,7 @@ class Tokenizer:
             if self.lexicon is not None:
                 lacks = f"word {unknown[0]!r} has no pronunciation in the lexicon of {len(self.lexicon)} words"
             what = "symbols" if self.lexicon is None else "words"
-            others = ", data.vocabulary=RUN takes the labels of another run" if self.lexicon is None else ""
+            others = "; data.vocabulary=RUN takes the labels of another run" if self.lexicon is None else ""
             drop = f"text.allow_oov=true drops and counts such {what}"
             raise TextError(f"{where}: {lacks} (transcript {text!r}); {drop}{others}")
         labels = [label for _, label in symbols if label is not None]

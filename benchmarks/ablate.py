@@ -222,7 +222,9 @@ def is_complete(run: Run) -> bool:
         return False
     require_same(checkpoint.load_config(run.folder), run.settings, run.folder)
     record = run.folder / DATA_FILE
-    if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != _digests(run):
+    if not record.is_file():
+        raise ConfigError(f"{run.folder}: does not say on which data it was trained; --out chooses another folder")
+    if json.loads(record.read_text(encoding="utf-8")) != _digests(run):
         raise ConfigError(f"{run.folder}: was trained on other data than now; --out chooses another folder")
     return True
 

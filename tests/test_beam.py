@@ -289,7 +289,7 @@ def test_a_prefix_is_spelled_where_any_labels_spell_it() -> None:
 def test_white_space_behind_a_prefix_ends_its_word() -> None:
     assert BeamDecoder(LABELS).labels_of(" a  b \n").tolist() == [2, 1, 3, 1]
     assert BeamDecoder(LABELS).labels_of(" ").tolist() == []
-    assert BeamDecoder(["_", "\u2581a", "b"], space="\u2581").labels_of("ab ").tolist() == [1, 2]
+    assert BeamDecoder(["_", "\u2581a", "b", "\u2581"], space="\u2581").labels_of("ab ").tolist() == [1, 2]
     log_probs = np.log(np.eye(4)[[2, 0, 0, 3]] * 0.97 + 0.01)
     [[found]] = BeamDecoder(LABELS)([log_probs], prefix="a ")
     assert found.text == "a b"

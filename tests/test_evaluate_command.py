@@ -1,5 +1,6 @@
 """`asr evaluate` and `asr compare`: what is printed, written and refused."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -63,11 +64,25 @@ def test_what_cannot_be_kept_is_refused_before_recognition(capsys: Capture, run:
             ("--emissions", tmp_path / "test.npz"),
             f"{tmp_path / 'test.npz'}: its description would replace {manifest}, which is something else",
         ),
-        (("--emissions", file / "test.npz"), f"{file}: File exists"),
+        (("--emissions", file / "test.npz"), f"{file}: is a file, wanted a folder"),
         (("--out", file / "out"), f"{file}: is a file, wanted a folder for {file / 'out'}"),
     ):
         assert error_line(capsys, "evaluate", manifest, "--model", run, *flags) == f"error: {message}"
     assert manifest.read_bytes() == before
+
+
+def test_results_are_written_before_log_probabilities(
+    capsys: Capture, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "m.npz")
+
+    monkeypatch.setattr("asr.emissions.write_emissions", full)
+    manifest, out = write_texts(tmp_path / "m.jsonl", "abc"), tmp_path / "out"
+    arguments = ("evaluate", manifest, "--model", run, "--out", out, "--emissions", tmp_path / "m.npz")
+    assert main([str(argument) for argument in arguments]) == 2
+    assert capsys.readouterr().err == "error: m.npz: No space left on device\n"
+    assert len(read_hypotheses(out / "hypotheses.jsonl")) == 1
 
 
 @pytest.mark.usefixtures("no_recognition")

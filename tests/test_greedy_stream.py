@@ -1,5 +1,6 @@
 """Greedy decoding in chunks gives what one call gives."""
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_labels_so_far_stay() -> None:
     found = [stream.accept(row[None]).tokens for row in rows]
     assert all(after[: len(before)] == before for before, after in pairwise(found))
     assert stream.finish()[0].tokens == found[-1]
+
+
+def test_a_copy_goes_on_by_itself() -> None:
+    rows = rows_of(1, 90)
+    reading = Reading.of(LABELS, 0, " ", 1.0)
+    stream = GreedyStream(reading)
+    stream.accept(rows[:30])
+    other = copy.copy(stream)
+    stream.accept(rows[30:60])
+    other.accept(rows[60:])
+    assert other.reading is reading
+    assert stream.finish() == greedy([rows[:60]], LABELS)
+    assert other.finish() == greedy([np.concatenate([rows[:30], rows[60:]])], LABELS)
 
 
 def test_wrong_chunks_are_named() -> None:

@@ -21,3 +21,7 @@ def test_the_notice_comes_with_the_compiling_and_not_before(tmp_path: Path) -> N
     assert said("from asr.decode import NGram") == ""
     assert said(load) == "compiling for this machine, once: ten seconds or more\n"
     assert said(load) == ""
+    generated = (
+        "import numba; from asr.decode import NGram; exec('def f(x): return x', made := {}); numba.njit(made['f'])(1)"
+    )
+    assert said(generated) == ""

@@ -14,6 +14,7 @@ from asr.commands.common import (
     require_html,
 )
 from asr.errors import ConfigError, ScoringError
+from asr.files import require_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     if arguments.emissions is not None:
         require_own_place(arguments.emissions)
-        require_writable(arguments.emissions.parent)
+        require_folder(arguments.emissions.parent)
     out = arguments.out or arguments.model / arguments.manifest.stem
     if arguments.out is None and out.name == STATES_FOLDER:
         raise ConfigError(f"{out}: holds the run's training states; --out chooses another folder for the results")
@@ -63,7 +64,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if not any(references.values()):
         raise ScoringError(f"{arguments.manifest}: no text has a word after normalisation; WER needs at least one")
     require_own(out, arguments.manifest, references)
-    require_writable(out)
+    for folder in {out} if arguments.emissions is None else {out, arguments.emissions.parent}:
+        require_writable(folder)
     workers = default_workers(recognizer.device)
     evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
     keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}

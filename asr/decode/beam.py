@@ -165,7 +165,7 @@ class BeamDecoder:
             lengths: (B,) valid frames of each utterance; None: all.
             n_best: hypotheses for each utterance; None: the decoder's.
             prefix: text that the labels of every hypothesis begin with. White space at its end finishes its last word,
-                where the separator is a label.
+                where words are separated by a label and not by how they begin.
 
         Returns:
             For each utterance at most `n_best` hypotheses with different labels, best first, and at least one.
@@ -229,17 +229,21 @@ class BeamDecoder:
         written = {label: place for place, label in enumerate(self.labels) if place != self.blank and label}
         wanted = self.space.join(text.split())
         if wanted and any(len(label) > 1 and label.startswith(self.space) for label in self.labels):
-            wanted = self.space + wanted  # a piece that begins a word contains the separator
-        if wanted and text[-1].isspace() and self.space in written:
+            wanted = self.space + wanted  # the separator is a part of the pieces that begin a word
+        elif wanted and text[-1].isspace() and self.space in written:
             wanted += self.space
         longest = max(map(len, written), default=0)
-        rests: dict[int, list[int]] = {len(wanted): []}  # where labels spell the rest: which ones
+        ends = {len(wanted): len(wanted)}  # where labels spell the rest: where the first of them ends
         for start in reversed(range(len(wanted))):
             for end in range(min(start + longest, len(wanted)), start, -1):
-                if end in rests and wanted[start:end] in written:
-                    rests[start] = [written[wanted[start:end]], *rests[end]]
+                if end in ends and wanted[start:end] in written:
+                    ends[start] = end
                     break
-        if 0 not in rests:
-            rest = wanted[min(rests) - 1 :]
+        if 0 not in ends:
+            rest = wanted[min(ends) - 1 :]
             raise DecodeError(f"prefix {text!r} cannot be spelled with the labels, from {rest!r} on")
-        return np.array(rests[0], np.int32)
+        found, start = [], 0
+        while start < len(wanted):
+            found.append(written[wanted[start : ends[start]]])
+            start = ends[start]
+        return np.array(found, np.int32)

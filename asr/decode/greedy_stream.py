@@ -1,5 +1,6 @@
 """Greedy (best path) decoding of frames as they arrive; the result is that of `greedy`, whatever the chunks."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ class GreedyStream:
         self._tokens: list[NDArray[np.int64]] = []
         self._starts: list[NDArray[np.int64]] = []
         self._peaks: list[NDArray[np.float64]] = []  # natural log
+
+    def __copy__(self) -> "GreedyStream":
+        return copy.deepcopy(self, {id(self.reading): self.reading})
 
     def accept(self, log_probs: Any) -> Hypothesis:
         """Take the next (T, V) natural-log probabilities; returns the best path so far.

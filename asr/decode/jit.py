@@ -50,7 +50,8 @@ class _Notice(event.Listener):
         self._said = False
 
     def on_start(self, event: event.Event) -> None:
-        if not self._said and event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
+        module = event.data["dispatcher"].py_func.__module__ or ""  # generated code has none
+        if not self._said and module.startswith(f"{__package__}."):
             self._said = True
             logging.getLogger("asr.decode").warning("compiling for this machine, once: ten seconds or more")
 

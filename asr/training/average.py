@@ -19,7 +19,7 @@ from asr.files import whole_folder
 from asr.recognizer import Recognizer
 from asr.training.finetune import meaning
 
-AVERAGED = "averaged"  # key in the facts of the weights: the runs that were averaged
+AVERAGED = "averaged"  # key in the facts of the weights: the runs that were averaged, seen from the folder of `out`
 # The matrices of separately initialised models have a cosine of about zero.
 _LEAST_COSINE = 0.5
 
@@ -51,12 +51,9 @@ def average(runs: Sequence[Path], out: Path) -> None:
     }
     with whole_folder(out) as folder:
         checkpoint.start_run(folder, replace(models[0].config, decode=DecodeConfig()), models[0].tokenizer)
-        checkpoint.save_weights(folder, mean, {AVERAGED: sources(runs, out)})
-
-
-def sources(runs: Sequence[Path], out: Path) -> list[str]:
-    """The runs as seen from the folder of `out`, wherever all of them lie and however their paths are spelled."""
-    return [os.path.relpath(run.resolve(), out.resolve().parent) for run in runs]
+        checkpoint.save_weights(
+            folder, mean, {AVERAGED: [os.path.relpath(run.resolve(), out.resolve().parent) for run in runs]}
+        )
 
 
 def _require_alike(first: Recognizer, other: Recognizer, first_run: Path, run: Path) -> None:
