@@ -118,7 +118,7 @@ class AugmentConfig:
         short, long = self.reverb_s
         _require(0.01 <= short <= long <= 5, "augment.reverb_s", "[low, high] in 0.01..5", [short, long])
         _require(0 <= self.filter_db <= 40, "augment.filter_db", "in 0..40", self.filter_db)
-        _require(0 <= self.crop_share < 0.5, "augment.crop_share", "in 0..0.5", self.crop_share)
+        _require(0 <= self.crop_share < 0.5, "augment.crop_share", "at least 0 and below 0.5", self.crop_share)
         _require(0 <= self.gain_db <= 60, "augment.gain_db", "in 0..60", self.gain_db)
         _require(0 <= self.warp <= 0.5, "augment.warp", "in 0..0.5", self.warp)
         for key in ("noise_probability", "reverb_probability", "telephone_probability", "time_mask_share"):
@@ -158,7 +158,7 @@ class TrainConfig:
     epochs: int = 60
     seed: int = 1
     batch_s: float = 24.0  # seconds of audio in a batch, padding included, after speed perturbation
-    max_utterance_s: float = 30.0  # longer utterances are listed and stop the run, unless skip_unusable
+    max_utterance_s: float = 30.0  # longer training utterances are listed and stop the run, unless skip_unusable
     skip_unusable: bool = False  # true: leave out training utterances too long or infeasible for CTC, listed by id
     loss_per: Literal["utterance", "label"] = "utterance"  # what a batch's CTC loss is averaged over
     intermediate_ctc: float = 0.0  # weight of CTC on the middle layer (Lee & Watanabe 2021); the last gets the rest
@@ -173,10 +173,10 @@ class TrainConfig:
     ema_decay: float = 0.998  # exponential moving average of the weights, used for dev and for the result; 0: off
     max_bad_steps: int = 10  # this many steps in a row with a non-finite loss or gradient stop the run
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float16 in recurrent layers
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA devices that have it
     deterministic: bool = False  # on CUDA: slower kernels that make resuming exact there too
     workers: int = -1  # loading processes; 0: in the training process; -1: chosen by device
-    threads: int = 0  # CPU threads of the training process; 0: one for each core
+    threads: int = 0  # CPU threads of the process; 0: its share of the cores
     dev_every: int = 1  # epochs between evaluations on dev
     checkpoint_minutes: float = 10.0  # save inside an epoch too, whenever this much time has passed
     keep_states: int = 2  # how many states are kept to resume from; if the newest is damaged, the one before serves
@@ -186,12 +186,12 @@ class TrainConfig:
             _require(getattr(self, key) >= 1, f"train.{key}", "at least 1", getattr(self, key))
         for key in ("batch_s", "max_utterance_s", "learning_rate", "grad_clip", "checkpoint_minutes"):
             _require(0 < getattr(self, key) < math.inf, f"train.{key}", "positive", getattr(self, key))
-        _require(0 <= self.intermediate_ctc < 1, "train.intermediate_ctc", "in 0..1", self.intermediate_ctc)
+        for key in ("intermediate_ctc", "ema_decay"):
+            _require(0 <= getattr(self, key) < 1, f"train.{key}", "at least 0 and below 1", getattr(self, key))
         _require(0 <= self.consistency <= 10, "train.consistency", "in 0..10", self.consistency)
         _require(self.warmup_steps >= 0, "train.warmup_steps", "at least 0", self.warmup_steps)
         _require(self.weight_decay >= 0, "train.weight_decay", "at least 0", self.weight_decay)
         _require(0 <= self.final_rate_share <= 1, "train.final_rate_share", "in 0..1", self.final_rate_share)
-        _require(0 <= self.ema_decay < 1, "train.ema_decay", "in 0..1", self.ema_decay)
         _require(self.workers >= -1, "train.workers", "at least -1", self.workers)
         _require(0 <= self.threads <= 1024, "train.threads", "in 0..1024", self.threads)
         _require(0 <= self.seed < 2**63, "train.seed", "in 0..2^63-1", self.seed)
@@ -206,7 +206,7 @@ class DecodeConfig:
 
     decoder: Literal["greedy", "beam"] = "greedy"
     lm: str = ""  # n-gram model: an ARPA file, or one made by `asr lm compile`
-    lm_unit: Literal["auto", "word", "token"] = "auto"  # unit of the model; auto: token if it knows most labels
+    lm_unit: Literal["auto", "word", "token"] = "auto"  # unit of the model; auto: token if it has the labels
     alpha: float = 0.5  # weight of the language model's natural-log probability
     beta: float = 1.5  # natural log, added for each word (for each label, if the model is of labels)
     unknown_offset: float = -5.0  # natural log, added to the probability of a word that the model does not know
@@ -220,6 +220,7 @@ class DecodeConfig:
     prior_weight: float = 0.3  # how strongly they are discounted
 
     def __post_init__(self) -> None:
+        _require(self.decoder in ("greedy", "beam"), "decode.decoder", "greedy or beam", self.decoder)
         _require(0 <= self.alpha <= 10, "decode.alpha", "in 0..10", self.alpha)
         _require(-100 <= self.beta <= 100, "decode.beta", "in -100..100", self.beta)
         _require(-1000 <= self.unknown_offset <= 10, "decode.unknown_offset", "in -1000..10", self.unknown_offset)

@@ -226,6 +226,7 @@ def write_results(
     report = render_report(score(results))
     (folder / HYPOTHESES_FILE).unlink(missing_ok=True)
     (folder / WORDS_FILE).unlink(missing_ok=True)
+    (folder / REPORT_FILE).unlink(missing_ok=True)
     made.write(folder)
     write_text_atomic(folder / REPORT_FILE, report)
     if words is not None:

@@ -78,6 +78,7 @@ class OnlineRecognizer:
         self._resampler = StreamResampler(self._rate_hz, config.audio.sample_rate_hz)
         self._stream = FrameStream(recognizer.log_mel)
         self._feature_s = recognizer.log_mel.hop_samples / config.audio.sample_rate_hz
+        self._window_s = recognizer.log_mel.fft_samples / config.audio.sample_rate_hz
         self._chunk = max(1, round(chunk_s / recognizer.frame_s))  # frames of log-probabilities
         self._look_ahead = round(look_ahead_s / recognizer.frame_s) if config.encoder.bidirectional else 0
         subsampling = config.encoder.subsampling
@@ -93,15 +94,24 @@ class OnlineRecognizer:
 
     @property
     def latency_s(self) -> float:
-        """The longest time from a sound to a partial result that has heard it, without the time of computing."""
+        """The longest time from a sound to a partial result that has heard it, without the time of computing.
+
+        With `features.normalization=utterance` there is none before a second was heard.
+        """
         ahead = 0  # frames of features that the convolutions look ahead
         for stride in reversed(self.recognizer.encoder.subsampling.time_strides):
             ahead = ahead * stride + 1
-        log_mel, config = self.recognizer.log_mel, self.recognizer.config
-        window_s = log_mel.fft_samples / config.audio.sample_rate_hz
+        config, frame_s = self.recognizer.config, self.recognizer.frame_s
         # In both directions, frames of a chunk may stay undecided until the next chunk of audio.
         chunks = 1 + (1 if config.encoder.bidirectional else 0)
-        return window_s + ahead * self._feature_s + (chunks * self._chunk + self._look_ahead) * self.recognizer.frame_s
+        return self._window_s + ahead * self._feature_s + (chunks * self._chunk + self._look_ahead) * frame_s
+
+    @property
+    def final_latency_s(self) -> float:
+        """The longest time from the end of speech to its final result, without the time of computing."""
+        if self._endpoints is None:
+            return math.inf
+        return self._window_s + (self._endpoints.pause + SMOOTHED + self._step) * self._feature_s
 
     @property
     def audio_s(self) -> float:

@@ -147,8 +147,9 @@ class Transcript:
 
         Whisper's are `text`, `language` and `segments` (`id`, `start`, `end`, `text`, and `words` of `word`, `start`,
         `end`, `probability`); a word stands without the space that Whisper puts before it. Ours are `audio_filepath`,
-        `duration`, `confidence` (also of a segment) and `alternatives`, best first, with natural-log scores and the
-        decoder's own confidence; and `channel`, if it is one of several, 0 being the first.
+        `duration`, `confidence` (also of a segment) and `alternatives`, best first, with natural-log scores and a
+        confidence (of a recording in one part the decoder's own, otherwise from its words); and `channel`, if it is one
+        of several, 0 being the first.
         """
         return {
             "audio_filepath": self.source,

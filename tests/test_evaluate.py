@@ -192,7 +192,9 @@ def test_a_crash_leaves_no_mixture_of_two_results(tmp_path: Path, monkeypatch: p
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("asr.evaluate.write_hypotheses", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        write_results(tmp_path, results, Made.of(tmp_path / "m.jsonl", DecodeConfig(decoder="beam")))
-    assert not (tmp_path / HYPOTHESES_FILE).exists()
+    for where, left in (("write_hypotheses", True), ("write_text_atomic", False)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"asr.evaluate.{where}", stopped)
+            write_results(tmp_path, results, Made.of(tmp_path / "m.jsonl", DecodeConfig(decoder="beam")))
+        assert not (tmp_path / HYPOTHESES_FILE).exists()
+        assert (tmp_path / REPORT_FILE).exists() == left

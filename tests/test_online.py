@@ -1,5 +1,6 @@
 """Recognition while audio comes in: equal to offline where that can be, and the same however audio is cut."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,8 +15,9 @@ from torch import Tensor
 from asr.audio import resample
 from asr.config import EncoderConfig
 from asr.encoder import Encoder
+from asr.encoder_stream import EncoderStream
 from asr.errors import AudioError, ConfigError
-from asr.online import EncoderStream, OnlineRecognizer, Update, _RunningNormalizer
+from asr.online import OnlineRecognizer, Update, _RunningNormalizer
 from asr.pauses import Cutting
 from asr.recognizer import Recognizer
 from bursts import RATE_HZ, recognizer_of, speech
@@ -203,13 +205,14 @@ def test_pauses_make_results_final_at_their_time() -> None:
     pauses = Cutting(pause_s=0.8, margin_s=0.3)
     online = OnlineRecognizer(recognizer, chunk_s=0.1, pauses=pauses)
     times = []
-    for update in listen(online, wave, RATE_HZ // 20):
+    for update in listen(online, wave, RATE_HZ // 100):
         times += [(segment.offset_s, online.audio_s, segment.words[-1].end_s) for segment in update.segments]
     (first_s, heard_s, _), (second_s, heard_again_s, last_s) = times
     assert first_s == 0.0  # what is quiet is known when something louder has been heard
     assert 3.1 <= second_s <= 3.5
-    assert 1.5 + pauses.pause_s <= heard_s <= 1.5 + pauses.pause_s + online.latency_s + 0.15
-    assert 4.5 + pauses.pause_s <= heard_again_s <= 4.5 + pauses.pause_s + online.latency_s + 0.15
+    assert online.final_latency_s == pytest.approx(0.8 + 0.032 + 0.05 + 0.08)
+    assert 1.5 + pauses.pause_s <= heard_s <= 1.5 + online.final_latency_s
+    assert 4.5 + pauses.pause_s <= heard_again_s <= 4.5 + online.final_latency_s
     assert 3.5 < last_s < 5.0
 
 
@@ -248,6 +251,17 @@ def test_latency_is_stated() -> None:
     assert online.latency_s == pytest.approx(0.032 + 0.03 + 2 * 0.2 + 0.4)
     online = OnlineRecognizer(two_layers(ONE_WAY), chunk_s=0.2, look_ahead_s=0.4)
     assert online.latency_s == pytest.approx(0.032 + 0.03 + 0.2)
+    assert OnlineRecognizer(recognizer, pauses=None).final_latency_s == math.inf
+
+
+@pytest.mark.parametrize("normalization", ["global", "map", "utterance"])
+def test_the_first_partial_result_comes_within_the_latency(normalization: str) -> None:
+    recognizer = two_layers(ONE_WAY, f"features.normalization={normalization}")
+    online = OnlineRecognizer(recognizer, chunk_s=0.2, pauses=None)
+    first = next(update for update in listen(online, speech((0, 3), duration_s=3), RATE_HZ // 100) if update.partial)
+    assert first.partial
+    assert online.audio_s <= online.latency_s + 0.01 + (1 if normalization == "utterance" else 0)
+    assert (online.audio_s > 1) == (normalization == "utterance")
 
 
 def test_silence_has_no_result() -> None:

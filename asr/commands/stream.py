@@ -91,8 +91,11 @@ def run_stream(arguments: argparse.Namespace) -> int:
         look_ahead_s=look_ahead_s,
         pauses=pauses,
     )
-    print(f"listening: partial results are at most {online.latency_s:.2f} s late, final ones ", end="", file=sys.stderr)
-    print(f"{pause_s + chunk_s:.2f} s, plus the time to compute them", file=sys.stderr)
+    print(
+        f"listening: partial results are at most {online.latency_s:.2f} s late, final ones "
+        f"{online.final_latency_s:.2f} s, plus the time to compute them",
+        file=sys.stderr,
+    )
     show = _show_json if arguments.format == "json" else _Text(sys.stdout)
     partial = ""
     for update, compute_s in _updates(online):

@@ -205,8 +205,8 @@ def encode(utterance: Utterance) -> tuple[str, bytes]:
 
     A FLAC, Ogg or MP3 file that is one whole utterance is copied. Everything else becomes FLAC of 16 or 24 bits:
     integers of up to 24 bits exactly, the rest (floating point, 32 bits, segments out of lossy files) rounded to 24
-    bits, an error of -144 dB. What FLAC cannot hold becomes AU, exactly: a sample beyond full scale, more than 8
-    channels, more than 655350 Hz.
+    bits, an error of -144 dB. What FLAC cannot hold becomes AU: a sample beyond full scale, with unchanged
+    32-bit floats, or more than 8 channels or 655350 Hz, with the same integers.
 
     Raises:
         AudioError: it cannot be read; the message names the utterance and the file.

@@ -135,12 +135,13 @@ def _forget_after(path: Path, position: Position) -> None:
     if not path.exists():
         return
     kept = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             facts = json.loads(line)
         except ValueError:
-            if number == len(lines):
+            if number == len(lines) and not text.endswith("\n"):
                 break  # power failed while it was written: what it records lies beyond the saved state
             facts = None
         step, epoch = (facts.get("step"), facts.get("epoch", 0)) if isinstance(facts, dict) else (None, None)

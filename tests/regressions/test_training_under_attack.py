@@ -239,7 +239,8 @@ def test_another_precision_is_refused(stopped: Path, settings: Config, monkeypat
 def test_a_foreign_line_in_the_log_is_named(capsys: Capture, stopped: Path) -> None:
     log = stopped / METRICS_FILE
     lines = log.read_text()
-    for number, text in ((2, lines + '{"note": "mine"}\n'), (1, "# mine\n" + lines), (1, '{"step": "x"}\n' + lines)):
+    foreign = ((2, lines + '{"note": "mine"}\n'), (2, lines + "# mine\n"), (1, '{"step": "x"}\n' + lines))
+    for number, text in foreign:
         log.write_text(text)
         line = error_line_among_others(capsys, "train", "--resume", stopped)
         assert line.startswith(f"error: {log}:{number}: must be a record of training with its step, found ")

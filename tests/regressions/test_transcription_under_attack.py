@@ -337,7 +337,7 @@ def test_a_stream_in_which_separators_alone_were_heard_has_no_result(
         rows[:, space] = 0.0
         return rows.log_softmax(1)
 
-    monkeypatch.setattr("asr.online.EncoderStream.accept", spaces)
+    monkeypatch.setattr("asr.encoder_stream.EncoderStream.accept", spaces)
     online = OnlineRecognizer(model.recognizer, pauses=None)
     online.accept(noise(4 * RATE_HZ))
     assert online.finish().segments == []
