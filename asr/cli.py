@@ -61,6 +61,9 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 
 def run_command(command: Callable[[], int]) -> int:
     """Run `command` and turn the project's errors, and the system's, into one line and exit code 2."""
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        print(f"error: file names are {encoding} here, wanted UTF-8: set PYTHONUTF8=1", file=sys.stderr)
+        return FAILED
     process.set_up()
     use_own_stack()  # Ctrl-C may come while kernels run
     if sys.stderr is None:  # it was closed; what is printed to None goes to standard output

@@ -204,3 +204,11 @@ def test_ctrl_c(tmp_path: Path) -> None:
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([*ASR, "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.returncode, done.stdout) == (0, f"asr {__version__}\n")
+
+
+def test_where_file_names_are_not_utf_8(tmp_path: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "asr", "evaluate", "ä.jsonl", "--model", "run"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: file names are ascii here, wanted UTF-8: set PYTHONUTF8=1\n"

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,3 +130,17 @@ def test_torchrun_starts_a_killed_worker_again(tmp_path: Path, corpus: Path) -> 
     (tmp_path / "whole").mkdir()
     train_together(settings, tmp_path / "whole" / "run", 2)
     assert_equal(out, tmp_path / "whole" / "run")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells a process that torchrun has died")
+def test_processes_end_with_the_torchrun_that_started_them(tmp_path: Path, corpus: Path) -> None:
+    conf, out = tmp_path / "conf.yaml", tmp_path / "run"
+    conf.write_text(config.to_yaml(tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=2000", AT_EACH_STEP)))
+    with torchrun("train", conf, "--out", out) as job:
+        while not state_files(out):
+            assert job.poll() is None, job.communicate()[0]
+            time.sleep(0.05)
+        job.kill()
+        printed = job.communicate(timeout=60)[0]  # the processes have its pipe too: they have ended
+    assert "stopped by SIGTERM, state saved" in printed
+    assert not workers_of(out)

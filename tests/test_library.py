@@ -256,7 +256,7 @@ def test_more_than_a_window_is_as_its_file(model: asr.Transcriber, tmp_path: Pat
 def test_a_misspelled_value_of_the_decoder(run: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key 'decodr'; did you mean 'decoder'"):
         asr.load(run, decodr="beam")
-    with pytest.raises(ConfigError, match="decode.decoder must be greedy or beam, found 'Beam'"):
+    with pytest.raises(ConfigError, match=r"decode\.decoder must be greedy or beam, found 'Beam'"):
         asr.load(run, decoder="Beam")
     with pytest.raises(ConfigError, match="beam_size must be a number, found '3'"):
         asr.load(run, decoder="beam", beam_size="3")

@@ -15,6 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from asr.errors import ConfigError, TrainingError
 from asr.process.ahead import in_background
+from asr.process.signals import end_with_parent
 
 T = TypeVar("T")
 
@@ -155,6 +156,8 @@ def join() -> World:
     if rank >= size:
         raise ConfigError(f"RANK must be below WORLD_SIZE={size}, found {rank}")
     if not dist.is_initialized():
+        if launched():
+            end_with_parent()
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(local_rank())

@@ -1,13 +1,16 @@
 """Signals that ask a training to end: what was learnt is saved first, if there is anything."""
 
+import ctypes
 import faulthandler
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from asr.errors import Interrupted
 
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _Handler = Callable[[int, FrameType | None], None]
 
 
@@ -23,6 +26,12 @@ def stop_requests() -> Iterator[list[int]]:
 
     with _handled(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield received
+
+
+def end_with_parent() -> None:
+    """On Linux, let SIGTERM come when the process dies that started this one: torchrun's would go on without it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
