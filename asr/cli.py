@@ -61,14 +61,13 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 
 def run_command(command: Callable[[], int]) -> int:
     """Run `command` and turn the project's errors, and the system's, into one line and exit code 2."""
-    if (encoding := sys.getfilesystemencoding()) != "utf-8":
-        print(f"error: file names are {encoding} here, wanted UTF-8: set PYTHONUTF8=1", file=sys.stderr)
-        return FAILED
     process.set_up()
     use_own_stack()  # Ctrl-C may come while kernels run
     if sys.stderr is None:  # it was closed; what is printed to None goes to standard output
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (to the program's end)
     try:
+        if (encoding := sys.getfilesystemencoding()) != "utf-8":
+            raise ConfigError(f"file names are {encoding} here, wanted UTF-8: set PYTHONUTF8=1")
         code = command()
         if sys.stdout:  # None where it was closed
             sys.stdout.flush()  # a reader that went away is noticed here, not while Python shuts down

@@ -173,7 +173,8 @@ class TrainConfig:
     ema_decay: float = 0.998  # exponential moving average of the weights, used for dev and for the result; 0: off
     max_bad_steps: int = 10  # this many steps in a row with a non-finite loss or gradient stop the run
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA devices that have it
+    # auto: bfloat16 on CUDA devices that have it, with float16 in recurrent layers; float32 elsewhere
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     deterministic: bool = False  # on CUDA: slower kernels that make resuming exact there too
     workers: int = -1  # loading processes; 0: in the training process; -1: chosen by device
     threads: int = 0  # CPU threads of the process; 0: its share of the cores

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses, write_hypot
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
 from asr.report import render_report
+from asr.text import Tokenizer
 from asr.wer import score
 
 REPORT_FILE = "report.txt"
@@ -177,13 +178,18 @@ def emissions_of(
     utterances: Sequence[Utterance], log_probs: Mapping[str, NDArray[np.float32]], recognizer: Recognizer
 ) -> Emissions:
     """What `Evaluation.run` kept, with the references, ready to be written."""
-    refs = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
+    refs = references_of(utterances, recognizer.tokenizer)
     return Emissions(recognizer.vocabulary, {name: log_probs[name] for name in refs}, refs)
 
 
 def _cut(ids: Sequence[str], rows: NDArray[np.float32], lens: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for name, row, length in zip(ids, rows, lens.tolist(), strict=True):
         yield name, row[:length].copy()  # not a view, which would keep the padded batch
+
+
+def references_of(utterances: Iterable[Utterance], tokenizer: Tokenizer) -> dict[str, str]:
+    """The normalised text of each utterance by its id."""
+    return {utterance.id: tokenizer.normalize(utterance.text) for utterance in utterances}
 
 
 def require_own(

@@ -10,7 +10,7 @@ from typing import Any
 
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
-from asr.lines import numbered_lines
+from asr.lines import records_of
 
 HYPOTHESES_FILE = "hypotheses.jsonl"  # in a folder of results
 
@@ -54,21 +54,13 @@ def read_hypotheses(path: Path | str) -> list[Result]:
             value is of the wrong type or an id occurs twice; the message names file and line.
     """
     path = Path(path)
-    results: list[Result] = []
-    line_of_id: dict[str, int] = {}
-    for number, line in numbered_lines(path, "hypotheses", ScoringError):
-        result = _parse(line, where=f"{path}:{number}")
-        if result.id in line_of_id:
-            first = line_of_id[result.id]
-            raise ScoringError(f"{path}:{number}: id {result.id!r} was already used on line {first}")
-        line_of_id[result.id] = number
-        results.append(result)
+    results = records_of(path, "hypotheses", ScoringError, _parse)
     if not results:
         raise ScoringError(f"{path}: file holds no hypothesis")
     return results
 
 
-def _parse(line: str, *, where: str) -> Result:
+def _parse(line: str, where: str) -> Result:
     try:
         # Every number here is a duration; as a float an absurdly long integer is just infinite.
         record = json.loads(line, parse_int=float)

@@ -1,11 +1,14 @@
 """Text files that are read whole, with errors that name them."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from asr.errors import AsrError
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+Record = TypeVar("Record", bound="Named")
 SPACE_NAME = "<space>"  # stands for a label of one space, in files with a label on each line
 
 
@@ -36,6 +39,31 @@ def read_text(path: Path, what: str, error: type[AsrError]) -> str:
         raise error(f"{path}: cannot read {what}: {fault.strerror or fault}") from fault
     except UnicodeDecodeError as fault:
         raise error(f"{path}: not UTF-8 text (byte {fault.start})") from fault
+
+
+class Named(Protocol):
+    """A record with an id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+def records_of(path: Path, what: str, error: type[AsrError], parse: Callable[[str, str], Record]) -> list[Record]:
+    """The records of a file, one a line, each with an id of its own; `parse` takes a line and where it stands.
+
+    Raises:
+        AsrError: as `error`, for the reasons of `numbered_lines` and of `parse`, or an id occurs twice.
+    """
+    records: list[Record] = []
+    line_of_id: dict[str, int] = {}
+    for number, line in numbered_lines(path, what, error):
+        record = parse(line, f"{path}:{number}")
+        if record.id in line_of_id:
+            first = line_of_id[record.id]
+            raise error(f"{path}:{number}: id {record.id!r} was already used on line {first}")
+        line_of_id[record.id] = number
+        records.append(record)
+    return records
 
 
 def numbered_lines(path: Path, what: str, error: type[AsrError]) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from asr.errors import ManifestError
 from asr.files import write_text_atomic
-from asr.lines import numbered_lines
+from asr.lines import records_of
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
@@ -61,15 +61,12 @@ def read_manifest(path: Path | str, *, with_texts: bool = True) -> list[Utteranc
             type, a duration is not positive, a text is empty or an id occurs twice; the message names file and line.
     """
     path = Path(path)
-    utterances: list[Utterance] = []
-    line_of_id: dict[str, int] = {}
-    for number, line in numbered_lines(path, "manifest", ManifestError):
-        utterance = parse_line(line, where=f"{path}:{number}", folder=path.parent, with_texts=with_texts)
-        if utterance.id in line_of_id:
-            first = line_of_id[utterance.id]
-            raise ManifestError(f"{path}:{number}: id {utterance.id!r} was already used on line {first}")
-        line_of_id[utterance.id] = number
-        utterances.append(utterance)
+    utterances = records_of(
+        path,
+        "manifest",
+        ManifestError,
+        lambda line, where: parse_line(line, where=where, folder=path.parent, with_texts=with_texts),
+    )
     if not utterances:
         raise ManifestError(f"{path}: manifest holds no utterance")
     return utterances

@@ -261,7 +261,7 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     from asr.batch import default_workers
     from asr.config import resolve_decode
     from asr.decoding import describe
-    from asr.evaluate import Evaluation, Made, require_own, write_results
+    from asr.evaluate import Evaluation, Made, references_of, require_own, write_results
     from asr.hypotheses import HYPOTHESES_FILE, read_hypotheses
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
@@ -273,7 +273,7 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     utterances = read_manifest(manifest)
     settings = checkpoint.load_config(model)
     tokenizer = checkpoint.load_tokenizer(model, settings)
-    references = {utterance.id: tokenizer.normalize(utterance.text) for utterance in utterances}
+    references = references_of(utterances, tokenizer)
     require_own(out, manifest, references, "move that folder away, and run the recipe again")
     made = Made.of(manifest, resolve_decode(settings.decode, model))
     newer = made_since(hypotheses, *made_from)

@@ -47,7 +47,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.batch import default_workers
     from asr.emissions import require_own_place, write_emissions
-    from asr.evaluate import Evaluation, Made, emissions_of, require_own, write_results
+    from asr.evaluate import Evaluation, Made, emissions_of, references_of, require_own, write_results
     from asr.manifest import read_manifest
     from asr.training.state import STATES_FOLDER
     from asr.writers import require_writable
@@ -60,7 +60,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{out}: holds the run's training states; --out chooses another folder for the results")
     recognizer = load_model(arguments)
     utterances = read_manifest(arguments.manifest)
-    references = {utterance.id: recognizer.tokenizer.normalize(utterance.text) for utterance in utterances}
+    references = references_of(utterances, recognizer.tokenizer)
     if not any(references.values()):
         raise ScoringError(f"{arguments.manifest}: no text has a word after normalisation; WER needs at least one")
     require_own(out, arguments.manifest, references)

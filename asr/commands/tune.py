@@ -133,7 +133,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     from asr.batch import default_workers
     from asr.config import NO_DEV
     from asr.emissions import read_emissions, write_emissions
-    from asr.evaluate import Evaluation, emit
+    from asr.evaluate import Evaluation, emit, references_of
     from asr.files import made_since
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
@@ -144,7 +144,7 @@ def _computed(arguments: argparse.Namespace, settings: "Config") -> "Emissions":
     manifest = arguments.manifest or Path(settings.data.dev)
     utterances = read_manifest(manifest)
     tokenizer = checkpoint.load_tokenizer(folder, settings)
-    refs = {utterance.id: tokenizer.normalize(utterance.text) for utterance in utterances}
+    refs = references_of(utterances, tokenizer)
     source = _fingerprint(utterances)
     path = folder / manifest.stem / EMISSIONS_FILE
     weights = folder / checkpoint.WEIGHTS_FILE

@@ -64,7 +64,8 @@ def unpack(
     """
     if not archive.is_file():
         raise CorpusError(f"{archive}: the archive does not exist")
-    origin = {"archive": archive.name, "bytes": archive.stat().st_size, "changed_ns": archive.stat().st_mtime_ns}
+    status = archive.stat()
+    origin = {"archive": archive.name, "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
     if is_unpacked(folder):
         if _is_of(folder / MARKER, archive, origin):
             return folder

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core import event
+from numba.core.event import Event, Listener, register
 
 _MARK = "asr-kernels"
 _OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
@@ -43,23 +43,23 @@ def inlined(function: Callable[..., Any]) -> Any:
     return inner(function, inline=True)
 
 
-class _Notice(event.Listener):
+class _Notice(Listener):
     """Says that kernels are compiled, where they are not in the cache."""
 
     def __init__(self) -> None:
         self._said = False
 
-    def on_start(self, event: event.Event) -> None:
+    def on_start(self, event: Event) -> None:
         module = event.data["dispatcher"].py_func.__module__ or ""  # generated code has none
         if not self._said and module.startswith(f"{__package__}."):
             self._said = True
             logging.getLogger("asr.decode").warning("compiling for this machine, once: ten seconds or more")
 
-    def on_end(self, event: event.Event) -> None:
+    def on_end(self, event: Event) -> None:
         pass
 
 
-event.register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
+register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
 
 
 @cache
