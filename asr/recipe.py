@@ -83,28 +83,40 @@ def main(script: str, description: str | None) -> int:
 
 def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial: bool = False, **options: Any) -> None:
     """Run `asr prepare` into `data`, once; see `asr.corpora.prepare` for the arguments."""
-    from asr.corpora import SUMMARY_FILE, prepare
+    from asr.corpora import is_prepared, prepare
 
-    complete = data / SUMMARY_FILE
-    if not allow_partial and complete.is_file() and json.loads(complete.read_text(encoding="utf-8")).get("partial"):
-        raise CorpusError(
-            f"{data}: holds only a part of the corpus (where a recipe has --allow-partial, it goes on with that); "
-            "--out chooses another folder"
-        )
+    if not allow_partial:
+        require_whole(data)
     prepare_stage(
         data,
         lambda: prepare(corpus, source=source, out=data, allow_partial=allow_partial, **options).render(),
         {"source": str(source.resolve()) if source else None, **options},
+        stale=not is_prepared(data, source),
     )
 
 
-def prepare_stage(data: Path, make: Callable[[], str], made_from: Mapping[str, str | None]) -> None:
+def require_whole(data: Path) -> None:
+    """Raise CorpusError if manifests of only a part of a corpus are complete in `data`."""
+    from asr.corpora import SUMMARY_FILE
+
+    complete = data / SUMMARY_FILE
+    if complete.is_file() and json.loads(complete.read_text(encoding="utf-8")).get("partial"):
+        raise CorpusError(
+            f"{data}: holds only a part of the corpus (where a recipe has --allow-partial, it goes on with that); "
+            "--out chooses another folder"
+        )
+
+
+def prepare_stage(
+    data: Path, make: Callable[[], str], made_from: Mapping[str, str | None], *, stale: bool = False
+) -> None:
     """Make the manifests in `data`, and show the text that `make` returns, unless they are complete there.
 
     Args:
         data: folder of the manifests.
         make: makes the manifests.
         made_from: what decides their content; None for what was not given.
+        stale: what they were made from has changed since: complete or not, they are made anew.
 
     Raises:
         CorpusError: `data` is complete and was made from something else.
@@ -119,8 +131,9 @@ def prepare_stage(data: Path, make: Callable[[], str], made_from: Mapping[str, s
                 raise CorpusError(
                     f"{data}: was made from {key}={before.get(key)}, not {value}; --out chooses another folder"
                 )
-        say(f"prepare: complete in {data}, skipped")
-        return
+        if not stale:
+            say(f"prepare: complete in {data}, skipped")
+            return
     say(f"prepare: {data}")
     print(make(), file=sys.stderr)
     write_text_atomic(record, json.dumps(dict(made_from)) + "\n")

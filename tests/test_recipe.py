@@ -15,6 +15,7 @@ from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError, Sc
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.outside import join, read_outside
 from asr.training.state import state_files
+from fake_corpora import audio, ids, make_digits, pack
 from tiny_run import save_run, write_audio
 from tones import tiny, write_corpus
 
@@ -168,6 +169,27 @@ def test_prepared_data_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == f"[prepare: complete in {tmp_path}, skipped]\n"
     with pytest.raises(CorpusError, match=r"was made from part=x, not y"):
         recipe.prepare_stage(tmp_path, make, {"source": "/a", "part": "y"})
+
+
+def test_an_archive_that_was_replaced_is_prepared_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, archive = tmp_path / "data", tmp_path / "fsdd.tar.gz"
+    corpus = make_digits(tmp_path / "fsdd")
+    pack(corpus, archive)
+
+    def prepared() -> bool:
+        recipe.corpus_stage(data, "digits", archive, allow_partial=True)
+        return "skipped" not in capsys.readouterr().err
+
+    assert prepared()
+    assert not prepared()
+    os.utime(archive)  # the same content
+    assert not prepared()
+    audio(corpus / "recordings" / "3_theo_17.wav")
+    pack(corpus, archive)
+    assert prepared()
+    assert "3_theo_17" in ids(data / "train.jsonl")
+    archive.unlink()  # what was made of it is enough
+    assert not prepared()
 
 
 def test_a_language_model_of_the_training_transcripts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

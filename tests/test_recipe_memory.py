@@ -14,7 +14,7 @@ from torch import Tensor
 from asr import config
 from asr.config import EncoderConfig
 from asr.encoder import RecurrentLayer
-from asr.errors import ConfigError
+from asr.errors import ConfigError, CorpusError
 from asr.wer import Counts
 from recipes.memory import grid, run, scan, speech, summary, trial
 from recipes.memory.tasks import DISTRACTORS, RELEVANT, SYMBOLS, TASKS, TOLERANCE
@@ -309,6 +309,13 @@ def test_every_kind_is_trained_and_scored_for_each_seed(spoken: Path, tmp_path: 
     encoders = [own.encoder for own in made]
     assert [(found.cell, found.bidirectional, found.width) for found in encoders] == [("gru", False, 12)] * 2
     assert [own.train.seed for own in made] == [1, 2]
+
+
+def test_a_part_of_the_corpus_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "summary.json").write_text('{"partial": true}')
+    monkeypatch.setattr("sys.argv", ["speech.py", "--data", str(tmp_path), "--out", str(tmp_path / "new")])
+    with pytest.raises(CorpusError, match="holds only a part of the corpus"):
+        speech.run()
 
 
 def test_the_table_of_speech_has_mean_spread_and_counts() -> None:

@@ -14,7 +14,7 @@ from asr.corpora.download import download
 from asr.corpora.registry import CORPORA
 from asr.corpora.split import hold_out
 from asr.corpora.summary import BEGUN_FILE, SUMMARY_FILE, Summary, summarize
-from asr.corpora.unpack import is_unpacked, unpack
+from asr.corpora.unpack import is_unpacked, is_unpacked_from, unpack
 from asr.errors import CorpusError, ManifestError
 from asr.manifest import Utterance, line_of, parse_line, write_manifest
 
@@ -87,6 +87,16 @@ def prepare(
     summary.write(out / SUMMARY_FILE)  # last: it marks the folder as complete
     (out / BEGUN_FILE).unlink()
     return summary
+
+
+def is_prepared(out: Path, source: Path | None) -> bool:
+    """Whether `prepare` completed `out`; from an archive that still is the same, if `source` is one."""
+    if not (out / SUMMARY_FILE).is_file():
+        return False
+    if source is None or not source.is_file():
+        return True
+    unpacked = _unpack_folder(out, source.name)
+    return not unpacked.exists() or is_unpacked_from(source, unpacked)  # a table is read in place
 
 
 def _entry(corpus: str) -> Corpus:

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -64,10 +64,8 @@ def unpack(
     """
     if not archive.is_file():
         raise CorpusError(f"{archive}: the archive does not exist")
-    status = archive.stat()
-    origin = {"archive": archive.name, "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
     if is_unpacked(folder):
-        if _is_of(folder / MARKER, archive, origin):
+        if is_unpacked_from(archive, folder):
             return folder
     elif folder.exists():
         raise CorpusError(f"{folder}: exists, but was not unpacked from an archive; remove it")
@@ -86,9 +84,8 @@ def unpack(
                 _unpack_tar(archive, writer, start)
             if not writer.files:
                 raise CorpusError(f"{archive}: the archive holds no file")
-            (target / MARKER).write_text(
-                json.dumps(origin | {"digest": digest_of(archive, "sha256")}), encoding="utf-8"
-            )
+            origin = _origin(archive) | {"digest": digest_of(archive, "sha256")}
+            (target / MARKER).write_text(json.dumps(origin), encoding="utf-8")
             if folder.exists():
                 replacing()
                 folder.rename(temporary / "old")
@@ -98,12 +95,19 @@ def unpack(
     return folder
 
 
-def _is_of(marker: Path, archive: Path, origin: Mapping[str, object]) -> bool:
-    """Whether a folder was unpacked from this archive; one that was only touched or copied is the same."""
-    found = json.loads(marker.read_text(encoding="utf-8"))
+def is_unpacked_from(archive: Path, folder: Path) -> bool:
+    """Whether `unpack` completed this folder from this archive; one that was only touched or copied is the same."""
+    if not is_unpacked(folder):
+        return False
+    origin, found = _origin(archive), json.loads((folder / MARKER).read_text(encoding="utf-8"))
     if any(found.get(key) != origin[key] for key in ("archive", "bytes")):
         return False
     return bool(found.get("changed_ns") == origin["changed_ns"] or found.get("digest") == digest_of(archive, "sha256"))
+
+
+def _origin(archive: Path) -> dict[str, object]:
+    status = archive.stat()
+    return {"archive": archive.name, "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
 
 
 class _Writer:
