@@ -52,6 +52,11 @@ def test_a_phrase_that_no_label_writes() -> None:
         BeamDecoder(["_", " ", *"ekorwy"], hotwords={"york": 1.0, "New York": 5.0})
 
 
+def test_a_phrase_of_words_that_the_lexicon_lacks() -> None:
+    with pytest.raises(DecodeError, match=r"hotwords: phrase 'york new': the lexicon has no word 'new'"):
+        BeamDecoder(["_", " ", *"eknorwy"], lexicon=["york"], hotwords={"york new": 1.0})
+
+
 def test_thousands_of_phrases_in_a_large_alphabet_take_little_room() -> None:
     rng = np.random.default_rng(1)
     characters = [chr(0x4E00 + number) for number in range(1000)]

@@ -1,11 +1,15 @@
 """What a decoder says of a language model whose words or unit do not fit its labels."""
 
 import logging
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asr.decode import BeamDecoder, NGram
+from asr.decode.compose import LmUnit
+from asr.decode.scoring import TOKEN_LM, WORD_LM
 from asr.errors import DecodeError
 from asr.lm import estimate, write_arpa
 from asr.lm.text import Unit
@@ -51,3 +55,39 @@ def test_a_model_of_characters_is_none_of_words(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match="language model: it states unit=char, but it knows 1 of 3 labels"):
         BeamDecoder(["_", " ", "a", "ab", "abb"], lm=lm)
     BeamDecoder(["_", " ", "a", "b"], lm=lm)
+
+
+def test_a_model_of_words_may_know_all_letters_and_a_bar(tmp_path: Path) -> None:
+    kinds = []
+    for text in ("a b | a b", "a b ab ba aab bba bab | abb"):
+        decoder = BeamDecoder(["_", " ", "a", "b"], lm=model_of(tmp_path, text))
+        kinds.append(decoder.composition.scorer.rules["kind"][0])
+    assert kinds == [TOKEN_LM, WORD_LM]
+
+
+def test_labels_and_words_that_look_like_sentence_marks_are_unknown(tmp_path: Path) -> None:
+    lm = model_of(tmp_path, "a b | a b")
+    labels = ["_", "|", "<s>", "</s>", "a", "b"]
+    decoder = BeamDecoder(labels, space="|", lm=lm, lm_unit="token", alpha=1.0, beta=0.0, beam_threshold=-99.0)
+    scores = []
+    for label in (2, 3):
+        [[found]] = decoder([np.log(np.full((1, 6), 1e-9) + (1 - 6e-9) * np.eye(6)[[label]])])
+        assert found.tokens == (label,)
+        scores.append(found.lm_score)
+    assert scores == pytest.approx([math.log(10) * lm.score(["unheard"]) - 5.0] * 2)
+    decoder = BeamDecoder(["_", " ", "<s>", "a"], lm=lm, lm_unit="word", lexicon=["<s>", "a"], beta=0.0)
+    with np.errstate(divide="ignore"):
+        [[found]] = decoder([np.log(np.eye(4)[[2]])])
+    assert found.lm_score == pytest.approx(0.5 * (math.log(10) * lm.score(["unheard"]) - 5.0))
+
+
+@pytest.mark.parametrize("unit", ["word", "token"])
+def test_what_is_all_but_impossible_can_still_be_all_there_is(tmp_path: Path, unit: LmUnit) -> None:
+    lm = model_of(tmp_path, "bb a" if unit == "word" else "b b | b")
+    decoder = BeamDecoder(["_", " ", "a", "b"], lm=lm, lm_unit=unit, alpha=10.0, beta=0.0, unknown_offset=-1000.0)
+    with np.errstate(divide="ignore"):
+        rows = np.log(np.eye(4)[[2, 2, 0, 3]])  # "ab", and nothing else
+    [[found]] = decoder([rows])
+    assert found.text == "ab"
+    [[found]] = decoder([np.log(np.full((6, 4), 0.25))], prefix="ab ")
+    assert found.text.startswith("ab")

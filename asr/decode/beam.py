@@ -26,6 +26,8 @@ from asr.process import cores
 # Calibrated on AN4's development speakers (benchmarks/confidence.py).
 _SCALE_ALONE, _SCALE_WITH_LM = 0.85, 0.6
 
+LEAST_OFFSET, LARGEST_OFFSET = -1000.0, 10.0  # of unknown words
+
 
 class BeamDecoder:
     """Prefix beam search over CTC log-probabilities, with an n-gram model, a lexicon and hotwords.
@@ -52,7 +54,8 @@ class BeamDecoder:
         lm: n-gram model of words or of labels.
         lm_unit: what `lm` models; `auto`: labels, if it knows the separator and half of the labels, words otherwise.
         lexicon: allow these words only. A list of words, spelled by their characters; or word -> spellings, each a list
-            of labels. Words that share a spelling are told apart by the language model.
+            of labels, without its separators. Of words that share a spelling, a hypothesis has those with the highest
+            P_LM; the search itself goes by the words before, which matters only where it drops prefixes.
         hotwords: phrase -> natural-log weight, added for each occurrence as whole words. Where a lexicon spells words
             in labels, phrases are matched by these, so words that are spelled alike get the same weight.
         log_priors: (V,) natural log of each label's prior, such as its mean probability over recordings.
@@ -60,7 +63,7 @@ class BeamDecoder:
         alpha, beta: weights of the formula.
         unknown_offset, unknown_per_character: added to ln P_LM of each unknown word, once and for each character: an
             n-gram model's `<unk>` means little, and a long unknown word is several that were run together. For words of
-            a lexicon, and for labels, only the first.
+            a lexicon, and for labels, only the first. No word (label) loses more than 400, however improbable.
         beam_size: prefixes kept.
         token_threshold: natural log; labels less likely than this in a frame start no new prefixes there, except
             the likeliest one and those of a forced prefix.
@@ -73,7 +76,8 @@ class BeamDecoder:
 
     Raises:
         DecodeError: a setting is out of range, the blank is not among the labels, a label occurs twice, a lexicon word
-            cannot be spelled, a language model does not fit the labels, a hotword cannot be matched or weighs too much,
+            cannot be spelled, a language model does not fit the labels, a hotword cannot be matched, is not in the
+            lexicon or weighs too much,
             or the priors are not one finite number of at most 0 per label whose probabilities sum to one.
     """
 
@@ -109,7 +113,7 @@ class BeamDecoder:
         check_number("beam_threshold", beam_threshold, "below 0", -math.inf, -tiny)
         check_number("alpha", alpha, "in 0..10", 0, 10)
         check_number("beta", beta, "in -100..100", -100, 100)
-        check_number("unknown_offset", unknown_offset, "in -1000..10", -1000, 10)
+        check_number("unknown_offset", unknown_offset, "in -1000..10", LEAST_OFFSET, LARGEST_OFFSET)
         check_number("unknown_per_character", unknown_per_character, "in -20..0", -20, 0)
         check_number("prior_weight", prior_weight, "in 0..1", 0, 1)
         check_number("frame_s", frame_s, "positive", tiny, sys.float_info.max)
@@ -214,7 +218,8 @@ class BeamDecoder:
             with suppress(IndexError):
                 found = self._workspaces.pop()
         if found is None:
-            found = new_workspace(beam_size, len(self.labels), self.capacity)
+            homophones = bool(self.composition.scorer.rules["homophones"][0])
+            found = new_workspace(beam_size, len(self.labels), self.capacity, homophones=homophones)
         found.counters.fill(0)
         found.counters[CAPACITY] = self.capacity
         return found

@@ -1,7 +1,7 @@
 """Labels, language model, lexicon and hotwords as the flat arrays that the search reads."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import Literal
@@ -25,7 +25,7 @@ from asr.decode.lexicon import (
 )
 from asr.decode.lm import NGram
 from asr.decode.nodes import build_nodes
-from asr.decode.scoring import LABEL, NO_LM, RULES, TOKEN_LM, WORD_LM, Scorer
+from asr.decode.scoring import LABEL, LEAST_GAIN, NO_LM, RULES, TOKEN_LM, WORD_LM, Scorer
 from asr.errors import DecodeError
 
 LN_10 = math.log(10.0)
@@ -88,24 +88,27 @@ def compose(
     if kind == WORD_LM:
         assert lm is not None
         character = math.exp(alpha * unknown_per_character)
-        word_lm = np.array([lm.word_id(word) for word in words], np.int32)
+        word_lm = np.array([0 if word in _NO_WORDS else lm.word_id(word) for word in words], np.int32)
         if lexicon is not None and words and not word_lm.any():
             raise DecodeError(
                 f"language model: none of the lexicon's {len(words)} words is in it; is it in another case?"
             )
         unigrams = lm.arrays.unigrams[word_lm].astype(np.float64)
-        scores = rules["alpha"] * unigrams + beta + np.where(word_lm == 0, rules["unknown"], 0.0)
-        unknown = float((rules["alpha"] * lm.arrays.unigrams[0] + beta + rules["unknown"])[0])
+        scores = np.maximum(
+            rules["alpha"] * unigrams + beta + np.where(word_lm == 0, rules["unknown"], 0.0), LEAST_GAIN
+        )
+        unknown = float(max((rules["alpha"] * lm.arrays.unigrams[0] + beta + rules["unknown"])[0], LEAST_GAIN))
     nodes, ends, word_numbers = build_nodes(trie, scores, unknown, math.log(character))
     first_labels = nodes["enter"][1 : nodes["child"][1]]  # of the root's children
     rules["most_first"] = max(nodes["leave"][0], first_labels.max(initial=0.0))
     rules["unknown_character"] = character
     if lexicon is not None:
         nodes["leave"] = 0.0
+    rules["homophones"] = kind == WORD_LM and np.diff(ends["word"]).max() > 1
     spelled = lexicon if isinstance(lexicon, Mapping) else None
     hot = build_hotwords(hotwords or {}, spelled)
     if spelled is None:
-        _require_written(hotwords or {}, reading)
+        _require_written(hotwords or {}, reading, None if lexicon is None else set(words))
     rules["first_hot"] = hot.first
     signs = np.zeros(len(labels) + 1, LABEL)
     signs["boundary"][:-1], signs["has_text"][:-1] = reading.boundary, [bool(text) for text in reading.texts]
@@ -154,12 +157,15 @@ def _checked(lexicon: Lexicon | None) -> Lexicon | None:
     return lexicon
 
 
-def _require_written(hotwords: Mapping[str, float], reading: Reading) -> None:
+def _require_written(hotwords: Mapping[str, float], reading: Reading, lexicon: Collection[str] | None) -> None:
     characters = set("".join(reading.texts))
     for phrase in hotwords:
         missing = sorted(set("".join(phrase.split())) - characters)
         if missing:
             raise DecodeError(f"hotwords: phrase {phrase!r} cannot be matched: no label writes {missing}")
+        lacking = [word for word in phrase.split() if lexicon is not None and word not in lexicon]
+        if lacking:
+            raise DecodeError(f"hotwords: phrase {phrase!r}: the lexicon has no word {lacking[0]!r}")
 
 
 def _check_list(name: str, value: object, wanted: str) -> None:
@@ -211,24 +217,23 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
 
 
 def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: LmUnit) -> int:
-    """Whether the model is of words or of labels; `auto` asks whether it knows the separator and half of the labels.
+    """Whether the model is of words or of labels.
 
-    `auto` never takes a model that states characters or pieces for one of words. One that states words may be of text
-    that was cut into labels beforehand.
+    `auto` asks whether it knows the separator and half of the labels, and whether half of what it knows are labels. It
+    never takes a model that states characters or pieces for one of words. One that states words may be of text that was
+    cut into labels beforehand.
     """
     stated = lm.unit in ("char", "token")
     if unit == "word" and lm.unit == "char":
         raise DecodeError("language model: lm_unit=word, but it states unit=char")
     has_separator = any(boundary and not text for text, boundary in zip(reading.texts, reading.boundary, strict=True))
-    known = [
-        lm.word_id(label) != 0
-        for place, (label, text) in enumerate(zip(labels, reading.texts, strict=True))
-        if place != blank and text
-    ]
+    written = [label for place, label in enumerate(labels) if place != blank and reading.texts[place]]
+    known = [label not in _NO_WORDS and lm.word_id(label) != 0 for label in written]
     separator = not has_separator or any(lm.word_id(name) != 0 for name in _SEPARATORS)
     fits = separator and 2 * sum(known) >= len(known) > 0
     if unit == "auto" and not stated:
-        return TOKEN_LM if fits else WORD_LM
+        units = {*written, *_SEPARATORS}
+        return TOKEN_LM if fits and 2 * sum(word in units for word in lm.words) >= len(lm.words) else WORD_LM
     if unit != "word" and not fits:
         name = "lm_unit=token" if unit == "token" else f"it states unit={lm.unit}"
         raise DecodeError(
@@ -241,6 +246,6 @@ def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, uni
 def _token_ids(lm: NGram, labels: Sequence[str], reading: Reading) -> NDArray[np.int32]:
     ids = []
     for label, text, boundary in zip(labels, reading.texts, reading.boundary, strict=True):
-        names = (label, *_SEPARATORS) if boundary and not text else (label,)
+        names = (label, *_SEPARATORS) if boundary and not text else () if label in _NO_WORDS else (label,)
         ids.append(next((lm.word_id(name) for name in names if lm.word_id(name) != 0), 0))
     return np.array(ids, np.int32)

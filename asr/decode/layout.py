@@ -34,6 +34,10 @@ TRACE = record("before frame")
 STEP = record("label frame word", "confidence")
 # Scratch of a prefix: two marks; the share of all that begins with it, and of the part that ends its word with it.
 NOTE = record("seen only", float64="share complete")
+# A reading of a path up to the end of a word: language model state, the word, the reading before it, natural-log score;
+# in the first one, that of the words that the search took.
+READING = record("state word before", float64="gain plain")
+READINGS = 16  # of which so many go on; an n-gram model of order N tells apart those of its last N - 1 words
 
 # Counters of a search. SIDE is the half of `sums` that holds this frame; SETTLED counts labels in `path` that no later
 # frame can change; BEST is the best entry at the end (-1: none), and LENGTH counts the labels of its path.
@@ -90,6 +94,7 @@ class Tree(NamedTuple):
         path: (2 P,) STEP: labels of paths taken out of the tree.
         notes: (P,) NOTE scratch; `seen` is the turn in which a prefix was last gone through.
         live: (P,) int32 scratch; moved: (2 P,) int32.
+        readings: (P + 1, READINGS) READING scratch; (1, READINGS) where no two words are spelled alike.
     """
 
     prefixes: Records
@@ -99,6 +104,7 @@ class Tree(NamedTuple):
     notes: Records
     live: NDArray[np.int32]
     moved: NDArray[np.int32]
+    readings: Records
 
 
 class Batch(NamedTuple):
@@ -133,9 +139,10 @@ class Workspace(NamedTuple):
     counters: NDArray[np.int64]
 
 
-def new_workspace(beam_size: int, vocabulary: int, capacity: int) -> Workspace:
+def new_workspace(beam_size: int, vocabulary: int, capacity: int, *, homophones: bool) -> Workspace:
     """Room for `beam_size` entries and `capacity` prefixes."""
-    return Workspace(beam_size, _new_beam(beam_size, vocabulary), _new_tree(capacity), np.zeros(COUNTERS, np.int64))
+    tree = _new_tree(capacity, homophones=homophones)
+    return Workspace(beam_size, _new_beam(beam_size, vocabulary), tree, np.zeros(COUNTERS, np.int64))
 
 
 def _new_beam(beam_size: int, vocabulary: int) -> Beam:
@@ -166,7 +173,7 @@ def sharing(beam: Beam) -> Beam:
     return beam._replace(bits=beam.mass.view(np.int64))
 
 
-def _new_tree(prefixes: int) -> Tree:
+def _new_tree(prefixes: int, *, homophones: bool) -> Tree:
     return Tree(
         prefixes=in_lines(prefixes, PREFIX),
         slots=np.zeros(prefixes, np.int32),
@@ -175,12 +182,13 @@ def _new_tree(prefixes: int) -> Tree:
         notes=np.zeros(prefixes, NOTE),
         live=np.zeros(prefixes, np.int32),
         moved=np.zeros(2 * prefixes, np.int32),
+        readings=np.zeros((prefixes + 1 if homophones else 1, READINGS), READING),
     )
 
 
 def grown(tree: Tree) -> Tree:
     """The same tree with twice the room."""
-    larger = _new_tree(2 * len(tree.prefixes))
+    larger = _new_tree(2 * len(tree.prefixes), homophones=len(tree.readings) > 1)
     for old, new in zip(tree, larger, strict=True):
         new[: len(old)] = old
     return larger

@@ -128,7 +128,8 @@ def checked_spellings(
 ) -> dict[str, list[Sequence[str]]]:
     """A lexicon that spells its words in labels, such as phonemes or pieces, once checked.
 
-    A separator at the end of a spelling, as flashlight's lexicons have it, is left out.
+    A separator at the end of a spelling, as flashlight's lexicons have it, is left out, and one in front, as
+    sentencepiece spells some words.
 
     Raises:
         DecodeError: a word has no spelling, an empty one, or one that the search could never hear: with an unknown
@@ -144,8 +145,11 @@ def checked_spellings(
             unknown = [label for label in spelling if label not in index]
             if unknown or not spelling:
                 raise DecodeError(f"lexicon: word {word!r} is spelled with {unknown or 'no label'}, which is no label")
-            last = index[spelling[-1]]
-            kept = spelling[:-1] if reading.boundary[last] and not reading.texts[last] else spelling
+            first, last = (
+                reading.boundary[index[label]] and not reading.texts[index[label]]
+                for label in (spelling[0], spelling[-1])
+            )
+            kept = spelling[int(first) : len(spelling) - int(last)]
             silent = [label for label in kept if not reading.texts[index[label]]]
             if silent or not kept:
                 raise DecodeError(f"lexicon: word {word!r} is spelled with {silent or spelling}, which writes nothing")

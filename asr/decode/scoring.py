@@ -17,9 +17,10 @@ from asr.decode.layout import Records, record
 
 NO_LM, WORD_LM, TOKEN_LM = 0, 1, 2
 ROOT = 0  # trie node of the empty word
+LEAST_GAIN = -400.0  # natural log, of a word or label: sums in the linear domain would not survive a smaller one
 
 RULES = record(
-    "kind tracks_words lexicon hotwords first_lm first_hot eos",
+    "kind tracks_words lexicon homophones hotwords first_lm first_hot eos",
     float64="alpha beta unknown most_first unknown_character",
 )
 LABEL = record("boundary has_text spell hot_spell token_lm")
@@ -33,10 +34,10 @@ class Scorer(NamedTuple):
 
     Attributes:
         rules: (1,) RULES: kind of language model; whether words are tracked, whether only words of the trie are
-            allowed, whether there are hotwords; states in which an utterance begins; id of the sentence's end in the
-            language model, -1 if it has none. alpha * ln 10, beta, alpha times the offset of unknown words, all natural
-            log; the largest factor that the first label of a word may bring; the factor of each character of an unknown
-            word.
+            allowed, whether the language model has to tell some of them apart, whether there are hotwords; states in
+            which an utterance begins; id of the sentence's end in the language model, -1 if it has none. alpha * ln 10,
+            beta, alpha times the offset of unknown words, all natural log; the largest factor that the first label of a
+            word may bring; the factor of each character of an unknown word.
         labels: (V + 1,) LABEL: 1 where the label ends the word before it; 1 where it is more than a separator; the
             trie symbols of label v are spell[labels[v].spell : labels[v + 1].spell], its hotword symbols likewise; its
             id in a language model of labels.
@@ -67,7 +68,7 @@ class Scorer(NamedTuple):
 
 
 @inlined
-def _child(nodes, node, symbol):  # type: ignore[no-untyped-def]
+def child_of(nodes, node, symbol):  # type: ignore[no-untyped-def]
     """The child of `node` for a symbol, or -1 (a binary search without branches)."""
     place = np.uint32(nodes[np.uint32(node)].child)
     count = np.uint32(nodes[np.uint32(node) + np.uint32(1)].child) - place
@@ -85,20 +86,31 @@ def _hot_step(scorer, state, symbol):  # type: ignore[no-untyped-def]
     """The hotword state after a symbol, and the natural-log bonus of the step."""
     states = scorer.hot_states
     owed = states[np.uint32(state)].owed
-    after = _child(states, state, symbol)
+    after = child_of(states, state, symbol)
     while after < 0 and state > 0:
         state = states[np.uint32(state)].failure
-        after = _child(states, state, symbol)
+        after = child_of(states, state, symbol)
     after = np.int32(0) if after < 0 else after
     reached = states[np.uint32(after)]
     return after, reached.complete + reached.owed - owed
 
 
 @inlined
+def word_gain(scorer, state, word):  # type: ignore[no-untyped-def]
+    """The natural-log score of a known word, and the language model's state after it."""
+    rules, lm_word = scorer.rules[0], scorer.word_lm[word]
+    log10_prob, after = advance(scorer.ngram, state, lm_word)
+    gain = rules.alpha * log10_prob + rules.beta
+    if lm_word == 0:
+        gain += rules.unknown
+    return max(gain, LEAST_GAIN), after
+
+
+@inlined
 def complete_word(scorer, prefix):  # type: ignore[no-untyped-def]
     """Fill `end_factor`, `end_lm` and `end_word` of a prefix inside a word; the factor is 0 where it may not end.
 
-    Of several words with this spelling the one with the best language model score is taken.
+    Of several words with this spelling the one with the best language model score is taken (see `homophones`).
     """
     rules, end = scorer.rules[0], scorer.ends[np.uint32(prefix.trie)]
     first, last = end.word, scorer.ends[np.uint32(prefix.trie) + np.uint32(1)].word
@@ -110,16 +122,12 @@ def complete_word(scorer, prefix):  # type: ignore[no-untyped-def]
     elif first < last:
         for place in range(first, last):
             candidate = scorer.words[place]
-            lm_word = scorer.word_lm[candidate]
-            log10_prob, after = advance(scorer.ngram, prefix.lm, lm_word)
-            gain = rules.alpha * log10_prob + rules.beta
-            if lm_word == 0:
-                gain += rules.unknown
+            gain, after = word_gain(scorer, prefix.lm, candidate)
             if gain > best:
                 best, word, state = gain, candidate, after
     elif rules.lexicon == 0:
         log10_prob, state = advance(scorer.ngram, prefix.lm, np.int32(0))
-        best = rules.alpha * log10_prob + rules.beta + rules.unknown + end.characters
+        best = max(rules.alpha * log10_prob + rules.beta + rules.unknown, LEAST_GAIN) + end.characters
     prefix.end_factor = math.exp(best - end.ahead)
     prefix.end_lm = state
     prefix.end_word = word
@@ -136,7 +144,7 @@ def extend(scorer, prefix, label):  # type: ignore[no-untyped-def]
         gain = rules.alpha * log10_prob + rules.beta
         if sign.token_lm == 0:
             gain += rules.unknown
-        factor = math.exp(gain)
+        factor = math.exp(max(gain, LEAST_GAIN))
     if rules.tracks_words == 0:
         return factor, trie, state, hot
     ends = sign.boundary == 1 and trie != ROOT
@@ -152,7 +160,7 @@ def extend(scorer, prefix, label):  # type: ignore[no-untyped-def]
         if trie == outside:
             factor *= rules.unknown_character
             continue
-        after = _child(scorer.nodes, trie, scorer.spell[place])
+        after = child_of(scorer.nodes, trie, scorer.spell[place])
         if after < 0:
             if rules.lexicon == 1:
                 return 0.0, trie, state, hot

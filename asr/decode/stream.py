@@ -171,12 +171,13 @@ class Stream:
         best = self._best
         found = [self._hypothesis(best)]
         if n_best > 1:
-            weigh_all(self.decoder.composition.scorer, beam, tree, counters)
+            scorer = self.decoder.composition.scorer
+            weigh_all(scorer, beam, tree, counters)
             scores = beam.results["score"][: counters[layout.ENTRIES]]
             for entry in np.argsort(-scores, kind="stable")[1:n_best].tolist():  # the best one is in front
                 if scores[entry] == -np.inf:
                     break
-                path_of(entry, beam, tree, counters)
+                path_of(entry, True, scorer, beam, tree, counters)
                 found.append(self._hypothesis(entry))
         return found
 
@@ -199,6 +200,9 @@ class Stream:
         needed = len(forced) + int(np.count_nonzero(forced[1:] == forced[:-1]))
         if frames < needed:
             raise DecodeError(f"{where}: the forced prefix needs {needed} frames, found {frames}")
+        lexicon = bool(self.decoder.composition.scorer.rules["lexicon"][0])
         if needed:
-            raise DecodeError(f"{where}: the forced prefix contradicts the {frames} frames, or the lexicon")
-        raise DecodeError(f"{where}: no hypothesis allowed by the lexicon fits in {frames} frames")
+            others = ", or the lexicon" if lexicon else ""
+            raise DecodeError(f"{where}: the forced prefix contradicts the {frames} frames{others}")
+        allowed = "allowed by the lexicon fits in" if lexicon else "is possible in"
+        raise DecodeError(f"{where}: no hypothesis {allowed} {frames} frames")

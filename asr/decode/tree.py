@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from asr.decode.confidence import needed, next_turn, trace_of, weigh_best, weigh_words
+from asr.decode.homophones import read_again
 from asr.decode.jit import inlined, inner, kernel
 from asr.decode.layout import (
     BEST,
@@ -24,7 +25,7 @@ from asr.decode.layout import (
     TRACES,
     WEIGHED,
 )
-from asr.decode.scoring import final_gain
+from asr.decode.scoring import ROOT, final_gain
 
 _SETTLE_AT_ONCE = 16  # labels; settling fewer is not worth the collection after it
 _OLDEST = 1024  # frames
@@ -55,6 +56,10 @@ def finish(scorer, beam, tree, counters, gains, at_end, scale):  # type: ignore[
         gain = gains[min(prefix.depth, len(gains) - 1)]
         if at_end:
             gain += final_gain(scorer, prefix)
+        if scorer.rules[0].homophones == 1:
+            _write_path(np.int64(facts[j].prefix), trace_of(now[j]), tree, np.int64(0), np.nan)
+            count = prefix.depth - tree.prefixes[ROOT_PREFIX].depth
+            gain += read_again(scorer, tree, np.int64(0), count, np.int64(0), at_end)
         score = math.log(mass) + shift + gain
         results[j].score, results[j].lm_score = score, gain
         if score > best:
@@ -70,7 +75,7 @@ def finish(scorer, beam, tree, counters, gains, at_end, scale):  # type: ignore[
         results[j].share /= total
     if at_end:
         weigh_best(heaviest, now, scorer, beam, tree, counters)
-    path_of(heaviest, beam, tree, counters)
+    path_of(heaviest, at_end, scorer, beam, tree, counters)
 
 
 @inner
@@ -104,12 +109,17 @@ def tidy(scorer, now, beam, tree, counters, scale):  # type: ignore[no-untyped-d
             trace = tree.traces[trace].before
         first = counters[SETTLED]
         tree.prefixes[NOWHERE].factor += _write_path(root, trace, tree, first, np.nan)
+        if scorer.rules[0].homophones == 1:
+            place = np.int64(facts[best].prefix)
+            _write_path(place, trace_of(now[best]), tree, first, np.nan)
+            last = first + tree.prefixes[place].depth - tree.prefixes[ROOT_PREFIX].depth
+            read_again(scorer, tree, first, last, settled, False)
         counters[SETTLED] = first + settled
         _collect(now, facts, tree, counters, root)
 
 
 @kernel
-def path_of(entry, beam, tree, counters):  # type: ignore[no-untyped-def]
+def path_of(entry, at_end, scorer, beam, tree, counters):  # type: ignore[no-untyped-def]
     """Take out the path of an entry that `finish` has scored, set LENGTH, and complete its `lm_score`.
 
     A word that has no confidence yet, as in a partial result, gets that of the entry.
@@ -119,6 +129,8 @@ def path_of(entry, beam, tree, counters):  # type: ignore[no-untyped-def]
     gain = _write_path(np.int64(place), trace, tree, np.int64(0), result.share)
     result.lm_score += tree.prefixes[NOWHERE].factor + gain
     counters[LENGTH] = tree.prefixes[place].depth - tree.prefixes[ROOT_PREFIX].depth
+    if scorer.rules[0].homophones == 1:
+        read_again(scorer, tree, np.int64(0), counters[LENGTH], np.int64(0), at_end)
 
 
 @inner
@@ -200,6 +212,10 @@ def _shared_by_all(scorer, now, facts, tree, counters):  # type: ignore[no-untyp
     aligned = prefixes[ROOT_PREFIX].depth + _aligned_by_all(now, tree, counters)
     while prefixes[root].depth > aligned:
         root = np.int64(prefixes[root].parent)
+    if scorer.rules[0].homophones == 1 and root != ROOT_PREFIX:  # not where a word ends that is still to be chosen
+        below, root = root, np.int64(prefixes[root].parent)
+        while labels[prefixes[below].label].boundary == 1 and prefixes[root].trie != ROOT:
+            below, root = root, np.int64(prefixes[root].parent)
     return root
 
 

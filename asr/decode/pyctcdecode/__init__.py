@@ -18,9 +18,10 @@ defaults, labels and weights mean what they mean there. What differs:
 - Language models are ARPA files, plain or gzipped, or files of `NGram.save`. KenLM binaries are refused.
 - Without `unigrams` the known words are those of the model. If `unigrams` are given, words outside them are scored as
   `<unk>` (there: with their own probability and the offset of unknown words).
+- A `unk_score_offset` below -434 counts as that, one above 4.3 as that: unknown words are all but forbidden, or free.
 - Hotwords work by the word, as there: each word of each phrase gets `hotword_weight`, in natural log and not scaled by
-  alpha, wherever it occurs as a whole word; an unknown word still pays for being unknown. `BeamDecoder(hotwords=...)`
-  gives each whole phrase a weight of its own.
+  alpha and at most 100, wherever it occurs as a whole word; an unknown word still pays for being unknown.
+  `BeamDecoder(hotwords=...)` gives each whole phrase a weight of its own.
 - `lm_start_state` must be None. A cut may split a word, and carrying the language model's state across does not mend
   that; `stream()` takes an utterance in chunks and returns the same as for one piece. `last_lm_state` says so.
 - `pool` is not used: utterances are decoded in threads of this process, as many as there are cores.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from asr.decode.beam import LARGEST_OFFSET, LEAST_OFFSET
 from asr.decode.lm import NGram
 from asr.decode.pyctcdecode.constants import (
     DEFAULT_ALPHA,
@@ -83,7 +84,7 @@ class LanguageModel:
             "lm_unit": "word",
             "alpha": self.alpha,
             "beta": self.beta,
-            "unknown_offset": self.unk_score_offset * _LN_10,
+            "unknown_offset": min(max(self.unk_score_offset * _LN_10, LEAST_OFFSET), LARGEST_OFFSET),
             "unknown_per_character": UNKNOWN_PER_CHARACTER,
         }
 
