@@ -1,6 +1,6 @@
 """The decoder that a configuration asks for, and the files that it names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from asr.emissions import Vocabulary
 from asr.errors import DecodeError
 from asr.lexicon import Lexicon, add, entries
 from asr.lines import numbered_lines
+from asr.text import composed
 
 if TYPE_CHECKING:
     from asr.decode import BeamDecoder, NGram, Stream
@@ -201,7 +202,7 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
     """Read the words of a lexicon: one a line, spelled by its characters; or word TAB labels separated by spaces.
 
     Several lines for one word are several spellings. Blank lines are skipped. If labels are phones, words without a
-    spelling have the pronunciations that the vocabulary knows.
+    spelling have the pronunciations that the vocabulary knows. Such words may be written in any Unicode form.
 
     Raises:
         DecodeError: the file cannot be read or holds no word, the two forms are mixed, a word holds a space or has no
@@ -210,7 +211,10 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
     characters, labels = _characters(vocabulary), set(vocabulary.labels)
     words: dict[str, list[list[str]]] = {}
     spelled = vocabulary.lexicon is not None
+    as_written = _form_of(vocabulary.lexicon or characters)
     for entry in entries(path, DecodeError):
+        if entry.labels is None:
+            entry = replace(entry, word=as_written(entry.word))
         if vocabulary.lexicon is not None and entry.labels is None:
             if entry.word not in vocabulary.lexicon:
                 raise DecodeError(
@@ -233,6 +237,8 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
 def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = None) -> dict[str, float]:
     """Phrase -> natural-log weight, from lines `phrase` or `phrase TAB weight`; the default is 5.
 
+    Phrases may be written in any Unicode form.
+
     Args:
         path: a file.
         vocabulary: what labels write.
@@ -244,11 +250,12 @@ def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = 
             and line.
     """
     characters = _characters(vocabulary)
+    as_written = _form_of(characters if spelled is None else spelled)
     found: dict[str, float] = {}
     for place, line in numbered_lines(path, "hotwords", DecodeError):
         where = f"{path}:{place}"
         text, tab, number = line.partition("\t")
-        phrase = " ".join(text.split())
+        phrase = " ".join(as_written(text).split())
         if not phrase:
             raise DecodeError(f"{where}: wanted phrase TAB weight, found {line!r}")
         no_tab = _missing_tab(phrase) if not tab else ""
@@ -310,6 +317,11 @@ def _summary(hypothesis: Hypothesis) -> Mapping[str, Any]:
 
 def _characters(vocabulary: Vocabulary) -> set[str]:
     return {character for text in vocabulary.reading.texts for character in text}
+
+
+def _form_of(written: Collection[str]) -> Callable[[str], str]:
+    """What brings a text into the Unicode form of what is written: that of transcripts, unless it has another."""
+    return composed if all(composed(text) == text for text in written) else str
 
 
 def _other_case(text: str, characters: set[str]) -> str:

@@ -2,18 +2,19 @@
 
 Normalisation, in this order:
 
-1. Invisible characters (controls, zero-width spaces, direction marks, soft hyphens), variation selectors and the box
-   of a keycap (U+20E3) are removed. The joiners U+200C and U+200D, which some scripts need, stay between letters (or
-   their marks), and U+200D after a mark, where it makes a letter of its own.
-2. Typographic apostrophes (U+2018, U+2019, U+02BC, U+00B4) become `'`, and a fraction is set off from the digits before
-   it (`3½` -> `3 ½`).
+1. Invisible characters (controls, zero-width spaces, direction marks, soft hyphens), variation selectors, the box of a
+   keycap (U+20E3) and the stroke that lengthens Arabic letters (U+0640) are removed. The joiners U+200C and U+200D,
+   which some scripts need, stay between letters (or their marks), and U+200D after a mark, where it makes a letter of
+   its own.
+2. Typographic apostrophes (U+2018, U+2019, U+02BC, U+00B4, the Hebrew geresh U+05F3) become `'`, and a fraction is set
+   off from the digits before it (`3½` -> `3 ½`).
 3. Unicode NFKC: compatibility forms (full-width letters, ligatures) become their plain equivalents and accents are
-   composed with their letter.
-4. `case: lower | upper | keep`, by the rules that Unicode has for all languages, then composed again. Turkish, in which
+   composed with their letter; only the Thai and Lao vowel `am` stays one character.
+4. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
+   `well known`), accents on it included, except an apostrophe, `·` or the Hebrew gershayim (U+05F4) between two letters
+   (`don't`, `col·lecció`) and `.`, `,`, `:` or their Arabic forms (U+066B, U+066C) between two digits (`3.5`).
+5. `case: lower | upper | keep`, by the rules that Unicode has for all languages, then composed again. Turkish, in which
    i and I are not a pair, is best written in one case and kept.
-5. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
-   `well known`), accents on it included, except an apostrophe between two letters (`don't`) and `.`, `,` or `:` between
-   two digits (`3.5`).
 6. White space of any kind becomes one space; the ends are trimmed.
 
 Numbers are left as they are written: "42" is two symbols, and spelling it out is up to the corpus. NFKC writes
@@ -42,22 +43,34 @@ _JOINERS = "\u200c\u200d"
 # Before NFKC, which takes U+00B4 (and U+1FFD, the same) for a space with an accent, and U+0149 apart.
 _REPLACED = {
     **dict.fromkeys([0x20E3, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)], ""),
-    **dict.fromkeys([0x2018, 0x2019, 0x02BC, 0x00B4, 0x1FFD], "'"),
+    **dict.fromkeys([0x2018, 0x2019, 0x02BC, 0x00B4, 0x1FFD, 0x05F3], "'"),
     0x0149: "'n",
 }
+# After NFKC, which takes the Thai and Lao vowels apart, and makes the Arabic stroke from other characters.
+_MENDED = (("\u0e4d\u0e32", "\u0e33"), ("\u0ecd\u0eb2", "\u0eb3"), ("\u0640", ""))
 _FRACTIONS = "\u00bc-\u00be\u2150-\u215f\u2189"
 _BEFORE_FRACTION = re.compile(rf"(?<=[\d{_FRACTIONS}])(?=[{_FRACTIONS}])")
 
 
 def normalize(text: str, config: TextConfig) -> str:
     """The transcript in the form that the recogniser learns and is scored in; see the module's rules."""
-    text = _BEFORE_FRACTION.sub(" ", "".join(map(_visible, text)).translate(_REPLACED))
-    text = unicodedata.normalize("NFKC", text)
+    text = "".join(_cleaned(composed(text), strip=config.punctuation == "strip"))
     if config.case != "keep":
         text = text.lower() if config.case == "lower" else text.upper()
-    text = "".join(_cleaned(text, strip=config.punctuation == "strip"))
     # An accented letter may be one character in lower case and several in upper case.
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+    return " ".join(_nfkc(text).split())
+
+
+def composed(text: str) -> str:
+    """The text in one form where it may be written in several that look alike: the first three rules."""
+    return _nfkc(_BEFORE_FRACTION.sub(" ", "".join(map(_visible, text)).translate(_REPLACED)))
+
+
+def _nfkc(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text)
+    for found, wanted in _MENDED:
+        text = text.replace(found, wanted)
+    return text
 
 
 def _visible(character: str) -> str:
@@ -76,8 +89,8 @@ def _cleaned(text: str, *, strip: bool) -> Iterator[str]:
             written = character if joins and _is(last, "LM") else ""
         elif strip and category in "PS":
             after = text[position + 1 : position + 2]
-            inside_word = character == "'" and _is(last, "LM") and _is(after, "LM")  # M: accents and vowel signs
-            inside_number = character in ".,:" and _is(last, "N") and _is(after, "N")
+            inside_word = character in "'·\u05f4" and _is(last, "LM") and _is(after, "LM")  # M: accents and vowel signs
+            inside_number = character in ".,:\u066b\u066c" and _is(last, "N") and _is(after, "N")
             written = character if inside_word or inside_number else " "
         elif strip and category == "M" and last.isspace():  # what it belonged to was punctuation
             written = ""

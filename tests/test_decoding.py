@@ -9,6 +9,7 @@ import pytest
 from asr.config import DecodeConfig
 from asr.decode import BeamDecoder
 from asr.decoding import DEFAULT_HOTWORD_WEIGHT, Decoder, facts_of, read_hotwords, read_lexicon
+from asr.emissions import Vocabulary
 from asr.errors import DecodeError
 from peaky import VOCABULARY, spelled, write_arpa
 
@@ -86,6 +87,19 @@ def test_lexicons(tmp_path: Path) -> None:
     assert read_lexicon(path, VOCABULARY) == ["ab", "cab"]
     path.write_text("one\ta b\ntwo\tc\none\td d\none\ta b\n")
     assert read_lexicon(path, VOCABULARY) == {"one": [["a", "b"], ["d", "d"]], "two": [["c"]]}
+
+
+def test_words_and_phrases_in_another_unicode_form(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("l\u2019e\u0301cole\n", encoding="utf-8")
+    letters = Vocabulary(("_", " ", *"l'\u00e9ecol", "\u0301"))
+    assert read_lexicon(path, letters) == ["l'\u00e9cole"]
+    assert list(read_hotwords(path, letters)) == ["l'\u00e9cole"]
+    sounds = Vocabulary(("_", " ", "l", "e"), lexicon={"l'\u00e9cole": [["l", "e"]]})
+    assert read_lexicon(path, sounds) == {"l'\u00e9cole": [["l", "e"]]}
+    assert list(read_hotwords(path, sounds, sounds.lexicon)) == ["l'\u00e9cole"]
+    typographic = Vocabulary(("_", " ", *"l\u2019ecol", "\u0301", "\u0301x"))  # labels that normalisation would change
+    assert read_lexicon(path, typographic) == ["l\u2019e\u0301cole"]
 
 
 @pytest.mark.parametrize(

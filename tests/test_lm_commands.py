@@ -105,6 +105,7 @@ def test_compiling_states_the_unit_that_the_arpa_file_does_not(tmp_path):
         ("it's three", "word", None),
         ("IT'S", "word", None),
         ("A man", "word", "capitals and small letters"),
+        ("cafe\u0301", "word", "letters apart from their accents (Unicode's form NFD)"),
         ("a man. and, yes", "char", "punctuation (, .)"),
         ("A man.", "word", "capitals and small letters and punctuation (.)"),
         ("\u2581A ##m", "token", None),

@@ -117,6 +117,17 @@ def test_summary(tmp_path: Path) -> None:
     )
 
 
+def test_names_in_two_unicode_forms_are_one_speaker_but_two_files(tmp_path: Path) -> None:
+    audio(tmp_path / "e\u0301.wav")
+    table = write(tmp_path / "my.csv", "audio,text,speaker", "e\u0301.wav,yes,Zoe\u0308", "\u00e9.wav,no,Zo\u00eb")
+    with pytest.raises(
+        CorpusError, match=r"é\.wav is missing; its name looks the same in Unicode's form NFD, and that"
+    ):
+        prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    audio(tmp_path / "\u00e9.wav")
+    assert prepare("csv", source=table, out=tmp_path / "out", dev_share=0).splits["train"].speakers == 1
+
+
 def test_an_archive_is_unpacked_once_below_the_manifests(tmp_path: Path) -> None:
     archive = pack(make_digits(tmp_path / "fsdd"), tmp_path / "fsdd.tar.gz")
     out = tmp_path / "out"

@@ -100,7 +100,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     print(tuning.render(), end="")
     chosen = tuning.chosen
     for name, value, limits in (("alpha", chosen.alpha, alpha), ("beta", chosen.beta, beta)):
-        if at_the_end(value, limits):
+        if at_the_end(value, limits) and (name, value) != ("alpha", 0.0):  # the least that there is
             print(f"note: {name} {value:g} is at the end of its range; --{name} LOW HIGH widens it", file=sys.stderr)
     if chosen.words.percent > HARDLY_ANYTHING:
         print("note: hardly a word is recognised, so the weights mean little: the model comes first", file=sys.stderr)

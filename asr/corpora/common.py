@@ -1,5 +1,6 @@
 """What every corpus reader shares: the records they return, and the helpers that name the record in an error."""
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +150,10 @@ def audio_duration(path: Path, *, where: str, channel: int | None = None) -> flo
     from asr import audio  # not at the top: it imports torch, and recipes import the corpora before `process.set_up`
 
     if not path.is_file():
-        raise CorpusError(f"{where}: audio file {path} is missing")
+        forms = {form: Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")}
+        there = next((form for form, other in forms.items() if other.is_file()), None)
+        hint = f"; its name looks the same in Unicode's form {there}, and that file is there" if there else ""
+        raise CorpusError(f"{where}: audio file {path} is missing{hint}")
     try:
         with audio.opened(path) as opened:
             if channel is not None:

@@ -8,6 +8,7 @@ channels, of which 0 is the first, as `#0`. The source is one CSV file, or a fol
 
 import csv
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -66,7 +67,7 @@ def _read_file(path: Path) -> list[Utterance]:
             if not PurePath(audio).name:
                 raise CorpusError(f"{where}: {audio!r} is not the path of a file")
             name = PurePath(audio).with_suffix("").as_posix()
-            speaker = record.get("speaker", "").strip() or None
+            speaker = unicodedata.normalize("NFC", record.get("speaker", "").strip()) or None
             where = f"{where}: {audio}"
             channel = _channel(record.get("channel", "").strip(), where)
             whole = make_utterance(

@@ -19,7 +19,7 @@ class SplitSummary:
     Attributes:
         utterances: number of utterances.
         hours: total duration, rounded to 4 decimals.
-        words: words of all transcripts, separated by white space.
+        words: words of all transcripts as they are written, separated by white space.
         vocabulary: different words.
         characters: characters of all transcripts, spaces included.
         alphabet: the different characters, sorted.

@@ -56,8 +56,8 @@ def _begin(blank, scorer, beam, tree, counters, beam_size):  # type: ignore[no-u
         row.parent, row.label, row.child, row.sibling, row.depth, row.born = 0, blank, -1, -1, 0, 0
         row.trie, row.lm, row.hot, row.end_lm, row.end_word = ROOT, rules.first_lm, rules.first_hot, 0, -1
         row.factor, row.end_factor, row.confidence = 1.0, np.nan, np.nan
-    # Of all settled labels: their factor in natural log; the language model's state after them and by how much they score
-    # better than in the search, once words that are spelled alike are chosen (`homophones`).
+    # Of all settled labels: their factor in natural log; and the language model's state after them and by how much they
+    # score better than in the search, once words that are spelled alike are chosen (`homophones`).
     origin = tree.prefixes[NOWHERE]
     origin.factor, origin.lm, origin.end_factor = 0.0, rules.first_lm, 0.0
     tree.slots[NOWHERE], tree.slots[ROOT_PREFIX] = beam_size, 0

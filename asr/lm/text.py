@@ -12,7 +12,7 @@ import gzip
 import json
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
@@ -80,7 +80,7 @@ def sentences(
 _SPECIAL_SET = frozenset([*SPECIAL, "<UNK>"])  # some readers take <UNK> for <unk>
 
 
-def unnormalised(words: Iterable[str]) -> str:
+def unnormalised(words: Collection[str]) -> str:
     """What shows that the words of a text were not normalised, in words for a message; empty if nothing does."""
     characters = set().union(*words)
     shown = []
@@ -90,6 +90,8 @@ def unnormalised(words: Iterable[str]) -> str:
     marks = sorted(mark for mark in characters if unicodedata.category(mark)[0] in "PS" and mark not in ("'", SPACE))
     if marks:
         shown.append(f"punctuation ({' '.join(marks[:8])})")
+    if not all(unicodedata.is_normalized("NFC", word) for word in words):
+        shown.append("letters apart from their accents (Unicode's form NFD)")
     return " and ".join(shown)
 
 
