@@ -100,9 +100,9 @@ class AugmentConfig:
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
     reverb_probability: float = 0.0  # chance that an utterance is heard in a synthetic room (Ko et al. 2017)
     reverb_s: tuple[float, float] = (0.1, 0.6)  # uniform range of the reverberation time, in which echoes fall by 60 dB
-    telephone_probability: float = 0.0  # chance that all above 4 kHz is removed; needs audio.sample_rate_hz above 8000
+    telephone_probability: float = 0.0  # chance that most above 4 kHz is removed; needs audio.sample_rate_hz above 8000
     filter_db: float = 0.0  # other microphones: random response in -filter_db..filter_db (Nam et al. 2022)
-    warp: float = 0.1  # vocal-tract warp: frequencies are scaled by a factor uniform in 1-warp..1+warp
+    warp: float = 0.1  # vocal-tract warp: frequencies are divided by a factor uniform in 1-warp..1+warp
     freq_masks: int = 2  # SpecAugment (Park et al. 2019), without its time warp
     freq_mask_bins: int = 15  # widest frequency mask
     time_masks: int = 2
