@@ -22,6 +22,18 @@ def test_sentences_are_of_the_transcripts_words_and_dates() -> None:
     assert sum(text.split()[0] in spoken.MONTHS for text in made[::8]) > 5
 
 
+@pytest.mark.parametrize(
+    ("option", "least"), [(["--workers", "0"], 1), (["--seed", "-1"], 0), (["--sentences", "0"], 1)]
+)
+def test_numbers_that_are_too_small_are_told(
+    option: list[str], least: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["spoken.py", *option])
+    with pytest.raises(SystemExit):
+        spoken.run()
+    assert f"argument {option[0]}: must be at least {least}, found {option[1]}\n" in capsys.readouterr().err
+
+
 def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed (the demo extra)")
     texts = tmp_path / "train.jsonl"

@@ -65,6 +65,14 @@ def test_what_was_spoken_is_kept_and_more_is_added(tmp_path: Path) -> None:
     assert (tmp_path / "train.jsonl").is_file()  # nothing was touched
 
 
+def test_a_manifest_of_something_else_stays(tmp_path: Path) -> None:
+    manifest = tmp_path / "train.jsonl"
+    manifest.write_text("mine\n")
+    with pytest.raises(CorpusError, match=r"train\.jsonl: would be overwritten, and was not spoken here; --out"):
+        voices.speak(["one"], {"espeak": ["en+m3"]}, options(tmp_path))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"train.jsonl": "mine\n"}
+
+
 def test_without_a_synthesiser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(voices, "find_spec", lambda _: None)

@@ -49,7 +49,9 @@ def run() -> int:
         help="manifest of transcripts to speak (%(default)s)",
     )
     voices.add_arguments(parser, made / "spoken")
-    parser.add_argument("--sentences", type=int, default=10_000, metavar="N", help="how many to make (%(default)s)")
+    parser.add_argument(
+        "--sentences", type=voices.at_least(1), default=10_000, metavar="N", help="how many to make (%(default)s)"
+    )
     arguments = parse(parser)
     texts = [utterance.text.lower() for utterance in read_manifest(arguments.texts)]
     drawn = sentences(texts, arguments.sentences, arguments.seed)

@@ -20,7 +20,9 @@ def run() -> int:
     """Speaks each digit about equally often, in random order; returns the exit code."""
     parser = argparse.ArgumentParser(prog="recipes/digits/spoken.py", description=(__doc__ or "").partition("\n")[0])
     voices.add_arguments(parser, Path("exp/digits/spoken"))
-    parser.add_argument("--recordings", type=int, default=2700, metavar="N", help="how many to make (%(default)s)")
+    parser.add_argument(
+        "--recordings", type=voices.at_least(1), default=2700, metavar="N", help="how many to make (%(default)s)"
+    )
     arguments = parse(parser)
     rng = random.Random(arguments.seed)
     words: list[str] = []

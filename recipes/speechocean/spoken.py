@@ -35,7 +35,11 @@ def run() -> int:
     )
     voices.add_arguments(parser, Path("exp/speechocean/spoken"))
     parser.add_argument(
-        "--sentences", type=int, default=4000, metavar="N", help="how many to make at most (%(default)s)"
+        "--sentences",
+        type=voices.at_least(1),
+        default=4000,
+        metavar="N",
+        help="how many to make at most (%(default)s)",
     )
     arguments = parse(parser)
     if not arguments.kokoro:

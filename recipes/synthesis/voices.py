@@ -29,8 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument(
         "--kokoro", type=Path, metavar="FOLDER", help="folder of Kokoro's two files: then it alone speaks"
     )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make speech (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="for all random choices (%(default)s)")
+    parser.add_argument(
+        "--workers", type=at_least(1), default=1, metavar="N", help="processes that make speech (%(default)s)"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=1, help="for all random choices (%(default)s)")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The argparse type of an option that is a whole number, `least` or more."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, found {text}")
+        return int(text)
+
+    return number
 
 
 def installed(kokoro_folder: Path | None, languages: str = kokoro.ENGLISH) -> dict[str, list[str]]:
@@ -72,7 +85,8 @@ def speak(
         pitch: range to draw from; 50 is a voice's own.
 
     Raises:
-        CorpusError: the folder has recordings of other lines, or a synthesiser does not do what is asked of it.
+        CorpusError: the folder has recordings of other lines or a manifest of something else, or a synthesiser does not
+            do what is asked of it.
     """
     rng = random.Random(arguments.seed)
     voices = {name: list(some) for name, some in voices.items()}
@@ -91,8 +105,10 @@ def speak(
         )
         for number, text in enumerate(texts)
     ]
-    _keep_plan(arguments.out, lines)
     manifest = arguments.out / "train.jsonl"
+    if manifest.exists() and not (arguments.out / PLAN_FILE).is_file():
+        raise CorpusError(f"{manifest}: would be overwritten, and was not spoken here; --out chooses another folder")
+    _keep_plan(arguments.out, lines)
     manifest.unlink(missing_ok=True)  # an old one must never stand beside new audio
     voice_of = partial(say, kokoro_folder=arguments.kokoro)
     spoken = record(lines, arguments.out / "audio", arguments.seed, voice_of, workers=arguments.workers, keep=True)
