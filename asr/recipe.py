@@ -85,8 +85,7 @@ def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial:
     """Run `asr prepare` into `data`, once; see `asr.corpora.prepare` for the arguments."""
     from asr.corpora import is_prepared, prepare
 
-    if not allow_partial:
-        require_whole(data)
+    require_corpus(data, corpus, allow_partial=allow_partial)
     prepare_stage(
         data,
         lambda: prepare(corpus, source=source, out=data, allow_partial=allow_partial, **options).render(),
@@ -95,12 +94,18 @@ def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial:
     )
 
 
-def require_whole(data: Path) -> None:
-    """Raise CorpusError if manifests of only a part of a corpus are complete in `data`."""
+def require_corpus(data: Path, corpus: str, *, allow_partial: bool = False) -> None:
+    """Raise CorpusError if the manifests that are complete in `data` are of another corpus, or of only a part of it."""
     from asr.corpora import SUMMARY_FILE
 
     complete = data / SUMMARY_FILE
-    if complete.is_file() and json.loads(complete.read_text(encoding="utf-8")).get("partial"):
+    if not complete.is_file():
+        return
+    summary = json.loads(complete.read_text(encoding="utf-8"))
+    found = summary.get("corpus", "demo")  # which named none in earlier versions
+    if found != corpus:
+        raise CorpusError(f"{data}: holds the corpus {found}, not {corpus}; choose another folder")
+    if summary.get("partial") and not allow_partial:
         raise CorpusError(
             f"{data}: holds only a part of the corpus (where a recipe has --allow-partial, it goes on with that); "
             "--out chooses another folder"

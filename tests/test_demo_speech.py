@@ -78,10 +78,20 @@ def test_whole_corpus_is_left_alone_and_an_unfinished_one_is_made(corpus, monkey
     monkeypatch.setattr(speech, "record", fail)
     assert speech.make_speech(out, **SIZES) == summary
     kept = (out / "summary.json").read_text()
-    with pytest.raises(CorpusError, match="made again"):
-        speech.make_speech(out, seed=2, **SIZES)
-    assert not (out / "summary.json").exists()
+    for _ in range(2):  # manifests of an unfinished one are its own
+        with pytest.raises(CorpusError, match="made again"):
+            speech.make_speech(out, seed=2, **SIZES)
+        assert not (out / "summary.json").exists()
     (out / "summary.json").write_text(kept)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "dev.jsonl"])
+def test_manifests_of_another_corpus_stay(tmp_path, name):
+    pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed (the demo extra)")
+    (tmp_path / name).write_text('{"corpus": "an4"}')
+    with pytest.raises(CorpusError, match=rf"{name}: would be overwritten, and was not made here"):
+        speech.make_speech(tmp_path, **SIZES)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: '{"corpus": "an4"}'}
 
 
 def test_unknown_voice_is_refused():

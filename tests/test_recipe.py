@@ -86,11 +86,23 @@ def test_other_recordings_are_not_those_of_the_recipe(data: Path) -> None:
 
 
 def test_a_part_of_a_corpus_is_scored_where_it_is_asked_for(data: Path) -> None:
-    (data / "summary.json").write_text('{"partial": true}')
+    (data / "summary.json").write_text('{"corpus": "librispeech", "partial": true}')
     (data / recipe.MADE_FROM_FILE).write_text("{}")
     recipe.corpus_stage(data, "librispeech", None, allow_partial=True)
     with pytest.raises(CorpusError, match=r"data: holds only a part of the corpus .*; --out chooses another folder"):
         recipe.corpus_stage(data, "librispeech", None)
+
+
+def test_manifests_of_another_corpus_are_refused(tmp_path: Path) -> None:
+    summary = tmp_path / "summary.json"
+    (tmp_path / recipe.MADE_FROM_FILE).write_text('{"source": null}')
+    for content, found in (('{"corpus": "digits"}', "digits"), ('{"settings": {}}', "demo")):
+        summary.write_text(content)
+        recipe.require_corpus(tmp_path, found)
+        for partial in (True, False):
+            with pytest.raises(CorpusError, match=rf"holds the corpus {found}, not an4; choose another folder"):
+                recipe.corpus_stage(tmp_path, "an4", None, allow_partial=partial)
+        assert summary.read_text() == content
 
 
 def test_a_complete_training_with_damaged_weights_is_told(data: Path) -> None:

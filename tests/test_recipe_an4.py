@@ -21,7 +21,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(an4, "OTHERS", ("train.epochs=1", "train.skip_unusable=true", "text.allow_oov=true"))
     monkeypatch.setattr(an4, "LAST", ("train.epochs=1",))
     monkeypatch.setattr(an4, "SPLICED_HOURS", 0.002)
-    return recipe_arguments(tmp_path)
+    return recipe_arguments(tmp_path, "an4")
 
 
 def scores(output: str) -> list[str]:

@@ -311,11 +311,15 @@ def test_every_kind_is_trained_and_scored_for_each_seed(spoken: Path, tmp_path: 
     assert [own.train.seed for own in made] == [1, 2]
 
 
-def test_a_part_of_the_corpus_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "summary.json").write_text('{"partial": true}')
+def test_other_data_and_a_part_of_the_corpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["speech.py", "--data", str(tmp_path), "--out", str(tmp_path / "new")])
-    with pytest.raises(CorpusError, match="holds only a part of the corpus"):
-        speech.run()
+    for content, message in (
+        ('{"corpus": "an4", "partial": true}', "holds only a part of the corpus"),
+        ('{"corpus": "yesno"}', "holds the corpus yesno, not an4"),
+    ):
+        (tmp_path / "summary.json").write_text(content)
+        with pytest.raises(CorpusError, match=message):
+            speech.run()
 
 
 def test_the_table_of_speech_has_mean_spread_and_counts() -> None:

@@ -21,7 +21,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Of a recipe whose corpus is prepared, and that starts from nothing."""
     monkeypatch.setattr(speechocean, "OTHERS", ("train.epochs=1", "train.skip_unusable=true", "text.allow_oov=true"))
     monkeypatch.setattr(speechocean, "LAST", ("train.epochs=1",))
-    return [*recipe_arguments(tmp_path), "train.init_from="]
+    return [*recipe_arguments(tmp_path, "speechocean"), "train.init_from="]
 
 
 def test_other_recordings_and_texts(

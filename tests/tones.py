@@ -65,12 +65,12 @@ def write_corpus(folder: Path, texts: Sequence[str], *, name: str = "train") -> 
     return manifest
 
 
-def recipe_arguments(folder: Path) -> list[str]:
+def recipe_arguments(folder: Path, corpus: str) -> list[str]:
     """The command line of a recipe of two epochs, whose corpus is prepared in `folder`/out/data."""
     data, conf = folder / "out" / "data", folder / "tiny.yaml"
     for split in ("train", "dev", "test"):
         write_corpus(data, ["ab cab", "ba", "abba"], name=split)
-    (data / "summary.json").write_text("{}")
+    (data / "summary.json").write_text(json.dumps({"corpus": corpus}))
     (data / "made_from.json").write_text(json.dumps({"source": None}))
     conf.write_text("train: {epochs: 2}\n")
     return ["run.py", "--out", str(folder / "out"), "--conf", str(conf), *TINY]

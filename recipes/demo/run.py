@@ -34,6 +34,7 @@ def run() -> int:
             for name, facts in splits.items()
         )
 
+    recipe.require_corpus(data, "demo")
     recipe.prepare_stage(data, speak, {})
     recipe.run_experiment(data, model, settings)
     test = read_manifest(data / "test.jsonl")

@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from asr.corpora.summary import BEGUN_FILE, SUMMARY_FILE
+from asr.errors import CorpusError
 from asr.files import write_text_atomic
 from asr.manifest import hours, write_manifest
 from recipes.synthesis import espeak
 from recipes.synthesis.recording import Line, record
-
-SUMMARY_FILE = "summary.json"
 
 DIGITS = "zero one two three four five six seven eight nine".split()
 # A command is a choice from each part; "<digit>" stands for any digit.
@@ -57,11 +57,12 @@ def make_speech(
         train_utterances, dev_utterances, test_utterances: size of each split, at least 1.
 
     Returns:
-        What summary.json holds: `settings`, and in `splits` for each its `utterances`, `hours`, `words`, `voices` and
-        `variants`.
+        What summary.json holds: `corpus`, `settings`, and in `splits` for each its `utterances`, `hours`, `words`,
+        `voices` and `variants`.
 
     Raises:
-        CorpusError: espeakng-loader is not installed, or the library does not do what is asked of it.
+        CorpusError: espeakng-loader is not installed, the library does not do what is asked of it, or `out` has
+            manifests of another corpus.
         ValueError: a split would be empty.
     """
     sizes = {"train": train_utterances, "dev": dev_utterances, "test": test_utterances}
@@ -70,13 +71,16 @@ def make_speech(
             raise ValueError(f"{split}_utterances must be at least 1, found {size}")
     espeak.require_loader()
     settings = {"seed": seed, **{f"{split}_utterances": size for split, size in sizes.items()}}
-    marker = out / SUMMARY_FILE
-    if marker.exists():
-        found: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
-        if found.get("settings") == settings:
-            return found
-        marker.unlink()  # from here on the folder is incomplete
-    summary: dict[str, Any] = {"settings": settings, "splits": {}}
+    marker, begun = out / SUMMARY_FILE, out / BEGUN_FILE
+    found: dict[str, Any] = next((json.loads(file.read_text("utf-8")) for file in (marker, begun) if file.exists()), {})
+    if marker.exists() and found.get("settings") == settings:
+        return found
+    for file in (marker, *(out / f"{split}.jsonl" for split in sizes)):
+        if "settings" not in found and file.exists():
+            raise CorpusError(f"{file}: would be overwritten, and was not made here; choose another folder")
+    summary: dict[str, Any] = {"corpus": "demo", "settings": settings, "splits": {}}
+    write_text_atomic(begun, json.dumps(summary) + "\n")
+    marker.unlink(missing_ok=True)  # from here on the folder is incomplete
     for split, size in sizes.items():
         lines = plan(split, size, seed)
         utterances = record(lines, out / "audio" / split, seed, espeak.say)
@@ -89,6 +93,7 @@ def make_speech(
             "variants": espeak.VARIANTS[split],
         }
     write_text_atomic(marker, json.dumps(summary, indent=2) + "\n")
+    begun.unlink()
     return summary
 
 

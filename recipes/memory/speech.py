@@ -72,7 +72,7 @@ def run() -> int:
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1, found {arguments.seeds}")
     settings = config.load(ROOT / "conf" / "an4.yaml", [*SMALL, *arguments.overrides])
-    recipe.require_whole(arguments.data)
+    recipe.require_corpus(arguments.data, "an4")
     if not (arguments.data / SUMMARY_FILE).is_file():  # made by this recipe, AN4's own, or `asr prepare`: all the same
         recipe.corpus_stage(arguments.data, "an4", arguments.source)
     kinds = [kind for kind in kinds_of(settings, arguments.data) if arguments.only in (None, name_of(kind))]
