@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from asr.corpora import CORPORA, prepare
+from asr.corpora.librispeech import PARTS
 from asr.errors import CorpusError
 from asr.manifest import read_manifest
 from fake_corpora import audio, ids, make_digits, pack, texts, write
@@ -117,6 +118,27 @@ def test_digits_without_one_speaker(tmp_path: Path) -> None:
         prepare("digits", source=source, out=out, allow_partial=True, held_out_speaker="bobby")
 
 
+def beside_each(root: Path) -> None:
+    """What macOS writes beside files on a disk of another kind."""
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\xff")
+
+
+@pytest.mark.parametrize("corpus", ["yesno", "digits", "librispeech", "ljspeech"])
+def test_what_macos_writes_beside_files_is_not_read(tmp_path: Path, corpus: str) -> None:
+    root = tmp_path / "source"
+    if corpus == "ljspeech":
+        write(root / "metadata.csv", "LJ1|a|a")
+        audio(root / "wavs" / "LJ1.wav")
+    elif corpus == "librispeech":
+        make_libri(root, "test-clean")
+    else:
+        (make_yesno if corpus == "yesno" else make_digits)(root)
+    before = prepare(corpus, source=root, out=tmp_path / "before", allow_partial=True, dev_share=0)
+    beside_each(root)
+    assert prepare(corpus, source=root, out=tmp_path / "after", allow_partial=True, dev_share=0) == before
+
+
 # --- librispeech and ljspeech -----------------------------------------------------------------------------------------
 
 
@@ -198,6 +220,14 @@ def test_librispeech_chapter_without_transcripts(tmp_path: Path) -> None:
     transcripts.unlink()
     with pytest.raises(CorpusError, match=rf"^{transcripts.parent}: has recordings and no \*\.trans\.txt$"):
         libri_splits(tmp_path, source)
+
+
+def test_librispeech_parts_are_counted(tmp_path: Path) -> None:
+    source = make_libri(tmp_path / "src", *PARTS)
+    with pytest.raises(CorpusError) as caught:
+        prepare("librispeech", source=source, out=tmp_path / "out")
+    assert str(caught.value).count("found 4 ") == len(PARTS)
+    assert "found 4 train-clean-5 utterances, wanted 1519" in str(caught.value)
 
 
 def test_librispeech_addresses() -> None:
@@ -298,7 +328,7 @@ def test_kaldi_segments(tmp_path: Path) -> None:
     assert found == [("u1", 0.1, 0.25), ("u2", 0.5, 0.5), ("u3", 0.25, 0.75)]
 
 
-def test_kaldi_folder_names_give_the_splits(tmp_path: Path) -> None:
+def test_kaldi_folder_names_give_the_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_kaldi(tmp_path / "corpus")
     (root / "train").rename(root / "part_a")
     summary = prepare("kaldi", source=root, out=tmp_path / "one", dev_share=0)
@@ -308,8 +338,11 @@ def test_kaldi_folder_names_give_the_splits(tmp_path: Path) -> None:
     write(root / "test" / "utt2spk", "x x")
     summary = prepare("kaldi", source=root, out=tmp_path / "two")
     assert list(summary.splits) == ["test", "part_a"]
-    summary = prepare("kaldi", source=root / "test", out=tmp_path / "three")
-    assert list(summary.splits) == ["test"]
+    for number, (folder, source) in enumerate((("test", "."), ("test/below", ".."), (".", "test"))):
+        (root / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(root / folder)
+        summary = prepare("kaldi", source=Path(source), out=tmp_path / f"test-{number}")
+        assert (list(summary.splits), summary.source) == (["test"], source)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +411,16 @@ def test_csv_columns_of_other_names_are_ignored(tmp_path: Path) -> None:
     source = write(tmp_path / "my.csv", "Text,gender,AUDIO", "yes,f,a.wav")
     prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
     assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+
+
+def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    source = write(tmp_path / "my.csv", "audio,text,note,note,,", ",,,,,", "a.wav,yes,,,,", " ,,,,,", ",,")
+    prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
+    assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+    write(source, "audio,text,,", "a.wav,yes,,", ",,,", "b.wav,no,,")
+    with pytest.raises(CorpusError, match=r"my\.csv:4: b\.wav: audio file"):
+        prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
 
 
 def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ def child_folders(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir())
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """The files that match, sorted, without those where macOS keeps facts about another, of its name after `._`."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("._"))
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """The non-blank lines of a UTF-8 file with their numbers, counted from 1.
 

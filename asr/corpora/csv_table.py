@@ -1,9 +1,10 @@
 """Your own recordings: CSV files with columns `audio,text` and optionally `speaker`, `offset,duration` and `channel`.
 
-The header row names them in any order, in capitals or not; other columns are ignored. Audio paths are relative to the
-CSV file, and the path without its suffix is the utterance id; offsets, in seconds, are added to it as `@1.5` and
-channels, of which 0 is the first, as `#0`. The source is one CSV file, or a folder with `train.csv` and optionally
-`dev.csv` and `test.csv`. A single file is for training unless its name is that of another split.
+The header row names them in any order, in capitals or not; other columns are ignored, and so are rows of blank cells.
+Audio paths are relative to the CSV file, and the path without its suffix is the utterance id; offsets, in seconds, are
+added to it as `@1.5` and channels, of which 0 is the first, as `#0`. The source is one CSV file, or a folder with
+`train.csv` and optionally `dev.csv` and `test.csv`. A single file is for training unless its name is that of another
+split.
 """
 
 import csv
@@ -16,6 +17,8 @@ from pathlib import Path, PurePath
 from asr.corpora.common import END_SLACK_S, SPLITS, Corpus, Reading, find_root, make_utterance, read_lines
 from asr.errors import CorpusError
 from asr.manifest import Utterance, part_name
+
+_COLUMNS = ("audio", "text", "speaker", "offset", "duration", "channel")
 
 
 def read(roots: Sequence[Path]) -> Reading:
@@ -51,12 +54,14 @@ def _read_file(path: Path) -> list[Utterance]:
     length_s: dict[tuple[str, int | None], float] = {}  # several parts share a recording: each header is read once
     try:
         header = [column.strip().lower() for column in next(rows, [])]
-        if not {"audio", "text"} <= set(header) or len(set(header)) < len(header):
+        if not {"audio", "text"} <= set(header) or any(header.count(column) > 1 for column in _COLUMNS):
             raise CorpusError(
                 f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,channel, separated by "
                 f"commas, each once; found {','.join(header)!r}"
             )
         for row in rows:
+            if not any(cell.strip() for cell in row):  # spreadsheets add such rows
+                continue
             where = f"{path}:{lines[rows.line_num - 1][0]}"
             if len(row) != len(header):
                 raise CorpusError(f"{where}: wanted {len(header)} fields, found {len(row)}: {row!r}")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance
+from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, matching
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
@@ -27,9 +27,9 @@ def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Readi
     Raises:
         CorpusError: a file name does not fit, the audio is unreadable or the speaker is unknown.
     """
-    root = find_root(roots, lambda folder: any((folder / "recordings").glob("*.wav")), "recordings/*.wav")
+    root = find_root(roots, lambda folder: bool(matching(folder / "recordings", "*.wav")), "recordings/*.wav")
     by_index: list[tuple[int, Utterance]] = []
-    for audio in sorted((root / "recordings").glob("*.wav")):
+    for audio in matching(root / "recordings", "*.wav"):
         match = _NAME.fullmatch(audio.stem)
         if match is None:
             raise CorpusError(f"{audio}: wanted a name like 7_jackson_32.wav (digit, speaker, index)")

@@ -13,11 +13,12 @@ Which part goes where:
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, child_folders, make_utterance, read_lines
+from asr.corpora.common import Archive, Corpus, Reading, child_folders, make_utterance, matching, read_lines
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
-# Utterances in each part (Panayotov et al., 2015; counted by everyone since).
+# Utterances in each part (Panayotov et al., 2015; counted by everyone since; those of Mini LibriSpeech by Lhotse's and
+# Kaldi's recipes).
 _UTTERANCES = {
     "train-clean-100": 28539,
     "train-clean-360": 104014,
@@ -26,6 +27,8 @@ _UTTERANCES = {
     "dev-other": 2864,
     "test-clean": 2620,
     "test-other": 2939,
+    "train-clean-5": 1519,
+    "dev-clean-2": 1089,
 }
 _SHA256 = {
     "train-clean-100": "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
@@ -122,7 +125,7 @@ def _part_folders(roots: Sequence[Path]) -> dict[str, Path]:
     for _ in range(3):
         for folder in level:
             # The folder an archive was unpacked into has the part's name too, but the chapters are two levels deeper.
-            if folder.name not in PARTS or not any(folder.glob("*/*/*.trans.txt")):
+            if folder.name not in PARTS or not matching(folder, "*/*/*.trans.txt"):
                 continue
             if folder.name in found:
                 raise CorpusError(f"part {folder.name!r} is both in {found[folder.name]} and in {folder}")
@@ -135,12 +138,13 @@ def _part_folders(roots: Sequence[Path]) -> dict[str, Path]:
 
 def _read_part(folder: Path) -> list[Utterance]:
     utterances = []
-    chapters = {audio.parent for audio in folder.glob("*/*/*.flac")}
-    missing = chapters - {transcripts.parent for transcripts in folder.glob("*/*/*.trans.txt")}
+    found = matching(folder, "*/*/*.trans.txt")
+    chapters = {audio.parent for audio in matching(folder, "*/*/*.flac")}
+    missing = chapters - {transcripts.parent for transcripts in found}
     if missing:
         raise CorpusError(f"{min(missing)}: has recordings and no *.trans.txt")
-    for transcripts in sorted(folder.glob("*/*/*.trans.txt")):
-        without_transcript = {audio.stem for audio in transcripts.parent.glob("*.flac")}
+    for transcripts in found:
+        without_transcript = {audio.stem for audio in matching(transcripts.parent, "*.flac")}
         for number, line in read_lines(transcripts):
             name, _, text = line.partition(" ")
             where = f"{transcripts}:{number}: {name}"

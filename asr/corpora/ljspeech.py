@@ -8,7 +8,7 @@ text. There is no official split.
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, read_lines
+from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, matching, read_lines
 from asr.errors import CorpusError
 
 
@@ -20,7 +20,7 @@ def read(roots: Sequence[Path]) -> Reading:
     """
     root = find_root(roots, lambda folder: (folder / "metadata.csv").is_file(), "metadata.csv")
     metadata = root / "metadata.csv"
-    without_transcript = {audio.stem for audio in (root / "wavs").glob("*.wav")}
+    without_transcript = {audio.stem for audio in matching(root / "wavs", "*.wav")}
     utterances = []
     for number, line in read_lines(metadata):
         fields = line.split("|")

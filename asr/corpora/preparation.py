@@ -125,6 +125,8 @@ def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str,
         return roots, ", ".join(archive.url for archive in archives)
     if not source.exists():
         raise CorpusError(f"{source}: the source does not exist")
+    if source.name in ("", ".."):  # the name of a folder may say which split it is
+        return [source.resolve()], str(source)
     if source.is_dir() or (entry.file_suffix is not None and source.suffix.lower() == entry.file_suffix):
         return [source], str(source)
     if entry.file_suffix is not None and not source.name.lower().endswith(_ARCHIVE_SUFFIXES):

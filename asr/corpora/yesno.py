@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance
+from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, matching
 from asr.errors import CorpusError
 
 WORDS = {"1": "yes", "0": "no"}
@@ -27,7 +27,7 @@ def read(roots: Sequence[Path]) -> Reading:
     """
     root = find_root(roots, lambda folder: any(folder.glob("[01]_[01]_*.wav")), "recordings like 0_1_1_0_0_1_1_0.wav")
     utterances = []
-    for audio in sorted(root.glob("*.wav")):
+    for audio in matching(root, "*.wav"):
         if not _NAME.fullmatch(audio.stem):
             raise CorpusError(f"{audio}: wanted a name of eight digits 0 or 1 joined by '_'")
         text = " ".join(WORDS[digit] for digit in audio.stem.split("_"))
