@@ -4,6 +4,8 @@ import gzip
 import io
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import pytest
 
 from asr.corpora.unpack import is_unpacked, unpack
 from asr.errors import CorpusError
+from asr.process.lock import locked
 
 FILES = {"top/a.txt": b"first", "top/sub/b.bin": os.urandom(3000), "top/empty": b""}
 
@@ -47,12 +50,12 @@ def good_tar(path: Path, mode: str = "w") -> Path:
 
 
 def refused(archive: Path, folder: Path, message: str, **limits: int) -> None:
-    """Unpacking fails with this message and leaves nothing behind."""
+    """Unpacking fails with this message and leaves nothing behind but its lock."""
     before = set(archive.parent.rglob("*"))
     with pytest.raises(CorpusError, match=message) as caught:
         unpack(archive, folder, **limits)
     assert archive.name in str(caught.value)
-    assert set(archive.parent.rglob("*")) - before <= {folder.parent}
+    assert set(archive.parent.rglob("*")) - before <= {folder.parent, folder.parent / ".lock"}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_unpack(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     for name, content in FILES.items():
         assert (folder / name).read_bytes() == content
     assert is_unpacked(folder)
-    assert [path.name for path in folder.parent.iterdir()] == ["corpus"]
+    assert {path.name for path in folder.parent.iterdir()} == {"corpus", ".lock"}
 
 
 def test_modes_of_the_archive_are_not_kept(tmp_path: Path) -> None:
@@ -87,6 +90,32 @@ def test_unpack_skips_what_is_complete(tmp_path: Path) -> None:
     (folder / "top" / "a.txt").write_bytes(b"mark")
     unpack(archive, folder)
     assert (folder / "top" / "a.txt").read_bytes() == b"mark"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    archive = good_tar(tmp_path / "a.tar")
+    script = (
+        "import os, pathlib, sys\n"
+        "from asr.corpora import unpack\n"
+        "unpack._Writer.add = lambda *_: os._exit(9)\n"
+        "unpack.unpack(*map(pathlib.Path, sys.argv[1:]))\n"
+    )
+    folder = tmp_path / "out" / "corpus"
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", script, archive, folder], check=False).returncode == 9
+    assert {path.name for path in folder.parent.iterdir()} == {".corpus.unfinished", ".lock"}
+    unpack(archive, folder)
+    assert {path.name for path in folder.parent.iterdir()} == {"corpus", ".lock"}
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    archive = good_tar(tmp_path / "a.tar")
+    with (
+        locked(tmp_path / "out"),
+        pytest.raises(CorpusError, match="another process is unpacking an archive beside it"),
+    ):
+        unpack(archive, tmp_path / "out" / "corpus")
+    assert is_unpacked(unpack(archive, tmp_path / "out" / "corpus"))
 
 
 def test_unpack_does_not_touch_a_folder_that_is_something_else(tmp_path: Path) -> None:
@@ -111,7 +140,7 @@ def test_an_archive_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:
     os.utime(archive, ns=(2, 2))  # touched, or copied: the same archive
     unpack(archive, folder)
     assert (folder / "mine").exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "out"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "out", ".lock"}
     assert not (folder / "old").exists()
     archive.write_bytes(b"damaged")
     with pytest.raises(CorpusError, match="no tar or zip archive"):

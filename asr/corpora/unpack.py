@@ -12,7 +12,6 @@ import lzma
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import IO, cast
 
 from asr.errors import CorpusError
 from asr.files import digest_of
+from asr.process.lock import locked
 
 MAX_MEMBERS = 1_000_000  # the largest known archive, LibriSpeech train-other-500, holds about 160,000
 MAX_BYTES = 200 * 2**30  # and its files come to about 30 GiB
@@ -45,8 +45,9 @@ def unpack(
 ) -> Path:
     """Unpack an archive into a new folder, which appears only when it is whole.
 
-    Until then the files are in a hidden folder beside it. Nothing is done when the folder was already unpacked from an
-    archive of this name and content; from another one, it is replaced.
+    Until then the files are in a hidden folder beside it, which the next call removes if this one is killed. Nothing is
+    done when the folder was already unpacked from an archive of this name and content; from another one, it is
+    replaced.
 
     Args:
         archive: tar or zip file; the kind is told from its content, not its name.
@@ -60,7 +61,7 @@ def unpack(
 
     Raises:
         CorpusError: the archive is missing, truncated, damaged, too large or holds an unsafe member, or the folder
-            exists and is something else.
+            exists and is something else, or another process is unpacking beside it.
     """
     if not archive.is_file():
         raise CorpusError(f"{archive}: the archive does not exist")
@@ -69,29 +70,26 @@ def unpack(
             return folder
     elif folder.exists():
         raise CorpusError(f"{folder}: exists, but was not unpacked from an archive; remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder.parent))
-    try:
-        target = temporary / "content"  # mkdtemp makes a private folder; this one has the user's default mode
-        target.mkdir()
-        writer = _Writer(archive, target, max_bytes, max_members)
-        with _errors_of(archive):
-            with archive.open("rb") as file:
-                start = file.read(6)
-            if start.startswith(b"PK\x03\x04"):
-                _unpack_zip(archive, writer)
-            else:
-                _unpack_tar(archive, writer, start)
-            if not writer.files:
-                raise CorpusError(f"{archive}: the archive holds no file")
-            origin = _origin(archive) | {"digest": digest_of(archive, "sha256")}
-            (target / MARKER).write_text(json.dumps(origin), encoding="utf-8")
-            if folder.exists():
-                replacing()
-                folder.rename(temporary / "old")
-            target.rename(folder)
-    finally:
-        shutil.rmtree(temporary)
+    with locked(folder.parent) as alone:
+        if not alone:
+            raise CorpusError(f"{folder}: another process is unpacking an archive beside it")
+        temporary = folder.with_name(f".{folder.name}.unfinished")
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        try:
+            target = temporary / "content"
+            target.mkdir(parents=True)
+            writer = _Writer(archive, target, max_bytes, max_members)
+            with _errors_of(archive):
+                _fill(archive, writer)
+                origin = _origin(archive) | {"digest": digest_of(archive, "sha256")}
+                (target / MARKER).write_text(json.dumps(origin), encoding="utf-8")
+                if folder.exists():
+                    replacing()
+                    folder.rename(temporary / "old")
+                target.rename(folder)
+        finally:
+            shutil.rmtree(temporary)
     return folder
 
 
@@ -156,6 +154,17 @@ class _Writer:
         if path.is_absolute() or drive or ".." in path.parts or "\\" in name or "\0" in name:
             raise CorpusError(f"{self._archive}: member {name!r} is not a path inside the folder it is unpacked into")
         return path
+
+
+def _fill(archive: Path, writer: _Writer) -> None:
+    with archive.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        _unpack_zip(archive, writer)
+    else:
+        _unpack_tar(archive, writer, start)
+    if not writer.files:
+        raise CorpusError(f"{archive}: the archive holds no file")
 
 
 def _unpack_tar(archive: Path, writer: _Writer, start: bytes) -> None:
