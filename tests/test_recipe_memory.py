@@ -15,6 +15,7 @@ from asr import config
 from asr.config import EncoderConfig
 from asr.encoder import RecurrentLayer
 from asr.errors import ConfigError, CorpusError
+from asr.process.lock import locked
 from asr.wer import Counts
 from recipes.memory import grid, run, scan, speech, summary, trial
 from recipes.memory.tasks import DISTRACTORS, RELEVANT, SYMBOLS, TASKS, TOLERANCE
@@ -207,6 +208,8 @@ def test_an_interrupted_grid_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert ran == settings.combinations()
     with pytest.raises(ConfigError, match=r"has trials of 50 updates, not 60; --out chooses another"):
         grid.run_grid(replace(settings, updates=60), file)
+    with locked(tmp_path), pytest.raises(ConfigError, match="another process is running trials there"):
+        grid.run_grid(settings, file)
     file.write_text('{"task": "adding"}\n')
     with pytest.raises(ConfigError, match=r"trials\.jsonl:1: not a trial of this recipe"):
         grid.run_grid(settings, file)
@@ -223,6 +226,8 @@ def test_an_interrupted_grid_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("lags=[]", r"lags must be one or more, each once, found \[\]"),
         ("tasks=[adding,adding]", "tasks must be one or more, each once"),
         ("cells=[transformer]", "cells must be of rnn, gru, lstm, found 'transformer'"),
+        ("seeds=[-1]", r"seeds must be in 0\.\.2\^63-1, found -1"),
+        ("seeds=[1,99999999999999999999]", r"seeds must be in 0\.\.2\^63-1, found 99999999999999999999"),
         ("updates=many", "updates: Value 'many' of type 'str' could not be converted to Integer"),
     ],
 )

@@ -29,9 +29,16 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def end_with_parent() -> None:
-    """On Linux, let SIGTERM come when the process dies that started this one: torchrun's would go on without it."""
+    """On Linux, let SIGTERM come when the process dies that started this one, which would go on without it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def serve() -> None:
+    """In a process of a pool: end with the one that started it, and at Ctrl-C without a word, as that one says it."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
 
 
 @contextmanager

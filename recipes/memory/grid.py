@@ -12,6 +12,8 @@ from typing import Any
 from asr.errors import ConfigError
 from asr.files import write_text_atomic
 from asr.overrides import filled
+from asr.process.lock import locked
+from asr.process.signals import serve
 from asr.recipe import say
 from recipes.memory.tasks import TASKS
 from recipes.memory.trial import CELLS, LARGEST_LAG, SMALLEST_LAG, Trial, limit_of, run_trial
@@ -39,7 +41,8 @@ class Grid:
             _require(0 < len(values) == len(set(values)), f"{key} must be one or more, each once", list(values))
         for lag in self.lags:
             _require(SMALLEST_LAG <= lag <= LARGEST_LAG, f"lags must be in {SMALLEST_LAG}..{LARGEST_LAG}", lag)
-        _require(min(self.seeds) >= 0, "seeds must be at least 0", min(self.seeds))
+        for seed in self.seeds:
+            _require(0 <= seed < 2**63, "seeds must be in 0..2^63-1", seed)
         _require(self.updates >= 0, "updates must be at least 0", self.updates)
         _require(self.processes >= 1, "processes must be at least 1", self.processes)
 
@@ -76,8 +79,16 @@ def run_grid(grid: Grid, file: Path) -> list[Trial]:
     """The grid's trials, in its order; those that `file` has are not run again.
 
     Raises:
-        ConfigError: `file` has trials of another number of updates, or a line that is no trial.
+        ConfigError: `file` has trials of another number of updates, or a line that is no trial, or another process runs
+            trials into it.
     """
+    with locked(file.parent) as alone:
+        if not alone:
+            raise ConfigError(f"{file.parent}: another process is running trials there")
+        return _run_missing(grid, file)
+
+
+def _run_missing(grid: Grid, file: Path) -> list[Trial]:
     done = read_trials(file)
     for trial in done.values():
         wanted = grid.limit(trial.lag)
@@ -98,7 +109,7 @@ def run_grid(grid: Grid, file: Path) -> list[Trial]:
 
 def _run(keys: Sequence[Key], grid: Grid) -> Iterable[Trial]:
     os.environ["OMP_NUM_THREADS"] = "1"  # read by each process when it starts
-    pool = ProcessPoolExecutor(grid.processes, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(grid.processes, get_context("spawn"), initializer=serve)
     try:
         for future in as_completed([pool.submit(run_trial, *key, grid.limit(key[2])) for key in keys]):
             yield future.result()

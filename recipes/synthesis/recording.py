@@ -14,6 +14,7 @@ import numpy.typing as npt
 from asr.files import atomic_path
 from asr.lengths import s_to_samples
 from asr.manifest import Utterance
+from asr.process.signals import serve
 
 SAMPLE_RATE_HZ = 16000
 EDGE_S = 0.15  # most silence kept before the first and after the last sound
@@ -63,7 +64,7 @@ def record(
     torch.set_num_threads(1)  # the other cores are for the synthesiser, and sums have the same order everywhere
     try:
         # Spawned, so that a synthesiser's library starts in a fresh state.
-        with ProcessPoolExecutor(max_workers=workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=serve) as pool:
             said = pool.map(say, [line for line, _ in missing], chunksize=16)
             for (line, file), (pcm, rate_hz) in zip(missing, said, strict=True):
                 waveform = _finish(pcm, rate_hz, np.random.default_rng([seed, zlib.crc32(line.id.encode())]))
