@@ -94,6 +94,14 @@ def corpus_stage(data: Path, corpus: str, source: Path | None, *, allow_partial:
     )
 
 
+def roots_of(data: Path) -> list[Path]:
+    """The folders that may hold the corpus which `corpus_stage` has prepared in `data`."""
+    from asr.corpora.common import child_folders
+
+    source = json.loads((data / MADE_FROM_FILE).read_text(encoding="utf-8"))["source"]
+    return [Path(source)] if source and Path(source).is_dir() else child_folders(data / "source")
+
+
 def require_corpus(data: Path, corpus: str, *, allow_partial: bool = False) -> None:
     """Raise CorpusError if the manifests that are complete in `data` are of another corpus, or of only a part of it."""
     from asr.corpora import SUMMARY_FILE

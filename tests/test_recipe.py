@@ -11,11 +11,21 @@ from soundfile import info
 from asr import checkpoint, recipe
 from asr.cli import main
 from asr.config import Config
-from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError, ScoringError
+from asr.errors import (
+    TRY_AGAIN,
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    Interrupted,
+    ScoringError,
+)
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.outside import join, read_outside
+from asr.train import Trainer
 from asr.training.state import state_files
 from fake_corpora import audio, ids, make_digits, pack
+from recipes.librispeech import run as librispeech
 from tiny_run import save_run, write_audio
 from tones import tiny, write_corpus
 
@@ -168,6 +178,24 @@ def test_a_run_that_died_before_its_first_checkpoint_starts_again(data: Path) ->
         path.unlink()
     recipe.train_stage(model, recipe.with_data(settings(data), data))
     assert checkpoint.load(model)
+
+
+@pytest.mark.parametrize(("parts", "wrong"), [("test-clean,", ""), ("test-clean, test-clear", "test-clear")])
+def test_parts_to_score_are_checked_first(
+    parts: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", "--source", "/none", "--out", str(tmp_path), "--test-parts", parts])
+    with pytest.raises(CorpusError, match=rf"^--test-parts: there is no part '{wrong}'; there are train-clean-100, "):
+        librispeech.run()
+
+
+def test_where_the_corpus_is_that_was_prepared(tmp_path: Path) -> None:
+    corpus, archive = make_digits(tmp_path / "fsdd"), tmp_path / "fsdd.tar.gz"
+    pack(corpus, archive)
+    for name, source in (("folder", corpus), ("archive", archive)):
+        recipe.corpus_stage(tmp_path / name, "digits", source, allow_partial=True)
+    assert recipe.roots_of(tmp_path / "folder") == [corpus]
+    assert recipe.roots_of(tmp_path / "archive") == [tmp_path / "archive" / "source" / "fsdd"]
 
 
 def test_prepared_data_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

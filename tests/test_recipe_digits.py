@@ -119,6 +119,11 @@ def test_clips_are_single_digits_long_enough_to_learn(tmp_path: Path, monkeypatc
 
 def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     source = write_recordings(tmp_path / "source" / "recordings").parent
+    for number, path in enumerate(sorted((source / "recordings").iterdir())):  # as git-annex keeps files
+        kept = tmp_path / "objects" / f"{number}" / "key.wav"
+        kept.parent.mkdir(parents=True)
+        path.rename(kept)
+        path.symlink_to(kept)
     out = tmp_path / "out"
     outside = write_recordings(tmp_path / "outside") / "1_a_0.wav"
 

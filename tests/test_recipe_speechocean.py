@@ -1,5 +1,6 @@
 """The stages of recipes/speechocean, on the language of tones."""
 
+import json
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -21,7 +22,13 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Of a recipe whose corpus is prepared, and that starts from nothing."""
     monkeypatch.setattr(speechocean, "OTHERS", ("train.epochs=1", "train.skip_unusable=true", "text.allow_oov=true"))
     monkeypatch.setattr(speechocean, "LAST", ("train.epochs=1",))
-    return [*recipe_arguments(tmp_path, "speechocean"), "train.init_from="]
+    command, out = recipe_arguments(tmp_path, "speechocean"), tmp_path / "out"
+    (out / "data" / "made_from.json").write_text(json.dumps({"source": str(out)}))
+    (out / "train").mkdir()
+    (out / "train" / "wav.scp").touch()
+    (out / "data" / "audio").rename(tmp_path / "audio")  # the corpus may hold links to its recordings
+    (out / "data" / "audio").symlink_to(tmp_path / "audio")
+    return [*command, "train.init_from="]
 
 
 def test_other_recordings_and_texts(

@@ -27,9 +27,9 @@ def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Readi
     Raises:
         CorpusError: a file name does not fit, the audio is unreadable or the speaker is unknown.
     """
-    root = find_root(roots, lambda folder: bool(matching(folder / "recordings", "*.wav")), "recordings/*.wav")
+    recordings = find(roots)
     by_index: list[tuple[int, Utterance]] = []
-    for audio in matching(root / "recordings", "*.wav"):
+    for audio in matching(recordings, "*.wav"):
         match = _NAME.fullmatch(audio.stem)
         if match is None:
             raise CorpusError(f"{audio}: wanted a name like 7_jackson_32.wav (digit, speaker, index)")
@@ -51,8 +51,14 @@ def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Readi
     }
     if not splits["test"]:
         speakers = ", ".join(sorted({str(utterance.speaker) for utterance in everyone}))
-        raise CorpusError(f"{root}: there is no speaker {held_out_speaker!r} to hold out; there are {speakers}")
+        raise CorpusError(f"{recordings}: there is no speaker {held_out_speaker!r} to hold out; there are {speakers}")
     return Reading(splits, counts, (f"test is every recording of speaker {held_out_speaker}",))
+
+
+def find(roots: Sequence[Path]) -> Path:
+    """The folder of recordings in one of `roots`, or of the folders in them; CorpusError where there is none."""
+    root = find_root(roots, lambda folder: bool(matching(folder / "recordings", "*.wav")), "recordings/*.wav")
+    return root / "recordings"
 
 
 _TAG = "v1.0.10"

@@ -34,7 +34,7 @@ def read(roots: Sequence[Path], *, part: str = "train") -> Reading:
     """
     if part not in ("train", "test"):
         raise CorpusError(f"part must be train or test, found {part!r}")
-    root = find_root(roots, lambda folder: (folder / "train" / "wav.scp").is_file(), "train/wav.scp of speechocean762")
+    root = find(roots)
     folder = root / part
     if not folder.is_dir():
         raise CorpusError(f"{root}: holds no folder {part}/; the official archive has it (without --source: download)")
@@ -49,6 +49,11 @@ def read(roots: Sequence[Path], *, part: str = "train") -> Reading:
         return Reading({"test": utterances}, counts, ("the official test folder",))
     splits, note = _divide(utterances, _ages(folder), folder)
     return Reading(splits, counts, (note, _unseen_words(splits)))
+
+
+def find(roots: Sequence[Path]) -> Path:
+    """The folder among `roots`, and those in them, that is the corpus; CorpusError where there is none."""
+    return find_root(roots, lambda folder: (folder / "train" / "wav.scp").is_file(), "train/wav.scp of speechocean762")
 
 
 def _divide(

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`,
 
 from asr import config, recipe
 from asr.cli import parse, run_command
+from asr.corpora import digits as corpus
 from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.outside import add_outside, read_outside
@@ -80,7 +81,7 @@ def leave_one_out(
     from recipes.digits.clips import cut_digits  # it imports torch, after the settings that `run_command` makes
 
     utterances = [item for split in ("train", "dev", "test") for item in read_manifest(official / f"{split}.jsonl")]
-    recordings = utterances[0].audio_filepath.resolve().parent
+    recordings = corpus.find(recipe.roots_of(official))
     surround(recordings, out / "own-noise")
     surround(recordings, out / "still", STILL_DB)
     clips = read_manifest(cut_digits(out / "an4" / "train.jsonl", START, out / "clips"))

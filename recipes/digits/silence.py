@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from asr import audio, recipe
 from asr.config import AudioConfig
+from asr.corpora.common import matching
 from asr.errors import AudioError
 from asr.files import whole_folder
 
@@ -46,7 +47,7 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
     recipe.say(f"silence: {out}")
     with whole_folder(out) as folder:
         (folder / RECORDINGS).mkdir()
-        for path in sorted(recordings.glob("*.wav")):
+        for path in matching(recordings, "*.wav"):
             with audio.opened(path) as file:
                 rate_hz = file.file.samplerate
                 wave = file.mono(0, file.file.frames, AudioConfig(sample_rate_hz=rate_hz)).double().numpy()

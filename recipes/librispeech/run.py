@@ -5,6 +5,8 @@ from functools import partial
 
 from asr import config, recipe
 from asr.cli import parse, run_command
+from asr.corpora.librispeech import PARTS
+from asr.errors import CorpusError
 
 
 def run() -> int:
@@ -20,6 +22,9 @@ def run() -> int:
     settings = config.load(arguments.conf, arguments.overrides)
     data, model = arguments.out / "data", arguments.out / "model"
     tests = [part.strip() for part in arguments.test_parts.split(",")]
+    for part in tests:
+        if part not in PARTS:
+            raise CorpusError(f"--test-parts: there is no part {part!r}; there are {', '.join(PARTS)}")
     prepare = partial(
         recipe.corpus_stage, corpus="librispeech", source=arguments.source, allow_partial=arguments.allow_partial
     )

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`,
 
 from asr import config, recipe
 from asr.cli import parse, run_command
+from asr.corpora import speechocean
 from asr.errors import ConfigError, CorpusError
 from asr.files import write_text_atomic
 from asr.lexicon import Lexicon, labels_of, to_text
@@ -49,7 +50,7 @@ def run() -> int:
     tuned = arguments.out / f"{name}-{'text' if arguments.text else 'lm'}"
     recipe.corpus_stage(data, "speechocean", arguments.source)
     manifest, results = data / "test.jsonl", "test"
-    corpus = read_manifest(data / "train.jsonl")[0].audio_filepath.resolve().parents[2]  # WAVE/SPEAKER/file in it
+    corpus = speechocean.find(recipe.roots_of(data))
     if arguments.part == "test":  # before the training, so that a missing folder is reported now
         manifest, results = data / "official-test" / "test.jsonl", "official-test"
         recipe.corpus_stage(manifest.parent, "speechocean", corpus, part="test")
