@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asr.cli import commands, parse, run_command
 from asr.errors import AudioError, CheckpointError, ConfigError, CorpusError, Interrupted
 from asr.files import atomic_path, digest_of, made_since, write_text_atomic
+from asr.process.signals import ending_at_once
 
 if TYPE_CHECKING:  # torch comes with these: functions import them, once `run_command` has set it up
     from asr.config import Config
@@ -204,7 +205,8 @@ def train_stage(model: Path, settings: "Config") -> None:
         return
     say(f"train: {model}")
     try:
-        Trainer(settings, model, resume=resume).run()
+        with ending_at_once():
+            Trainer(settings, model, resume=resume).run()
     except Interrupted as stop:
         told = str(stop).partition(";")[0]
         raise Interrupted(f"{told}; start the same command again to go on", stop.signal) from stop
@@ -332,7 +334,7 @@ def language_model_stage(
     The commands are those that a user would type: `asr lm train`, and `asr tune`, which tunes the weights on dev.
 
     Args:
-        data: folder with train.jsonl.
+        data: folder with train.jsonl and dev.jsonl.
         model, out: run folders.
         order: words in the longest n-gram.
         texts: files of other sentences, one a line, that it learns from as well.
@@ -372,7 +374,7 @@ def language_model_stage(
         arpa = Path(folder) / "train.arpa"
         learned = [str(file) for file in (data / "train.jsonl", *texts)]
         lm_train = ["lm", "train", *learned, "--normalize", str(out), "--order", str(order), "-o", str(arpa)]
-        tune = ["tune", str(out), "--lm", str(arpa)]
+        tune = ["tune", str(out), "--lm", str(arpa), "--manifest", str(data / "dev.jsonl")]
         tune += ["--lexicon", str(lexicon)] if lexicon else []
         tune += ["--estimate-priors"] if priors else []
         for command in (lm_train, tune):

@@ -1,6 +1,7 @@
 """The recipes' stages: complete ones are skipped, interrupted ones go on, other settings are refused."""
 
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_no_dev_stays_no_dev(data: Path) -> None:
     model = data.parent / "model"
     recipe.run_experiment(data, model, settings(data, "data.dev=none"))
     assert checkpoint.load_config(model).data.dev == "none"
+    tuned = data.parent / "model-lm"
+    recipe.language_model_stage(data, model, tuned, order=2)  # on the dev that was not used
+    assert checkpoint.load_config(tuned).decode.decoder == "beam"
+
+
+def test_a_training_that_is_stopped_before_its_first_step(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    previous = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("not handled"))
+    monkeypatch.setattr(Trainer, "run", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        with pytest.raises(
+            Interrupted, match=r"^stopped by SIGTERM, with nothing to save; start the same .* go on$"
+        ) as stop:
+            recipe.train_stage(data.parent / "model", settings(data))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert stop.value.exit_code == TRY_AGAIN
 
 
 def test_other_manifests_stay_as_they_are(data: Path) -> None:
