@@ -1,9 +1,6 @@
 """Examples, batches and the order they are seen in."""
 
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +17,7 @@ from asr.errors import AsrError, AudioError, TrainingError
 from asr.manifest import Utterance
 from asr.process import cores
 from asr.process.lack_of_memory import let_go, out_of_memory
+from asr.process.loading import leave_signals_to_the_parent, tell_of_deaths_at_once, told_of_deaths
 
 # What a loading process is given: epoch, index and, where the audio comes from a shard, the content of its file.
 Item = tuple[int, int] | tuple[int, int, bytes]
@@ -313,7 +311,7 @@ class Batches:
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=leave_signals_to_the_parent,
             prefetch_factor=4 if workers else None,
             # Whatever the program's own choice: a worker obeys signals from its parent, which must be this process.
             multiprocessing_context="fork" if workers else None,
@@ -330,22 +328,21 @@ class Batches:
             yield item
 
     def _loaded(self) -> Iterator[Batch | AsrError]:
-        loader = iter(self.loader)
         try:
-            while True:
-                with _one_thread():
-                    items = list(islice(loader, self.in_a_row))
-                if not items:
-                    return
-                yield from items
-        except ConnectionError as error:
-            raise TrainingError("a loading process died; the system may have run out of memory") from error
+            with told_of_deaths():
+                loader = iter(self.loader)
+                if self.loader.num_workers:
+                    tell_of_deaths_at_once()
+                while True:
+                    with _one_thread():
+                        items = list(islice(loader, self.in_a_row))
+                    if not items:
+                        return
+                    yield from items
         except (MemoryError, RuntimeError) as error:
-            if out_of_memory(error):
-                raise TrainingError("out of memory while a batch was put together") from error
-            if "DataLoader worker" not in str(error):
+            if not out_of_memory(error):
                 raise
-            raise TrainingError(f"a loading process died: {str(error).splitlines()[0]}") from error
+            raise TrainingError("out of memory while a batch was put together") from error
 
 
 @contextmanager
@@ -360,23 +357,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _leave_signals_to_the_parent(_: int) -> None:
-    # A terminal signals the whole process group, and some schedulers signal every process. The parent then saves its
-    # state, and its workers must not die before it has. It ends them by SIGTERM itself, so signals from it count.
-    parent, signals = os.getppid(), {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal: any SIGTERM counts
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-
-    def end_with_the_parent() -> None:
-        while signal.sigwaitinfo(signals).si_pid != parent:
-            pass
-        os._exit(0)
-
-    threading.Thread(target=end_with_the_parent, daemon=True).start()
 
 
 def default_workers(device: torch.device, processes: int = 1) -> int:

@@ -1,5 +1,7 @@
 """Batches: nothing lost, nothing twice, the budget kept, and the same content for any number of workers."""
 
+import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,24 @@ def test_lack_of_memory_is_told_on_one_line(
     monkeypatch.setattr(place, starved)
     with pytest.raises((AudioError, TrainingError), match=message):
         list(batches)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_the_death_of_a_loading_process_is_told_on_one_line_whenever_it_comes(corpus: list[Utterance]) -> None:
+    """Between two batches, as in the middle of a step: torch's error comes out of a handler of SIGCHLD."""
+    for _ in range(2):  # the second has the handler that torch installed for the first
+        batches = iter(batches_of(corpus, workers=1)[0])
+        next(batches)
+        (loading,) = multiprocessing.active_children()
+        wanted = rf"^a loading process died: DataLoader worker \(pid {loading.pid}\) is killed by signal: Killed\.$"
+        with pytest.raises(TrainingError, match=wanted):
+            kill_and_sleep(loading)
+        del batches
+
+
+def kill_and_sleep(process: multiprocessing.process.BaseProcess) -> None:
+    process.kill()
+    time.sleep(10)
 
 
 def assert_equal(left: Batch, right: Batch) -> None:

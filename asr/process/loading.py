@@ -1,0 +1,66 @@
+"""Loading processes: which signals they obey, and how it is told that one of them has died."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import FrameType
+
+from asr.errors import TrainingError
+
+
+def leave_signals_to_the_parent(_: int) -> None:
+    """What a loading process begins with.
+
+    A terminal signals the whole process group, and some schedulers signal every process. The parent then saves its
+    state, and its workers must not die before it has. It ends them by SIGTERM itself, so signals from it count.
+    """
+    parent, signals = os.getppid(), {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal: any SIGTERM counts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def end_with_the_parent() -> None:
+        while signal.sigwaitinfo(signals).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
+
+
+@contextmanager
+def told_of_deaths() -> Iterator[None]:
+    """Turn torch's errors about a loading process that died into a TrainingError of one line; others pass."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise TrainingError("a loading process died; the system may have run out of memory") from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(f"a loading process died: {str(error).splitlines()[0].strip()}") from error
+
+
+def tell_of_deaths_at_once() -> None:
+    """Let `told_of_deaths` hold for the handler of SIGCHLD too; call it once there are loading processes.
+
+    torch installs that handler with its first loading process. It raises the error at any moment of the main thread:
+    in the middle of a step, or while other processes are waited for.
+    """
+    if threading.current_thread() is threading.main_thread():  # in others torch has no handler either
+        _wrap_handler()
+
+
+@cache
+def _wrap_handler() -> None:
+    handler = signal.getsignal(signal.SIGCHLD)
+
+    def told(number: int, frame: FrameType | None) -> None:
+        with told_of_deaths():
+            if callable(handler):
+                handler(number, frame)
+
+    signal.signal(signal.SIGCHLD, told)
