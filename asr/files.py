@@ -64,7 +64,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():  # a device or a folder; a rename would replace a device
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _errors_name(path):
+    with errors_name(path):
         handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=".tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -81,8 +81,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _errors_name(path: Path) -> Iterator[None]:
-    """Make an OSError from writing `path` name it: the name of the temporary file would tell nobody anything."""
+def errors_name(path: Path) -> Iterator[None]:
+    """Make an OSError from writing `path` name it: a full disk names no file, or a temporary one that tells nobody."""
     try:
         yield
     except OSError as error:

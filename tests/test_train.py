@@ -1,6 +1,7 @@
 """The training loop: what it learns, keeps, skips, logs and refuses."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -362,6 +363,20 @@ def test_a_full_disk_is_told_with_the_name_of_the_log(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No space left on device") as raised:
             log.skipped(1, math.nan, 1.0, ["a"])
     assert raised.value.filename == str(tmp_path / METRICS_FILE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_with_the_name_of_the_curves(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        step_on_a_full_disk(tmp_path)
+    assert Path(raised.value.filename).parent == tmp_path / "tensorboard"
+
+
+def step_on_a_full_disk(folder: Path) -> None:
+    log = RunLog(folder, epochs=1, epoch_batches=1, position=Position())
+    with log, Path("/dev/full").open("wb") as full:
+        os.dup2(full.fileno(), log.curves.file.fileno())
+        log.step(1, {"loss": 1.0})
 
 
 def test_plain_lines_where_there_is_no_terminal(

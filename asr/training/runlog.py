@@ -5,11 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from asr.errors import CheckpointError
-from asr.files import write_text_atomic
+from asr.files import errors_name, write_text_atomic
 from asr.progress import Progress, clock
+from asr.training.curves import Curves
 from asr.training.state import Position
 
 METRICS_FILE = "metrics.jsonl"
@@ -32,7 +31,7 @@ class RunLog:
         _forget_after(self.path, position)
         done = epoch_batches * position.epoch + position.batch
         self.progress = Progress(epochs * epoch_batches, "batch", done=done)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=position.step + 1)
+        self.curves = Curves(folder / "tensorboard", position.step + 1)
 
     def line(self, text: str) -> None:
         """Show one line that stays."""
@@ -45,8 +44,7 @@ class RunLog:
 
     def step(self, step: int, facts: dict[str, float]) -> None:
         """Add an optimiser step to the curves."""
-        for name, value in facts.items():
-            self.board.add_scalar(f"train/{name}", value, step)
+        self.curves.add(step, {f"train/{name}": value for name, value in facts.items()})
 
     def skipped(self, step: int, loss: float, norm: float, ids: list[str]) -> None:
         """Write down a step that was not taken, with its utterances."""
@@ -66,9 +64,8 @@ class RunLog:
                 evaluation dev_loss, dev_wer_percent, dev_expected_wer_percent, dev_cer_percent and best.
         """
         self._write({"event": "epoch", **facts})
-        for name, value in facts.items():
-            if isinstance(value, float):
-                self.board.add_scalar(f"epoch/{name}", value, facts["step"])
+        numbers = {f"epoch/{name}": value for name, value in facts.items() if isinstance(value, float)}
+        self.curves.add(facts["step"], numbers)
         dev = ""
         if "dev_wer_percent" in facts:
             self.dev_wer = f"{facts['dev_wer_percent']:.2f}%"
@@ -84,18 +81,15 @@ class RunLog:
 
     def _write(self, facts: dict[str, Any]) -> None:
         line = json.dumps({key: _json_number(value) for key, value in facts.items()}) + "\n"
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:  # a full disk names no file
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        with errors_name(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.board.close()
         self.progress.bar.close()
+        self.curves.close()
 
 
 class Quiet(RunLog):
