@@ -26,7 +26,7 @@ from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
 from asr.errors import TRY_AGAIN, AsrError, ConfigError, Interrupted
 from asr.lm.commands import add_commands as add_language_model
-from asr.process.signals import use_own_stack
+from asr.process.signals import end_with_parent, use_own_stack
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +63,8 @@ def run_command(command: Callable[[], int]) -> int:
     """Run `command` and turn the project's errors, and the system's, into one line and exit code 2."""
     process.set_up()
     use_own_stack()  # Ctrl-C may come while kernels run
+    if process.launched():  # before torch is imported, which takes seconds
+        end_with_parent()
     if sys.stderr is None:  # it was closed; what is printed to None goes to standard output
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (to the program's end)
     try:

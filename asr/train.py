@@ -16,8 +16,8 @@ from asr.config import Config
 from asr.errors import AsrError, CheckpointError, Interrupted, TrainingError
 from asr.evaluate import DRAWS, Evaluation
 from asr.files import remove_temporary, write_text_atomic
-from asr.process import cores
-from asr.process.distributed import join, launch, launched, processes_here
+from asr.process import cores, launched
+from asr.process.distributed import join, launch, processes_here
 from asr.process.lock import locked
 from asr.process.signals import stop_requests
 from asr.recognizer import Recognizer, pick_device

@@ -9,9 +9,11 @@ from pathlib import Path
 from conftest import ROOT
 
 
-def torchrun(*arguments: object, restarts: int = 0, script: Sequence[str] = ("-m", "asr")) -> subprocess.Popen[str]:
-    """Two processes of `script` with these arguments, started again `restarts` times when one of them dies."""
-    options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
+def torchrun(
+    *arguments: object, processes: int = 2, restarts: int = 0, script: Sequence[str] = ("-m", "asr")
+) -> subprocess.Popen[str]:
+    """Processes of `script` with these arguments, started again `restarts` times when one of them dies."""
+    options = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *options, *script, *map(str, arguments)],
         cwd=ROOT,

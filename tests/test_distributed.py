@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from asr import config
 from asr.config import Config
 from asr.training.runlog import METRICS_FILE
 from asr.training.state import state_files
+from conftest import ROOT
 from elastic import torchrun, workers_of
 from test_resume import AT_EACH_STEP, RANDOM, assert_equal
 from tones import tiny, write_corpus
@@ -133,10 +135,11 @@ def test_torchrun_starts_a_killed_worker_again(tmp_path: Path, corpus: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells a process that torchrun has died")
-def test_processes_end_with_the_torchrun_that_started_them(tmp_path: Path, corpus: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_processes_end_with_the_torchrun_that_started_them(tmp_path: Path, corpus: Path, processes: int) -> None:
     conf, out = tmp_path / "conf.yaml", tmp_path / "run"
     conf.write_text(config.to_yaml(tiny(corpus, corpus, "train.batch_s=1.5", "train.epochs=2000", AT_EACH_STEP)))
-    with torchrun("train", conf, "--out", out) as job:
+    with torchrun("train", conf, "--out", out, processes=processes) as job:
         while not state_files(out):
             assert job.poll() is None, job.communicate()[0]
             time.sleep(0.05)
@@ -144,3 +147,25 @@ def test_processes_end_with_the_torchrun_that_started_them(tmp_path: Path, corpu
         printed = job.communicate(timeout=60)[0]  # the processes have its pipe too: they have ended
     assert "stopped by SIGTERM, state saved" in printed
     assert not workers_of(out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells a process that torchrun has died")
+def test_processes_end_with_torchrun_while_they_import_torch(tmp_path: Path) -> None:
+    """They would wait for each other and for torchrun's store afterwards, for half an hour."""
+    importing = tmp_path / "importing"
+    (tmp_path / "torch.py").write_text(f"import time\nopen({str(importing)!r}, 'w').close()\ntime.sleep(60)\n")
+    starts = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
+    command = [sys.executable, "-m", "asr", "train", "data.train=none.jsonl", "--out", str(tmp_path / "run")]
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with subprocess.Popen(
+        [*starts, *command],
+        env={**os.environ, "PYTHONPATH": paths, "TORCHELASTIC_RUN_ID": "none"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as job:
+        while not importing.exists():
+            assert job.poll() is None, job.communicate()[1]
+            time.sleep(0.05)
+        job.kill()
+        printed = job.communicate(timeout=30)[1]  # the process has its pipe too: it has ended
+    assert printed == "stopped by SIGTERM, with nothing to save; start the same command again\n"

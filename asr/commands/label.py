@@ -17,6 +17,7 @@ from asr.commands.recordings import (
     results_of,
 )
 from asr.errors import ConfigError
+from asr.process import launched
 
 if TYPE_CHECKING:
     from asr.sources import Recording
@@ -58,7 +59,6 @@ def add_label(parser: argparse.ArgumentParser) -> None:
 
 def _label(arguments: argparse.Namespace) -> int:
     from asr.label import CUTTING, Labelled, label, require_labelable, write_labelled
-    from asr.process.distributed import launched
 
     if not 0 <= arguments.min_confidence <= 1:
         raise ConfigError(f"--min-confidence must be in 0..1, found {arguments.min_confidence:g}")

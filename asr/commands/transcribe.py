@@ -29,6 +29,7 @@ from asr.commands.recordings import (
 from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
 from asr.errors import ConfigError
 from asr.files import require_folder
+from asr.process import launched
 
 if TYPE_CHECKING:
     from asr.process.distributed import World
@@ -147,7 +148,6 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
 
 def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", world: "World") -> int:
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
-    from asr.process.distributed import launched
     from asr.sources import searched
     from asr.writers import destinations, require_writable, write_transcript
 

@@ -25,3 +25,8 @@ def cores() -> int:
     """How many cores this process may use, or, where the system does not tell, how many there are."""
     allowed = getattr(os, "sched_getaffinity", None)  # only on Linux
     return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def launched() -> bool:
+    """Whether torchrun started this process, even if it is the only one."""
+    return "TORCHELASTIC_RUN_ID" in os.environ

@@ -15,7 +15,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from asr.errors import ConfigError, TrainingError
 from asr.process.ahead import in_background
-from asr.process.signals import end_with_parent
 
 T = TypeVar("T")
 
@@ -117,11 +116,6 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def launched() -> bool:
-    """Whether torchrun started this process, even if it is the only one."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
 def restarted() -> bool:
     """Whether torchrun started these processes again after one of them had died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -156,8 +150,6 @@ def join() -> World:
     if rank >= size:
         raise ConfigError(f"RANK must be below WORLD_SIZE={size}, found {rank}")
     if not dist.is_initialized():
-        if launched():
-            end_with_parent()
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(local_rank())
