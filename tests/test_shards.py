@@ -1,10 +1,13 @@
 """Shards and their index: read as they were written, and every damage named."""
 
 import io
+import os
+import select
 import shutil
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,24 @@ def test_pipes_that_fail(shards: Path) -> None:
     failing = Shard(good.url + "; exit 3", good.size_bytes, good.utterances, good.crc32)
     with pytest.raises(AudioError, match=r"000000.tar; exit 3: cannot read shard: .*exit 3"):
         list(read_shard(failing))
+
+
+def test_all_of_a_command_ends_with_the_reading(shards: Path, tmp_path: Path) -> None:
+    """Also what its shell has started."""
+    shard, running = read_index(str(shards)).shards[0], tmp_path / "running"
+    os.mkfifo(running)
+    reading = read_shard(replace(shard, url=f"pipe:sleep 60 > {running} & cat {shard.url}; wait"))
+    next(reading)
+    with running.open("rb") as other_end:
+        assert not select.select([other_end], [], [], 0)[0]
+        reading.close()
+        assert select.select([other_end], [], [], 10)[0]  # at its end: nobody holds it open for writing
+
+
+def test_commands_may_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webdataset.utils.enforce_security", True)
+    with pytest.raises(ManifestError, match="cannot read index of shards: commands are forbidden by webdataset's sett"):
+        read_index("pipe:cat index.jsonl")
 
 
 def test_urls_that_cannot_be_read() -> None:

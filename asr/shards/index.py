@@ -12,12 +12,14 @@ epoch is planned before any shard is read, and a shard's content is checked agai
 import atexit
 import hashlib
 import json
+import os
 import re
+import signal
 import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,7 +208,7 @@ def read_shard(shard: Shard) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def _opened(url: str) -> Iterator[Any]:
-    stream = _library().gopen(url)
+    stream = _started(url) if url.startswith("pipe:") else _library().gopen(url)
     command = getattr(stream, "proc", None)  # None: a file
     if command is None:
         with closing(stream):
@@ -216,7 +218,7 @@ def _opened(url: str) -> Iterator[Any]:
     try:
         yield stream
     except BaseException:  # closing waits for the command to end, which a stalled one may never do
-        command.kill()
+        _kill(command)
         stream.ignore_errors = True
         raise
     finally:
@@ -224,11 +226,27 @@ def _opened(url: str) -> Iterator[Any]:
         _commands.discard(command)
 
 
+def _started(url: str) -> Any:
+    """What webdataset opens for `pipe:COMMAND`, in a session of its own: so the whole command can be killed."""
+    if _library().utils.enforce_security:
+        raise ValueError("commands are forbidden by webdataset's settings (WDS_SECURE)")
+    from webdataset.gopen import Pipe
+
+    return Pipe(url.removeprefix("pipe:"), mode="rb", shell=True, ignore_status=[141], start_new_session=True)
+
+
+def _kill(command: "subprocess.Popen[bytes]") -> None:
+    if command.poll() is None:  # otherwise the number may be another process's by now
+        with suppress(ProcessLookupError):  # it leads no session: it is not of `_started`
+            os.killpg(command.pid, signal.SIGKILL)
+        command.kill()
+
+
 @atexit.register
 def _end_commands() -> None:
     """Kill what still runs: a thread may wait for a stalled command, and so may a reader of its standard error."""
     for command in list(_commands):
-        command.kill()
+        _kill(command)
 
 
 def _is_audio(member: str) -> bool:
