@@ -18,7 +18,7 @@ from asr.evaluate import DRAWS, Evaluation
 from asr.files import remove_temporary, write_text_atomic
 from asr.process import cores, launched
 from asr.process.distributed import join, launch, processes_here
-from asr.process.lock import locked
+from asr.process.lock import is_held, locked
 from asr.process.signals import stop_requests
 from asr.recognizer import Recognizer, pick_device
 from asr.shards.order import ShardOrder
@@ -135,7 +135,7 @@ class Trainer:
             Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
             TrainingError: another training is at work in the run folder, too many steps in a row had a non-finite loss
                 or gradient, or another process of this job ended.
-            CheckpointError: another training was at work in the run folder meanwhile.
+            CheckpointError: another training was at work in the run folder meanwhile, or the folder is gone.
         """
         position = self.position
         with stop_requests() as requests, self._alone(), self._begun() as self.log:
@@ -277,6 +277,7 @@ class Trainer:
             else:
                 self._keep()
         position.elapsed_s = facts["elapsed_s"] = time.perf_counter() - self.started
+        self._require_folder()
         # Before the state is saved: after a crash in between, it is dropped and logged again, never missed.
         self.log.epoch(facts)
         self._save()
@@ -316,9 +317,18 @@ class Trainer:
 
     def _keep(self, **scores: float) -> None:
         """Save the averaged weights as the result: the best so far on dev, or the newest if there is no dev."""
+        self._require_folder()
         if self.world.leads:
             facts = {"epoch": self.position.epoch, "step": self.position.step, **scores}
             checkpoint.save_weights(self.out, self.learner.average.state_dict(), facts)
+
+    def _require_folder(self) -> None:
+        """CheckpointError, in the process that writes, where the run folder is no longer there."""
+        if self.world.leads and not is_held(self.out):
+            raise CheckpointError(
+                f"{self.out}: was moved or removed during training; what was saved there goes on from where it is now: "
+                "asr train --resume RUN"
+            )
 
     def _header(self) -> list[str]:
         """What is about to happen, line by line."""
@@ -353,6 +363,7 @@ class Trainer:
         self.position.elapsed_s = time.perf_counter() - self.started
         self.position.processes = self.world.size
         randoms = self.world.gather(random_state())
+        self._require_folder()
         if self.world.leads:
             keep = self.config.train.keep_states
             save_state(self.out, self.position, self.learner, randoms, self.outset.origin, keep=keep)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+_NAME = ".lock"
 _held: set[IO[str]] = set()  # files of the locks that this process holds
 
 
@@ -14,7 +15,7 @@ _held: set[IO[str]] = set()  # files of the locks that this process holds
 def locked(folder: Path) -> Iterator[bool]:
     """Hold the folder's lock, at most until the process ends; yields false at once when another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / _NAME).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -25,6 +26,15 @@ def locked(folder: Path) -> Iterator[bool]:
             yield True
         finally:
             _held.discard(file)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether this process holds the folder's lock; false where another folder, or none, has its name by now."""
+    try:
+        there = (folder / _NAME).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return any(os.path.samestat(os.fstat(file.fileno()), there) for file in _held)
 
 
 def _let_go() -> None:

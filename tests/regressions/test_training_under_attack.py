@@ -130,6 +130,23 @@ def test_a_run_that_another_training_advanced_meanwhile(
     assert contents(out) == before
 
 
+def test_a_run_folder_that_was_moved_is_not_made_again(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out, moved = Evaluation.run, tmp_path / "run", tmp_path / "moved"
+
+    def run_and_move(self: Evaluation, *arguments: Any, **options: Any) -> object:
+        out.rename(moved)
+        return run(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Evaluation, "run", run_and_move)
+        with pytest.raises(CheckpointError, match="run: was moved or removed during training"):
+            Trainer(settings, out).run()
+    assert not out.exists()
+    Trainer(settings, moved, resume=True).run()
+
+
 # --- a run folder that was changed ------------------------------------------------------------------------------------
 
 
