@@ -103,9 +103,9 @@ def versions() -> dict[str, str]:
 
 
 def start_run(folder: Path, settings: Config, tokenizer: Tokenizer) -> None:
-    """Write the files that do not change during training."""
-    write_text_atomic(folder / CONFIG_FILE, config.to_yaml(settings))
+    """Write the files that do not change during training: the configuration last, so it is never without labels."""
     tokenizer.save(folder)
+    write_text_atomic(folder / CONFIG_FILE, config.to_yaml(settings))
 
 
 def note_moved(folder: Path, settings: Config) -> None:

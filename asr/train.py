@@ -22,6 +22,7 @@ from asr.process.lock import is_held, locked
 from asr.process.signals import stop_requests
 from asr.recognizer import Recognizer, pick_device
 from asr.shards.order import ShardOrder
+from asr.text import TOKENS_FILE
 from asr.training.learner import Learner, Outcome, fix_order, learning_rate, use_bfloat16
 from asr.training.objective import views
 from asr.training.outset import UNUSABLE_FILE, loading_processes, set_out
@@ -61,6 +62,11 @@ class Trainer:
             require_same(checkpoint.load_config(out), config, out)
         elif self.states or (out / checkpoint.WEIGHTS_FILE).exists():
             raise CheckpointError(f"{out}: already holds a run; --resume goes on with it, --out chooses another folder")
+        elif (out / checkpoint.CONFIG_FILE).exists() and not (out / TOKENS_FILE).exists():
+            raise CheckpointError(
+                f"{out}: holds a {checkpoint.CONFIG_FILE} of other origin, which would be replaced; "
+                "--out chooses another folder"
+            )
         self.config = config
         self.world = join()
         agree_on_state(self.world, out)

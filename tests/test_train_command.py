@@ -111,6 +111,15 @@ def test_a_file_in_place_of_the_run_folder_is_found_first(capsys: Capture, tmp_p
         assert line.startswith(f"error: {tmp_path / 'x'}: is a file, wanted a folder")
 
 
+def test_a_configuration_that_no_training_wrote_is_not_replaced(capsys: Capture, tmp_path: Path) -> None:
+    corpus, conf = write_corpus(tmp_path, ["ab", "ba"]), tmp_path / "config.yaml"
+    written = to_yaml(tiny(corpus, corpus, "train.epochs=1")) + "# mine\n"
+    conf.write_text(written)
+    line = error_line(capsys, "train", conf, "--out", tmp_path)
+    assert line.startswith(f"error: {tmp_path}: holds a config.yaml of other origin, which would be replaced")
+    assert conf.read_text() == written
+
+
 def test_names_that_are_not_utf8(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / os.fsdecode(b"b\xffd")
     folder.mkdir()
