@@ -75,6 +75,9 @@ def test_the_labels_of_a_run_are_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().err
     assert "0 labels are new to that model, 1 of its own are lost" in said
     assert f" (data.vocabulary={first} keeps them, if its labels can spell all transcripts)" in said
+    other = Trainer(tiny(few, few, start, "text.case=upper", "train.epochs=1"), tmp_path / "other")
+    (told,) = [note for note in other.notes if note.startswith("starting from the weights of")]
+    assert told.endswith("2 labels are new to that model, 3 of its own are lost")  # they cannot be kept
     kept = Trainer(tiny(few, few, start, f"data.vocabulary={first}", "train.epochs=1"), tmp_path / "kept")
     assert kept.outset.recognizer.tokenizer.tokens == checkpoint.load(first).tokenizer.tokens
     kept.run()

@@ -299,3 +299,16 @@ def test_a_finished_training_of_other_words_is_refused(run: Path, capsys: pytest
             recipe.train_stage(run, settings)
     finally:
         words.unlink()
+
+
+def test_the_labels_of_a_run_of_phones_are_kept(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own configuration names the lexicon, which may be gone by now."""
+    start = (f"train.init_from={run}", f"data.vocabulary={run}", "train.epochs=1")
+    _, said = succeed(capsys, "train", run / "config.yaml", *start, "--out", tmp_path / "second")
+    assert "0 labels are new to that model\n" in said
+    assert (tmp_path / "second" / PRONUNCIATIONS_FILE).read_text() == (run / PRONUNCIATIONS_FILE).read_text()
+    words = tmp_path / "words.txt"
+    words.write_text(WORDS)
+    given = (*start, f"text.lexicon={words}")
+    line = error_line(capsys, "train", run / "config.yaml", *given, "--out", tmp_path / "third")
+    assert line.endswith("the lexicon comes from that run; leave text.lexicon empty")

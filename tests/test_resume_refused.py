@@ -106,7 +106,13 @@ def test_no_whole_state_is_left(stopped: tuple[Config, Path]) -> None:
     with pytest.raises(CheckpointError, match=r"\.safetensors: damaged .*; no older state is left"):
         Trainer(settings, out, resume=True)
     state.unlink()
-    with pytest.raises(CheckpointError, match=r"run: holds no state to go on from"):
+    with pytest.raises(
+        CheckpointError, match=r"run: holds no state .*; begin it anew: asr train .*run/config\.yaml --out"
+    ):
+        Trainer(settings, out, resume=True)
+    Trainer(settings, out)
+    (out / checkpoint.WEIGHTS_FILE).touch()
+    with pytest.raises(CheckpointError, match=r"run: holds no state .*begin with its weights: train\.init_from="):
         Trainer(settings, out, resume=True)
     with pytest.raises(CheckpointError, match="nowhere: run folder is missing"):
         Trainer(settings, out / "nowhere", resume=True)

@@ -31,6 +31,7 @@ from asr.training.trainset import (
     require_audio,
     require_segments,
     tokenizer_for,
+    unlike,
     usable,
 )
 
@@ -82,9 +83,12 @@ class Outset:
         ]
         if self.change is not None:
             new, lost, source = len(self.change.new), len(self.change.lost), config.train.init_from
-            keeps = f"data.vocabulary={source} keeps them, if its labels can spell all transcripts"
-            keeps = f", {lost} of its own are lost ({keeps})" if lost else ""
-            lines.append(f"starting from the weights of {source}; {new} labels are new to that model{keeps}")
+            told = f"starting from the weights of {source}; {new} labels are new to that model"
+            if lost:
+                told += f", {lost} of its own are lost"
+                if not unlike(checkpoint.load_config(Path(source)).text, config.text):
+                    told += f" (data.vocabulary={source} keeps them, if its labels can spell all transcripts)"
+            lines.append(told)
         if self.left_out:
             lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {out / UNUSABLE_FILE}")
         uncounted = infeasible(self.dev_set, self.dev_set.durations_s, config, recognizer, speed=1.0)

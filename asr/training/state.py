@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.checkpoint import load, load_facts, load_tensors, load_weights, save_tensors
+from asr.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load, load_facts, load_tensors, load_weights, save_tensors
 from asr.config import Config, DecodeConfig
 from asr.errors import CheckpointError, ConfigError
 from asr.manifest import Utterance
@@ -225,10 +225,10 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], dict
             damaged[path] = str(error)
     if damaged:
         raise CheckpointError(f"{'; '.join(damaged.values())}; no older state is left")
-    raise CheckpointError(
-        f"{folder}: holds no state to go on from ({STATES_FOLDER}/ is missing or empty); a new run may begin with its "
-        f"weights: train.init_from={folder}"
-    )
+    begin = f"begin it anew: asr train {folder / CONFIG_FILE} --out {folder}"
+    if (folder / WEIGHTS_FILE).exists():
+        begin = f"a new run may begin with its weights: train.init_from={folder}"
+    raise CheckpointError(f"{folder}: holds no state to go on from ({STATES_FOLDER}/ is missing or empty); {begin}")
 
 
 def _restore_random(states: dict[str, Tensor], position: Position, rank: int) -> None:

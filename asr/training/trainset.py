@@ -12,7 +12,7 @@ import torch
 
 from asr import audio, checkpoint
 from asr.augment import noise_files
-from asr.config import NO_DEV, Config
+from asr.config import NO_DEV, Config, TextConfig
 from asr.ctc import Infeasible, find_infeasible
 from asr.errors import AudioError, CheckpointError, ConfigError, TextError, TrainingError
 from asr.files import is_url
@@ -73,7 +73,8 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
 
     Raises:
         CheckpointError: `data.vocabulary` is a folder, but not a run that can be loaded.
-        ConfigError: it is a run whose labels are of another unit, or spelled differently.
+        ConfigError: it is a run whose labels are of another unit, or spelled differently, or that was given another
+            lexicon than `text.lexicon` names.
         ManifestError: it is a manifest that cannot be read.
         TextError: no labels can be made.
     """
@@ -83,18 +84,23 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
         return build_tokenizer((utterance.text for utterance in spoken), config.text)
     try:
         there = checkpoint.load_config(Path(named)).text
-        sizes = ["bpe_size"] if config.text.unit == "bpe" else []
-        for key in ("unit", "case", "punctuation", *sizes):
-            if getattr(there, key) != getattr(config.text, key):
-                raise ConfigError(
-                    f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, "
-                    f"but {getattr(config.text, key)} in this one"
-                )
-        if config.text.lexicon:
+        if different := unlike(there, config.text):
+            key = different[0]
+            raise ConfigError(
+                f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, "
+                f"but {getattr(config.text, key)} in this one"
+            )
+        if config.text.lexicon not in ("", there.lexicon):
             raise ConfigError(f"data.vocabulary={named}: the lexicon comes from that run; leave text.lexicon empty")
         return checkpoint.load_tokenizer(Path(named), config)
     except CheckpointError as error:
         raise CheckpointError(f"data.vocabulary: {error}") from error
+
+
+def unlike(one: TextConfig, other: TextConfig) -> list[str]:
+    """The settings in which two configurations differ so that they cannot share labels."""
+    sizes = ["bpe_size"] if other.unit == "bpe" else []
+    return [key for key in ("unit", "case", "punctuation", *sizes) if getattr(one, key) != getattr(other, key)]
 
 
 def vocabulary_source(config: Config) -> str:
