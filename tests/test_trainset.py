@@ -153,6 +153,17 @@ def test_dropped_symbols_are_counted_for_what_is_trained_on() -> None:
     assert kept.unknown == [["x"], ["z"]]
 
 
+def test_texts_are_normalised_once_where_no_symbol_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For twice the text it would take twice the time."""
+    normalized = []
+    normalize = Tokenizer.normalize
+    monkeypatch.setattr(Tokenizer, "normalize", lambda self, text: normalized.append(text) or normalize(self, text))
+    utterances = [Utterance(text, Path("x.wav"), 1.0, text) for text in ("ab", "ba")]
+    labelled = label(utterances, Tokenizer(["<blank>", "a", "b"], TextConfig()))
+    assert (labelled.labels, labelled.unknown) == ([[1, 2], [2, 1]], [[], []])
+    assert normalized == ["ab", "ba"]
+
+
 def test_dev_symbols_outside_the_vocabulary(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_manifest = write_corpus(tmp_path, ["ab", "ba"])
     with pytest.raises(TextError, match=r"utterance train-1: symbol 'c' is not in the vocabulary of 3 tokens"):

@@ -151,7 +151,8 @@ def noise_origin(config: Config) -> str:
 def label(utterances: Sequence[Utterance], tokenizer: Tokenizer, where: str = "") -> LabelledSet:
     """Encode every transcript; a TextError names the utterance, after `where`, and the symbol."""
     labels = [tokenizer.encode(utterance.text, where=f"{where}utterance {utterance.id}") for utterance in utterances]
-    unknown = [tokenizer.out_of_vocabulary(utterance.text) for utterance in utterances]
+    dropped = tokenizer.out_of_vocabulary if tokenizer.config.allow_oov else lambda _: []  # others were an error
+    unknown = [dropped(utterance.text) for utterance in utterances]
     return LabelledSet(list(utterances), labels, unknown)
 
 
