@@ -95,12 +95,6 @@ class Recognizer(nn.Module):
             )
         return wave
 
-    @torch.inference_mode()
-    def transcribe_waves(self, waves: Tensor, wave_lens: Tensor) -> list[Hypothesis]:
-        """The best transcripts of a batch of waveforms; see `forward` for the arguments."""
-        log_probs, lens = self(waves, wave_lens)
-        return self.decode(log_probs, lens)
-
     def decode(self, log_probs: Tensor, lens: Tensor) -> list[Hypothesis]:
         """The best transcripts of (B, T', V) log-probabilities, by the configured decoder."""
         return [found[0] for found in self.decoder(log_probs.detach().cpu().numpy(), lens)]

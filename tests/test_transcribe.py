@@ -10,10 +10,11 @@ import pytest
 import soundfile
 from torch import Tensor
 
+from alone import recognise
 from asr import audio, checkpoint
 from asr.config import DecodeConfig
 from asr.errors import AudioError, DecodeError
-from asr.recognizer import Recognizer, pad_waves
+from asr.recognizer import Recognizer
 from asr.sources import Recording
 from asr.transcribe import Failure, Joined, Transcriber
 from asr.transcript import Transcript
@@ -60,7 +61,7 @@ def texts(recognizer: Recognizer, paths: Sequence[Path], **how: float) -> list[s
 
 def alone(recognizer: Recognizer, path: Path) -> str:
     """The text of one file without any of what is tested here."""
-    return recognizer.transcribe_waves(*pad_waves([audio.load(path, recognizer.config.audio)]))[0].text
+    return recognise(recognizer, audio.load(path, recognizer.config.audio)).text
 
 
 # --- the text ---------------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def test_a_segment_of_a_file(recognizer: Recognizer, long_file: Path) -> None:
     for (first, seconds), result in zip(parts[:3], found[:3], strict=True):
         assert isinstance(result, Transcript)
         wave = whole[round(first * RATE_HZ) : round((first + seconds) * RATE_HZ)]
-        assert result.text == recognizer.transcribe_waves(*pad_waves([wave]))[0].text
+        assert result.text == recognise(recognizer, wave).text
         assert (result.source, result.duration_s) == (f"from {first:g}", seconds)
     assert isinstance(found[3], Failure)
     assert str(found[3].error) == "from 39: segment 39..41 s is not inside the audio, which is 40.000 s long"
