@@ -82,8 +82,8 @@ def render_report(scored: Score) -> str:
 def render_comparison(comparison: Comparison, name_a: str = "A", name_b: str = "B") -> str:
     """A few lines: both word error rates, their difference with interval and p-value, and which is better."""
     lines = [
-        f"{name_a}: WER {counts_text(comparison.a)}",
-        f"{name_b}: WER {counts_text(comparison.b)}",
+        f"{name_a}: WER {counts_text(comparison.a.words)}",
+        f"{name_b}: WER {counts_text(comparison.b.words)}",
         difference_text(comparison, name_a, name_b),
         f"Utterances: {name_b} better on {comparison.better}, worse on {comparison.worse}, same on {comparison.same}",
         verdict(comparison, name_a, name_b),

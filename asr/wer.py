@@ -99,8 +99,8 @@ class Comparison:
     """Two systems on the same references.
 
     Attributes:
-        a: word counts of the first system.
-        b: word counts of the second system.
+        a: score of the first system.
+        b: score of the second system, its utterances in the order of the first.
         interval: of `difference_points`; None with fewer than two utterances.
         p_value: two-sided; None with fewer than two utterances.
         better: utterances on which b has fewer word errors than a.
@@ -108,8 +108,8 @@ class Comparison:
         same: utterances on which both have equally many.
     """
 
-    a: Counts
-    b: Counts
+    a: Score
+    b: Score
     interval: Interval | None
     p_value: float | None
     better: int
@@ -119,7 +119,7 @@ class Comparison:
     @property
     def difference_points(self) -> float:
         """WER of b minus WER of a in percentage points: negative when b is better."""
-        return 100 * (self.b.errors - self.a.errors) / self.a.reference
+        return 100 * (self.b.words.errors - self.a.words.errors) / self.a.words.reference
 
 
 def score(results: Sequence[Result]) -> Score:
@@ -211,7 +211,7 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
         difference, reference = _resample(totals).T
         interval = _interval(100 * difference / reference, unit)
         p_value = _by_exchange(totals[:, 0])
-    return Comparison(score_a.words, score_b.words, interval, p_value, better, worse, len(pairs) - better - worse)
+    return Comparison(score_a, score_b, interval, p_value, better, worse, len(pairs) - better - worse)
 
 
 def _in_order_of(a: Sequence[Result], b: Sequence[Result]) -> list[Result]:

@@ -165,7 +165,9 @@ def test_the_table(tmp_path: Path) -> None:
     assert comparison is not None
     assert comparison.interval is not None
     assert comparison.interval.unit == "speaker"
-    assert json.loads(json.dumps(ablate.as_json(rows[1])))["difference_points"] == pytest.approx(-41.667, abs=0.01)
+    facts = json.loads(json.dumps(ablate.as_json(rows[1])))
+    assert facts["difference_points"] == pytest.approx(-41.667, abs=0.01)
+    assert facts["comparison"]["b"] == {"hits": 20, "substitutions": 2, "deletions": 2, "insertions": 0}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import unicodedata
 
 from asr.hypotheses import Result
 from asr.report import LINE_WIDTH, render_comparison, render_report, summary_line
-from asr.wer import Comparison, Counts, Interval, compare, score
+from asr.wer import Comparison, Counts, Interval, Score, compare, score
 
 
 def picture(text: str) -> str:
@@ -180,8 +180,8 @@ def test_report_is_plain_text() -> None:
 
 def test_comparison_of_a_better_system() -> None:
     comparison = Comparison(
-        Counts(728, 40, 5, 5),
-        Counts(740, 30, 3, 2),
+        Score((), Counts(728, 40, 5, 5), Counts()),
+        Score((), Counts(740, 30, 3, 2), Counts()),
         Interval(-3.04, -0.85, "speaker"),
         0.0123,
         better=12,
@@ -200,9 +200,9 @@ def test_comparison_of_a_better_system() -> None:
 
 
 def test_verdicts() -> None:
-    a, b = Counts(90, 10), Counts(80, 20)
+    a, b = (Score((), words, Counts()) for words in (Counts(90, 10), Counts(80, 20)))
 
-    def last_lines(first: Counts, second: Counts, interval: Interval | None, p_value: float | None) -> list[str]:
+    def last_lines(first: Score, second: Score, interval: Interval | None, p_value: float | None) -> list[str]:
         return render_comparison(Comparison(first, second, interval, p_value, 1, 2, 3)).splitlines()[2::2]
 
     assert last_lines(a, b, Interval(0.5, 19, "utterance"), 0.0002) == [

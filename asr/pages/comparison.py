@@ -10,7 +10,7 @@ from asr.pages.alignment import LEGEND, of_two, picture
 from asr.pages.recordings import LIMITS, Recordings, utterances_of
 from asr.pages.scored import MOST_SPEAKERS
 from asr.report import counts_text, difference_text, grouped, interval_text, plural, verdict
-from asr.wer import Comparison, Score, Scored, compare, score
+from asr.wer import Comparison, Score, Scored, compare
 
 STYLE = alignment.STYLE + scored.STYLE
 Pair = tuple[Scored, Scored]
@@ -27,11 +27,8 @@ def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 
     Raises:
         ScoringError: a file is damaged, or the two do not have the same utterances and references.
     """
-    results_a, results_b = read_hypotheses(a), read_hypotheses(b)
-    comparison = compare(results_a, results_b)
-    of_id = {result.id: result for result in results_b}
-    score_a, score_b = score(results_a), score([of_id[result.id] for result in results_a])
-    pairs = list(zip(score_a.utterances, score_b.utterances, strict=True))
+    comparison = compare(read_hypotheses(a), read_hypotheses(b))
+    pairs = list(zip(comparison.a.utterances, comparison.b.utterances, strict=True))
     differing = [pair for pair in pairs if pair[0].result.hypothesis != pair[1].result.hypothesis]
     differing.sort(key=lambda pair: (-abs(_change(pair)), pair[0].result.id))
     lists = {
@@ -49,13 +46,13 @@ def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 
         element("p", element("b", verdict(comparison, "A", "B"))),
         element("p", difference_text(comparison, "A", "B")),
         element("p", f"Of {plural(len(pairs), 'utterance')} {counts}."),
-        _totals({f"A: {name_a}": score_a, f"B: {name_b}": score_b}),
+        _totals({f"A: {name_a}": comparison.a, f"B: {name_b}": comparison.b}),
         element("p", silence or LIMITS, class_="soft"),
         LEGEND,
     )
     parts = [
         ("summary", "Summary", summary),
-        ("speakers", "Speakers", _speakers(score_a, score_b)),
+        ("speakers", "Speakers", _speakers(comparison.a, comparison.b)),
     ]
     for (anchor, title), chosen in lists.items():
         shown = [_article(pair, recordings.player(pair[0].result.id, utterances)) for pair in chosen[:worst]]
