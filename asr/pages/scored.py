@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.calibration import WORDS_FILE, calibrate, judge, read_words
-from asr.decode import Word
 from asr.decoding import describe
 from asr.evaluate import Made
 from asr.html import Html, element, facts, section, table
@@ -40,7 +39,7 @@ class ScoredSet:
         scored: its utterances.
         interval: of the word error rate, as text.
         made: manifest and decoder, where they are known.
-        words: recognised words with confidences by utterance, where they were kept.
+        judged: the confidence of every recognised word, and whether it is right, where the words were kept.
         utterances: of the manifest, where it can be read.
         notes: what is missing, a line each.
     """
@@ -49,7 +48,7 @@ class ScoredSet:
     scored: Score
     interval: str
     made: Made | None
-    words: Mapping[str, Sequence[Word]] | None
+    judged: tuple[list[float], list[bool]] | None
     utterances: Mapping[str, Utterance]
     notes: tuple[str, ...]
 
@@ -65,13 +64,12 @@ class ScoredSet:
         made = Made.read(folder)
         utterances, silence = utterances_of(made, folder)
         notes = [silence] if silence else []
-        words = None
+        judged = None
         if (folder / WORDS_FILE).exists():
-            words = read_words(folder / WORDS_FILE)
-            judge(scored.utterances, words)
+            judged = judge(scored.utterances, read_words(folder / WORDS_FILE))
         else:
             notes.append(f"{folder}: no {WORDS_FILE}, so no confidences; asr evaluate writes it")
-        return cls(folder.resolve().name, scored, interval_text(scored), made, words, utterances, tuple(notes))
+        return cls(folder.resolve().name, scored, interval_text(scored), made, judged, utterances, tuple(notes))
 
     def sentence_errors(self) -> str:
         """The sentence error rate with its counts."""
@@ -167,9 +165,9 @@ def _errors(wrong: Iterable[Scored]) -> Html:
 
 
 def _confidence(scored_set: ScoredSet) -> list[Html]:
-    if scored_set.words is None:
+    if scored_set.judged is None:
         return [element("p", "The confidences were not kept.")]
-    confidences, right = judge(scored_set.scored.utterances, scored_set.words)
+    confidences, right = scored_set.judged
     if not confidences:
         return [element("p", "No word was recognised.")]
     found = calibrate(confidences, right)
