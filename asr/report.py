@@ -53,6 +53,18 @@ def interval_text(scored: Score) -> str:
     return f"{interval.low:.1f}-{interval.high:.1f} ({interval.unit} bootstrap)"
 
 
+def sentence_text(utterances: Sequence[Scored]) -> str:
+    """The sentence error rate with its counts, as `50.00% [1 / 2]`."""
+    wrong = sum(bool(utterance.words.errors) for utterance in utterances)
+    return f"{100 * wrong / len(utterances):.2f}% [{wrong} / {len(utterances)}]"
+
+
+def size_text(utterances: Sequence[Scored]) -> str:
+    """How many utterances there are, and how long their audio is, as `2 utterances, 0.1 minutes`."""
+    minutes = sum(utterance.result.duration for utterance in utterances) / 60
+    return f"{plural(len(utterances), 'utterance')}, {minutes:.1f} minutes"
+
+
 def render_report(scored: Score) -> str:
     """The text of `report.txt`.
 
@@ -62,13 +74,7 @@ def render_report(scored: Score) -> str:
     """
     utterances = scored.utterances
     wrong = worst_first(utterances)
-    minutes = sum(utterance.result.duration for utterance in utterances) / 60
-    rate = 100 * len(wrong) / len(utterances)
-    lines = [
-        summary_line(scored),
-        f"Sentence error rate {rate:.2f}% [{len(wrong)} / {len(utterances)}]",
-        f"{plural(len(utterances), 'utterance')}, {minutes:.1f} minutes",
-    ]
+    lines = [summary_line(scored), f"Sentence error rate {sentence_text(utterances)}", size_text(utterances)]
     if any(utterance.result.speaker is not None for utterance in utterances):
         lines += ["", "Speakers, highest WER first", *_speakers(utterances)]
     for title, ranked in frequent_errors(wrong).items():

@@ -16,6 +16,7 @@ from asr.pages.metrics import Metrics, read_metrics
 from asr.pages.recordings import Recordings
 from asr.pages.scored import ScoredSet, scored_section
 from asr.pages.training import training_section
+from asr.report import sentence_text
 from asr.training.runlog import METRICS_FILE
 
 STYLE = charts.STYLE + alignment.STYLE + scored.STYLE
@@ -142,7 +143,7 @@ def _summary(
             str(each.scored.words.errors),
             str(each.scored.words.reference),
             f"{each.scored.characters.percent:.2f}%",
-            each.sentence_errors(),
+            sentence_text(each.scored.utterances),
             str(len(each.scored.utterances)),
         ]
         for each in sets

@@ -22,6 +22,8 @@ from asr.report import (
     grouped,
     interval_text,
     plural,
+    sentence_text,
+    size_text,
     speakers_worst_first,
     worst_first,
 )
@@ -71,16 +73,6 @@ class ScoredSet:
             notes.append(f"{folder}: no {WORDS_FILE}, so no confidences; asr evaluate writes it")
         return cls(folder.resolve().name, scored, interval_text(scored), made, judged, utterances, tuple(notes))
 
-    def sentence_errors(self) -> str:
-        """The sentence error rate with its counts."""
-        utterances = self.scored.utterances
-        wrong = sum(bool(utterance.words.errors) for utterance in utterances)
-        return f"{100 * wrong / len(utterances):.2f}% [{wrong} / {len(utterances)}]"
-
-    def minutes(self) -> float:
-        """Length of the audio."""
-        return sum(utterance.result.duration for utterance in self.scored.utterances) / 60
-
     def decoder(self) -> str:
         """How it was decoded."""
         return "unknown" if self.made is None else describe(self.made.decode)
@@ -102,8 +94,8 @@ def scored_section(scored_set: ScoredSet, anchor: str, recordings: Recordings, w
             ("Word error rate", counts_text(scored.words)),
             ("95% interval", scored_set.interval),
             ("Character error rate", counts_text(scored.characters)),
-            ("Sentence error rate", scored_set.sentence_errors()),
-            ("Size", f"{plural(len(scored.utterances), 'utterance')}, {scored_set.minutes():.1f} minutes"),
+            ("Sentence error rate", sentence_text(scored.utterances)),
+            ("Size", size_text(scored.utterances)),
             ("Decoder", scored_set.decoder()),
             ("Manifest", "unknown" if scored_set.made is None else str(scored_set.made.manifest)),
         ]
