@@ -10,7 +10,7 @@ from typing import Any
 
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
-from asr.lines import records_of
+from asr.lines import has_surrogate, records_of
 
 HYPOTHESES_FILE = "hypotheses.jsonl"  # in a folder of results
 
@@ -91,8 +91,7 @@ def _parse(line: str, where: str) -> Result:
 def _require_text(value: Any, key: str, where: str) -> None:
     if not isinstance(value, str):
         raise ScoringError(f"{where}: {key} must be a string, found {value!r}")
-    # Half of a surrogate pair, which a JSON escape can smuggle in, cannot be written to a report.
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if has_surrogate(value):
         raise ScoringError(f"{where}: {key} must be valid Unicode, found {value!a}")
 
 

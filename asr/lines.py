@@ -17,6 +17,11 @@ def escaped(name: str) -> str:
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
 
 
+def has_surrogate(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, as JSON and undecodable paths may; no file can hold it."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def written_label(label: str) -> str:
     """A label as it is written on a line of a file; `read_label` reads it back."""
     return SPACE_NAME if label == " " else label

@@ -16,7 +16,7 @@ from typing import Any
 
 from asr.errors import ManifestError
 from asr.files import write_text_atomic
-from asr.lines import records_of
+from asr.lines import has_surrogate, records_of
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
@@ -94,7 +94,7 @@ def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
         "text": utterance.text,
     }
     for value in (utterance.id, record["audio_filepath"]):
-        if _has_surrogate(value):
+        if has_surrogate(value):
             raise ManifestError(f"{path}: utterance {utterance.id!r}: {value!r} is not UTF-8")
     _require_id(utterance.id, str(path))
     if utterance.offset:
@@ -174,14 +174,9 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
         raise ManifestError(f"{where}: {key} must be a string, found {value!r}")
     if not value.strip():
         raise ManifestError(f"{where}: {key} is empty")
-    if _has_surrogate(value):
+    if has_surrogate(value):
         raise ManifestError(f"{where}: {key} holds half of a surrogate pair: {value!r}")
     return value
-
-
-def _has_surrogate(text: str) -> bool:
-    """Whether a text holds half of a surrogate pair, as JSON and undecodable paths may; no file can hold it."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float:
