@@ -104,16 +104,15 @@ def section(anchor: str, title: str, *content: str, level: int = 2) -> Html:
     return element("section", element(f"h{level}", title), *content, id=anchor)
 
 
-def page(title: str, contents: Sequence[tuple[str, str]], *content: str, style: str = "") -> Html:
+def page(title: str, parts: Sequence[tuple[str, str, Html]], *, style: str = "") -> Html:
     """A whole page.
 
     Args:
         title: its name, which is also its first heading.
-        contents: anchor and title of each part that is listed at the top.
-        content: what stands below that.
+        parts: anchor, heading and content of each; they are listed at the top.
         style: CSS of this page only, placed after that of all pages.
     """
-    links = [element("li", element("a", name, href=f"#{anchor}")) for anchor, name in contents]
+    links = [element("li", element("a", name, href=f"#{anchor}")) for anchor, name, _ in parts]
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -126,7 +125,7 @@ def page(title: str, contents: Sequence[tuple[str, str]], *content: str, style: 
     body = element(
         "body",
         element("header", element("h1", title), element("nav", element("ul", *links), aria_label="On this page")),
-        element("main", *content),
+        element("main", *[section(*part) for part in parts]),
     )
     return Html(f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n")
 

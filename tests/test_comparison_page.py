@@ -96,7 +96,7 @@ def test_insertions_of_both_stand_side_by_side() -> None:
     columns = [(None, ("a", None)), ("x", ("x", "x")), (None, ("b", "d")), (None, ("c", None)), ("y", ("y", "y"))]
     assert of_two(a, b) == [*columns, (None, (None, "e"))]
     assert of_two(a, a) == [(said, (heard, heard)) for said, heard in a]
-    root = read_page(page("t", [], picture(of_two(a, b), ["A", "B"])))
+    root = read_page(page("t", [("both", "Both", picture(of_two(a, b), ["A", "B"]))])).one("both")
     assert rows(root) == ["*** x *** *** y ***", "a I x b I c I y ***", "*** x d I *** y e I"]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from asr.evaluate import Made
-from asr.html import Html, element, page, section, table
+from asr.html import Html, element, page, table
 from asr.hypotheses import read_hypotheses
 from asr.pages import alignment, scored
 from asr.pages.alignment import LEGEND, of_two, picture
@@ -58,12 +58,7 @@ def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 
         shown = [_article(pair, recordings.player(pair[0].result.id, utterances)) for pair in chosen[:worst]]
         intro = f"{len(shown)} of {plural(len(chosen), 'utterance')}, largest difference first." if chosen else "None."
         parts.append((anchor, title, element("div", element("p", intro), *shown)))
-    return comparison, page(
-        f"{name_a} and {name_b}",
-        [(anchor, title) for anchor, title, _ in parts],
-        *[section(anchor, title, content) for anchor, title, content in parts],
-        style=STYLE,
-    )
+    return comparison, page(f"{name_a} and {name_b}", parts, style=STYLE)
 
 
 def _change(pair: Pair) -> int:

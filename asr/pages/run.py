@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from asr import __version__, checkpoint
 from asr.config import Config
 from asr.errors import AsrError, CheckpointError
-from asr.html import Html, details, element, facts, page, section, table
+from asr.html import Html, details, element, facts, page, table
 from asr.hypotheses import HYPOTHESES_FILE
 from asr.overrides import flatten
 from asr.pages import alignment, charts, scored
@@ -95,12 +95,7 @@ def run_page(folder: Path, *, worst: int = 30) -> RunPage:
     parts += results
     if settings is not None:
         parts.append(("configuration", "Configuration", _configuration(settings)))
-    found.html = page(
-        f"Run {folder.resolve().name}",
-        [(anchor, title) for anchor, title, _ in parts],
-        *[section(anchor, title, content) for anchor, title, content in parts],
-        style=STYLE,
-    )
+    found.html = page(f"Run {folder.resolve().name}", parts, style=STYLE)
     return found
 
 

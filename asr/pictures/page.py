@@ -19,9 +19,8 @@ figure { margin: 0; }
 
 def write_page(title: str, sections: Sequence[tuple[str, str, list[Html]]], folder: Path) -> Path:
     """Write a page of these sections (anchor, heading, content) into a folder; returns its path."""
-    contents = [(anchor, name) for anchor, name, _ in sections]
-    parts = [html.section(anchor, name, *content) for anchor, name, content in sections]
-    write_text_atomic(folder / PAGE, html.page(title, contents, *parts, style=_STYLE))
+    parts = [(anchor, name, html.join(content)) for anchor, name, content in sections]
+    write_text_atomic(folder / PAGE, html.page(title, parts, style=_STYLE))
     return folder / PAGE
 
 
