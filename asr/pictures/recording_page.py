@@ -20,7 +20,7 @@ _SOUND = """Bars are words, from the first of their labels to the last; [S], [D]
 deleted or inserted. Lines mark where a word that was heard begins (full) and ends (dashed). A circle stands where the
 decoder first emitted a label."""
 _GATES = """Each row is one unit, the same in every panel. Rows are ordered so that units whose states rise and fall
-together are neighbours (Ward's clustering of the {state} state over this part); the order says nothing else. Where the
+together are neighbours (Ward's clustering of the cell state over this part); the order says nothing else. Where the
 forget gate is open a unit keeps what it has; where it is shut the unit starts anew. Lines mark where the words that
 were heard begin (full) and end (dashed), by the labels that the model emitted: CTC may emit a label long before or
 behind its sound."""
@@ -95,7 +95,7 @@ def _word_table(words: Sequence[Word]) -> Html:
 
 def _explained(trace: Trace) -> str:
     if "forget" in trace.values:
-        return _GATES.format(state="cell")
+        return _GATES
     return _GRU if "update" in trace.values else _RNN
 
 
