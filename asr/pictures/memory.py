@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -27,7 +26,6 @@ def half_lives(layers: Sequence[HalfLives]) -> Figure:
     censored_ms = edges[-1] * (edges[1] / edges[0]) ** 1.5  # one bin after the last
     with styled():
         figure = Figure(figsize=(4.5 * directions + 0.5, 1.7 * rows + 0.9), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
         grid = figure.subplots(rows, directions, sharex=True, sharey=True, squeeze=False)
         for axes, part in zip(grid.flat, layers, strict=True):
             seen = part.ms[np.isfinite(part.ms)]
@@ -54,7 +52,6 @@ def reach(found: Reach) -> Figure:
     first_ms, last_ms = found.span_ms()
     with styled():
         figure = Figure(figsize=(9, 3.4), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
         axes = figure.subplots()
         axes.plot(found.lags_ms, found.gradient, color="tab:blue")
         axes.axvspan(first_ms, last_ms, color="tab:blue", alpha=0.15)

@@ -9,7 +9,6 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import AutoLocator, ScalarFormatter
@@ -63,7 +62,6 @@ class Panels:
         width = min(max(_NARROWEST, INCHES_PER_S * (end_s - start_s)), _WIDEST) + _LEFT + _RIGHT
         height = _TOP + sum(heights) + _BETWEEN * (len(heights) - 1) + _BOTTOM
         self.figure = Figure(figsize=(width, height), dpi=DPI)
-        FigureCanvasAgg(self.figure)
         self.axes: list[Axes] = []
         self._bars: list[tuple[float, float, float, float]] = []
         top = height - _TOP
