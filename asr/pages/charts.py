@@ -72,7 +72,7 @@ def line_chart(
 
 
 def grid(charts: Sequence[str]) -> Html:
-    """Charts, side by side where there is room."""
+    """Charts and tables, side by side where there is room."""
     return element("div", *charts, class_="charts")
 
 

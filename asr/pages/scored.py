@@ -11,7 +11,7 @@ from asr.html import Html, element, facts, section, table
 from asr.hypotheses import read_hypotheses
 from asr.manifest import Utterance
 from asr.pages.alignment import LEGEND, of_one, picture
-from asr.pages.charts import Series, line_chart
+from asr.pages.charts import Series, grid, line_chart
 from asr.pages.recordings import LIMITS, Recordings, utterances_of
 from asr.report import (
     COUNT_HEADS,
@@ -182,11 +182,7 @@ def _confidence(scored_set: ScoredSet) -> list[Html]:
     )
     chart = line_chart("Share of right words", "mean confidence", [Series("right", points)], diagonal=True, note=note)
     caption = "Words in bins of equal size, lowest confidence first"
-    return [
-        element(
-            "div", chart, table(caption, ["bin", "words", "confidence", "right", "difference"], rows), class_="charts"
-        )
-    ]
+    return [grid([chart, table(caption, ["bin", "words", "confidence", "right", "difference"], rows)])]
 
 
 def _worst(scored_set: ScoredSet, wrong: Sequence[Scored], recordings: Recordings, worst: int) -> list[Html]:
