@@ -49,11 +49,11 @@ def good_tar(path: Path, mode: str = "w") -> Path:
     return make_tar(path, members + [tar_member(name, content) for name, content in FILES.items()], mode)
 
 
-def refused(archive: Path, folder: Path, message: str, **limits: int) -> None:
+def refused(archive: Path, folder: Path, message: str) -> None:
     """Unpacking fails with this message and leaves nothing behind but its lock."""
     before = set(archive.parent.rglob("*"))
     with pytest.raises(CorpusError, match=message) as caught:
-        unpack(archive, folder, **limits)
+        unpack(archive, folder)
     assert archive.name in str(caught.value)
     assert set(archive.parent.rglob("*")) - before <= {folder.parent, folder.parent / ".lock"}
 
@@ -246,7 +246,7 @@ def test_missing_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_limits(tmp_path: Path, kind: str) -> None:
+def test_limits(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = tmp_path / f"bomb.{kind}"
     zeros = {"small": b"x", "big": bytes(5_000_000)}
     if kind == "tar":
@@ -254,6 +254,10 @@ def test_limits(tmp_path: Path, kind: str) -> None:
     else:
         make_zip(archive, zeros)
     assert archive.stat().st_size < 10_000
-    refused(archive, tmp_path / "out" / "corpus", "more than 5000000 bytes, at 'big'", max_bytes=5_000_000)
-    refused(archive, tmp_path / "out" / "corpus", "more than 1 members, at 'big'", max_members=1)
-    unpack(archive, tmp_path / "out" / "corpus", max_bytes=5_000_001, max_members=2)
+    monkeypatch.setattr("asr.corpora.unpack.MAX_BYTES", 5_000_000)
+    refused(archive, tmp_path / "out" / "corpus", "more than 5000000 bytes, at 'big'")
+    monkeypatch.setattr("asr.corpora.unpack.MAX_BYTES", 5_000_001)
+    monkeypatch.setattr("asr.corpora.unpack.MAX_MEMBERS", 1)
+    refused(archive, tmp_path / "out" / "corpus", "more than 1 members, at 'big'")
+    monkeypatch.setattr("asr.corpora.unpack.MAX_MEMBERS", 2)
+    unpack(archive, tmp_path / "out" / "corpus")

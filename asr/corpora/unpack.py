@@ -35,14 +35,7 @@ def is_unpacked(folder: Path) -> bool:
     return (folder / MARKER).is_file()
 
 
-def unpack(
-    archive: Path,
-    folder: Path,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_members: int = MAX_MEMBERS,
-    replacing: Callable[[], None] = lambda: None,
-) -> Path:
+def unpack(archive: Path, folder: Path, *, replacing: Callable[[], None] = lambda: None) -> Path:
     """Unpack an archive into a new folder, which appears only when it is whole.
 
     Until then the files are in a hidden folder beside it, which the next call removes if this one is killed. Nothing is
@@ -52,8 +45,6 @@ def unpack(
     Args:
         archive: tar or zip file; the kind is told from its content, not its name.
         folder: created here, with its parents.
-        max_bytes: limit of the unpacked size.
-        max_members: limit of the number of files and folders.
         replacing: called before the folder is replaced.
 
     Returns:
@@ -79,7 +70,7 @@ def unpack(
         try:
             target = temporary / "content"
             target.mkdir(parents=True)
-            writer = _Writer(archive, target, max_bytes, max_members)
+            writer = _Writer(archive, target)
             with _errors_of(archive):
                 _fill(archive, writer)
                 origin = _origin(archive) | {"digest": digest_of(archive, "sha256")}
@@ -111,12 +102,10 @@ def _origin(archive: Path) -> dict[str, object]:
 class _Writer:
     """Writes members below one folder and counts what it writes."""
 
-    def __init__(self, archive: Path, target: Path, max_bytes: int, max_members: int) -> None:
+    def __init__(self, archive: Path, target: Path) -> None:
         self.files = 0
         self._archive = archive
         self._target = target
-        self._max_bytes = max_bytes
-        self._max_members = max_members
         self._members = 0
         self._bytes = 0
 
@@ -128,8 +117,8 @@ class _Writer:
             content: its bytes, or None for a folder.
         """
         self._members += 1
-        if self._members > self._max_members:
-            raise CorpusError(f"{self._archive}: more than {self._max_members} members, at {name!r}")
+        if self._members > MAX_MEMBERS:
+            raise CorpusError(f"{self._archive}: more than {MAX_MEMBERS} members, at {name!r}")
         path = self._target / self._safe(name)
         if content is None:
             path.mkdir(parents=True, exist_ok=True)
@@ -140,8 +129,8 @@ class _Writer:
             while chunk := content.read(_CHUNK_BYTES):
                 # Counted as it is written: the size that the archive states may be a lie.
                 self._bytes += len(chunk)
-                if self._bytes > self._max_bytes:
-                    raise CorpusError(f"{self._archive}: unpacks to more than {self._max_bytes} bytes, at {name!r}")
+                if self._bytes > MAX_BYTES:
+                    raise CorpusError(f"{self._archive}: unpacks to more than {MAX_BYTES} bytes, at {name!r}")
                 written.write(chunk)
 
     def refuse(self, name: str, kind: str) -> CorpusError:
