@@ -1,7 +1,7 @@
-"""Text files that are read whole, with errors that name them."""
+"""Lines of text: names, labels and tables on them, and files that are read whole, with errors that name them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -30,6 +30,12 @@ def written_label(label: str) -> str:
 def read_label(line: str) -> str:
     """The label that a line stands for."""
     return " " if line == SPACE_NAME else line
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table as lines, the first column flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]) for first, *others in rows]
 
 
 def read_text(path: Path, what: str, error: type[AsrError]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from asr.commands.common import CHANNELS
 from asr.errors import ConfigError
 from asr.files import require_folder
+from asr.lines import in_columns
 
 if TYPE_CHECKING:
     from asr.manifest import Utterance
@@ -129,7 +130,7 @@ def _memory(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
     files = write_memory(measured, about, arguments.out)
     print(about)
     if measured.half_lives:
-        _print_table([MEMORY_HEAD, *memory_rows(measured.half_lives)])
+        print("\n".join(in_columns([MEMORY_HEAD, *memory_rows(measured.half_lives)])))
     else:
         print(f"no half-lives: encoder.cell={recognizer.config.encoder.cell} has no gate that forgets")
     print(reach_line(measured.reach))
@@ -141,9 +142,3 @@ def _spread(utterances: Sequence["Utterance"], count: int) -> list["Utterance"]:
     """`count` evenly spread utterances, or all if there are fewer."""
     count = min(count, len(utterances))
     return [utterances[place * len(utterances) // count] for place in range(count)]
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *others in rows:
-        print("  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]))

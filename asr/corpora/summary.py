@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.files import write_text_atomic
+from asr.lines import in_columns
 from asr.manifest import Utterance, hours
 
 SUMMARY_FILE = "summary.json"
@@ -60,12 +61,8 @@ class Summary:
         for name, split in self.splits.items():
             counts = (split.words, split.vocabulary, split.characters, len(split.alphabet), split.speakers)
             rows.append((name, f"{split.utterances:,}", f"{split.hours:.2f}", *(f"{count:,}" for count in counts)))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-        lines = [f"{self.corpus} from {self.source}" + (" (partial)" if self.partial else "")]
-        for row in rows:
-            numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-            lines.append("  ".join((row[0].ljust(widths[0]), *numbers)))
-        return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
+        title = f"{self.corpus} from {self.source}" + (" (partial)" if self.partial else "")
+        return "\n".join([title, *in_columns(rows), *(f"- {note}" for note in self.notes)])
 
     def write(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
