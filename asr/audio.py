@@ -104,22 +104,20 @@ def blocks(
         AudioError: as `load`, in part only when the block is reached; the message names the file and the sample.
     """
     with opened(source, name) as audio:
-        file, name = audio.file, audio.name
+        file, name, frames = audio.file, audio.name, audio.frames
         audio.check_channels(config, channel)
-        if file.frames > max_duration_s * file.samplerate:
-            raise AudioError(
-                f"{name}: {file.frames / file.samplerate:.1f} s of audio, wanted at most {max_duration_s:g} s"
-            )
+        if frames > max_duration_s * file.samplerate:
+            raise AudioError(f"{name}: {frames / file.samplerate:.1f} s of audio, wanted at most {max_duration_s:g} s")
         size = max(1, min(round(block_s * file.samplerate), _MAX_BLOCK_BYTES // (4 * file.channels)))
         # A header may declare a little more than there is: the last block is a long one, so that it is never empty.
-        count = max(1, file.frames // size)
+        count = max(1, frames // size)
         try:
             resampler = StreamResampler(file.samplerate, config.sample_rate_hz)
         except AudioError as error:
             raise AudioError(f"{name}: {error}") from error
         for number in range(count):
             first = number * size
-            samples = audio.read(first, size if number + 1 < count else file.frames - first)
+            samples = audio.read(first, size if number + 1 < count else frames - first)
             resampled = resampler.accept(_mono(samples, config, channel))
             if len(resampled):
                 yield resampled
@@ -230,15 +228,22 @@ def load_utterance(utterance: Utterance, config: AudioConfig, content: bytes | N
 
 @dataclass
 class OpenAudio:
-    """Open audio whose header passed the checks; `name` is what messages call it."""
+    """Open audio whose header passed the checks.
+
+    Attributes:
+        file: what reads it.
+        name: what messages call it.
+        frames: its samples per channel; `file.frames` is a guess in MP3 files whose header does not state it.
+    """
 
     file: soundfile.SoundFile
     name: str
+    frames: int
     _place: int = 0  # the sample after those that were read
 
     def segment(self, offset_s: float, duration_s: float | None) -> tuple[int, int]:
         """First sample and number of samples of a segment, at the file's own rate; AudioError if it is not inside."""
-        rate_hz, total = self.file.samplerate, self.file.frames
+        rate_hz, total = self.file.samplerate, self.frames
         if not math.isfinite(offset_s + (duration_s or 0.0)):
             raise AudioError(f"{self.name}: segment at {offset_s} s of {duration_s} s: wanted finite numbers")
         first = s_to_samples(offset_s, rate_hz)
@@ -255,7 +260,7 @@ class OpenAudio:
         file, name = self.file, self.name
         if 4 * frames * file.channels > _MAX_BYTES:
             raise AudioError(f"{name}: {frames} samples of {file.channels} channels, more than {_MAX_BYTES} bytes")
-        lead_in = min(first, round(_MP3_LEAD_IN_S * file.samplerate)) if file.format == "MP3" else 0
+        lead_in = min(first, round(_MP3_LEAD_IN_S * file.samplerate)) if file.subtype.startswith("MPEG_") else 0
         self._go_to(first - lead_in)
         try:
             # A single read, because soundfile seeks after each.
@@ -266,7 +271,7 @@ class OpenAudio:
             ) from error
         self._place = first + len(samples)
         if len(samples) == 0 or frames - len(samples) > END_TOLERANCE_S * file.samplerate:
-            raise AudioError(f"{name}: truncated: header declares {file.frames} samples, {self._place} could be read")
+            raise AudioError(f"{name}: truncated: header declares {self.frames} samples, {self._place} could be read")
         if dtype == "float32":
             _check_values(samples, first, name)
         return samples
@@ -326,8 +331,7 @@ def opened(source: Path | str | bytes, name: str = "") -> Iterator[OpenAudio]:
             with soundfile.SoundFile(descriptor, closefd=False) as file:
                 if not 1000 <= file.samplerate <= 768000:
                     raise AudioError(f"{name}: sample rate {file.samplerate} Hz is not in 1000..768000")
-                check_length(file, descriptor, name)
-                yield OpenAudio(file, name)
+                yield OpenAudio(file, name, check_length(file, descriptor, name))
     except OSError as error:
         raise AudioError(f"{name}: cannot read audio: {error.strerror or error}") from error
     except soundfile.LibsndfileError as error:

@@ -117,7 +117,7 @@ class WaveAugment:
             return coloured_noise(samples, _uniform(0, 2, generator), generator)
         choice = int(torch.randint(len(self.noise_files), (), generator=generator))
         with audio.opened(self.noise_files[choice]) as file:
-            total, rate_hz = file.file.frames, file.file.samplerate
+            total, rate_hz = file.frames, file.file.samplerate
             wanted = min(total, ceil(samples * rate_hz / self.audio_config.sample_rate_hz))
             first = int(torch.randint(total - wanted + 1, (), generator=generator))
             noise = file.mono(first, wanted, self.audio_config)

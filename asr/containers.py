@@ -24,13 +24,17 @@ _UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFF
 _ABOUT_BYTES = (1 << 31, 0x7F000000)
 _PAGE_BYTES = 4096
 
-# Files of which every page or frame was found right, by `_identity`: a file may be opened for each of its segments.
-_read_through: set[tuple[int, ...]] = set()
+# Samples of files of which every page or frame was read, by `_identity`: a file may be opened for each of its segments.
+_read_through: dict[tuple[int, ...], int] = {}
 _REMEMBERED = 4096
 
 _JOINED = "several files joined, of which only the first would be read"
 # The first frame holds a header and no sound, and the last ones the encoder's padding.
 _MP3_TOLERANCE_S = 0.5
+# What the first frame of an MP3 file holds if it states the length.
+_MP3_LENGTHS = (b"Xing", b"Info", b"VBRI")
+# An ID3v1 tag, the end of an ID3v2.4 tag, Lyrics3, or zeros.
+_MP3_TAG = re.compile(rb"TAG.{125}|3DI.{7}|LYRICSBEGIN.*?LYRICS(?:200|END)|\0+", re.DOTALL)
 # Bit rates in kbit/s by (MPEG-1 or not, layer) and index; in the other versions those of layers 2 and 3 are the same.
 _KILOBITS = {
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -60,29 +64,32 @@ def check_sphere_length(descriptor: int, name: str) -> None:
         raise AudioError(f"{name}: truncated: header declares {declared} bytes of samples, the file holds {held}")
 
 
-def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> None:
-    """Raise AudioError if an open file is shorter or longer than its header says, or the header does not say."""
+def check_length(file: soundfile.SoundFile, descriptor: int, name: str) -> int:
+    """How many samples an open file has; AudioError if that is not what its header says, or it does not say."""
     # libsndfile shortens what a header declares to what the file holds, and says so only in its log.
     for declared, held in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
         if int(declared) > int(held) + _HEADER_BYTES and not _is_unknown(int(declared)):
             raise AudioError(f"{name}: truncated: header declares {declared} bytes, the file holds {held}")
     this = _identity(descriptor)
-    if file.format in ("OGG", "MP3") and this not in _read_through:
+    samples: int = file.frames
+    if (file.format == "OGG" or file.subtype.startswith("MPEG_")) and this not in _read_through:
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
             if file.format == "OGG":
                 _check_ogg_pages(content, name)
             else:
-                _check_mp3_length(content, file, name)
+                samples = _mpeg_length(content if file.format == "MP3" else _data_chunk(content), file, name)
         if len(_read_through) >= _REMEMBERED:
             _read_through.clear()
-        _read_through.add(this)
-    if file.frames == _UNKNOWN_FRAMES:
+        _read_through[this] = samples
+    samples = _read_through.get(this, samples)
+    if samples == _UNKNOWN_FRAMES:
         raise AudioError(f"{name}: header does not state the length (encoded to a pipe?); encode the file again")
-    if file.frames == 0:
+    if samples == 0:
         held = os.fstat(descriptor).st_size
         # A recorder that is killed never writes the length into its header.
         unfinished = f" according to its header, but {held} bytes (recorder stopped?)" if held > _PAGE_BYTES else ""
         raise AudioError(f"{name}: holds no samples{unfinished}")
+    return samples
 
 
 def _identity(descriptor: int) -> tuple[int, ...]:
@@ -118,24 +125,51 @@ def _is_intact(page: bytes) -> bool:
     return int(f"{found:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
 
 
-def _check_mp3_length(content: mmap.mmap, file: soundfile.SoundFile, name: str) -> None:
-    # libsndfile believes the first header, or guesses by the first bit rate, and reads no further.
+def _data_chunk(content: mmap.mmap) -> bytes:
+    """What the data chunk of a WAV file holds."""
+    place = 12
+    while place < len(content):
+        begin, end = place + 8, place + 8 + int.from_bytes(content[place + 4 : place + 8], "little")
+        if content[place : place + 4] == b"data":
+            return content[begin:end]
+        place = end + end % 2
+    return b""
+
+
+def _mpeg_length(content: bytes | mmap.mmap, file: soundfile.SoundFile, name: str) -> int:
+    """How many samples MPEG audio has: libsndfile believes its first header, or guesses by the first bit rate."""
     place = samples = 0
-    while place + 10 <= len(content):
-        frame = _mpeg_frame(content[place : place + 4])
-        if frame is not None:
-            samples += frame[1]
-            place += frame[0]
-        elif content[place : place + 3] == b"ID3":  # its size is stored as four times seven bits
-            size = content[place + 6 : place + 10]
-            place += 10 + sum(byte << 7 * (3 - number) for number, byte in enumerate(size))
-        else:
+    expected: int = file.frames
+    stated = False
+    while place + 4 <= len(content):
+        size, count = _mpeg_frame(content[place : place + 4]) or (_mp3_tag_bytes(content, place), 0)
+        if size == 0:
             break
-    if samples > file.frames + _MP3_TOLERANCE_S * file.samplerate:
+        if samples == 0:
+            stated = any(mark in content[place : place + size] for mark in _MP3_LENGTHS)
+        place += size
+        samples += count
+    if samples > expected + _MP3_TOLERANCE_S * file.samplerate:
         raise AudioError(
             f"{name}: {_JOINED}, or its bit rate varies and no header states the length: "
-            f"{file.frames / file.samplerate:.1f} s by its beginning, {samples / file.samplerate:.1f} s by all frames"
+            f"{expected / file.samplerate:.1f} s by its beginning, {samples / file.samplerate:.1f} s by all frames"
         )
+    if stated or place + 4 <= len(content):  # with other bytes between or after the frames the decoder may go on
+        return expected
+    if place > len(content):
+        raise AudioError(f"{name}: truncated: ends inside an MP3 frame or tag, and no header states the length")
+    return min(samples, expected)
+
+
+def _mp3_tag_bytes(content: bytes | mmap.mmap, place: int) -> int:
+    """Bytes of the tag or the zeros that begin at this place, 0 if there are none."""
+    start = content[place : place + 16]
+    if start.startswith(b"ID3"):  # its size is stored as four times seven bits
+        return 10 + sum(byte << 7 * (3 - number) for number, byte in enumerate(start[6:10]))
+    if start.startswith(b"APETAGEX"):
+        return 32 + int.from_bytes(start[12:16], "little")
+    tag = _MP3_TAG.match(content, place)
+    return tag.end() - place if tag else 0
 
 
 @lru_cache(maxsize=4096)

@@ -147,7 +147,7 @@ def inspect_recording(
     """
     config, log_mel = recognizer.config, recognizer.log_mel
     with audio.opened(path) as opened:
-        total_s = opened.file.frames / opened.file.samplerate
+        total_s = opened.frames / opened.file.samplerate
         start_s, end_s = part_of(opened.name, total_s, start_s, end_s)
         wave = opened.mono(*opened.segment(start_s, end_s - start_s), config.audio)
     if len(wave) < log_mel.fft_samples:

@@ -16,11 +16,12 @@ import torchaudio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.audio import END_TOLERANCE_S, load, load_utterance
+from asr.audio import END_TOLERANCE_S, blocks, load, load_utterance
 from asr.config import AudioConfig
 from asr.errors import AudioError
 from asr.manifest import Utterance
 from asr.resampling import resample
+from mpeg import constant_mp3, in_wav, without_length
 
 RATE_HZ = 16000
 CONFIG = AudioConfig(sample_rate_hz=RATE_HZ)
@@ -107,12 +108,15 @@ class TestLossyFormats:
         np.testing.assert_allclose(segment, load(path, CONFIG)[RATE_HZ : 3 * RATE_HZ // 2], rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize("container", ["MP3", "WAV"])
 @pytest.mark.parametrize("offset_s", [0.1, 1.9, 2.1, 5.3])
-def test_mp3_segment_does_not_begin_with_the_decoders_silence(tmp_path: Path, offset_s: float) -> None:
+def test_mp3_segment_does_not_begin_with_the_decoders_silence(tmp_path: Path, offset_s: float, container: str) -> None:
     """At 8 kbit/s a frame takes its bits from up to half a second before it, which a seek leaves out."""
     path = tmp_path / "a.mp3"
     how = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.99}
     soundfile.write(path, tone(300.0, RATE_HZ, 6.0), RATE_HZ, **how)
+    if container == "WAV":
+        path.write_bytes(in_wav(path.read_bytes(), RATE_HZ))
     first = round(offset_s * RATE_HZ)
     segment = load(path, CONFIG, offset_s=offset_s, duration_s=0.5)
     np.testing.assert_allclose(segment, load(path, CONFIG)[first : first + 8000], rtol=0, atol=1e-5)
@@ -125,6 +129,35 @@ def test_suffix_in_capitals(tmp_path: Path, suffix: str) -> None:
 
 def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
     assert len(load(write(tmp_path / "a.dat", sweep(), format="FLAC"), CONFIG)) == RATE_HZ
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"TAG" + 125 * b"x",
+        b"ID3\4\0\x10\0\0\x4e\x10" + 10000 * b"x" + b"3DI\4\0\x10\0\0\x4e\x10",
+        b"APETAGEX\xd0\7\0\0" + struct.pack("<I", 30000) + 30016 * b"x",
+        b"LYRICSBEGIN" + 5000 * b"la " + b"015011LYRICS200" + b"TAG" + 125 * b"x",
+        8192 * b"\0",
+    ],
+    ids=["ID3v1", "ID3v2", "APE", "Lyrics3", "zeros"],
+)
+def test_mp3_without_its_length_ends_where_tags_begin(tmp_path: Path, tail: bytes) -> None:
+    """libsndfile guesses the length by the size of the file and the first bit rate, and goes on into the tags."""
+    frames = without_length(constant_mp3(tmp_path / "a.mp3", sweep(2.0)))
+    whole = load(frames, CONFIG)
+    assert len(whole) % 576 == 0
+    assert 2 * RATE_HZ < len(whole) < 2.2 * RATE_HZ
+    assert torch.equal(load(frames + tail, CONFIG), whole)
+    pieces = torch.cat(list(blocks(frames + tail, CONFIG, block_s=0.5)))
+    np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-6)
+
+
+def test_mp3_without_its_length_does_not_end_where_it_is_damaged(tmp_path: Path) -> None:
+    frames = without_length(constant_mp3(tmp_path / "a.mp3", sweep(2.0)))
+    header = frames.index(frames[:3], len(frames) // 2)
+    damaged = frames[:header] + 100 * b"x" + frames[header + 100 :]
+    assert 0 <= len(load(frames, CONFIG)) - len(load(damaged, CONFIG)) <= 2 * 576
 
 
 # --- headers that are wrong without harm ------------------------------------------------------------------------------

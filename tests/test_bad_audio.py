@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from asr.cli import main
+from mpeg import constant_mp3, in_wav, without_length
 from tiny_run import FRAME_SAMPLES, RATE_HZ, error_line, read_once, save_run, write_noise
 
 Capture = pytest.CaptureFixture[str]
@@ -112,7 +113,14 @@ def test_ogg_truncated_between_two_pages(capsys: Capture, run: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "tag"),
-    [("a.ogg", b""), ("a.opus", b""), ("a.mp3", b""), ("a.mp3", b"ID3\x04\0\0\0\0\0\x0a" + 10 * b"\0")],
+    [
+        ("a.ogg", b""),
+        ("a.opus", b""),
+        ("a.mp3", b""),
+        ("a.mp3", b"ID3\x04\0\0\0\0\0\x0a" + 10 * b"\0"),
+        ("a.mp3", b"TAG" + 125 * b"x"),
+        ("a.mp3", bytes(1000)),
+    ],
 )
 def test_joined_files(capsys: Capture, run: Path, tmp_path: Path, name: str, tag: bytes) -> None:
     path = tmp_path / name
@@ -121,16 +129,35 @@ def test_joined_files(capsys: Capture, run: Path, tmp_path: Path, name: str, tag
     assert "several files joined, of which only the first would be read" in transcribe_error(capsys, run, path)
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav"])
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 44100])  # MPEG-2.5, MPEG-2 and MPEG-1
-def test_mp3_of_a_varying_bit_rate_without_its_length(capsys: Capture, run: Path, tmp_path: Path, rate_hz: int) -> None:
-    path = tmp_path / "a.mp3"
+def test_mp3_of_a_varying_bit_rate_without_its_length(
+    capsys: Capture, run: Path, tmp_path: Path, rate_hz: int, name: str
+) -> None:
+    path = tmp_path / name
     quiet = np.zeros(4 * rate_hz)
     loud = np.random.default_rng(1).normal(0, 0.2, 4 * rate_hz)
     how = {"format": "MP3", "bitrate_mode": "VARIABLE"}
     soundfile.write(path, np.concatenate([loud, quiet, loud]), rate_hz, **how)
-    content = path.read_bytes()
-    path.write_bytes(content[content.index(content[:2], 4) :])  # without the first frame, which states the length
+    frames = without_length(path.read_bytes())
+    path.write_bytes(frames if name == "a.mp3" else in_wav(frames, rate_hz))
     assert "its bit rate varies and no header states the length" in transcribe_error(capsys, run, path)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav"])
+def test_mp3_without_its_length_cut_inside_a_frame(capsys: Capture, run: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    frames = without_length(constant_mp3(path, np.random.default_rng(1).normal(0, 0.2, 3 * RATE_HZ)))[:-100]
+    path.write_bytes(frames if name == "a.mp3" else in_wav(frames, RATE_HZ))
+    wanted = "truncated: ends inside an MP3 frame or tag, and no header states the length"
+    assert transcribe_error(capsys, run, path) == wanted
+
+
+def test_mp3_with_its_length_cut_between_two_frames_and_tagged(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    content = constant_mp3(path, np.random.default_rng(1).normal(0, 0.2, 3 * RATE_HZ))
+    path.write_bytes(content[: content.index(content[:3], len(content) // 2)] + b"TAG" + 125 * b"x")
+    assert transcribe_error(capsys, run, path).startswith("truncated: header declares 48000 samples, ")
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus"])

@@ -163,6 +163,6 @@ def audio_duration(path: Path, *, where: str, channel: int | None = None) -> flo
         with audio.opened(path) as opened:
             if channel is not None:
                 opened.require_channel(channel)
-            return float(opened.file.frames / opened.file.samplerate)
+            return float(opened.frames / opened.file.samplerate)
     except AudioError as error:
         raise CorpusError(f"{where}: {error}") from error

@@ -231,7 +231,7 @@ def _encode(audio: OpenAudio, utterance: Utterance) -> tuple[str, bytes]:
         audio.require_channel(utterance.channel)
         samples = samples[:, [utterance.channel]]
     whole = (
-        samples.shape[1] == file.channels and first == 0 and file.frames - frames <= END_TOLERANCE_S * file.samplerate
+        samples.shape[1] == file.channels and first == 0 and audio.frames - frames <= END_TOLERANCE_S * file.samplerate
     )
     if whole and file.format in _COPIED:
         return _COPIED[file.format], utterance.audio_filepath.read_bytes()

@@ -50,7 +50,7 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
         for path in matching(recordings, "*.wav"):
             with audio.opened(path) as file:
                 rate_hz = file.file.samplerate
-                wave = file.mono(0, file.file.frames, AudioConfig(sample_rate_hz=rate_hz)).double().numpy()
+                wave = file.mono(0, file.frames, AudioConfig(sample_rate_hz=rate_hz)).double().numpy()
             try:
                 found_db = noise_db(wave, rate_hz) if level_db is None else level_db
             except AudioError as error:
