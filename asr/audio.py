@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from asr.config import AudioConfig
-from asr.containers import check_length, check_sphere_length
+from asr.containers import check_length, check_sphere
 from asr.errors import AudioError
 from asr.lengths import s_to_samples
 from asr.manifest import Utterance
@@ -326,7 +326,7 @@ def opened(source: Path | str | bytes, name: str = "") -> Iterator[OpenAudio]:
     name = name or (f"{len(source)} bytes of audio" if isinstance(source, bytes) else str(source))
     try:
         with _descriptor(source, name) as descriptor:
-            check_sphere_length(descriptor, name)
+            check_sphere(descriptor, name)
             # Never opened by its name: libsndfile takes any file called .au or .snd for audio.
             with soundfile.SoundFile(descriptor, closefd=False) as file:
                 if not 1000 <= file.samplerate <= 768000:
@@ -336,8 +336,8 @@ def opened(source: Path | str | bytes, name: str = "") -> Iterator[OpenAudio]:
         raise AudioError(f"{name}: cannot read audio: {error.strerror or error}") from error
     except soundfile.LibsndfileError as error:
         known = error.code not in _UNKNOWN_FORMAT
-        reason = f"damaged or truncated ({error.error_string.strip(' .')})" if known else "format not recognised"
-        raise AudioError(f"{name}: cannot read audio: {reason}") from error
+        fault = f"damaged, truncated, or in a codec that libsndfile does not read ({error.error_string.strip(' .')})"
+        raise AudioError(f"{name}: cannot read audio: {fault if known else 'format not recognised'}") from error
 
 
 @contextmanager

@@ -47,11 +47,17 @@ _KILOBITS = {
 # Bytes are read with pread or a map, which leave the descriptor's position alone: libsndfile may be using it.
 
 
-def check_sphere_length(descriptor: int, name: str) -> None:
-    """Raise AudioError if a NIST SPHERE file is truncated, which libsndfile, ignoring sample_count, takes for short."""
+def check_sphere(descriptor: int, name: str) -> None:
+    """Raise AudioError if a NIST SPHERE file is compressed or truncated."""
     header = os.pread(descriptor, 1024, 0)
     if not header.startswith(b"NIST_1A"):
         return
+    coding = re.search(rb"^sample_coding -s\d+ (\w+,embedded-[\w.-]+)", header, re.MULTILINE)
+    if coding:
+        raise AudioError(
+            f"{name}: cannot read audio: sample_coding is {coding[1].decode()}, which libsndfile does not read "
+            "(sph2pipe decompresses shorten)"
+        )
     entries = dict(re.findall(rb"(\w+) -i (\d+)", header))
     if b"sample_count" not in entries:
         return
@@ -60,7 +66,7 @@ def check_sphere_length(descriptor: int, name: str) -> None:
     for count in counts:
         declared *= count
     held = os.fstat(descriptor).st_size - 1024
-    if declared > held and b"shorten" not in header:
+    if declared > held:  # libsndfile ignores sample_count, and takes the file for a short one
         raise AudioError(f"{name}: truncated: header declares {declared} bytes of samples, the file holds {held}")
 
 

@@ -168,7 +168,9 @@ def test_overwritten_in_the_middle(capsys: Capture, run: Path, tmp_path: Path, n
     third = len(content) // 3
     content[third : 2 * third] = bytes(third)
     path.write_bytes(content)
-    assert transcribe_error(capsys, run, path).startswith("cannot read audio: damaged or truncated (")
+    assert transcribe_error(capsys, run, path).startswith(
+        "cannot read audio: damaged, truncated, or in a codec that libsndfile does not read ("
+    )
 
 
 @pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
@@ -180,6 +182,36 @@ def test_ogg_with_a_damaged_page(capsys: Capture, run: Path, tmp_path: Path, nam
     content[place + 200] ^= 1
     path.write_bytes(content)
     wanted = f"damaged: the Ogg page at byte {place} does not fit its checksum"
+    assert transcribe_error(capsys, run, path) == wanted
+
+
+def test_wav_in_another_codec(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = write_noise(tmp_path / "a.wav")
+    content = bytearray(path.read_bytes())
+    content[20:22] = struct.pack("<H", 0x028F)  # G.722
+    path.write_bytes(content)
+    wanted = "cannot read audio: damaged, truncated, or in a codec that libsndfile does not read ("
+    assert transcribe_error(capsys, run, path).startswith(wanted)
+
+
+def sphere(path: Path, old: bytes, new: bytes) -> Path:
+    """A SPHERE file of one second with a change in its header, which keeps its length."""
+    content = write_noise(path, format="NIST").read_bytes()
+    assert old in content[:1024]
+    path.write_bytes(content[:1024].replace(old, new).ljust(1024)[:1024] + content[1024:])
+    return path
+
+
+def test_sphere_in_shorten(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = sphere(tmp_path / "a.sph", b"sample_coding -s3 pcm\n", b"sample_coding -s26 pcm,embedded-shorten-v2.00\n")
+    wanted = "cannot read audio: sample_coding is pcm,embedded-shorten-v2.00, which libsndfile does not read"
+    assert transcribe_error(capsys, run, path).startswith(wanted)
+
+
+def test_truncated_sphere_that_mentions_shorten(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = sphere(tmp_path / "a.sph", b"end_head\n", b"database_id -s26 pcm,embedded-shorten-v2.00\nend_head\n")
+    path.write_bytes(path.read_bytes()[:20000])
+    wanted = "truncated: header declares 32000 bytes of samples, the file holds 18976"
     assert transcribe_error(capsys, run, path) == wanted
 
 
@@ -254,7 +286,11 @@ def flac_frames(frames: int) -> Callable[[bytearray], None]:
         ("rf64.wav", huge_rf64, "truncated: header declares 4398046511104 bytes, the file holds 32096"),
         ("a.sph", huge_sphere, "truncated: header declares 2199023255552 bytes of samples, the file holds 32000"),
         ("a.flac", flac_frames(2**36 - 1), "4294967.3 s of audio, wanted at most 86400 s"),
-        ("a.flac", flac_frames(3600 * RATE_HZ), "cannot read audio: damaged or truncated ("),
+        (
+            "a.flac",
+            flac_frames(3600 * RATE_HZ),
+            "cannot read audio: damaged, truncated, or in a codec that libsndfile does not read (",
+        ),
         ("a.flac", flac_frames(0), "header does not state the length (encoded to a pipe?); encode the file again"),
     ],
 )

@@ -324,4 +324,4 @@ def test_from_outside(run: Path, tmp_path: Path) -> None:
     lines = done.stderr.decode().splitlines()
     assert len(lines) == 2
     assert lines[0] == f"error: {tmp_path / 'empty.wav'}: file is empty (0 bytes)"
-    assert lines[1].startswith(f"error: {truncated}: cannot read audio: damaged or truncated")
+    assert lines[1].startswith(f"error: {truncated}: cannot read audio: damaged, truncated")

@@ -126,7 +126,7 @@ def test_a_header_that_declares_a_little_more(tmp_path: Path, declared: float, m
         if declared < 1.1:
             assert sum(map(len, reading)) == RATE_HZ
         else:
-            with pytest.raises(AudioError, match=r"a.wav: (truncated|cannot read audio: damaged or truncated)"):
+            with pytest.raises(AudioError, match=r"a.wav: (truncated|cannot read audio: damaged, truncated)"):
                 list(reading)
 
 

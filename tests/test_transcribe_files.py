@@ -313,7 +313,7 @@ def spoil(folder: Path) -> list[str]:
     soundfile.write(folder / "nan.wav", np.full(RATE_HZ, np.nan), RATE_HZ, subtype="FLOAT")
     soundfile.write(folder / "many.wav", np.zeros((RATE_HZ, 5)), RATE_HZ)
     return [
-        f"error: {folder}/cut.flac: cannot read audio: damaged or truncated (",
+        f"error: {folder}/cut.flac: cannot read audio: damaged, truncated, or in a codec",
         f"error: {folder}/empty.wav: file is empty (0 bytes)",
         f"error: {folder}/many.wav: 5 channels; audio.channels=auto accepts one or two",
         f"error: {folder}/nan.wav: sample 0 is not finite (nan)",
