@@ -269,6 +269,11 @@ def test_a_name_too_long_for_its_transcript(capsys: Capture, run: Path, calls: P
         (["calls", "--max-duration-s", "nan"], "audio.max_duration_s must be positive, found nan"),
         (["*.mp3"], "*.mp3: no file matches this pattern"),
         (["none.jsonl"], "none.jsonl: cannot read manifest: No such file or directory"),
+        (["calls", "calls/a.wav", "--format", "ctm"], "calls/a.wav: is named twice, and one CTM file can hold it only"),
+        (
+            ["calls", "calls/a.wav", "--format", "ctm", "--out", "out", "--merged", "all.ctm"],
+            "calls/a.wav: is named twice",
+        ),
         (["calls", "same/a.wav", "--out", "out"], "calls/a.wav and same/a.wav would both be written to out/a.txt"),
         (["calls", "--out", "calls/a.wav"], "calls/a.wav"),
         (["calls", "--beside", "--merged", "calls"], "--merged calls: is a folder"),

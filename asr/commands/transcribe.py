@@ -215,13 +215,15 @@ def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> 
 
 
 def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
-    """ConfigError where two recordings would have the same name in one CTM file, which has no folders."""
+    """ConfigError where one CTM file, which has no folders, would have two recordings of a name, or one twice."""
     from asr.writers import ctm_name
 
     owners: dict[tuple[str, int], Recording] = {}  # by name and channel, as in a CTM file
     for recording in recordings:
         name = ctm_name(recording.name)
         owner = owners.setdefault((name, recording.channel or 0), recording)
+        if owner == recording and owner is not recording:
+            raise ConfigError(f"{recording.title}: is named twice, and one CTM file can hold it only once")
         if owner != recording:
             raise ConfigError(
                 f"{owner.name} and {recording.name} would both be called {name} in one CTM file: --out DIR without "
