@@ -161,9 +161,7 @@ class Transcriber:
         if isinstance(source, Path | str | bytes):
             if sample_rate_hz is not None:
                 raise AudioError("sample_rate_hz goes with samples; a file states its own rate")
-            path = source if isinstance(source, bytes) else Path(source)
-            recording = Recording(name or (f"{len(path)} bytes" if isinstance(path, bytes) else str(path)), path)
-            (found,) = self.transcribe_all([recording], n_best=n_best)
+            (found,) = self.transcribe_all([_recording(source, name)], n_best=n_best)
         else:
             self._check_n_best(n_best)
             wave = audio.from_array(source, sample_rate_hz, self._config, name=name or "samples")
@@ -172,8 +170,14 @@ class Transcriber:
             raise found.error
         return found
 
-    def transcribe_all(self, recordings: Iterable[Recording], *, n_best: int = 1) -> Iterator[Transcript | Failure]:
+    def transcribe_all(
+        self, recordings: Iterable[Recording | Path | str | bytes], *, n_best: int = 1
+    ) -> Iterator[Transcript | Failure]:
         """Transcribe many recordings; yields a Transcript or a Failure for each, in the order given.
+
+        Args:
+            recordings: paths of audio files, contents of such files, or `Recording`s, which may be segments.
+            n_best: as for `transcribe`.
 
         Raises:
             DecodeError: `n_best` is not a number of hypotheses.
@@ -182,7 +186,7 @@ class Transcriber:
         group: list[tuple[Recording, Tensor | AsrError | None]] = []
         held = 0
         enough = GROUP_S * batches_at_once(self.recognizer.device) * self.recognizer.config.audio.sample_rate_hz
-        for recording, read in map_ahead(self._read, recordings, threads=_READERS, ahead=_READ_AHEAD):
+        for recording, read in map_ahead(self._read, map(_recording, recordings), threads=_READERS, ahead=_READ_AHEAD):
             group.append((recording, read))
             held += len(read) if isinstance(read, Tensor) else 0
             if read is None or held > enough:
@@ -312,6 +316,15 @@ class Transcriber:
                 yield piece
             if end is not None and begun >= end:
                 return
+
+
+def _recording(source: Recording | Path | str | bytes, name: str = "") -> Recording:
+    """A source as a recording; without a name it is called by its path or its size."""
+    if isinstance(source, Recording):
+        return source
+    if isinstance(source, bytes):
+        return Recording(name or f"{len(source)} bytes", source)
+    return Recording(name or str(Path(source)), Path(source))
 
 
 def _transcript(recording: Recording, found: Sequence[Recognised], duration_s: float) -> Transcript:

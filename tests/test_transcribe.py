@@ -231,6 +231,14 @@ def test_the_longest_recording_to_take(recognizer: Recognizer, files: list[Path]
         assert str(result.error) == f"{path}: {seconds} s of audio, wanted at most 1.5 s"
 
 
+def test_paths_and_contents_are_recordings(recognizer: Recognizer, files: list[Path]) -> None:
+    content = files[4].read_bytes()
+    given = [files[0], str(files[1]), Recording("third", files[3]), content]
+    found = [result for result in Transcriber(recognizer).transcribe_all(given) if isinstance(result, Transcript)]
+    assert [result.source for result in found] == [str(files[0]), str(files[1]), "third", f"{len(content)} bytes"]
+    assert [result.text for result in found] == texts(recognizer, [files[0], files[1], files[3], files[4]])
+
+
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
