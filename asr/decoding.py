@@ -18,7 +18,7 @@ from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_labels
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
-from asr.lexicon import Lexicon, add, entries
+from asr.lexicon import add, entries
 from asr.lines import numbered_lines
 from asr.text import composed
 
@@ -47,11 +47,11 @@ class Resources:
         from asr.decode import NGram
 
         lexicon = read_lexicon(Path(config.lexicon), vocabulary) if config.lexicon else None
-        spelled = vocabulary.lexicon if lexicon is None else lexicon if isinstance(lexicon, dict) else None
+        allowed = vocabulary.lexicon if lexicon is None else frozenset(lexicon)
         return cls(
             lm=lm or (NGram.load(config.lm) if config.lm else None),
             lexicon=lexicon,
-            hotwords=read_hotwords(Path(config.hotwords), vocabulary, spelled) if config.hotwords else None,
+            hotwords=read_hotwords(Path(config.hotwords), vocabulary, allowed) if config.hotwords else None,
             priors=priors.read(Path(config.priors), vocabulary.labels) if config.priors else None,
         )
 
@@ -234,7 +234,7 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
     return words if spelled else list(words)
 
 
-def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = None) -> dict[str, float]:
+def read_hotwords(path: Path, vocabulary: Vocabulary, allowed: Collection[str] | None = None) -> dict[str, float]:
     """Phrase -> natural-log weight, from lines `phrase` or `phrase TAB weight`; the default is 5.
 
     Phrases may be written in any Unicode form.
@@ -242,15 +242,15 @@ def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = 
     Args:
         path: a file.
         vocabulary: what labels write.
-        spelled: the words that the beam may find, if these are spelled in labels; phrases may hold no others.
+        allowed: the words that the beam may find; None: any.
 
     Raises:
         DecodeError: the file cannot be read or holds no phrase, a weight is not a finite number, a phrase occurs twice,
-            or has a character that no label writes (another case?) or a word without a spelling. The message names file
-            and line.
+            or has a character that no label writes (another case?) or a word that is not allowed. The message names
+            file and line.
     """
     characters = _characters(vocabulary)
-    as_written = _form_of(characters if spelled is None else spelled)
+    as_written = _form_of(characters if allowed is None else allowed)
     found: dict[str, float] = {}
     for place, line in numbered_lines(path, "hotwords", DecodeError):
         where = f"{path}:{place}"
@@ -259,8 +259,8 @@ def read_hotwords(path: Path, vocabulary: Vocabulary, spelled: Lexicon | None = 
         if not phrase:
             raise DecodeError(f"{where}: wanted phrase TAB weight, found {line!r}")
         no_tab = _missing_tab(phrase) if not tab else ""
-        if spelled is not None:
-            lacking = next((word for word in phrase.split() if word not in spelled), None)
+        if allowed is not None:
+            lacking = next((word for word in phrase.split() if word not in allowed), None)
             if lacking is not None:
                 raise DecodeError(f"{where}: phrase {phrase!r}: the lexicon has no word {lacking!r}{no_tab}")
         elif not characters.issuperset(phrase.replace(" ", "")):

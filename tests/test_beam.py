@@ -143,6 +143,8 @@ def test_every_part_of_the_formula(parts: str, space_and_labels: tuple[str, list
             lm = NGram.load(write_random_arpa(rng, tmp_path / f"{trial}.arpa", known, int(rng.integers(1, 4))))
         lexicon = ["a", "ab", "bb"] if "lexicon" in parts else None
         hotwords = {"a": 1.0, "ab": -2.0, "a b": 1.5, "b a b": 3.0} if "hot" in parts else None
+        if hotwords and lexicon:
+            hotwords = {phrase.replace("b", "bb") if " " in phrase else phrase: hotwords[phrase] for phrase in hotwords}
 
         def bonus(
             tokens: tuple[int, ...],
