@@ -77,8 +77,8 @@ class BeamDecoder:
     Raises:
         DecodeError: a setting is out of range, the blank is not among the labels, a label occurs twice, a lexicon word
             cannot be spelled, a language model does not fit the labels, a hotword cannot be matched, is not in the
-            lexicon or weighs too much,
-            or the priors are not one finite number of at most 0 per label whose probabilities sum to one.
+            lexicon or weighs too much, or the priors are not one finite number of at most 0 per label whose
+            probabilities sum to one.
     """
 
     def __init__(

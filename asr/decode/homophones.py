@@ -54,8 +54,7 @@ def read_again(scorer, tree, first, last, settled, at_end):  # type: ignore[no-u
     for c in range(1, alive):
         if readings[words, c].gain > readings[words, chosen].gain:
             chosen = c
-    better = readings[words, chosen].gain - gain
-    better += origin.end_factor
+    better = readings[words, chosen].gain - gain + origin.end_factor
     for word in range(words - 1, -1, -1):
         reading, place = readings[word + 1, chosen], tree.moved[word]
         if place < first + settled:  # the last word among them: from here on it is the history
