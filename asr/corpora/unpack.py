@@ -56,10 +56,9 @@ def unpack(archive: Path, folder: Path, *, replacing: Callable[[], None] = lambd
     """
     if not archive.is_file():
         raise CorpusError(f"{archive}: the archive does not exist")
-    if is_unpacked(folder):
-        if is_unpacked_from(archive, folder):
-            return folder
-    elif folder.exists():
+    if is_unpacked_from(archive, folder):
+        return folder
+    if folder.exists() and not is_unpacked(folder):
         raise CorpusError(f"{folder}: exists, but was not unpacked from an archive; remove it")
     with locked(folder.parent) as alone:
         if not alone:

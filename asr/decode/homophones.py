@@ -9,7 +9,7 @@ import numpy as np
 from asr.decode.automaton import advance
 from asr.decode.jit import inner
 from asr.decode.layout import NOWHERE, READINGS, ROOT_PREFIX
-from asr.decode.scoring import ROOT, child_of, word_gain
+from asr.decode.scoring import ROOT, child_of, likeliest_word, word_gain
 
 
 @inner
@@ -32,15 +32,10 @@ def read_again(scorer, tree, first, last, settled, at_end):  # type: ignore[no-u
     for k in range(first, last + 1):
         ends = at_end if k == last else scorer.labels[path[k].label].boundary == 1
         if ends and trie != ROOT:
-            owner, end = scorer.ends[trie].word, scorer.ends[trie + 1].word
             tree.moved[words] = k - 1
-            alive = _add_word(scorer, readings[words], readings[words + 1], alive, owner, end)
-            best, after = -np.inf, state
-            for place in range(owner, end):
-                more, reached = word_gain(scorer, state, scorer.words[place])
-                if more > best:
-                    best, after = more, reached
-            words, state, gain, trie = words + 1, after, gain + best, np.int32(ROOT)
+            alive = _add_word(scorer, np.uint32(trie), readings[words], readings[words + 1], alive)
+            more, _, state = likeliest_word(scorer, np.uint32(trie), state)
+            words, gain, trie = words + 1, gain + more, np.int32(ROOT)
             readings[words, 0].plain = gain
         if k < last:
             for place in range(scorer.labels[path[k].label].spell, scorer.labels[path[k].label + 1].spell):
@@ -67,11 +62,11 @@ def read_again(scorer, tree, first, last, settled, at_end):  # type: ignore[no-u
 
 
 @inner
-def _add_word(scorer, before, after, alive, first, last):  # type: ignore[no-untyped-def]
-    """Go on from each reading with each word: the best for each state of the language model; returns their number."""
+def _add_word(scorer, node, before, after, alive):  # type: ignore[no-untyped-def]
+    """Go on from each reading with each word of a trie node; returns how many, the best for each state of the model."""
     count = np.int64(0)
     for c in range(alive):
-        for place in range(first, last):
+        for place in range(scorer.ends[node].word, scorer.ends[node + np.uint32(1)].word):
             word = scorer.words[place]
             more, state = word_gain(scorer, before[c].state, word)
             to = np.int64(0)

@@ -107,6 +107,18 @@ def word_gain(scorer, state, word):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def likeliest_word(scorer, node, state):  # type: ignore[no-untyped-def]
+    """Of the words that a trie node spells the one that scores best: its score, its number and the state after it."""
+    best, word, reached = -np.inf, np.int32(-1), state
+    for place in range(scorer.ends[node].word, scorer.ends[node + np.uint32(1)].word):
+        candidate = scorer.words[place]
+        gain, after = word_gain(scorer, state, candidate)
+        if gain > best:
+            best, word, reached = gain, candidate, after
+    return best, word, reached
+
+
+@inlined
 def complete_word(scorer, prefix):  # type: ignore[no-untyped-def]
     """Fill `end_factor`, `end_lm` and `end_word` of a prefix inside a word; the factor is 0 where it may not end.
 
@@ -120,11 +132,7 @@ def complete_word(scorer, prefix):  # type: ignore[no-untyped-def]
             best = 0.0
             word = scorer.words[first] if first < last else np.int32(-1)
     elif first < last:
-        for place in range(first, last):
-            candidate = scorer.words[place]
-            gain, after = word_gain(scorer, prefix.lm, candidate)
-            if gain > best:
-                best, word, state = gain, candidate, after
+        best, word, state = likeliest_word(scorer, np.uint32(prefix.trie), prefix.lm)
     elif rules.lexicon == 0:
         log10_prob, state = advance(scorer.ngram, prefix.lm, np.int32(0))
         best = max(rules.alpha * log10_prob + rules.beta + rules.unknown, LEAST_GAIN) + end.characters

@@ -1,0 +1,117 @@
+"""Your own recordings in CSV files: what is read of a table, and errors that name its lines."""
+
+from pathlib import Path
+
+import pytest
+
+from asr.corpora import prepare
+from asr.errors import CorpusError
+from asr.manifest import read_manifest
+from fake_corpora import audio, texts, write
+
+
+def test_csv(tmp_path: Path) -> None:
+    for name in ("a.wav", "sub/a.wav"):
+        audio(tmp_path / name)
+    table = write(tmp_path / "my.csv", "audio,text,speaker", 'a.wav,"Yes, please",ann', "sub/a.wav,no,")
+    prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    first, second = read_manifest(tmp_path / "out" / "train.jsonl")
+    assert (first.id, first.text, first.speaker, first.duration) == ("a", "Yes, please", "ann", 0.25)
+    assert (second.id, second.text, second.speaker) == ("sub/a", "no", None)
+
+
+def test_csv_folder_of_splits(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    audio(tmp_path / "b.wav")
+    write(tmp_path / "train.csv", "text,audio", "yes,a.wav")
+    write(tmp_path / "test.csv", "audio,text", "b.wav,no")
+    summary = prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0)
+    assert list(summary.splits) == ["train", "test"]
+    assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+    write(tmp_path / "more.csv", "audio,text", "b.wav,no")
+    with pytest.raises(CorpusError, match=r"more.csv: of several CSV files each must be named train.csv"):
+        prepare("csv", source=tmp_path, out=tmp_path / "out")
+
+
+def test_csv_suffix_in_capitals(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    write(tmp_path / "train.CSV", "audio,text", "a.wav,yes")
+    (tmp_path / "._train.CSV").write_bytes(b"\0\5\x16\7")  # macOS
+    assert prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0).splits["train"].utterances == 1
+    write(tmp_path / "train.csv", "audio,text", "a.wav,no")
+    with pytest.raises(CorpusError, match=r"train\.CSV: there is a train\.csv as well"):
+        prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0)
+
+
+def test_csv_columns_of_other_names_are_ignored(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    source = write(tmp_path / "my.csv", "Text,gender,AUDIO", "yes,f,a.wav")
+    prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
+    assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+
+
+def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    source = write(tmp_path / "my.csv", "audio,text,note,note,,", ",,,,,", "a.wav,yes,,,,", " ,,,,,", ",,")
+    prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
+    assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+    write(source, "audio,text,,", "a.wav,yes,,", ",,,", "b.wav,no,,")
+    with pytest.raises(CorpusError, match=r"my\.csv:4: b\.wav: audio file"):
+        prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
+
+
+def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav", 2.0)
+    rows = ["a.wav,0.5,1,yes", "a.wav,1.5,,no", "a.wav,,0.25,yes", "a.wav,1,1.04,no"]
+    table = write(tmp_path / "my.csv", "audio,offset,duration,text", *rows)
+    prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    found = read_manifest(tmp_path / "out" / "train.jsonl")
+    assert [(item.id, item.offset, item.duration) for item in found] == [
+        ("a@0.5", 0.5, 1.0),
+        ("a@1.5", 1.5, 0.5),
+        ("a", 0.0, 0.25),
+        ("a@1", 1.0, 1.0),
+    ]
+    for row, message in (
+        ("a.wav,1,1.1,no", r"1 to 2\.1 s is not inside the audio, which is 2\.000 s long"),
+        ("a.wav,2,,no", "2 to 2 s is not inside the audio"),
+        ("a.wav,2.01,0.03,no", r"2\.01 to 2\.04 s is not inside the audio"),
+        ("a.wav,1,0,no", "1 to 1 s is not inside the audio"),
+        ("a.wav,-1,,no", "offset must be 0 or more seconds, found '-1'"),
+        ("a.wav,1,nan,no", "duration must be 0 or more seconds, found 'nan'"),
+        ("a.wav,one,,no", "offset must be 0 or more seconds, found 'one'"),
+    ):
+        table = write(tmp_path / "my.csv", "audio,offset,duration,text", row)
+        with pytest.raises(CorpusError, match=rf"my\.csv:2: a\.wav: {message}"):
+            prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
+
+
+def test_csv_of_another_name(tmp_path: Path) -> None:
+    source = write(tmp_path / "my.txt", "audio,text", "a.wav,yes")
+    with pytest.raises(CorpusError, match=r"my\.txt: wanted a file \*\.csv, a folder or an archive$"):
+        prepare("csv", source=source, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["path,text", "a.wav,yes"],
+            "wanted a header with audio,text and perhaps speaker,offset,duration,channel, .*; found 'path,text'",
+        ),
+        (["audio;text", "a.wav;yes"], "commas, each once; found 'audio;text'"),
+        (["audio,text,Text", "a.wav,yes,no"], "each once; found 'audio,text,text'"),
+        (["audio,text", "a.wav"], r"my.csv:2: wanted 2 fields, found 1: \['a.wav'\]"),
+        (["audio,text", "a.wav,yes", "", "b.wav,no"], "my.csv:4: b.wav: audio file .*b.wav is missing"),
+        (["audio,text", "a.wav, "], "my.csv:2: a.wav: the transcript is empty"),
+        (["audio,text", "./.,yes"], "my.csv:2: './.' is not the path of a file"),
+        (["audio,text", ",yes"], "my.csv:2: the audio path is empty"),
+        (["audio,text", 'a.wav,"yes'], "my.csv:2: unexpected end of data"),
+        (["audio,text", "a.wav,yes", "a.wav,no"], "my.csv:3: a.wav: utterance id 'a' stands on line 2 already"),
+        (["audio,text"], "split train holds no utterance"),
+    ],
+)
+def test_csv_errors_name_the_record(tmp_path: Path, lines: list[str], message: str) -> None:
+    audio(tmp_path / "a.wav")
+    with pytest.raises(CorpusError, match=message):
+        prepare("csv", source=write(tmp_path / "my.csv", *lines), out=tmp_path / "out")
