@@ -84,9 +84,10 @@ def test_lack_of_memory_is_told_on_one_line(
 def test_the_death_of_a_loading_process_is_told_on_one_line_whenever_it_comes(corpus: list[Utterance]) -> None:
     """Between two batches, as in the middle of a step: torch's error comes out of a handler of SIGCHLD."""
     for _ in range(2):  # the second has the handler that torch installed for the first
+        before = set(multiprocessing.active_children())  # of other tests, until they are collected
         batches = iter(batches_of(corpus, workers=1)[0])
         next(batches)
-        (loading,) = multiprocessing.active_children()
+        (loading,) = set(multiprocessing.active_children()) - before
         wanted = rf"^a loading process died: DataLoader worker \(pid {loading.pid}\) is killed by signal: Killed\.$"
         with pytest.raises(TrainingError, match=wanted):
             kill_and_sleep(loading)
