@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
-from asr.lines import has_surrogate, records_of
+from asr.lines import has_surrogate, records_of, repeated
 
 HYPOTHESES_FILE = "hypotheses.jsonl"  # in a folder of results
 
@@ -97,6 +96,6 @@ def _require_text(value: Any, key: str, where: str) -> None:
 
 def require_unique(results: Iterable[Result]) -> None:
     """ScoringError where an id occurs twice."""
-    twice = [name for name, times in Counter(result.id for result in results).items() if times > 1]
-    if twice:
-        raise ScoringError(f"id {twice[0]!r} stands more than once among the hypotheses")
+    twice = repeated(result.id for result in results)
+    if twice is not None:
+        raise ScoringError(f"id {twice!r} stands more than once among the hypotheses")

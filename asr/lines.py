@@ -1,7 +1,8 @@
 """Lines of text: names, labels and tables on them, and files that are read whole, with errors that name them."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -15,6 +16,11 @@ SPACE_NAME = "<space>"  # stands for a label of one space, in files with a label
 def escaped(name: str) -> str:
     """A name on a line of text: its control characters, such as a line end or a TAB, as backslash escapes."""
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands there more than once."""
+    return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
 def has_surrogate(text: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from asr.errors import ManifestError
 from asr.files import write_text_atomic
-from asr.lines import has_surrogate, records_of
+from asr.lines import has_surrogate, records_of, repeated
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
@@ -76,9 +76,13 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """Write a manifest atomically; audio paths are stored relative to the manifest's folder.
 
     Raises:
-        ManifestError: an id or a path is not UTF-8, as JSON must be; the message names the utterance.
+        ManifestError: an id occurs twice, or an id or a path is not UTF-8, as JSON must be; the message names the
+            utterance.
     """
-    path = Path(path)
+    path, utterances = Path(path), list(utterances)
+    twice = repeated(utterance.id for utterance in utterances)
+    if twice is not None:
+        raise ManifestError(f"{path}: id {twice!r} stands more than once among the utterances")
     write_text_atomic(path, "".join(line_of(utterance, path) + "\n" for utterance in utterances))
 
 

@@ -1,12 +1,12 @@
 """Other recordings than a recipe's own corpus, to train a second model on."""
 
 import argparse
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.errors import CorpusError
+from asr.lines import repeated
 from asr.recipe import train_stage
 
 if TYPE_CHECKING:  # torch comes with these
@@ -62,9 +62,9 @@ def join(utterances: list["Utterance"], out: Path) -> Path:
         return utterance.id, audio, round(utterance.offset, 6), utterance.channel, utterance.text
 
     if not out.is_file():
-        ids = [utterance.id for utterance in utterances]
-        if twice := [name for name, count in Counter(ids).items() if count > 1]:
-            raise CorpusError(f"--outside: id {twice[0]!r} occurs twice among these and the recipe's own recordings")
+        twice = repeated(utterance.id for utterance in utterances)
+        if twice is not None:
+            raise CorpusError(f"--outside: id {twice!r} occurs twice among these and the recipe's own recordings")
         write_manifest(out, utterances)
     elif [content(one) for one in read_manifest(out)] != [content(one) for one in utterances]:
         raise CorpusError(

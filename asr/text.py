@@ -25,7 +25,6 @@ Training transcripts and references for scoring go through the same function.
 import hashlib
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from asr.config import TextConfig
 from asr.errors import TextError
 from asr.files import write_text_atomic
 from asr.lexicon import Lexicon, add, labels_of, read_pronunciations
-from asr.lines import SPACE_NAME, read_label, written_label
+from asr.lines import SPACE_NAME, read_label, repeated, written_label
 from asr.units import PRONUNCIATIONS_FILE, Characters, Phones, Pieces, Units, load_units
 
 BLANK = 0
@@ -116,9 +115,9 @@ class Tokenizer:
     def __init__(self, tokens: Sequence[str], config: TextConfig, units: Units | None = None) -> None:
         if not tokens or tokens[BLANK] != BLANK_NAME:
             raise TextError(f"the first token must be {BLANK_NAME}, found {tokens[0] if tokens else 'nothing'!r}")
-        twice = [token for token, count in Counter(tokens).items() if count > 1]
-        if twice:
-            raise TextError(f"token {twice[0]!r} stands more than once in the vocabulary")
+        twice = repeated(tokens)
+        if twice is not None:
+            raise TextError(f"token {twice!r} stands more than once in the vocabulary")
         self.tokens = list(tokens)
         self.config = config
         self.units: Units = units or Characters()

@@ -225,6 +225,13 @@ def test_round_trip(
         assert s_to_samples(utterance.offset, rate_hz) == first
 
 
+def test_an_id_that_occurs_twice_is_not_written(tmp_path: Path) -> None:
+    made = [Utterance(name, tmp_path / f"{name}.wav", 1.0, "yes") for name in "aba"]
+    with pytest.raises(ManifestError, match=r"m\.jsonl: id 'a' stands more than once among the utterances"):
+        write_manifest(tmp_path / "m.jsonl", made)
+    assert not (tmp_path / "m.jsonl").exists()
+
+
 @given(st.lists(st.text() | st.from_regex(r'\{"(text|duration|id)": [-0-9a-z"\[\{]{1,6}\}?'), max_size=3))
 def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
