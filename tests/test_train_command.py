@@ -87,6 +87,7 @@ def test_a_restart_by_torchrun_goes_on_only_with_what_it_began(
     conf, out = tmp_path / "conf.yaml", tmp_path / "run"
     corpus = write_corpus(tmp_path, ["ab", "ba"])
     conf.write_text(to_yaml(tiny(corpus, corpus, "train.epochs=1")))
+    parent = os.getppid()
     for number, name in enumerate(("one", "none")):
         command = ("train", conf, "--out", f"{out}-{number}")
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
@@ -96,7 +97,7 @@ def test_a_restart_by_torchrun_goes_on_only_with_what_it_began(
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
         assert "nothing is left to do" in succeed(capsys, *command)[1]
         if name == "none":
-            monkeypatch.setattr("os.getppid", lambda: 1)
+            monkeypatch.setattr("os.getppid", lambda: parent + 1)
         else:
             monkeypatch.setenv("TORCHELASTIC_RUN_ID", "two")
         assert "already holds a run" in error_line(capsys, *command)
