@@ -232,6 +232,13 @@ def test_lexicons_whose_words_could_never_be_heard(lexicon: Any, message: str) -
         BeamDecoder(["_", " ", "a", "b", " b"], lexicon=lexicon)
 
 
+def test_a_spelling_must_begin_a_word_where_pieces_alone_do() -> None:
+    lexicon = {"ab": [["\u2581a", "b"]], "b": [["b"]]}
+    with pytest.raises(DecodeError, match=r"^lexicon: word 'b' is spelled with 'b' in front, which begins no word$"):
+        BeamDecoder(["_", "\u2581a", "b"], space="\u2581", lexicon=lexicon)
+    BeamDecoder(["_", "\u2581", "\u2581a", "b"], space="\u2581", lexicon=lexicon)
+
+
 def test_a_word_that_the_end_cuts_off_is_left_out_under_a_lexicon() -> None:
     path = [2, 3, 1, 2]  # "ab a": "a" is no word
     probs = np.full((4, 4), 1e-6)

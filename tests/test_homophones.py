@@ -23,6 +23,7 @@ LEXICON = {
     "you": [["U"]],
     "ewe": [["U"]],
     "tut": [["T", "U", "T"]],
+    "tattoo": [["T", "T", "U"]],  # of which the first two labels are no word
 }
 
 
@@ -62,7 +63,8 @@ def test_every_labelling_has_the_score_of_its_likeliest_words(order: int, tmp_pa
         for hypothesis in found:
             assert of_words([word.text for word in hypothesis.words]) == pytest.approx(hypothesis.lm_score, abs=1e-6)
         [[best]] = decoder([log_probs], n_best=1)
-        assert (best.text, best.score) == (found[0].text, found[0].score)
+        assert (best.text, best.score, best.confidence) == (found[0].text, found[0].score, found[0].confidence)
+        assert sum(hypothesis.confidence for hypothesis in found) == pytest.approx(1)
 
 
 @pytest.fixture

@@ -52,10 +52,12 @@ class BeamDecoder:
         labels: V symbols; `blank` is the index of the blank.
         space: the word separator: " ", "|" (HuggingFace), or sentencepiece's U+2581 at the beginning of pieces.
         lm: n-gram model of words or of labels.
-        lm_unit: what `lm` models; `auto`: labels, if it knows the separator and half of the labels, words otherwise.
+        lm_unit: what `lm` models; `auto`: labels, if it knows half of the labels, and the separator where words need
+            one; words otherwise.
         lexicon: allow these words only. A list of words, spelled by their characters; or word -> spellings, each a list
             of labels, without its separators. Of words that share a spelling, a hypothesis has those with the highest
-            P_LM; the search itself goes by the words before, which matters only where it drops prefixes.
+            P_LM, as far as 16 sequences at a time tell; the search itself goes by the words before, which matters only
+            where it drops prefixes.
         hotwords: phrase -> natural-log weight, added for each occurrence as whole words. Where a lexicon spells words
             in labels, phrases are matched by these, so words that are spelled alike get the same weight.
         log_priors: (V,) natural log of each label's prior, such as its mean probability over recordings.

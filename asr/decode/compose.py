@@ -219,14 +219,15 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
 def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: LmUnit) -> int:
     """Whether the model is of words or of labels.
 
-    `auto` asks whether it knows the separator and half of the labels, and whether half of what it knows are labels. It
-    never takes a model that states characters or pieces for one of words. One that states words may be of text that was
-    cut into labels beforehand.
+    `auto` asks whether it knows the separator, where words need one, and half of the labels, and whether half of what
+    it knows are labels. It never takes a model that states characters or pieces for one of words. One that states words
+    may be of text that was cut into labels beforehand.
     """
     stated = lm.unit in ("char", "token")
     if unit == "word" and lm.unit == "char":
         raise DecodeError("language model: lm_unit=word, but it states unit=char")
-    has_separator = any(boundary and not text for text, boundary in zip(reading.texts, reading.boundary, strict=True))
+    boundaries = [text for text, boundary in zip(reading.texts, reading.boundary, strict=True) if boundary]
+    has_separator = bool(boundaries) and not any(boundaries)  # pieces that begin words may do without the bare mark
     written = [label for place, label in enumerate(labels) if place != blank and reading.texts[place]]
     known = [label not in _NO_WORDS and lm.word_id(label) != 0 for label in written]
     separator = not has_separator or any(lm.word_id(name) != 0 for name in _SEPARATORS)

@@ -133,9 +133,11 @@ def checked_spellings(
 
     Raises:
         DecodeError: a word has no spelling, an empty one, or one that the search could never hear: with an unknown
-            label, with one that writes nothing, or with one inside that begins a word.
+            label, with one that writes nothing, with one inside that begins a word, or, where nothing else separates
+            words, without one in front that begins it.
     """
     index = {label: place for place, label in enumerate(labels)}
+    begin = [text for text, boundary in zip(reading.texts, reading.boundary, strict=True) if boundary]
     checked: dict[str, list[Sequence[str]]] = {}
     for word, spellings in lexicon.items():
         if not spellings:
@@ -156,6 +158,8 @@ def checked_spellings(
             begins = [label for label in kept[1:] if reading.boundary[index[label]]]
             if begins:
                 raise DecodeError(f"lexicon: word {word!r} is spelled with {begins}, which begins another word")
+            if begin and all(begin) and not reading.boundary[index[kept[0]]]:
+                raise DecodeError(f"lexicon: word {word!r} is spelled with {kept[0]!r} in front, which begins no word")
             checked[word].append(kept)
     return checked
 

@@ -56,7 +56,7 @@ def finish(scorer, beam, tree, counters, gains, at_end, scale):  # type: ignore[
         gain = gains[min(prefix.depth, len(gains) - 1)]
         if at_end:
             gain += final_gain(scorer, prefix)
-        if scorer.rules[0].homophones == 1:
+        if scorer.rules[0].homophones == 1 and gain > -np.inf:
             _write_path(np.int64(facts[j].prefix), trace_of(now[j]), tree, np.int64(0), np.nan)
             count = prefix.depth - tree.prefixes[ROOT_PREFIX].depth
             gain += read_again(scorer, tree, np.int64(0), count, np.int64(0), at_end)
