@@ -24,7 +24,8 @@ $(STAMP): pyproject.toml constraints.txt
 	        "(make setup PYTHON=/path/to/python3)" >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "Installing into $(VENV): about 3 GB to download the first time, 2 to 10 minutes."
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,test,dev]'
+# By a path, not an import hook: beside a clone called asr, Python would take that folder for the package.
+	@$(PIP) install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[demo,test,dev]'
 	@touch $@
 	@echo "Installed."
 

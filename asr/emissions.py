@@ -166,12 +166,7 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
 
 def _read_description(path: Path) -> tuple[Vocabulary, dict[str, str], str]:
     """Vocabulary, references and source of a JSON file; keys that the module does not name are ignored."""
-    try:
-        facts = json.loads(read_text(path, "description", DecodeError))
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"{path}: not JSON: {error}") from error
-    if not isinstance(facts, dict):
-        raise DecodeError(f"{path}: expected a JSON object, found {type(facts).__name__}")
+    facts = _read_object(path)
     labels = facts.get("labels")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise DecodeError(f"{path}: labels must be a list of strings, found {_shown(labels)}")
@@ -188,12 +183,37 @@ def _read_description(path: Path) -> tuple[Vocabulary, dict[str, str], str]:
     return checked(vocabulary, path), refs, str(facts.get("source") or "")
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_text(path, "description", DecodeError))
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"{path}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DecodeError(f"{path}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def is_description(path: Path) -> bool:
+    """Whether a file is JSON as `write_emissions` writes it, not labels for `read_labels`; DecodeError as that."""
+    return path.suffix == ".json" and "labels" in _read_object(path)
+
+
 def read_labels(path: Path) -> Vocabulary:
     """The vocabulary of a text file with one label a line, in order; `<space>` stands for " ".
 
+    A JSON file gives the column of each label, as HuggingFace's vocab.json: `<pad>` is the blank there, and `|` the
+    separator if it is a label.
+
     Raises:
-        DecodeError: the file cannot be read, or a label occurs twice.
+        DecodeError: the file cannot be read, a label occurs twice, or the columns are not 0 to V - 1.
     """
+    if path.suffix == ".json":
+        columns = _read_object(path)
+        if not all(map(_is_index, columns.values())) or {*columns.values()} != {*range(len(columns))}:
+            raise DecodeError(f"{path}: wanted labels, or the column of each label, from 0 to {len(columns) - 1}")
+        labels = sorted(columns, key=columns.__getitem__)
+        space = "|" if "|" in columns else " "
+        return checked(Vocabulary(tuple(labels), columns.get("<pad>", 0), space), path, space=False)
     lines = read_text(path, "labels", DecodeError).split("\n")
     if lines[-1] == "":
         lines.pop()

@@ -136,6 +136,11 @@ def test_wrong_input_is_named(log_probs: Any, options: dict[str, Any], message: 
         ({"hotwords": {" ": 1.0}}, "hotwords: phrase ' ' is empty"),
         ({"hotwords": {"a": math.inf}}, "hotwords: weight of 'a' is inf"),
         ({"labels": 5}, "labels must be a list of strings, found 5"),
+        (
+            {"labels": {"_": 0, "a": 1}},
+            r"of the columns, found a dict; .* it is sorted\(labels, key=labels.get\)",
+        ),
+        ({"labels": {"_", "a"}}, "labels must be a list in the order of the columns, found a set"),
         ({"labels": ["_", 1]}, "labels must be a list of strings, found 1 at 1"),
         ({"blank": "_"}, "blank=_ is outside the vocabulary of 4 labels"),
         ({"space": None}, "space must be a string, found None"),

@@ -74,6 +74,22 @@ def test_labels_from_elsewhere(capsys: Capture, tmp_path: Path) -> None:
     assert json.loads(out)["words"][1]["start_s"] == 3.0
 
 
+def test_the_vocabulary_of_huggingface(capsys: Capture, tmp_path: Path) -> None:
+    """vocab.json gives the column of each label, in any order."""
+    order = [*range(1, len(LABELS)), 0]
+    np.savez(tmp_path / "e.npz", u=spelled("ab h")[:, order])
+    names = [{" ": "|", LABELS[0]: "<pad>"}.get(LABELS[place], LABELS[place]) for place in order]
+    labels = tmp_path / "vocab.json"
+    labels.write_text(json.dumps(dict(sorted((name, column) for column, name in enumerate(names)))))
+    command = ["decode", str(tmp_path / "e.npz"), "--labels", str(labels)]
+    assert main([*command, "--frame-s", "0.5"]) == 0
+    assert capsys.readouterr().out == "u\tab h\n"
+    for damaged in ({"a": 0, "b": 2}, {"a": 0, "b": 0}, {"a": 0, "b": "x"}):
+        labels.write_text(json.dumps(damaged))
+        line = error_line(capsys, *command)
+        assert line == f"error: {labels}: wanted labels, or the column of each label, from 0 to 1"
+
+
 def test_json_of_another_name(capsys: Capture, emissions: Path) -> None:
     moved = emissions.with_suffix(".json").rename(emissions.parent / "meaning.json")
     assert main(["decode", str(emissions), "--labels", str(moved)]) == 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asr.decode import Hypothesis, greedy
+from asr.decode.inputs import warn_once
 from asr.errors import DecodeError
 from oracles.ctc import collapse
 
@@ -122,6 +123,13 @@ def test_pieces_without_their_separator_are_warned_of(caplog: pytest.LogCaptureF
     assert text_of([1, 0, 2], labels) == "\u2581one\u2581two"
     [message] = caplog.messages
     assert message.startswith("no label begins with the separator ' ', but '\u2581one' begins with '\u2581'")
+
+
+def test_a_bar_that_separates_nothing_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    warn_once.cache_clear()
+    assert text_of([2, 1, 3], ["<pad>", "|", "A", "B"]) == "A|B"
+    [message] = caplog.messages
+    assert message.startswith("no label begins with the separator ' ', but '|' is one")
 
 
 def test_sentencepiece_vocabulary_with_the_blank_at_its_end() -> None:

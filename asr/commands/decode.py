@@ -41,8 +41,8 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="what the columns of all files mean: JSON as above, or text with one label a line, <space> for the space "
-        "(default: the JSON beside EMISSIONS)",
+        help="what the columns of all files mean: JSON as above, text with one label a line, <space> for the space, or "
+        "HuggingFace's vocab.json (default: the JSON beside EMISSIONS)",
     )
     parser.add_argument("--blank", type=int, metavar="INDEX", help="index of the blank, for --labels FILE.txt (0)")
     parser.add_argument("--space", metavar="LABEL", help='label that separates words, for --labels FILE.txt (" ")')
@@ -129,7 +129,7 @@ def _combine() -> Callable[[Sequence[Sequence["Hypothesis"]], int], list["Hypoth
 
 def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
     """The log-probabilities of each model or, with `--combine mean`, of all of them as one."""
-    from asr.emissions import read_labels, with_settings
+    from asr.emissions import is_description, read_labels, with_settings
     from asr.ensemble import read_ensemble, read_models
 
     if arguments.labels is not None and arguments.combine == "mbr" and len(arguments.emissions) > 1:
@@ -137,7 +137,7 @@ def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
     settings = {key: getattr(arguments, key) for key in ("blank", "space", "frame_s")}
     settings = {key: value for key, value in settings.items() if value is not None}
     labels = arguments.labels
-    if labels is None or labels.suffix == ".json":
+    if labels is None or is_description(labels):
         if settings:
             raise ConfigError(
                 f"{flag_of(next(iter(settings)))} goes with --labels FILE.txt; a JSON file states its own"

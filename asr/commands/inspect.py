@@ -92,6 +92,8 @@ def _check_libraries() -> None:
         import asr.pictures.memory_page
         import asr.pictures.recording_page  # noqa: F401
     except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise
         raise ConfigError(
             f"asr inspect draws with {error.name}, which is not installed: pip install matplotlib librosa scipy"
         ) from error

@@ -139,13 +139,15 @@ class Reading:
 
 
 def _warn_of_pieces(labels: Sequence[str], space: str) -> None:
-    """Warn if labels that no `space` begins look like sentencepiece's: all they write would be one word."""
+    """Warn if labels that no `space` begins look like those of another separator: all they write would be one word."""
     piece = next((label for label in labels if label.startswith(_PIECE)), None)
     if piece is not None:
         warn_once(
             f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: with "
             f"space={_PIECE!r} such labels begin words"
         )
+    elif "|" in labels:
+        warn_once(f"no label begins with the separator {space!r}, but '|' is one: with space='|' it separates words")
 
 
 def _pronounced(pronunciations: Lexicon, labels: Sequence[str]) -> dict[tuple[int, ...], str]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -135,6 +135,11 @@ def _frame_counts(lengths: Any) -> list[int]:
 
 def check_labels(labels: Sequence[str], blank: int) -> list[str]:
     """The labels as a list; DecodeError if one is not a string or occurs twice, or the blank is not among them."""
+    if isinstance(labels, Mapping | Set):
+        raise DecodeError(
+            f"labels must be a list in the order of the columns, found a {type(labels).__name__}; where that gives the "
+            "column of each label, it is sorted(labels, key=labels.get)"
+        )
     try:
         labels = list(labels)
     except TypeError as error:
