@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 
 import asr.shards.order
 from asr import checkpoint, config
-from asr.batch import Batches, BatchOrder, Examples
+from asr.batch import Batch, Batches, BatchOrder, Examples
 from asr.cli import main
 from asr.config import Config
 from asr.errors import CheckpointError, CorpusError, Interrupted, TrainingError
@@ -29,6 +29,7 @@ from asr.shards.order import ShardOrder
 from asr.shards.pack import pack
 from asr.text import TOKENS_FILE
 from asr.train import Trainer
+from asr.training.learner import Outcome
 from asr.training.outset import UNUSABLE_FILE
 from asr.training.runlog import METRICS_FILE
 from asr.training.state import state_files
@@ -377,6 +378,9 @@ def send_from_another_process(pid: int, number: signal.Signals) -> None:
     assert os.spawnlp(os.P_WAIT, "kill", "kill", f"-{number.value}", str(pid)) == 0
 
 
+STALL_S = 60
+
+
 class Stalling:
     """`read_shard` that stalls at its third shard until it is told to go on."""
 
@@ -386,7 +390,7 @@ class Stalling:
 
     def __call__(self, shard: Shard) -> Iterator[tuple[int, bytes]]:
         if next(self.calls) == 2:
-            assert self.go_on.wait(60)
+            assert self.go_on.wait(STALL_S)
         yield from read_shard(shard)
 
 
@@ -403,15 +407,23 @@ def test_a_source_that_stalls_holds_up_no_signal(
     monkeypatch.setattr(asr.shards.order, "read_shard", stalling)
     # A pool for each shard: the first two are trained on.
     monkeypatch.setattr(ShardOrder.__init__, "__kwdefaults__", {**ShardOrder.__init__.__kwdefaults__, "pool": 1})
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
-    trainer = Trainer(settings, tmp_path / "run")
-    timer.start()
-    started = time.monotonic()
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    step = Trainer.step
+    stalled = []
+
+    def step_and_set_the_timer(self: Trainer, batch: Batch) -> Outcome:
+        outcome = step(self, batch)
+        if self.position.step == 2:  # on a slow machine it takes long to come here
+            stalled.append(time.monotonic())
+            timer.start()
+        return outcome
+
+    monkeypatch.setattr(Trainer, "step", step_and_set_the_timer)
     try:
         with pytest.raises(Interrupted, match="state saved"):
-            trainer.run()
-        assert time.monotonic() - started < 5
+            Trainer(settings, tmp_path / "run").run()
+        assert time.monotonic() - stalled[0] < STALL_S / 2
         assert [int(path.stem) for path in state_files(tmp_path / "run")] == [2]
     finally:
+        timer.cancel()
         stalling.go_on.set()
-        timer.join()
