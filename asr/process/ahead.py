@@ -3,11 +3,13 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_POLL_S = 0.2  # latest after which `result_of` handles a signal
 
 
 def map_ahead(
@@ -61,12 +63,25 @@ def _in_each(pool: ThreadPoolExecutor, threads: int, prepare: Callable[[], None]
 def in_background(function: Callable[..., R], *arguments: Any, name: str) -> tuple[threading.Thread, Future[R]]:
     """Call `function` in a thread that the program does not wait for at its end, as it would for an executor's.
 
-    Signals are handled while waiting for the result, which they are not inside a call that blocks outside Python.
+    Signals are handled while `result_of` waits, which they are not inside a call that blocks outside Python.
     """
     future: Future[R] = Future()
     thread = threading.Thread(target=_keep_result, args=(future, function, arguments), name=name, daemon=True)
     thread.start()
     return thread, future
+
+
+def result_of(future: Future[R]) -> R:
+    """The result, when it is there; signals are handled meanwhile.
+
+    `Future.result` lets one pass that comes just before it falls asleep: Python then handles it when it wakes up.
+    """
+    try:
+        while not wait([future], timeout=_POLL_S).done:
+            pass
+        return future.result()
+    finally:
+        del future  # its exception refers to this frame
 
 
 def _keep_result(future: "Future[R]", function: Callable[..., R], arguments: tuple[Any, ...]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from asr.errors import ConfigError, TrainingError
-from asr.process.ahead import in_background
+from asr.process.ahead import in_background, result_of
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ def join() -> World:
         if cuda:
             torch.cuda.set_device(local_rank())
         with _together():
-            in_background(_meet, rank, size, "cpu:gloo,cuda:nccl" if cuda else "gloo", name="join")[1].result()
+            result_of(in_background(_meet, rank, size, "cpu:gloo,cuda:nccl" if cuda else "gloo", name="join")[1])
     return World(rank, size)
 
 
