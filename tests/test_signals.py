@@ -95,7 +95,7 @@ def started(recipe: str, folder: Path) -> subprocess.Popen[str]:
 def told_by_all(process: subprocess.Popen[str]) -> str:
     """What has been written to standard error when all processes of a group have ended."""
     try:
-        return process.communicate(timeout=30)[1]  # once nobody has the pipes any more
+        return process.communicate(timeout=120)[1]  # once nobody has the pipes any more
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -370,7 +370,7 @@ def test_loading_processes_outlive_signals_that_are_not_their_parents(corpus: Pa
     assert len(list(found)) == len(utterances) - 1
     assert worker.is_alive()
     worker.terminate()  # by the parent
-    worker.join(5)
+    worker.join(60)
     assert worker.exitcode == 0
 
 
