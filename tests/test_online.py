@@ -1,7 +1,7 @@
 """Recognition while audio comes in: equal to offline where that can be, and the same however audio is cut."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from alone import recognise
 from asr.audio import resample
 from asr.config import EncoderConfig
+from asr.decode import Word
 from asr.encoder import Encoder
 from asr.encoder_stream import EncoderStream
 from asr.errors import AudioError, ConfigError
@@ -163,10 +164,18 @@ def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
     found = []
     for samples in (333, 16000, 10**6):
         online = OnlineRecognizer(recognizer, chunk_s=0.2, look_ahead_s=0.4)
-        segments = [segment for update in listen(online, wave, samples) for segment in update.segments]
-        found.append([(segment.offset_s, segment.words) for segment in segments])
+        found.append([segment for update in listen(online, wave, samples) for segment in update.segments])
     assert len(found[0]) >= 2  # a random model hears no word in some
-    assert found[0] == found[1] == found[2]
+    for other in found[1:]:
+        assert [segment.offset_s for segment in other] == [segment.offset_s for segment in found[0]]
+        for segment, wanted in zip(other, found[0], strict=True):
+            assert_alike(segment.words, wanted.words)
+
+
+def assert_alike(found: Sequence[Word], wanted: Sequence[Word]) -> None:
+    """On some CPUs the last bits of features depend on how many frames are computed at once; the weights are large."""
+    assert [replace(word, confidence=0) for word in found] == [replace(word, confidence=0) for word in wanted]
+    assert [word.confidence for word in found] == pytest.approx([word.confidence for word in wanted], abs=1e-4)
 
 
 def normalized(recognizer: Recognizer, feats: Tensor) -> Tensor:
@@ -240,7 +249,7 @@ def test_another_sample_rate() -> None:
         online = OnlineRecognizer(recognizer, sample_rate_hz=8000, pauses=None)
         found.append(list(listen(online, wave, samples))[-1].segments[0].words)
         assert online.audio_s == 2.0
-    assert found[0] == found[1]
+    assert_alike(found[0], found[1])
     expected = recognise(recognizer, resample(wave, 8000, RATE_HZ))
     assert " ".join(word.text for word in found[0]) == expected.text
 
