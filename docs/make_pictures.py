@@ -42,7 +42,7 @@ class Subject:
 
 SUBJECTS = (
     Subject("digits", "exp/digits/model", "exp/digits/data/dev.jsonl", "6_jackson_5"),
-    Subject("an4", "exp/an4/model", "exp/an4/data/dev.jsonl", "cen8-fplp-b"),
+    Subject("an4", "recipes/digits/start", "exp/an4/data/dev.jsonl", "cen8-fplp-b"),
     Subject("an4-rnn", "exp/an4/rnn", "exp/an4/data/dev.jsonl", None),
 )
 

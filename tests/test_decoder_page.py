@@ -1,5 +1,6 @@
 """Every block of docs/decoder.md runs as it stands."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from asr import checkpoint
+from asr.cli import main
 from asr.config import Config, load
 from asr.decoding import read_hotwords, read_lexicon
 from asr.emissions import Vocabulary
@@ -38,6 +40,8 @@ def names_for(section: str, tmp_path: Path) -> dict[str, Any]:
         return {"run": a_run(tmp_path), "waves": torch.randn(2, 16000), "wave_lens": torch.tensor([16000, 12000])}
     if section == "A language model":
         return {"folder": tmp_path}
+    if section == "Files of log-probabilities":
+        return {"folder": tmp_path, "log_probs": random_log_probs(rng, 12, 4)}
     if section == "Hotwords":
         return {"log_probs": random_log_probs(rng, 20, 28)}
     if section == "Streaming":
@@ -54,13 +58,24 @@ def a_run(folder: Path) -> Path:
 
 
 def test_every_use_is_there() -> None:
-    assert len(SECTIONS) == 10
+    assert len(SECTIONS) == 11
 
 
 @pytest.mark.parametrize(("section", "code"), SECTIONS, ids=[section for section, _ in SECTIONS])
 def test_block_runs(section: str, code: str, tmp_path: Path) -> None:
     assert len(code.strip().splitlines()) <= 10
     exec(compile(code, str(PAGE), "exec"), names_for(section, tmp_path))
+
+
+def test_the_files_of_log_probabilities_are_decoded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    section = "Files of log-probabilities"
+    exec(compile(dict(SECTIONS)[section], str(PAGE), "exec"), names_for(section, tmp_path))
+    (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "|": 1, "A": 2, "B": 3}))
+    for flags in (["--n-best", "3"], ["--labels", str(tmp_path / "vocab.json"), "--frame-s", "0.02"]):
+        assert main(["decode", str(tmp_path / "mine.npz"), "--format", "json", *flags]) == 0
+        out, err = capsys.readouterr()
+        assert [json.loads(line)["id"] for line in out.splitlines()] == ["u1", "u2"]
+        assert ("WER" in err) == ("--labels" not in flags)
 
 
 def test_files_are_written_as_they_are_read(tmp_path: Path) -> None:
