@@ -19,6 +19,17 @@ NO_DEV = "none"  # value of `data.dev`: train without a dev set
 TELEPHONE_HZ = 8000  # sample rate of telephone audio
 _BOUNDLESS = ("audio.max_duration_s", "decode.token_threshold", "decode.beam_threshold")  # infinity switches these off
 DECODE_PATHS = ("lm", "lexicon", "hotwords", "priors")  # keys of `decode` that name files
+# What a setting of the beam must be, in words, and its least and largest value.
+DECODE_LIMITS: Mapping[str, tuple[str, float, float]] = {
+    "alpha": ("in 0..10", 0, 10),
+    "beta": ("in -100..100", -100, 100),
+    "unknown_offset": ("in -1000..10", -1000, 10),
+    "unknown_per_character": ("in -20..0", -20, 0),
+    "beam_size": ("in 1..100000", 1, 100_000),
+    "token_threshold": ("at most 0", -math.inf, 0),
+    "beam_threshold": ("below 0", -math.inf, -math.ulp(0.0)),
+    "prior_weight": ("in 0..1", 0, 1),
+}
 
 
 def _require(condition: bool, key: str, wanted: str, found: object) -> None:
@@ -202,7 +213,8 @@ class TrainConfig:
 class DecodeConfig:
     """From log-probabilities to text; evaluation on dev during training is always greedy.
 
-    In a run folder, relative paths are relative to that folder. All but `decoder` is for the beam; see `BeamDecoder`.
+    In a run folder, relative paths are relative to that folder. All but `decoder` is for the beam; see `BeamDecoder`,
+    which has the same defaults and limits.
     """
 
     decoder: Literal["greedy", "beam"] = "greedy"
@@ -222,15 +234,8 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         _require(self.decoder in ("greedy", "beam"), "decode.decoder", "greedy or beam", self.decoder)
-        _require(0 <= self.alpha <= 10, "decode.alpha", "in 0..10", self.alpha)
-        _require(-100 <= self.beta <= 100, "decode.beta", "in -100..100", self.beta)
-        _require(-1000 <= self.unknown_offset <= 10, "decode.unknown_offset", "in -1000..10", self.unknown_offset)
-        _require(0 <= self.prior_weight <= 1, "decode.prior_weight", "in 0..1", self.prior_weight)
-        _require(1 <= self.beam_size <= 100_000, "decode.beam_size", "in 1..100000", self.beam_size)
-        for key in ("token_threshold", "beam_threshold"):
-            _require(getattr(self, key) < 0, f"decode.{key}", "below 0", getattr(self, key))
-        per_character = self.unknown_per_character
-        _require(-20 <= per_character <= 0, "decode.unknown_per_character", "in -20..0", per_character)
+        for key, (wanted, least, largest) in DECODE_LIMITS.items():
+            _require(least <= getattr(self, key) <= largest, f"decode.{key}", wanted, getattr(self, key))
 
 
 @dataclass(frozen=True)

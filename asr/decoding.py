@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr import priors
-from asr.config import DecodeConfig
+from asr.config import DECODE_LIMITS, DecodeConfig
 from asr.decode import Hypothesis, Word
 from asr.decode.greedy import best_paths
 from asr.decode.greedy_stream import GreedyStream
@@ -166,15 +166,8 @@ class Decoder:
                 lexicon=vocabulary.lexicon if resources.lexicon is None else resources.lexicon,
                 hotwords=resources.hotwords,
                 log_priors=resources.priors,
-                prior_weight=config.prior_weight,
-                alpha=config.alpha,
-                beta=config.beta,
-                unknown_offset=config.unknown_offset,
-                unknown_per_character=config.unknown_per_character,
-                beam_size=config.beam_size,
-                token_threshold=config.token_threshold,
-                beam_threshold=config.beam_threshold,
                 frame_s=vocabulary.frame_s,
+                **{name: getattr(config, name) for name in DECODE_LIMITS},
             )
         except DecodeError as error:
             if config.lm and "language model" in str(error):

@@ -184,7 +184,7 @@ def test_references_to_nowhere() -> None:
         "decode.unknown_offset=.inf",
         "decode.beam_size=0",
         "decode.beam_size=100001",
-        "decode.token_threshold=0",
+        "decode.token_threshold=0.1",
         "decode.beam_threshold=0",
         "decode.beam_threshold=.nan",
     ],

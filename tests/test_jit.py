@@ -18,7 +18,8 @@ def run(folder: Path, program: str, **environment: str) -> subprocess.CompletedP
     if not (folder / "asr").exists():
         (folder / "asr").mkdir()
         source = Path(asr.__file__).parent
-        for name in ("__init__.py", "errors.py", "files.py", "lines.py", "lexicon.py"):
+        modules = "__init__ config errors files lengths lexicon lines overrides".split()
+        for name in (f"{module}.py" for module in modules):
             shutil.copyfile(source / name, folder / "asr" / name)
         for name in ("decode", "process"):
             shutil.copytree(source / name, folder / "asr" / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -126,7 +126,7 @@ def test_an_utterance_without_frames() -> None:
     [
         ({"lm_start_state": "state"}, r"lm_start_state must be None: decoder.stream\(\) takes an utterance in chunks"),
         ({"hotwords": "ab"}, "hotwords: wanted a list of words, found the text 'ab'"),
-        ({"beam_width": 0}, "beam_width must be at least 1, found 0"),
+        ({"beam_width": 0}, "beam_width must be in 1..100000, found 0"),
         ({"beam_prune_logp": 0.0}, r"beam_prune_logp must be below 0, found 0\.0"),
         ({"token_min_logp": 1.0}, r"token_min_logp must be at most 0, found 1\.0"),
     ],

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.config import DECODE_LIMITS, DecodeConfig
 from asr.decode.batch import blocks_of, decode_block
 from asr.decode.compose import Lexicon, LmUnit, compose
 from asr.decode.hypothesis import Hypothesis, Reading
@@ -25,8 +26,6 @@ from asr.process import cores
 
 # Calibrated on AN4's development speakers (benchmarks/confidence.py).
 _SCALE_ALONE, _SCALE_WITH_LM = 0.85, 0.6
-
-LEAST_OFFSET, LARGEST_OFFSET = -1000.0, 10.0  # of unknown words
 
 
 class BeamDecoder:
@@ -94,14 +93,14 @@ class BeamDecoder:
         lexicon: Lexicon | None = None,
         hotwords: Mapping[str, float] | None = None,
         log_priors: Any = None,
-        prior_weight: float = 0.3,
-        alpha: float = 0.5,
-        beta: float = 1.5,
-        unknown_offset: float = -5.0,
-        unknown_per_character: float = -1.0,
-        beam_size: int = 100,
-        token_threshold: float = -7.0,
-        beam_threshold: float = -10.0,
+        prior_weight: float = DecodeConfig.prior_weight,
+        alpha: float = DecodeConfig.alpha,
+        beta: float = DecodeConfig.beta,
+        unknown_offset: float = DecodeConfig.unknown_offset,
+        unknown_per_character: float = DecodeConfig.unknown_per_character,
+        beam_size: int = DecodeConfig.beam_size,
+        token_threshold: float = DecodeConfig.token_threshold,
+        beam_threshold: float = DecodeConfig.beam_threshold,
         n_best: int = 1,
         frame_s: float = 1.0,
         confidence_scale: float | None = None,
@@ -109,15 +108,15 @@ class BeamDecoder:
     ) -> None:
         self.labels = check_labels(labels, blank)
         tiny = math.ulp(0.0)  # for limits that exclude zero
-        check_number("beam_size", beam_size, "at least 1", 1, whole=True)
+        check_number("beam_size", beam_size, *DECODE_LIMITS["beam_size"], whole=True)
         check_number("n_best", n_best, "at least 1", 1, whole=True)
-        check_number("token_threshold", token_threshold, "below 0", -math.inf, 0)
-        check_number("beam_threshold", beam_threshold, "below 0", -math.inf, -tiny)
-        check_number("alpha", alpha, "in 0..10", 0, 10)
-        check_number("beta", beta, "in -100..100", -100, 100)
-        check_number("unknown_offset", unknown_offset, "in -1000..10", LEAST_OFFSET, LARGEST_OFFSET)
-        check_number("unknown_per_character", unknown_per_character, "in -20..0", -20, 0)
-        check_number("prior_weight", prior_weight, "in 0..1", 0, 1)
+        check_number("token_threshold", token_threshold, *DECODE_LIMITS["token_threshold"])
+        check_number("beam_threshold", beam_threshold, *DECODE_LIMITS["beam_threshold"])
+        check_number("alpha", alpha, *DECODE_LIMITS["alpha"])
+        check_number("beta", beta, *DECODE_LIMITS["beta"])
+        check_number("unknown_offset", unknown_offset, *DECODE_LIMITS["unknown_offset"])
+        check_number("unknown_per_character", unknown_per_character, *DECODE_LIMITS["unknown_per_character"])
+        check_number("prior_weight", prior_weight, *DECODE_LIMITS["prior_weight"])
         check_number("frame_s", frame_s, "positive", tiny, sys.float_info.max)
         if confidence_scale is not None:
             check_number("confidence_scale", confidence_scale, "in (0, 10]", tiny, 10)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.config import DECODE_LIMITS
 from asr.decode.beam import BeamDecoder
 from asr.decode.hypothesis import Hypothesis
-from asr.decode.inputs import as_array, check_labels, check_shape
+from asr.decode.inputs import as_array, check_labels, check_number, check_shape
 from asr.decode.lm import NGram
 from asr.decode.pyctcdecode.alphabet import BPE_TOKEN, UNK_BPE_TOKEN, UNK_TOKEN, Alphabet
 from asr.decode.pyctcdecode.constants import (
@@ -76,13 +77,9 @@ class _Settings(NamedTuple):
 
     def check(self) -> None:
         """Raise DecodeError if a value is out of range."""
-        for name, wanted, fine in (
-            ("beam_width", "at least 1", self.beam_width >= 1),
-            ("beam_prune_logp", "below 0", self.beam_prune_logp < 0),
-            ("token_min_logp", "at most 0", self.token_min_logp <= 0),
-        ):
-            if not fine:
-                raise DecodeError(f"{name} must be {wanted}, found {getattr(self, name)}")
+        check_number("beam_width", self.beam_width, *DECODE_LIMITS["beam_size"], whole=True)
+        check_number("beam_prune_logp", self.beam_prune_logp, *DECODE_LIMITS["beam_threshold"])
+        check_number("token_min_logp", self.token_min_logp, *DECODE_LIMITS["token_threshold"])
 
 
 class BeamSearchDecoderCTC:

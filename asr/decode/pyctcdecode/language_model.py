@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.decode.beam import LARGEST_OFFSET, LEAST_OFFSET
+from asr.config import DECODE_LIMITS
 from asr.decode.lm import NGram
 from asr.decode.pyctcdecode.constants import (
     DEFAULT_ALPHA,
@@ -78,13 +78,14 @@ class LanguageModel:
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that a BeamDecoder takes for this model."""
+        _, least, largest = DECODE_LIMITS["unknown_offset"]
         lm = self._known if self.score_boundary else replace(self._known, bos_id=-1, eos_id=-1)
         return {
             "lm": lm,
             "lm_unit": "word",
             "alpha": self.alpha,
             "beta": self.beta,
-            "unknown_offset": min(max(self.unk_score_offset * _LN_10, LEAST_OFFSET), LARGEST_OFFSET),
+            "unknown_offset": min(max(self.unk_score_offset * _LN_10, least), largest),
             "unknown_per_character": UNKNOWN_PER_CHARACTER,
         }
 
