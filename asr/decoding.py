@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from asr import priors
 from asr.config import DECODE_LIMITS, DecodeConfig
 from asr.decode import Hypothesis, Word
-from asr.decode.greedy import best_paths
-from asr.decode.greedy_stream import GreedyStream
+from asr.decode.greedy import GreedyStream, best_paths
 from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_labels
 from asr.emissions import Vocabulary

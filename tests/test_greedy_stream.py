@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asr.decode import greedy
-from asr.decode.greedy_stream import GreedyStream
+from asr.decode.greedy import GreedyStream
 from asr.decode.hypothesis import Reading
 from asr.errors import DecodeError
 

@@ -13,7 +13,7 @@ from asr.align import align_text
 from asr.cli import main
 from asr.config import DecodeConfig, TextConfig
 from asr.decode import greedy
-from asr.decode.greedy_stream import GreedyStream
+from asr.decode.greedy import GreedyStream
 from asr.decode.hypothesis import Reading
 from asr.decoding import Decoder
 from asr.emissions import Emissions, Vocabulary, read_emissions, write_emissions
