@@ -97,7 +97,7 @@ class Trainer:
             torch.manual_seed(config.train.seed + self.world.rank)  # for dropout; the weights are already drawn
         self.epoch_batches = len(self.order.batches())  # jitter changes it by one or two, and over shards by a tenth
         self.total_steps = config.train.epochs * self.epoch_batches
-        self.log: RunLog = Quiet()  # until this run has locked the folder
+        self.log: RunLog | Quiet = Quiet()  # until this run has locked the folder
         self.notes = [*self._header(), *(f"state not used: {fault}" for fault in self.damaged.values())]
         self.saved = time.perf_counter()
         self.saved_step = self.position.step
@@ -167,7 +167,7 @@ class Trainer:
             remove_temporary(self.out / STATES_FOLDER)
             yield
 
-    def _begun(self) -> RunLog:
+    def _begun(self) -> RunLog | Quiet:
         """Write what a run folder begins with; only with the folder locked, to touch no other training's files."""
         if not self.world.leads:
             return Quiet()

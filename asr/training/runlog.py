@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,29 +93,14 @@ class RunLog:
         self.curves.close()
 
 
-class Quiet(RunLog):
-    """A log that writes nothing, for processes other than the one that writes."""
+class Quiet:
+    """Takes what a RunLog takes and writes nothing, for processes other than the one that writes."""
 
-    def __init__(self) -> None:
-        pass
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *facts: None
 
-    def line(self, text: str) -> None:
-        pass
-
-    def batch(self, epoch: int, loss: float, speed: float) -> None:
-        pass
-
-    def step(self, step: int, facts: dict[str, float]) -> None:
-        pass
-
-    def skipped(self, step: int, loss: float, norm: float, ids: list[str]) -> None:
-        pass
-
-    def split(self, step: int, rank: int, parts: int, ids: list[str]) -> None:
-        pass
-
-    def epoch(self, facts: dict[str, Any]) -> None:
-        pass
+    def __enter__(self) -> "Quiet":
+        return self
 
     def __exit__(self, *_: object) -> None:
         pass
