@@ -147,13 +147,21 @@ class RecurrentLayer(nn.Module):
         return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
     def _call(self, inputs: Tensor, state: State | None, weights: list[Tensor]) -> tuple[Tensor, State]:
-        settings = (weights, True, 1, 0.0, self.training, False, False)
+        settings: dict[str, Any] = {
+            "params": weights,
+            "has_biases": True,
+            "num_layers": 1,
+            "dropout": 0.0,
+            "train": self.training,
+            "bidirectional": False,
+            "batch_first": False,
+        }
         initial = inputs.new_zeros(1, inputs.shape[1], self.cell.hidden_size)
         if isinstance(self.cell, nn.LSTM):
-            outputs, *after = torch.lstm(inputs, state or (initial, initial), *settings)
+            outputs, *after = torch.lstm(inputs, state or (initial, initial), **settings)
         else:
             run = torch.gru if isinstance(self.cell, nn.GRU) else torch.rnn_tanh
-            outputs, *after = run(inputs, state[0] if state else initial, *settings)
+            outputs, *after = run(inputs, state[0] if state else initial, **settings)
         return outputs, tuple(after)
 
 
