@@ -202,11 +202,11 @@ class Normalizer(nn.Module):
         return (self.prior * self.mean.double() + total) / (self.prior + count)
 
     def fit(
-        self, batches: Iterable[tuple[Tensor, Tensor]], add_up: Callable[[list[Tensor]], None] = lambda _: None
+        self, batches: Iterable[tuple[Tensor, Tensor]], all_reduce: Callable[[list[Tensor]], None] = lambda _: None
     ) -> None:
         """Set the global mean and standard deviation from (feats, feat_lens) batches.
 
-        `add_up` replaces float64 sums by those over all processes, if each is given its share of the batches.
+        `all_reduce` replaces float64 sums by those over all processes, if each is given its share of the batches.
         """
         frames = torch.zeros((), dtype=torch.float64)
         total = torch.zeros_like(self.mean, dtype=torch.float64, device="cpu")
@@ -216,7 +216,7 @@ class Normalizer(nn.Module):
             frames += len(valid)
             total += valid.sum(0)
             squares += valid.square().sum(0)
-        add_up([frames, total, squares])
+        all_reduce([frames, total, squares])
         mean = total / frames
         self.mean.copy_(mean)
         self.std.copy_((squares / frames - mean.square()).clamp_min(VARIANCE_FLOOR).sqrt())

@@ -373,5 +373,5 @@ class Trainer:
         if self.world.leads:
             keep = self.config.train.keep_states
             save_state(self.out, self.position, self.learner, randoms, self.outset.origin, keep=keep)
-        self.world.wait()
+        self.world.barrier()
         self.saved, self.saved_step = time.perf_counter(), self.position.step

@@ -105,7 +105,7 @@ def _rank(rank: int, port: int, folder: str, data: Path, conf: Path, rounds: int
     for number in range(rounds + 1):  # the first one warms up
         trainer.order.epoch = number + 1
         batches = list(trainer.batches)
-        world.wait()
+        world.barrier()
         learner.world = World()  # as if there were no other process
         alone = []
         for batch in batches:
@@ -114,17 +114,17 @@ def _rank(rank: int, port: int, folder: str, data: Path, conf: Path, rounds: int
                 learner.step(batch, 1e-4, 0)
             alone.append(time.perf_counter() - started)
         learner.world = world
-        world.wait()
+        world.barrier()
         started = time.perf_counter()
         for _ in batches:
-            world.total(1, 1, 1, 1)
-            world.add_up([torch.zeros(()), *learner.gradients()])
+            world.sum(1, 1, 1, 1)
+            world.all_reduce([torch.zeros(()), *learner.gradients()])
         exchange = time.perf_counter() - started
-        world.wait()
+        world.barrier()
         started = time.perf_counter()
         for batch in batches:
             learner.step(batch, 1e-4, 0)
-        world.wait()
+        world.barrier()
         together = time.perf_counter() - started
         if number:
             times["alone"].append(alone)

@@ -111,12 +111,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(world.gather(name)[0])
         index = make_shards(folder, arguments.hours) if world.leads else folder / "shards" / "index.jsonl"
-        world.wait()
+        world.barrier()
         data = [f"data.train={index}", f"data.dev={folder / 'dev.jsonl'}"]
         trainer = Trainer(config.load(arguments.conf, [*data, *arguments.overrides]), folder / "run")
         with trainer.log:
             facts = measure(trainer, arguments.steps)
-        world.wait()
+        world.barrier()
     if world.leads:
         for key, value in facts.items():
             print(f"{key:>18} {value:,.3f}")

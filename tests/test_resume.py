@@ -313,7 +313,7 @@ def test_the_rest_of_an_epoch_of_shards_needs_as_many_processes(
         with pytest.raises(Interrupted):
             Trainer(sharded, out).run()
     monkeypatch.setattr(train, "join", lambda: replace(World(), size=2))
-    monkeypatch.setattr(World, "spread", lambda *_: None)
+    monkeypatch.setattr(World, "broadcast", lambda *_: None)
     monkeypatch.setattr(World, "gather", lambda _, value: [value, value])
     with pytest.raises(
         CheckpointError, match=r"over shards that 1 processes shared; go on with as many processes, not 2"

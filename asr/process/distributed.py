@@ -39,7 +39,7 @@ class World:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def total(self, *values: float) -> list[float]:
+    def sum(self, *values: float) -> list[float]:
         """The sum over all processes of each value."""
         if self.size == 1:
             return list(values)
@@ -50,9 +50,9 @@ class World:
 
     def any(self, *flags: bool) -> list[bool]:
         """Whether each flag is set in any process."""
-        return [value > 0 for value in self.total(*map(float, flags))]
+        return [value > 0 for value in self.sum(*map(float, flags))]
 
-    def add_up(self, tensors: list[Tensor]) -> None:
+    def all_reduce(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its sum over all processes; they are sent as one."""
         if self.size == 1:
             return
@@ -62,7 +62,7 @@ class World:
         pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
         torch._foreach_copy_(tensors, [piece.view_as(like) for piece, like in zip(pieces, tensors, strict=True)])
 
-    def spread(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Copy rank 0's tensors into those of all processes."""
         if self.size > 1:
             for tensor in tensors:
@@ -96,7 +96,7 @@ class World:
                         f"there, {value} for rank 0"
                     )
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process has called this."""
         self.gather(None)
 

@@ -110,11 +110,11 @@ class Learner:
             group["lr"] = rate
         units = len(batch.ids) if self.config.loss_per == "utterance" else int(batch.label_lens.sum())
         sizes = units, len(batch.ids), int(batch.wave_lens.sum()), batch.waves.numel()
-        all_units, utterances, audio_samples, padded_samples = map(int, self.world.total(*sizes))
+        all_units, utterances, audio_samples, padded_samples = map(int, self.world.sum(*sizes))
         losses, parts = self._accumulate(batch, all_units)
         loss_sum = losses.sum()
         gradients = self.gradients()
-        self.world.add_up([loss_sum, *gradients])
+        self.world.all_reduce([loss_sum, *gradients])
         norm = torch.nn.utils.get_total_norm(gradients)
         loss_value, norm_value = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
         culprits: list[str] = []

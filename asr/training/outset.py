@@ -143,7 +143,7 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
     outset = Outset(config, recognizer, shards, train_set, dev_set, origin, left_out, change)
     if resumed is None and config.features.normalization in TRAINED:
         fit_normalizer(outset, world)
-    world.spread(recognizer.state_dict().values())
+    world.broadcast(recognizer.state_dict().values())
     return outset
 
 
@@ -167,7 +167,7 @@ def fit_normalizer(outset: Outset, world: World) -> None:
             if heard >= enough:
                 return
 
-    outset.recognizer.normalizer.fit(some(), world.add_up)
+    outset.recognizer.normalizer.fit(some(), world.all_reduce)
 
 
 def loading_processes(config: Config, device: torch.device) -> int:

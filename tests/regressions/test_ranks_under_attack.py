@@ -75,7 +75,7 @@ def test_a_rank_that_loses_another_says_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(dist, "all_reduce", lost)
     with pytest.raises(TrainingError) as raised:
-        World(1, 2).total(1.0)
+        World(1, 2).sum(1.0)
     assert str(raised.value) == (
         "rank 1 cannot go on without the others; the first of them that ended says why in its own message "
         "([pair.cc:553] Connection closed by peer [127.0.0.1]:2)"
