@@ -14,6 +14,7 @@ from asr.audio import load_utterance
 from asr.augment import WaveAugment, draws_of, speed_of, utterance_generator
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AsrError, AudioError, TrainingError
+from asr.features import require_frame
 from asr.manifest import Utterance
 from asr.process import cores
 from asr.process.lack_of_memory import let_go, out_of_memory
@@ -150,10 +151,7 @@ class Examples(Dataset[Example | AsrError]):
             generator = utterance_generator(self.seed, epoch, utterance.id)
             draws = torch.rand(self.draws, generator=generator)
             wave = self.wave_augment(wave, generator, self.speed(epoch, index))
-        if len(wave) < self.shortest_samples:
-            raise AudioError(
-                f"utterance {utterance.id}: {len(wave)} samples are shorter than one frame of {self.shortest_samples}"
-            )
+        require_frame(f"utterance {utterance.id}", len(wave), self.shortest_samples)
         return Example(utterance.id, wave, self.labels[index], draws)
 
 

@@ -20,6 +20,13 @@ VARIANCE_FLOOR = 1e-4
 TRAINED = ("global", "map")
 
 
+def require_frame(name: str, samples: int, frame_samples: int) -> None:
+    """AudioError, beginning with `name` where it is not empty, unless the samples fill one frame."""
+    if samples < frame_samples:
+        where = f"{name}: " if name else ""
+        raise AudioError(f"{where}{samples} samples of audio are shorter than one frame of {frame_samples}")
+
+
 class LogMel(nn.Module):
     """Log-mel filterbank of a batch of waveforms, on the device of its buffers.
 
@@ -80,18 +87,15 @@ class LogMel(nn.Module):
             wave_lens: (B,) int64 on the CPU, valid samples.
 
         Returns:
-            feats: (B, T, F) float32; frames at and after feats_lens are zero.
+            feats: (B, T, F) float32; frames at and after feat_lens are zero.
             feat_lens: (B,) int64, whole frames inside the valid samples.
 
         Raises:
             AudioError: a waveform is shorter than one frame; the message names the row.
         """
         feat_lens = self.lengths(wave_lens)
-        if int(wave_lens.min()) < self.fft_samples:
-            row = int(wave_lens.argmin())
-            raise AudioError(
-                f"row {row}: {int(wave_lens[row])} samples are shorter than one frame of {self.fft_samples}"
-            )
+        shortest = int(wave_lens.argmin())
+        require_frame(f"row {shortest}", int(wave_lens[shortest]), self.fft_samples)
         frames = waves.unfold(1, self.fft_samples, self.hop_samples)
         return self._whole(frames, feat_lens) if waves.is_cuda else self._in_blocks(frames, feat_lens), feat_lens
 

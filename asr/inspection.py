@@ -17,7 +17,8 @@ from asr import audio
 from asr.align import align_text
 from asr.decode import Hypothesis, Word
 from asr.emissions import Vocabulary
-from asr.errors import AudioError, ConfigError
+from asr.errors import ConfigError
+from asr.features import require_frame
 from asr.gates import Trace, trace
 from asr.hypotheses import Result
 from asr.recognizer import Recognizer
@@ -150,8 +151,7 @@ def inspect_recording(
         total_s = opened.frames / opened.file.samplerate
         start_s, end_s = part_of(opened.name, total_s, start_s, end_s)
         wave = opened.mono(*opened.segment(start_s, end_s - start_s), config.audio)
-    if len(wave) < log_mel.fft_samples:
-        raise AudioError(f"{path}: {len(wave)} samples of audio are shorter than one frame of {log_mel.fft_samples}")
+    require_frame(str(path), len(wave), log_mel.fft_samples)
     rate_hz = config.audio.sample_rate_hz
     with torch.inference_mode():
         energies, frames = log_mel(wave.unsqueeze(0), torch.tensor([len(wave)]))

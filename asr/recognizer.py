@@ -13,8 +13,8 @@ from asr.decode import Hypothesis
 from asr.decoding import Decoder
 from asr.emissions import Vocabulary
 from asr.encoder import Encoder
-from asr.errors import AudioError, ConfigError
-from asr.features import LogMel, Normalizer
+from asr.errors import ConfigError
+from asr.features import LogMel, Normalizer, require_frame
 from asr.manifest import Utterance
 from asr.text import BLANK, Tokenizer
 
@@ -87,12 +87,7 @@ class Recognizer(nn.Module):
             AudioError: it cannot be read or is shorter than one frame; the message names utterance and file.
         """
         wave = audio.load_utterance(utterance, self.config.audio)
-        shortest = self.log_mel.fft_samples
-        if len(wave) < shortest:
-            raise AudioError(
-                f"utterance {utterance.id}: {utterance.audio_filepath}: {len(wave)} samples of audio are shorter than "
-                f"one frame of {shortest}"
-            )
+        require_frame(f"utterance {utterance.id}: {utterance.audio_filepath}", len(wave), self.log_mel.fft_samples)
         return wave
 
     def decode(self, log_probs: Tensor, lens: Tensor) -> list[Hypothesis]:

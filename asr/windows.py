@@ -17,8 +17,7 @@ from torch import Tensor
 
 from asr.batch import from_short_to_long
 from asr.decode import Hypothesis, Word
-from asr.errors import AudioError
-from asr.features import FrameStream
+from asr.features import FrameStream, require_frame
 from asr.lengths import strided
 from asr.pauses import Cutter, Cutting, Stretch
 from asr.process.parallel import batches_at_once, map_batches
@@ -115,11 +114,7 @@ def encode(
     cutter = Cutter(cutting or Cutting(), hop_s, recognizer.config.encoder.subsampling)
     for block in blocks:
         yield from batches.accept(cutter.accept(stream.accept(block)))
-    if not stream.frames:
-        raise AudioError(
-            f"{f'{name}: ' if name else ''}{stream.samples} samples of audio are shorter than one frame of "
-            f"{recognizer.log_mel.fft_samples}"
-        )
+    require_frame(name, stream.samples, recognizer.log_mel.fft_samples)
     yield from batches.accept(cutter.finish())
     yield from batches.finish(stream.frames)
 

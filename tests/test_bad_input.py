@@ -79,7 +79,7 @@ def test_manifest(
         ({"duration": 1.5}, "{folder}/a.wav: segment 0..1.5 s is not inside the audio, which is 1.000 s long"),
         ({"offset": 3.0}, "{folder}/a.wav: segment 3..4 s is not inside the audio, which is 1.000 s long"),
         ({"duration": 1e-9}, "{folder}/a.wav: segment 0..0 s is not inside the audio, which is 1.000 s long"),
-        ({"duration": 0.01}, f"160 samples are shorter than one frame of {FRAME_SAMPLES}"),
+        ({"duration": 0.01}, f"160 samples of audio are shorter than one frame of {FRAME_SAMPLES}"),
     ],
 )
 def test_audio_of_a_manifest(capsys: Capture, run: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -161,7 +161,7 @@ def test_unreadable_audio_is_named_by_utterance(
 
 def test_audio_too_short_for_a_frame_is_named_by_utterance(utterances: list[Utterance], recognizer: Recognizer) -> None:
     short = replace(utterances[2], id="u2", duration=0.02)  # 160 samples
-    with pytest.raises(AudioError, match="utterance u2: 160 samples are shorter than one frame of 256"):
+    with pytest.raises(AudioError, match="utterance u2: 160 samples of audio are shorter than one frame of 256"):
         Evaluation([*utterances[:2], short], recognizer, batch_s=3).run(recognizer)
 
 

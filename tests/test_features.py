@@ -91,7 +91,7 @@ def test_features_of_the_beginning_are_the_beginning_of_the_features(samples: in
 
 
 def test_waveform_shorter_than_a_frame_is_refused() -> None:
-    with pytest.raises(AudioError, match=r"^row 1: 511 samples are shorter than one frame of 512$"):
+    with pytest.raises(AudioError, match=r"^row 1: 511 samples of audio are shorter than one frame of 512$"):
         LogMel(FeatureConfig(), 16000)(torch.zeros(3, 600), torch.tensor([600, 511, 512]))
     with pytest.raises(AudioError, match="row 0: 3 samples"):
         LogMel(FeatureConfig(), 16000)(torch.zeros(1, 3), torch.tensor([3]))
