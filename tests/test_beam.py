@@ -289,6 +289,12 @@ def test_a_forced_prefix() -> None:
         BeamDecoder(LABELS)([random_log_probs(rng, 3, 4)], prefix="ax")
 
 
+def test_a_decoder_shows_what_its_users_may_use() -> None:
+    shown = [name for name in dir(BeamDecoder(LABELS)) if not name.startswith("_")]
+    settings = ["beam_size", "blank", "confidence_scale", "labels", "n_best", "space", "threads"]
+    assert shown == sorted([*settings, "labels_of", "reading", "stream"])
+
+
 def test_a_prefix_is_spelled_where_any_labels_spell_it() -> None:
     decoder = BeamDecoder(["_", "ab", "a", "bc"], space="|")
     assert decoder.labels_of("abc").tolist() == [2, 3]  # not "ab", which leaves a "c"

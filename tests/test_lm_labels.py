@@ -61,7 +61,7 @@ def test_a_model_of_words_may_know_all_letters_and_a_bar(tmp_path: Path) -> None
     kinds = []
     for text in ("a b | a b", "a b ab ba aab bba bab | abb"):
         decoder = BeamDecoder(["_", " ", "a", "b"], lm=model_of(tmp_path, text))
-        kinds.append(decoder.composition.scorer.rules["kind"][0])
+        kinds.append(decoder._scorer.rules["kind"][0])
     assert kinds == [TOKEN_LM, WORD_LM]
 
 

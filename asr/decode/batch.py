@@ -47,10 +47,10 @@ def decode_block(decoder: "BeamDecoder", rows: list[NDArray[Any]], first: int) -
     for start, row in zip(starts.tolist(), rows, strict=False):
         to_probabilities(row, probs[start : start + len(row)])
     steps, lengths, results = np.empty(len(probs), STEP), np.zeros(len(rows), np.int64), np.empty(len(rows), RESULT)
-    totals = sums_of(probs, decoder.ones)
-    discount(probs, decoder.discounts)
+    totals = sums_of(probs)
+    discount(probs, decoder._discounts)
     batch = Batch(probs, totals, starts, steps, lengths, results)
-    workspace = decoder.workspace(decoder.beam_size)
+    workspace = decoder._take_workspace(decoder.beam_size)
     found: list[list[Hypothesis]] = []
     while len(found) < len(rows):
         done, _ = run(decoder, workspace, batch, len(found), AT_END, NOTHING, NO_GAINS)
@@ -62,5 +62,5 @@ def decode_block(decoder: "BeamDecoder", rows: list[NDArray[Any]], first: int) -
             found.append([Hypothesis(score, lm_score, share, (labels,), decoder.reading)])
         if done < len(rows):  # rare: it needs more room, has no hypothesis, or is wrong
             found.append(Stream(decoder, where=f"utterance {first + done}").decode(rows[done], 1))
-    decoder.give_back(workspace)
+    decoder._give_back(workspace)
     return found

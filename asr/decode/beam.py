@@ -131,16 +131,16 @@ class BeamDecoder:
         reading = Reading.of(self.labels, blank, space, frame_s)
         self.beam_size = int(beam_size)
         self.n_best = int(n_best)
-        self.token_floor = np.float32(math.exp(token_threshold))
-        self.beam_floor = math.exp(beam_threshold)
+        # What begins with an underscore is for the searches in `batch` and `stream`, which are parts of this class.
+        self._token_floor = np.float32(math.exp(token_threshold))
+        self._beam_floor = math.exp(beam_threshold)
         calibrated = _SCALE_ALONE if lm is None else _SCALE_WITH_LM
         self.confidence_scale = calibrated if confidence_scale is None else float(confidence_scale)
         self.threads = threads or cores()
-        self.ones = np.ones(len(self.labels), np.float32)
-        self.discounts = None if log_priors is None else discounts(log_priors, prior_weight, len(self.labels))
-        self.capacity = max(1024, 512 * beam_size)  # what 512 frames can make; the tree is tidied every 256
+        self._discounts = None if log_priors is None else discounts(log_priors, prior_weight, len(self.labels))
+        self._capacity = max(1024, 512 * beam_size)  # what 512 frames can make; the tree is tidied every 256
         self._workspaces: deque[Workspace] = deque()  # of finished utterances, for reuse
-        self.composition = compose(
+        self._scorer, words = compose(
             self.labels,
             reading,
             blank,
@@ -153,7 +153,7 @@ class BeamDecoder:
             unknown_offset=unknown_offset,
             unknown_per_character=unknown_per_character,
         )
-        self.reading = replace(reading, lexicon=tuple(self.composition.words))
+        self.reading = replace(reading, lexicon=tuple(words))
 
     def __getstate__(self) -> dict[str, Any]:
         # Arrays of a workspace share memory, which copies would not.
@@ -183,7 +183,7 @@ class BeamDecoder:
         """
         check_kind("prefix", prefix, str, "a string")
         rows = read_batch(log_probs, lengths, len(self.labels))
-        n_best = self.hypotheses_wanted(n_best)
+        n_best = self._wanted(n_best)
 
         blocks = blocks_of(rows, self.threads)
 
@@ -205,27 +205,27 @@ class BeamDecoder:
         check_kind("prefix", prefix, str, "a string")
         return Stream(self, prefix=prefix)
 
-    def hypotheses_wanted(self, n_best: int | None) -> int:
+    def _wanted(self, n_best: int | None) -> int:
         """How many hypotheses a call asks for."""
         if n_best is None:
             return self.n_best
         check_number("n_best", n_best, "at least 1", 1, whole=True)
         return n_best
 
-    def workspace(self, beam_size: int) -> Workspace:
+    def _take_workspace(self, beam_size: int) -> Workspace:
         """Memory for a new search, from a finished one if possible."""
         found = None
         if beam_size == self.beam_size:
             with suppress(IndexError):
                 found = self._workspaces.pop()
         if found is None:
-            homophones = bool(self.composition.scorer.rules["homophones"][0])
-            found = new_workspace(beam_size, len(self.labels), self.capacity, homophones=homophones)
+            homophones = bool(self._scorer.rules["homophones"][0])
+            found = new_workspace(beam_size, len(self.labels), self._capacity, homophones=homophones)
         found.counters.fill(0)
-        found.counters[CAPACITY] = self.capacity
+        found.counters[CAPACITY] = self._capacity
         return found
 
-    def give_back(self, workspace: Workspace) -> None:
+    def _give_back(self, workspace: Workspace) -> None:
         """Let a later search use this memory."""
         if workspace.beam_size == self.beam_size:
             self._workspaces.append(workspace)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import NoneType
 from typing import Literal
 
@@ -40,19 +39,6 @@ _NO_WORDS = {"<s>", "</s>", "<unk>", "<UNK>"}
 _SEPARATORS = ("|", "<space>", "\u2581")
 
 
-@dataclass(frozen=True)
-class Composition:
-    """A Scorer with what is needed to read its results.
-
-    Attributes:
-        scorer: for the kernels.
-        words: the lexicon's words by id; empty where words are read from their labels.
-    """
-
-    scorer: Scorer
-    words: list[str]
-
-
 def compose(
     labels: Sequence[str],
     reading: Reading,
@@ -66,8 +52,11 @@ def compose(
     beta: float,
     unknown_offset: float,
     unknown_per_character: float,
-) -> Composition:
-    """Build the Scorer; see `BeamDecoder` for the arguments and errors."""
+) -> tuple[Scorer, list[str]]:
+    """The Scorer, and the lexicon's words by id, none where words are read from their labels.
+
+    See `BeamDecoder` for the arguments and errors.
+    """
     check_kind("hotwords", hotwords, (Mapping, NoneType), "a mapping of phrases to weights")
     lexicon = _checked(lexicon)
     if isinstance(lexicon, Mapping):
@@ -132,7 +121,7 @@ def compose(
         hot_states=hot.states,
         ngram=_NO_MODEL if lm is None else lm.arrays,
     )
-    return Composition(scorer, words if isinstance(lexicon, Mapping) else [])
+    return scorer, words if spelled is not None else []
 
 
 def _checked(lexicon: Lexicon | None) -> Lexicon | None:

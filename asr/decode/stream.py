@@ -40,13 +40,13 @@ def run(
         ending,
         decoder.blank,
         workspace.beam_size,
-        decoder.token_floor,
-        0.0 if len(forced) else decoder.beam_floor,  # a forced prefix may be unlikely
+        decoder._token_floor,
+        0.0 if len(forced) else decoder._beam_floor,  # a forced prefix may be unlikely
         decoder.confidence_scale,
         forced,
         gains,
-        decoder.capacity,
-        decoder.composition.scorer,
+        decoder._capacity,
+        decoder._scorer,
         workspace.beam,
         workspace.tree,
         workspace.counters,
@@ -70,7 +70,7 @@ class Stream:
         self._finished = False
         self._settled: list[Labels] = []
         # Every beginning of the forced labels has a place in the beam, besides the prefixes that continue after them.
-        self._workspace = decoder.workspace(decoder.beam_size + len(self.forced))
+        self._workspace = decoder._take_workspace(decoder.beam_size + len(self.forced))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -92,7 +92,7 @@ class Stream:
         rows = as_array(log_probs)
         check_shape(rows, self.where, len(self.decoder.labels))
         probs = probabilities(rows, self.where, self.frames)  # of the whole chunk: a wrong one is not half taken
-        discount(probs, self.decoder.discounts)
+        discount(probs, self.decoder._discounts)
         self._search(probs, _NO_SUMS, PARTIAL)
         self.frames += len(probs)
         return self._hypotheses(1)[0] if self._best >= 0 else self._refuse()
@@ -105,7 +105,7 @@ class Stream:
                 was finished before.
         """
         self._require_open()
-        n_best = self.decoder.hypotheses_wanted(n_best)
+        n_best = self.decoder._wanted(n_best)
         return self.decode(np.empty((0, len(self.decoder.labels)), np.float32), n_best)
 
     def take(self, rows: NDArray[Any], ending: int = GOING_ON) -> None:
@@ -115,8 +115,8 @@ class Stream:
         for start in range(0, max(len(rows), 1), room):
             part = rows[start : start + room]
             probs = to_probabilities(part, np.empty(part.shape, np.float32))
-            totals = sums_of(probs, self.decoder.ones)
-            discount(probs, self.decoder.discounts)
+            totals = sums_of(probs)
+            discount(probs, self.decoder._discounts)
             wrong = self._search(probs, totals, ending if start + room >= len(rows) else GOING_ON)
             if wrong >= 0:
                 refuse_frame(part[wrong], totals[wrong], self.where, self.frames + wrong)
@@ -127,7 +127,7 @@ class Stream:
         self.take(rows, AT_END)
         self._finished = True
         found = self._hypotheses(n_best) if self._best >= 0 else [self._without_the_word_that_was_cut_off()]
-        self.decoder.give_back(self._workspace)
+        self.decoder._give_back(self._workspace)
         return found
 
     @property
@@ -171,7 +171,7 @@ class Stream:
         best = self._best
         found = [self._hypothesis(best)]
         if n_best > 1:
-            scorer = self.decoder.composition.scorer
+            scorer = self.decoder._scorer
             weigh_all(scorer, beam, tree, counters)
             scores = beam.results["score"][: counters[layout.ENTRIES]]
             for entry in np.argsort(-scores, kind="stable")[1:n_best].tolist():  # the best one is in front
@@ -200,7 +200,7 @@ class Stream:
         needed = len(forced) + int(np.count_nonzero(forced[1:] == forced[:-1]))
         if frames < needed:
             raise DecodeError(f"{where}: the forced prefix needs {needed} frames, found {frames}")
-        lexicon = bool(self.decoder.composition.scorer.rules["lexicon"][0])
+        lexicon = bool(self.decoder._scorer.rules["lexicon"][0])
         if needed:
             others = ", or the lexicon" if lexicon else ""
             raise DecodeError(f"{where}: the forced prefix contradicts the {frames} frames{others}")
