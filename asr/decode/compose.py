@@ -61,36 +61,20 @@ def compose(
     lexicon = _checked(lexicon)
     if isinstance(lexicon, Mapping):
         lexicon = checked_spellings(lexicon, labels, reading)
-    kind = NO_LM
-    if lm is not None:
-        kind = _kind_of(lm, labels, reading, blank, lm_unit)
-    tracks_words = kind == WORD_LM or lexicon is not None or bool(hotwords)
-    words, trie, symbols_of = _words(labels, reading, lm if kind == WORD_LM else None, lexicon)
+    kind = NO_LM if lm is None else _kind_of(lm, labels, reading, blank, lm_unit)
+    lm_of_words = lm if kind == WORD_LM else None
+    words, trie, symbols_of = _words(labels, reading, lm_of_words, lexicon)
     rules = np.zeros(1, RULES)
-    rules["kind"], rules["tracks_words"] = kind, tracks_words
+    rules["kind"], rules["tracks_words"] = kind, kind == WORD_LM or lexicon is not None or bool(hotwords)
     rules["lexicon"], rules["hotwords"] = lexicon is not None, bool(hotwords)
     rules["first_lm"], rules["eos"] = (-1, -1) if lm is None else (lm.begin_state, lm.eos_id)
     if lm is not None:
         rules["alpha"], rules["beta"], rules["unknown"] = alpha * LN_10, beta, alpha * unknown_offset
-    word_lm = np.zeros(len(words), np.int32)
-    scores, unknown, character = np.zeros(len(words)), 0.0, 1.0
-    if kind == WORD_LM:
-        assert lm is not None
-        character = math.exp(alpha * unknown_per_character)
-        word_lm = np.array([0 if word in _NO_WORDS else lm.word_id(word) for word in words], np.int32)
-        if lexicon is not None and words and not word_lm.any():
-            raise DecodeError(
-                f"language model: none of the lexicon's {len(words)} words is in it; is it in another case?"
-            )
-        unigrams = lm.arrays.unigrams[word_lm].astype(np.float64)
-        scores = np.maximum(
-            rules["alpha"] * unigrams + beta + np.where(word_lm == 0, rules["unknown"], 0.0), LEAST_GAIN
-        )
-        unknown = float(max((rules["alpha"] * lm.arrays.unigrams[0] + beta + rules["unknown"])[0], LEAST_GAIN))
-    nodes, ends, word_numbers = build_nodes(trie, scores, unknown, math.log(character))
+    word_lm, scores, unknown = _word_scores(lm_of_words, words, alpha, beta, unknown_offset)
+    rules["unknown_character"] = math.exp(alpha * unknown_per_character) if kind == WORD_LM else 1.0
+    nodes, ends, word_numbers = build_nodes(trie, scores, unknown, math.log(rules["unknown_character"][0]))
     first_labels = nodes["enter"][1 : nodes["child"][1]]  # of the root's children
     rules["most_first"] = max(nodes["leave"][0], first_labels.max(initial=0.0))
-    rules["unknown_character"] = character
     if lexicon is not None:
         nodes["leave"] = 0.0
     rules["homophones"] = kind == WORD_LM and np.diff(ends["word"]).max() > 1
@@ -187,6 +171,20 @@ def _words(
         found = spell_by_characters(wanted, alphabet)
         _require_spelled(found, wanted, alphabet, by_user=lexicon is not None)
     return found.words, build_trie(found.symbols, found.starts, found.owners), symbols_of
+
+
+def _word_scores(
+    lm: NGram | None, words: Sequence[str], alpha: float, beta: float, unknown_offset: float
+) -> tuple[NDArray[np.int32], NDArray[np.float64], float]:
+    """Each word's id in a model of words and its score as a unigram, natural log; and the score of an unknown word."""
+    if lm is None:
+        return np.zeros(len(words), np.int32), np.zeros(len(words)), 0.0
+    ids = np.array([*(0 if word in _NO_WORDS else lm.word_id(word) for word in words), 0], np.int32)
+    if words and not ids.any():
+        raise DecodeError(f"language model: none of the lexicon's {len(words)} words is in it; is it in another case?")
+    scores = alpha * LN_10 * lm.arrays.unigrams[ids].astype(np.float64) + beta
+    scores = np.maximum(scores + np.where(ids == 0, alpha * unknown_offset, 0.0), LEAST_GAIN)
+    return ids[:-1], scores[:-1], float(scores[-1])
 
 
 def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[str, int], *, by_user: bool) -> None:
