@@ -36,7 +36,7 @@ class Calibration:
     error: float
 
 
-def calibrate(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> Calibration:
+def calibrate(confidences: ArrayLike, right: ArrayLike) -> Calibration:
     """How well confidences match what they claim to be: the probability that a word is right.
 
     The expected calibration error is the mean distance between mean confidence and share of right words over the bins,
@@ -46,11 +46,10 @@ def calibrate(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> Cal
     Args:
         confidences: (N,) 0 to 1, N > 0.
         right: (N,) whether each word is right.
-        bins: their number, or N if that is less.
     """
     claimed, truth = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=bool)
     # A stable sort keeps words of equal confidence in their order, so that the bins are the same everywhere.
-    parts = np.array_split(np.argsort(claimed, kind="stable"), bins)
+    parts = np.array_split(np.argsort(claimed, kind="stable"), BINS)
     found = tuple(Bin(len(part), float(claimed[part].mean()), float(truth[part].mean())) for part in parts if len(part))
     error = sum(bin_.words * abs(bin_.confidence - bin_.right) for bin_ in found) / len(claimed)
     return Calibration(found, error)

@@ -165,16 +165,16 @@ class Reach:
     gradient: Array
     probes: int
 
-    def span_ms(self, share: float = HELD) -> tuple[float, float]:
-        """The lags between which this share of the sum of `gradient` lies, with as much of the rest before as after."""
-        outside = (1 - share) / 2
+    def span_ms(self) -> tuple[float, float]:
+        """The lags between which `HELD` of the sum of `gradient` lies, with as much of the rest before as after."""
+        outside = (1 - HELD) / 2
         below = np.cumsum(self.gradient) / self.gradient.sum()
         first = int(np.searchsorted(below, outside + _ROUNDING, side="right"))
         last = int(np.searchsorted(below, 1 - outside - _ROUNDING))
         return float(self.lags_ms[first]), float(self.lags_ms[last])
 
 
-def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probes: int = 8, seed: int = 1) -> Reach:
+def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probes: int = 8) -> Reach:
     """Measure the reach on real speech.
 
     The derivatives of all V log-probabilities would take V backward passes for each probe frame. One pass through their
@@ -185,13 +185,12 @@ def reach(encoder: Encoder, utterances: Iterable[Tensor], hop_s: float, *, probe
         utterances: (T, F) float32 normalised log-mel energy of each.
         hop_s: seconds from one frame of features to the next.
         probes: output frames of each utterance, evenly spread over it.
-        seed: of the signs.
 
     Raises:
         ValueError: there is no utterance.
         CheckpointError: the outputs do not change with the input, or by more than a number can hold.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(1)
     squares: defaultdict[int, float] = defaultdict(float)
     counts: defaultdict[int, int] = defaultdict(int)
     asked = 0

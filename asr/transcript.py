@@ -87,7 +87,6 @@ class Transcript:
         duration_s: seconds of audio.
         alternatives: the hypotheses, best first; at least one.
         source: the recording's name, in most cases its path.
-        language: what the caller says it is, such as "en"; None: unknown.
         channel: which channel of the source, 0 being the first; None: as `AudioConfig.channels` says.
     """
 
@@ -97,7 +96,6 @@ class Transcript:
     duration_s: float
     alternatives: tuple[Recognised, ...]
     source: str
-    language: str | None = None
     channel: int | None = None
 
     @classmethod
@@ -107,7 +105,6 @@ class Transcript:
         duration_s: float,
         source: str | os.PathLike[str],
         *,
-        language: str | None = None,
         channel: int | None = None,
     ) -> "Transcript":
         """The transcript of one recording.
@@ -119,7 +116,6 @@ class Transcript:
             hypotheses: at least one, best first, their times in seconds.
             duration_s: seconds of audio, more than 0.
             source: the recording's name, in most cases its path.
-            language: such as "en"; None: unknown.
             channel: of the source, 0 being the first; None: as `AudioConfig.channels` says.
 
         Raises:
@@ -135,7 +131,7 @@ class Transcript:
             _check_scores(found, f"{source}: hypothesis {number}")
         best = hypotheses[0]
         words = _inside(best.words, duration_s, source)
-        return cls(best.text, words, segments_of(words), duration_s, tuple(hypotheses), source, language, channel)
+        return cls(best.text, words, segments_of(words), duration_s, tuple(hypotheses), source, channel)
 
     @property
     def confidence(self) -> float:
@@ -155,7 +151,7 @@ class Transcript:
             "audio_filepath": self.source,
             **({} if self.channel is None else {"channel": self.channel}),
             "duration": round(self.duration_s, 3),
-            "language": self.language,
+            "language": None,  # a model does not know it
             "text": self.text,
             "confidence": round(self.confidence, 4),
             "segments": [

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr import calibration
 from asr.calibration import Bin, calibrate, judge, read_words, write_words
 from asr.decode import Word
 from asr.errors import ScoringError
@@ -13,17 +14,19 @@ from asr.hypotheses import Result
 from asr.wer import score
 
 
-def test_expected_calibration_error_by_hand() -> None:
-    found = calibrate([0.9, 0.2, 0.4, 0.7], [True, False, True, False], bins=2)
+def test_expected_calibration_error_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "BINS", 2)
+    found = calibrate([0.9, 0.2, 0.4, 0.7], [True, False, True, False])
     assert found.bins == (Bin(2, pytest.approx(0.3), 0.5), Bin(2, pytest.approx(0.8), 0.5))
     assert found.error == pytest.approx((0.2 + 0.3) / 2)
 
 
-def test_bins_of_unequal_size_count_by_their_words() -> None:
-    found = calibrate([0.1, 0.2, 0.9], [False, False, False], bins=2)
+def test_bins_of_unequal_size_count_by_their_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [row.words for row in calibrate([0.5] * 3, [True] * 3).bins] == [1, 1, 1]
+    monkeypatch.setattr(calibration, "BINS", 2)
+    found = calibrate([0.1, 0.2, 0.9], [False, False, False])
     assert [row.words for row in found.bins] == [2, 1]
     assert found.error == pytest.approx((2 * 0.15 + 0.9) / 3)
-    assert [row.words for row in calibrate([0.5] * 3, [True] * 3).bins] == [1, 1, 1]
 
 
 def test_confidences_that_are_probabilities_have_no_error() -> None:

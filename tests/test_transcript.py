@@ -147,8 +147,8 @@ def test_lines_are_balanced_and_the_first_is_the_shorter() -> None:
 def test_a_decoder_s_hypotheses_are_a_transcript() -> None:
     path = [1, 1, 0, 2, 3, 0, 0, 1]
     found = greedy(np.log(np.full((1, 8, 4), 0.01) + 0.96 * np.eye(4)[None, path]), ["", "a", "b", " "], frame_s=0.04)
-    made = Transcript.of(found, 0.3, "a.wav", language="he")
-    assert (made.text, made.language, made.source) == ("ab a", "he", "a.wav")
+    made = Transcript.of(found, 0.3, "a.wav")
+    assert (made.text, made.source) == ("ab a", "a.wav")
     assert made.words[0] == found[0].words[0]
     assert made.words[1].end_s == 0.3  # the last frame ends at 0.32 s
     assert made.alternatives == tuple(found)

@@ -183,14 +183,14 @@ def test_silence(format: Format) -> None:
 
 def test_json_whole_picture() -> None:
     second = Recognised("she sad", (), score=-7.0, acoustic_score=-7.5, lm_score=0.5, confidence=0.25)
-    made = Transcript.of([recognised(WORDS[:2]), second], 2.34567, "שיחה/my talk.wav", language="en")
+    made = Transcript.of([recognised(WORDS[:2]), second], 2.34567, "שיחה/my talk.wav")
     line = render(made, "json")
     assert line.count("\n") == 1
     assert "שיחה" in line
     assert json.loads(line) == {
         "audio_filepath": "שיחה/my talk.wav",
         "duration": 2.346,
-        "language": "en",
+        "language": None,
         "text": 'she said"',
         "confidence": 0.7,
         "segments": [

@@ -14,15 +14,15 @@ from asr.wer import Comparison, Score, Scored, compare
 
 STYLE = alignment.STYLE + scored.STYLE
 Pair = tuple[Scored, Scored]
+_SHOWN = 30  # utterances that each list shows in full, at most
 
 
-def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 30) -> tuple[Comparison, str]:
+def comparison_page(a: Path, b: Path, name_a: str, name_b: str) -> tuple[Comparison, str]:
     """The comparison of two files of hypotheses, and the page about it, which calls them A and B.
 
     Args:
         a, b: hypotheses of two systems for the same references.
         name_a, name_b: names of the systems, which the page gives once.
-        worst: how many utterances at most each of its lists shows in full.
 
     Raises:
         ScoringError: a file is damaged, or the two do not have the same utterances and references.
@@ -55,7 +55,7 @@ def comparison_page(a: Path, b: Path, name_a: str, name_b: str, *, worst: int = 
         ("speakers", "Speakers", _speakers(comparison.a, comparison.b)),
     ]
     for (anchor, title), chosen in lists.items():
-        shown = [_article(pair, recordings.player(pair[0].result.id, utterances)) for pair in chosen[:worst]]
+        shown = [_article(pair, recordings.player(pair[0].result.id, utterances)) for pair in chosen[:_SHOWN]]
         intro = f"{len(shown)} of {plural(len(chosen), 'utterance')}, largest difference first." if chosen else "None."
         parts.append((anchor, title, element("div", element("p", intro), *shown)))
     return comparison, page(f"{name_a} and {name_b}", parts, style=STYLE)
