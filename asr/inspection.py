@@ -25,7 +25,7 @@ from asr.recognizer import Recognizer
 from asr.wer import Counts, score
 
 # Longest part that is shown: a wider picture cannot be read, and gates of an hour would not fit in memory.
-LONGEST_S = 30.0
+SHOWN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,15 @@ def part_of(name: str, total_s: float, start_s: float, end_s: float | None) -> t
     if not 0 <= start_s < total_s:
         raise ConfigError(f"{name}: a part from {start_s:g} s begins outside the recording of {total_s:.2f} s")
     if end_s is None:
-        return start_s, min(total_s, start_s + LONGEST_S)
+        return start_s, min(total_s, start_s + SHOWN_S)
     if not start_s < end_s <= total_s + audio.END_TOLERANCE_S:
         raise ConfigError(
             f"{name}: a part from {start_s:g} to {end_s:g} s is not inside the recording of {total_s:.2f} s"
         )
-    if end_s - start_s > LONGEST_S:
+    if end_s - start_s > SHOWN_S:
         raise ConfigError(
             f"{name}: {end_s - start_s:g} s from {start_s:g} to {end_s:g} are more than the "
-            f"{LONGEST_S:g} s that a picture shows"
+            f"{SHOWN_S:g} s that a picture shows"
         )
     return start_s, min(end_s, total_s)
 
@@ -138,7 +138,7 @@ def inspect_recording(
         recognizer: on the CPU, in evaluation mode.
         path: an audio file.
         start_s: beginning of the part.
-        end_s: its end; None: as far as `LONGEST_S` goes.
+        end_s: its end; None: as far as `SHOWN_S` goes.
         reference: what is said in the part.
 
     Raises:

@@ -18,7 +18,7 @@ from asr.sources import Recording
 from asr.transcribe import WHOLE_S, Joined
 from asr.transcript import Transcript, mean_confidence
 
-LONGEST_S = WHOLE_S  # longest utterance that is taken: training takes no longer ones, unless told to
+LEARNT_S = WHOLE_S  # longest utterance that is taken: training takes no longer ones, unless told to
 # A long recording should give many utterances. AN4's 89 of dev, joined without pauses, become 65 of 0.8 to 13 s,
 # recognised as well (25 errors instead of 27, of 505); with the pauses that transcription uses they become one.
 CUTTING = Cutting(pause_s=0.4, margin_s=0.15)
@@ -103,7 +103,7 @@ def left_of(manifest: Path) -> Path:
 def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> str:
     """Write the utterances to be learnt to `manifest`, and the others to `left_of(manifest)`; returns a summary.
 
-    An utterance is taken if it has a text, a confidence of at least `least`, and lasts at most `LONGEST_S`. Each record
+    An utterance is taken if it has a text, a confidence of at least `least`, and lasts at most `LEARNT_S`. Each record
     has its `confidence` too, with four decimals; an id that was used already gets a number.
 
     Raises:
@@ -118,10 +118,10 @@ def write_labelled(manifest: Path, found: Iterable[Labelled], least: float) -> s
         names = chain([utterance.id], (f"{utterance.id}~{number}" for number in count(2)))
         utterance = replace(utterance, id=next(name for name in names if name not in ids))
         ids.add(utterance.id)
-        learnt = utterance.text and confidence >= least and utterance.duration <= LONGEST_S
+        learnt = utterance.text and confidence >= least and utterance.duration <= LEARNT_S
         (kept if learnt else left).append((utterance, confidence))
     _write(left_of(manifest), left)
-    what = f"a text, a confidence of at least {least:g} and at most {LONGEST_S:g} s of audio"
+    what = f"a text, a confidence of at least {least:g} and at most {LEARNT_S:g} s of audio"
     if not kept:
         raise ConfigError(
             f"{manifest}: not written: none of {len(left)} utterances has {what}; see {left_of(manifest)}"

@@ -34,7 +34,7 @@ _ROUNDING = 1e-12  # tolerance for shares that are one half, or a round number
 # Lags that a smaller share of the probe frames has (the others are too near an end) say nothing of speech in general.
 _LEAST_SHARE = 0.25
 # Only this much of a longer utterance is read: lags of a few seconds are of interest, and memory is bounded.
-LONGEST_S = 30.0
+MEASURED_S = 30.0
 # Share of the reach that its span holds.
 HELD = 0.9
 
@@ -246,7 +246,7 @@ class Memory:
 
 
 def measure(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Memory:
-    """Half-lives and reach of a model on at most the first `LONGEST_S` of some utterances.
+    """Half-lives and reach of a model on at most the first `MEASURED_S` of some utterances.
 
     Args:
         recognizer: on the CPU, in evaluation mode.
@@ -261,13 +261,13 @@ def measure(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Memory:
     lives: list[HalfLives] = []
     if recognizer.config.encoder.cell in KEEPING:
         lives = half_lives((trace(recognizer.encoder, frames)[1] for frames in feats), recognizer.frame_s)
-    seconds = sum(min(utterance.duration, LONGEST_S) for utterance in utterances)
+    seconds = sum(min(utterance.duration, MEASURED_S) for utterance in utterances)
     return Memory(lives, reach(recognizer.encoder, feats, hop_s), seconds)
 
 
 def _features(recognizer: Recognizer, utterance: Utterance) -> Tensor:
     """(T, F) normalised features of (the beginning of) an utterance."""
-    utterance = replace(utterance, duration=min(utterance.duration, LONGEST_S))
+    utterance = replace(utterance, duration=min(utterance.duration, MEASURED_S))
     wave = recognizer.load(utterance)
     with torch.no_grad():
         return recognizer.features(wave.unsqueeze(0), torch.tensor([len(wave)]))[0][0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asr.cli import main
-from asr.pages.recordings import LONGEST_S, PAGE_BYTES
+from asr.pages.recordings import PLAYED_S, PAGE_BYTES
 from conftest import ROOT
 from page_parser import read_page
 from scored_run import RESULTS, scored_run, write_set
@@ -31,5 +31,5 @@ def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_limits_are_those_of_the_page() -> None:
-    assert f"up to {LONGEST_S:g} s are copied" in PAGE
+    assert f"up to {PLAYED_S:g} s are copied" in PAGE
     assert f"{PAGE_BYTES / 1e6:g} MB of them" in PAGE

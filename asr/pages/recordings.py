@@ -15,11 +15,11 @@ from asr.evaluate import Made
 from asr.html import Html, element
 from asr.manifest import Utterance, read_manifest
 
-LONGEST_S = 30.0
+PLAYED_S = 30.0
 PAGE_BYTES = 12_000_000  # of base64; about 25 minutes of telephone speech, 6 of 48 kHz
 _HIGHEST_HZ = 48_000  # what every browser plays
 LIMITS = (
-    f"Recordings of up to {LONGEST_S:g} s are inside the page, the first {PAGE_BYTES / 1e6:g} MB of them, at their own "
+    f"Recordings of up to {PLAYED_S:g} s are inside the page, the first {PAGE_BYTES / 1e6:g} MB of them, at their own "
     f"sample rate (at most {_HIGHEST_HZ // 1000} kHz), channels averaged unless one is meant; the others name their "
     "file."
 )
@@ -49,7 +49,7 @@ class Recordings:
             where += f" from {utterance.offset:g} s"
         if utterance.channel is not None:
             where += f", channel {utterance.channel}"
-        if utterance.duration > LONGEST_S:
+        if utterance.duration > PLAYED_S:
             return _silent(f"{utterance.duration:.1f} s, too long for this page: {where}")
         try:
             content = _flac(utterance)
@@ -77,7 +77,7 @@ def utterances_of(made: Made | None, folder: Path) -> tuple[dict[str, Utterance]
 def _flac(utterance: Utterance) -> bytes:
     with opened(utterance.audio_filepath) as audio:
         rate_hz = min(audio.file.samplerate, _HIGHEST_HZ)
-        config = AudioConfig(sample_rate_hz=rate_hz, channels="mean", max_duration_s=2 * LONGEST_S)
+        config = AudioConfig(sample_rate_hz=rate_hz, channels="mean", max_duration_s=2 * PLAYED_S)
         samples = audio.mono(*audio.segment(utterance.offset, utterance.duration), config, utterance.channel)
     content = io.BytesIO()
     soundfile.write(content, samples.numpy(), rate_hz, format="FLAC", subtype="PCM_16")
