@@ -14,7 +14,7 @@ from asr.commands.recordings import (
     make_transcriber,
     named_recordings,
     note_others,
-    results_of,
+    transcripts_of,
 )
 from asr.errors import ConfigError
 from asr.process import launched
@@ -72,7 +72,7 @@ def _label(arguments: argparse.Namespace) -> int:
     transcriber = make_transcriber(arguments, CUTTING)
     found: list[Labelled] = []
     failed = 0
-    for recording, transcript in zip(recordings, results_of(transcriber, recordings), strict=True):
+    for recording, transcript in zip(recordings, transcripts_of(transcriber, recordings), strict=True):
         if transcript is None:
             failed += 1
         else:

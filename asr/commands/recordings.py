@@ -76,7 +76,7 @@ def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = 
     )
 
 
-def results_of(
+def transcripts_of(
     transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int = 1
 ) -> "Iterator[Transcript | None]":
     """A transcript for each recording, or None where it failed and the error was printed; with a bar on a terminal."""

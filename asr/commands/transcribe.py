@@ -24,7 +24,7 @@ from asr.commands.recordings import (
     make_transcriber,
     named_recordings,
     note_others,
-    results_of,
+    transcripts_of,
 )
 from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
 from asr.errors import ConfigError
@@ -137,7 +137,7 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
         _require_ctm_names(recordings)
     failed = 0
     transcriber = make_transcriber(arguments)
-    results = results_of(transcriber, recordings, arguments.n_best)
+    results = transcripts_of(transcriber, recordings, arguments.n_best)
     for recording, result in zip(recordings, results, strict=True):
         if result is None:
             failed += 1
@@ -181,7 +181,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     if mine:
         transcriber = make_transcriber(arguments)
         chosen = [recordings[place] for place in mine]
-        for place, result in zip(mine, results_of(transcriber, chosen, arguments.n_best), strict=True):
+        for place, result in zip(mine, transcripts_of(transcriber, chosen, arguments.n_best), strict=True):
             if result is None:
                 failed.append(place)
             else:
