@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asr.cli import main
-from asr.pages.recordings import PLAYED_S, PAGE_BYTES
+from asr.pages.recordings import PAGE_BYTES, PLAYED_S
 from conftest import ROOT
 from page_parser import read_page
 from scored_run import RESULTS, scored_run, write_set

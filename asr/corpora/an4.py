@@ -10,14 +10,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, read_lines
+from asr.corpora.common import Archive, Contents, Corpus, find_root, make_utterance, read_lines
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
 _TRANSCRIPT = re.compile(r"(?:<s>)?(?P<text>.*?)(?:</s>)?\s*\((?P<id>[^()\s]+)\)\s*")
 
 
-def read(roots: Sequence[Path]) -> Reading:
+def read(roots: Sequence[Path]) -> Contents:
     """The official training and test splits.
 
     Raises:
@@ -27,7 +27,7 @@ def read(roots: Sequence[Path]) -> Reading:
     splits = {split: _split(root, split) for split in ("train", "test")}
     counts = {f"{split} utterances": len(utterances) for split, utterances in splits.items()}
     counts["test words"] = sum(len(utterance.text.split()) for utterance in splits["test"])
-    return Reading(splits, counts)
+    return Contents(splits, counts)
 
 
 def _split(root: Path, split: str) -> list[Utterance]:

@@ -32,7 +32,7 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Contents:
     """What a reader found.
 
     Attributes:
@@ -54,13 +54,13 @@ class Corpus:
         name: as typed on the command line.
         read: reads the folders that may hold the corpus; takes the options by keyword.
         archives: official archives to download for the given options; empty when there is no official address.
-        expected: wanted numbers for the keys of `Reading.counts`; a key that is absent is not checked.
+        expected: wanted numbers for the keys of `Contents.counts`; a key that is absent is not checked.
         options: names of the options that `read` and `archives` take.
         file_suffix: suffix of a single file that the reader takes as its source (".csv"), or None.
     """
 
     name: str
-    read: Callable[..., Reading]
+    read: Callable[..., Contents]
     archives: Callable[..., tuple[Archive, ...]] = lambda **options: ()
     expected: Mapping[str, int] = field(default_factory=dict)
     options: tuple[str, ...] = ()

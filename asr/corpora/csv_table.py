@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from asr.corpora.common import END_SLACK_S, SPLITS, Corpus, Reading, find_root, make_utterance, read_lines
+from asr.corpora.common import END_SLACK_S, SPLITS, Contents, Corpus, find_root, make_utterance, read_lines
 from asr.errors import CorpusError
 from asr.manifest import Utterance, part_name
 
 _COLUMNS = ("audio", "text", "speaker", "offset", "duration", "channel")
 
 
-def read(roots: Sequence[Path]) -> Reading:
+def read(roots: Sequence[Path]) -> Contents:
     """One split for each CSV file.
 
     Raises:
@@ -33,13 +33,13 @@ def read(roots: Sequence[Path]) -> Reading:
         root = find_root(roots, lambda folder: bool(_tables(folder)), "CSV file")
         files = _tables(root)
     if len(files) == 1 and files[0].stem not in SPLITS:
-        return Reading({"train": _read_file(files[0])})
+        return Contents({"train": _read_file(files[0])})
     for path in files:
         if path.stem not in SPLITS:
             raise CorpusError(f"{path}: of several CSV files each must be named train.csv, dev.csv or test.csv")
         if path.with_suffix(".csv") in files and path.suffix != ".csv":
             raise CorpusError(f"{path}: there is a {path.stem}.csv as well")
-    return Reading({path.stem: _read_file(path) for path in files})
+    return Contents({path.stem: _read_file(path) for path in files})
 
 
 def _tables(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, matching
+from asr.corpora.common import Archive, Contents, Corpus, find_root, make_utterance, matching
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
@@ -17,7 +17,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 _NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<index>[0-9]+)")
 
 
-def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Reading:
+def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Contents:
     """The official split with a development split that mirrors it, or one that holds a speaker out.
 
     Args:
@@ -43,7 +43,7 @@ def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Readi
             "dev": [utterance for index, utterance in by_index if 5 <= index < 10],
             "test": [utterance for index, utterance in by_index if index < 5],
         }
-        return Reading(splits, counts, ("dev is indices 5 to 9 and test (official) 0 to 4 of each digit and speaker",))
+        return Contents(splits, counts, ("dev is indices 5 to 9 and test (official) 0 to 4 of each digit and speaker",))
     everyone = [utterance for _, utterance in by_index]
     splits = {
         "train": [utterance for utterance in everyone if utterance.speaker != held_out_speaker],
@@ -52,7 +52,7 @@ def read(roots: Sequence[Path], *, held_out_speaker: str | None = None) -> Readi
     if not splits["test"]:
         speakers = ", ".join(sorted({str(utterance.speaker) for utterance in everyone}))
         raise CorpusError(f"{recordings}: there is no speaker {held_out_speaker!r} to hold out; there are {speakers}")
-    return Reading(splits, counts, (f"test is every recording of speaker {held_out_speaker}",))
+    return Contents(splits, counts, (f"test is every recording of speaker {held_out_speaker}",))
 
 
 def find(roots: Sequence[Path]) -> Path:

@@ -20,8 +20,8 @@ from typing import NamedTuple
 from asr.corpora.common import (
     END_SLACK_S,
     SPLITS,
+    Contents,
     Corpus,
-    Reading,
     audio_duration,
     check_text,
     child_folders,
@@ -34,7 +34,7 @@ from asr.manifest import Utterance
 _FLAC_LETTERS = {"--decode": "d", "--stdout": "c", "--silent": "s"}
 
 
-def read(roots: Sequence[Path]) -> Reading:
+def read(roots: Sequence[Path]) -> Contents:
     """The splits that the data folders give.
 
     Raises:
@@ -53,8 +53,8 @@ def read(roots: Sequence[Path]) -> Reading:
         if not _is_data(folder):
             raise CorpusError(f"{folder}: has a text and no wav.scp")
     if len(folders) == 1 and folders[0].name not in SPLITS:
-        return Reading({"train": read_data_folder(folders[0])})
-    return Reading({folder.name: read_data_folder(folder) for folder in folders})
+        return Contents({"train": read_data_folder(folders[0])})
+    return Contents({folder.name: read_data_folder(folder) for folder in folders})
 
 
 def _is_data(folder: Path) -> bool:

@@ -13,7 +13,7 @@ Which part goes where:
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, child_folders, make_utterance, matching, read_lines
+from asr.corpora.common import Archive, Contents, Corpus, child_folders, make_utterance, matching, read_lines
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
@@ -54,7 +54,7 @@ def read(
     train_parts: str | None = None,
     dev_parts: str | None = None,
     test_parts: str | None = None,
-) -> Reading:
+) -> Contents:
     """The parts found, sorted into splits as the module says.
 
     Raises:
@@ -73,7 +73,7 @@ def read(
             utterances = _read_part(folders[part])
             counts[f"{part} utterances"] = len(utterances)
             splits[split] += utterances
-    return Reading(splits, counts)
+    return Contents(splits, counts)
 
 
 def archives(

@@ -8,11 +8,11 @@ text. There is no official split.
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, matching, read_lines
+from asr.corpora.common import Archive, Contents, Corpus, find_root, make_utterance, matching, read_lines
 from asr.errors import CorpusError
 
 
-def read(roots: Sequence[Path]) -> Reading:
+def read(roots: Sequence[Path]) -> Contents:
     """All clips as training utterances.
 
     Raises:
@@ -33,7 +33,7 @@ def read(roots: Sequence[Path]) -> Reading:
         without_transcript.discard(name)
     if without_transcript:
         raise CorpusError(f"{metadata}: no transcript for wavs/{min(without_transcript)}.wav")
-    return Reading({"train": utterances}, {"clips": len(utterances)})
+    return Contents({"train": utterances}, {"clips": len(utterances)})
 
 
 LJSPEECH = Corpus(

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from asr.corpora.common import SPLITS, Corpus, Reading
+from asr.corpora.common import SPLITS, Contents, Corpus
 from asr.corpora.download import download
 from asr.corpora.registry import CORPORA
 from asr.corpora.split import hold_out
@@ -62,13 +62,13 @@ def prepare(
             raise CorpusError(f"{name} must be at least 0 and below 1, found {share}")
 
     roots, described = _locate(entry, source, out, given)
-    reading = entry.read(roots, **given)
-    _check_ids(reading.splits, described)
-    mismatches = _check_counts(entry, reading, described, allow_partial)
-    splits, split_notes = _complete_splits(reading, dev_share, test_share, seed)
+    contents = entry.read(roots, **given)
+    _check_ids(contents.splits, described)
+    mismatches = _check_counts(entry, contents, described, allow_partial)
+    splits, split_notes = _complete_splits(contents, dev_share, test_share, seed)
     previous = _previous_splits(out)
     gone = [f"the {name} split that {out} had before is removed" for name in previous if name not in splits]
-    notes = (*reading.notes, *split_notes, *mismatches, *gone)
+    notes = (*contents.notes, *split_notes, *mismatches, *gone)
     summary = Summary(
         corpus, described, bool(mismatches), notes, {name: summarize(records) for name, records in splits.items()}
     )
@@ -182,10 +182,10 @@ def _check_ids(splits: Mapping[str, Sequence[Utterance]], described: str) -> Non
             first[utterance.id] = audio
 
 
-def _check_counts(entry: Corpus, reading: Reading, described: str, allow_partial: bool) -> list[str]:
+def _check_counts(entry: Corpus, contents: Contents, described: str, allow_partial: bool) -> list[str]:
     mismatches = [
         f"found {found} {name}, wanted {entry.expected[name]}"
-        for name, found in reading.counts.items()
+        for name, found in contents.counts.items()
         if name in entry.expected and found != entry.expected[name]
     ]
     if mismatches and not allow_partial:
@@ -194,10 +194,10 @@ def _check_counts(entry: Corpus, reading: Reading, described: str, allow_partial
 
 
 def _complete_splits(
-    reading: Reading, dev_share: float, test_share: float, seed: int
+    contents: Contents, dev_share: float, test_share: float, seed: int
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
     """The reader's splits, with those that it lacks held out of the training split."""
-    splits = dict(reading.splits)
+    splits = dict(contents.splits)
     notes = []
     if test_share and ("test" in splits or "train" not in splits):
         raise CorpusError(

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, read_lines
+from asr.corpora.common import Archive, Contents, Corpus, find_root, read_lines
 from asr.corpora.kaldi import read_data_folder
 from asr.errors import CorpusError
 from asr.manifest import Utterance
@@ -22,7 +22,7 @@ HELD_OUT = {"test": 13, "dev": 12}  # speakers, of 125
 ADULT_YEARS = 16  # the youngest adult here; the corpus has children of 6 to 15
 
 
-def read(roots: Sequence[Path], *, part: str = "train") -> Reading:
+def read(roots: Sequence[Path], *, part: str = "train") -> Contents:
     """The training folder divided by speakers, or the official test folder.
 
     Args:
@@ -46,9 +46,9 @@ def read(roots: Sequence[Path], *, part: str = "train") -> Reading:
         f"whole minutes of {part}": int(sum(utterance.duration for utterance in utterances) / 60),
     }
     if part == "test":
-        return Reading({"test": utterances}, counts, ("the official test folder",))
+        return Contents({"test": utterances}, counts, ("the official test folder",))
     splits, note = _divide(utterances, _ages(folder), folder)
-    return Reading(splits, counts, (note, _unseen_words(splits)))
+    return Contents(splits, counts, (note, _unseen_words(splits)))
 
 
 def find(roots: Sequence[Path]) -> Path:

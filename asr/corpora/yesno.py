@@ -12,14 +12,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.corpora.common import Archive, Corpus, Reading, find_root, make_utterance, matching
+from asr.corpora.common import Archive, Contents, Corpus, find_root, make_utterance, matching
 from asr.errors import CorpusError
 
 WORDS = {"1": "yes", "0": "no"}
 _NAME = re.compile(r"[01](_[01]){7}")
 
 
-def read(roots: Sequence[Path]) -> Reading:
+def read(roots: Sequence[Path]) -> Contents:
     """Training and test halves, alternating in the sorted list of names.
 
     Raises:
@@ -32,7 +32,7 @@ def read(roots: Sequence[Path]) -> Reading:
             raise CorpusError(f"{audio}: wanted a name of eight digits 0 or 1 joined by '_'")
         text = " ".join(WORDS[digit] for digit in audio.stem.split("_"))
         utterances.append(make_utterance(audio.stem, audio, text, where=str(audio), speaker="yesno"))
-    return Reading(
+    return Contents(
         {"train": utterances[0::2], "test": utterances[1::2]},
         {"recordings": len(utterances)},
         ("train and test alternate in the sorted list of names (there is no official split)",),
