@@ -33,6 +33,7 @@ END_TOLERANCE_S = 0.1
 _MP3_LEAD_IN_S = 2.0
 # libsndfile's codes for a file whose format it does not know; the second is that of its MP3 decoder.
 _UNKNOWN_FORMAT = (1, 7)
+_UNKNOWN_ADVICE = "if it is audio, convert it to WAV or FLAC first, for example: ffmpeg -i FILE FILE.wav"
 # Floating-point files can hold any value; integers that were not scaled (32768 and more) still pass.
 _LOUDEST = 1e9
 # Most that is read at once, as float32: an hour of 768 kHz stereo takes 22 GB, but as FLAC perhaps a few kilobytes.
@@ -337,7 +338,8 @@ def opened(source: Path | str | bytes, name: str = "") -> Iterator[OpenAudio]:
     except soundfile.LibsndfileError as error:
         known = error.code not in _UNKNOWN_FORMAT
         fault = f"damaged, truncated, or in a codec that libsndfile does not read ({error.error_string.strip(' .')})"
-        raise AudioError(f"{name}: cannot read audio: {fault if known else 'format not recognised'}") from error
+        fault = fault if known else f"format not recognised; {_UNKNOWN_ADVICE}"
+        raise AudioError(f"{name}: cannot read audio: {fault}") from error
 
 
 @contextmanager

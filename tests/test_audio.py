@@ -408,7 +408,7 @@ def test_content_is_refused_as_the_file_is(
 
 
 def test_messages_about_content() -> None:
-    with pytest.raises(AudioError, match=r"^9 bytes of audio: cannot read audio: format not recognised$"):
+    with pytest.raises(AudioError, match=r"^9 bytes of audio: cannot read audio: format not recognised; if it is "):
         load(b"no audio.", CONFIG)
     with pytest.raises(AudioError, match=r"^standard input: file is empty \(0 bytes\)$"):
         load(b"", CONFIG, name="standard input")

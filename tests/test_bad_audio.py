@@ -28,6 +28,10 @@ FORMATS: dict[str, dict[str, str]] = {
     "a.au": {},
     "a.w64": {},
 }
+NOT_RECOGNISED = (
+    "cannot read audio: format not recognised; if it is audio, convert it to WAV or FLAC first, for example: ffmpeg -i "
+    "FILE FILE.wav"
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +71,9 @@ def with_value(value: float) -> Callable[[Path], None]:
         ("a.wav", lambda path: write_noise(path, 0), "holds no samples"),
         ("a.sph", lambda path: write_noise(path, 0, format="NIST"), "holds no samples"),
         ("a.ogg", lambda path: write_noise(path, 0), "holds no samples"),
-        ("a.wav", as_text, "cannot read audio: format not recognised"),
-        ("a.flac", as_text, "cannot read audio: format not recognised"),
-        ("a.mp3", as_text, "cannot read audio: format not recognised"),
+        ("a.wav", as_text, NOT_RECOGNISED),
+        ("a.flac", as_text, NOT_RECOGNISED),
+        ("a.mp3", as_text, NOT_RECOGNISED),
         ("a.raw", as_text, "raw samples without a header: --stream --sample-rate HZ reads them from a pipe"),
         ("a.wav", with_value(np.nan), "sample 5000 is not finite (nan)"),
         ("a.wav", with_value(-np.inf), "sample 5000 is not finite (-inf)"),

@@ -295,7 +295,8 @@ def test_audio_that_is_missing(capsys: Capture, tmp_path: Path) -> None:
     says = [node.text for node in root.one("set-1-worst").all("p") if node.text.startswith("no audio: ")]
     assert says == [
         f"no audio: {run / 'u1.wav'}: cannot read audio: No such file or directory",
-        f"no audio: {run / 'u5.wav'}: cannot read audio: format not recognised",
+        f"no audio: {run / 'u5.wav'}: cannot read audio: format not recognised; if it is audio, convert it to WAV or "
+        "FLAC first, for example: ffmpeg -i FILE FILE.wav",
     ]
     assert len(root.all("audio")) == 1
 
