@@ -18,11 +18,13 @@ _UNKNOWN_FRAMES = (1 << 63) - 1
 _OGG_FIRST_PAGE = 2
 _OGG_LAST_PAGE = 4
 _BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-# Writers that cannot seek back (to a pipe) leave these sizes in a RIFF header, which say nothing about the length. SoX,
-# in WAV and AIFF, and arecord leave about the second ones: up to a page less, with or without their own header.
-_UNKNOWN_BYTES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
-_ABOUT_BYTES = (1 << 31, 0x7F000000)
+# Writers that cannot seek back (to a pipe) leave these sizes in a RIFF header, which say nothing about the length. Most
+# (SoX in WAV and AIFF, arecord, node-wav) leave about the second ones: up to a page less, with or without their own
+# header.
+_UNKNOWN_BYTES = (0, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+_ABOUT_BYTES = (1 << 31, 1 << 32, 0x7F000000)
 _PAGE_BYTES = 4096
+_MOST_SPHERE_HEADER = 1 << 20  # bytes; nearly all files have 1024
 
 # Samples of files of which every page or frame was read, by `_identity`: a file may be opened for each of its segments.
 _read_through: dict[tuple[int, ...], int] = {}
@@ -48,10 +50,15 @@ _KILOBITS = {
 
 
 def check_sphere(descriptor: int, name: str) -> None:
-    """Raise AudioError if a NIST SPHERE file is compressed or truncated."""
-    header = os.pread(descriptor, 1024, 0)
-    if not header.startswith(b"NIST_1A"):
+    """Raise AudioError if a NIST SPHERE file is compressed or truncated, or does not say how long its header is."""
+    start = os.pread(descriptor, 16, 0)
+    if not start.startswith(b"NIST_1A\n"):
         return
+    digits = start[8:].strip()
+    size = int(digits) if digits.isdigit() else 0
+    if not 1024 <= size <= _MOST_SPHERE_HEADER:
+        raise AudioError(f"{name}: cannot read audio: a SPHERE header of {digits!r} bytes, wanted 1024 or more")
+    header = os.pread(descriptor, size, 0)
     coding = re.search(rb"^sample_coding -s\d+ (\w+,embedded-[\w.-]+)", header, re.MULTILINE)
     if coding:
         raise AudioError(
@@ -65,7 +72,7 @@ def check_sphere(descriptor: int, name: str) -> None:
     declared = 1
     for count in counts:
         declared *= count
-    held = os.fstat(descriptor).st_size - 1024
+    held = os.fstat(descriptor).st_size - size
     if declared > held:  # libsndfile ignores sample_count, and takes the file for a short one
         raise AudioError(f"{name}: truncated: header declares {declared} bytes of samples, the file holds {held}")
 

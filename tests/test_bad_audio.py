@@ -219,6 +219,28 @@ def test_truncated_sphere_that_mentions_shorten(capsys: Capture, run: Path, tmp_
     assert transcribe_error(capsys, run, path) == wanted
 
 
+def long_sphere(path: Path, header_bytes: int, coding: bytes = b"-s3 pcm") -> Path:
+    """A SPHERE file of one second whose header says so, with what counts behind a long comment if there is room."""
+    content = write_noise(path, format="NIST").read_bytes()
+    first, rest = content[:1024].replace(b"   1024", b"%7d" % header_bytes).split(b"sample_coding -s3 pcm\n")
+    header = first + b"note -s1100 " + 1100 * b"x" + b"\nsample_coding " + coding + b"\n" + rest.rstrip(b"\0")
+    path.write_bytes(header.ljust(header_bytes, b"\0") + content[1024:])
+    return path
+
+
+def test_sphere_with_a_long_header(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    path = long_sphere(tmp_path / "a.sph", 2048, b"-s26 pcm,embedded-shorten-v2.00")
+    assert "sample_coding is pcm,embedded-shorten-v2.00" in transcribe_error(capsys, run, path)
+    path.write_bytes(long_sphere(path, 3072).read_bytes()[:-1000])
+    wanted = "truncated: header declares 32000 bytes of samples, the file holds 31000"
+    assert transcribe_error(capsys, run, path) == wanted
+    content = path.read_bytes()
+    for size in (b"    512", b"9999999", b"    abc"):
+        path.write_bytes(content.replace(b"   3072", size))
+        wanted = f"cannot read audio: a SPHERE header of {size.strip()!r} bytes, wanted 1024 or more"
+        assert transcribe_error(capsys, run, path) == wanted
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_unreadable(capsys: Capture, run: Path, tmp_path: Path) -> None:
     path = write_noise(tmp_path / "a.wav")
@@ -252,7 +274,7 @@ def memory_limit(extra_bytes: int) -> Iterator[None]:
 
 
 def huge_wav(content: bytearray) -> None:
-    content[4:8] = content[40:44] = struct.pack("<I", 0xFFFFFF00)
+    content[4:8] = content[40:44] = struct.pack("<I", 0xFFFF0000)
 
 
 def huge_w64(content: bytearray) -> None:
@@ -285,7 +307,7 @@ def flac_frames(frames: int) -> Callable[[bytearray], None]:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("a.wav", huge_wav, "truncated: header declares 4294967040 bytes, the file holds 32036"),
+        ("a.wav", huge_wav, "truncated: header declares 4294901760 bytes, the file holds 32036"),
         ("a.w64", huge_w64, "truncated: header declares 4398046511104 bytes, the file holds 32104"),
         ("rf64.wav", huge_rf64, "truncated: header declares 4398046511104 bytes, the file holds 32096"),
         ("a.sph", huge_sphere, "truncated: header declares 2199023255552 bytes of samples, the file holds 32000"),
