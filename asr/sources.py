@@ -3,6 +3,7 @@
 import codecs
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +16,12 @@ from asr.files import AUDIO_SUFFIXES, files_below, is_called_audio
 from asr.manifest import part_name, read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
-AUDIO_STARTS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"NIST_1A", b"FORM", b".snd", b"riff")
+# The last ones, of WebM, AMR and MP4, are refused when they are opened.
+AUDIO_START = re.compile(
+    rb"RIF[FX]|RF64|fLaC|OggS|ID3|NIST_1A|FORM|\.snd|riff|caff\0|Creative Voice File\x1a"
+    rb"|\x1aE\xdf\xa3|#!AMR|\0...ftyp",
+    re.DOTALL,
+)
 _MP3_STARTS = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2")  # none is UTF-8
 _FIRST_BYTES = 4096  # no path is longer
 _MAX_BYTES = 4_000_000_000
@@ -82,7 +88,8 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
                 raise AudioError("standard input: is closed")
             start = stdin.read(_FIRST_BYTES)
             first_line = start.split(b"\n", 1)[0].removesuffix(b"\r")  # a file may be called FORM-1.wav
-            if start.startswith((*AUDIO_STARTS, *_MP3_STARTS)) and not os.path.exists(first_line):
+            is_audio = AUDIO_START.match(start) or start.startswith(_MP3_STARTS)
+            if is_audio and not os.path.exists(first_line):
                 content = start + stdin.read(_MAX_BYTES)
                 if len(content) > _MAX_BYTES:
                     raise AudioError(f"standard input: more than {_MAX_BYTES} bytes of audio")

@@ -179,6 +179,9 @@ def test_manifest_that_cannot_be_used(tmp_path: Path, content: str | None, messa
         ("a.aiff", {}),
         ("a.au", {}),
         ("a.w64", {}),
+        ("a.caf", {}),
+        ("a.voc", {}),
+        ("a.wav", {"endian": "BIG"}),
     ],
 )
 def test_audio(tmp_path: Path, name: str, how: dict[str, str]) -> None:

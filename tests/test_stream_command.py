@@ -168,6 +168,24 @@ def test_what_is_refused(
         run_stream(arguments_of(run, *given))
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"RIFF",
+        b"RIFX",
+        b"caff\0\1",
+        b"Creative Voice File\x1a",
+        b"\x1aE\xdf\xa3",
+        b"#!AMR\n",
+        b"\0\0\0\x1cftypM4A ",
+    ],
+)
+def test_files_with_a_header_are_refused(run: Path, feed: Callable[[bytes], None], start: bytes) -> None:
+    feed(start + bytes(1000))
+    with pytest.raises(AudioError, match="standard input is an audio file, wanted raw samples"):
+        run_stream(arguments_of(run, "--sample-rate", "16000"))
+
+
 def test_nothing_on_standard_input(
     run: Path, feed: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,7 +108,7 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
     """Each update and the seconds that it took to compute."""
     import numpy as np
 
-    from asr.sources import AUDIO_STARTS
+    from asr.sources import AUDIO_START
 
     rest, begun = b"", False
     descriptor = sys.stdin.fileno()
@@ -116,7 +116,7 @@ def _updates(online: "OnlineRecognizer") -> Iterator[tuple["Update", float]]:
         data = os.read(descriptor, _READ_BYTES)  # whatever there is, without waiting for a microphone's next samples
         if not data:
             break
-        if not begun and data.startswith(AUDIO_STARTS):
+        if not begun and AUDIO_START.match(data):
             raise AudioError(
                 "standard input is an audio file, wanted raw samples: asr transcribe - without --stream takes files"
             )
