@@ -339,11 +339,11 @@ def test_a_manifest(capsys: Capture, run: Path, tmp_path: Path) -> None:
     assert [line.split(":")[1] for line in errors] == [" utterance u1", " utterance u3", " utterance gone"]
     assert err.splitlines()[-1] == f"{tmp_path / 'out'}: 3 of 6 utterances aligned"
     written = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
-    assert sorted(written) == ["..%2Fx.1.ctm", "u0.ctm", "u2.ctm"]
-    assert [line.split()[0] for line in written["..%2Fx.1.ctm"].splitlines()] == ["..%2Fx.1", "..%2Fx.1"]
+    assert sorted(written) == ["%2E.%2Fx.1.ctm", "u0.ctm", "u2.ctm"]
+    assert [line.split()[0] for line in written["%2E.%2Fx.1.ctm"].splitlines()] == ["%2E.%2Fx.1", "%2E.%2Fx.1"]
 
     assert command(manifest, "--model", run, "--out", tmp_path / "json") == 1
-    found = json.loads((tmp_path / "json" / "..%2Fx.1.json").read_text())
+    found = json.loads((tmp_path / "json" / "%2E.%2Fx.1.json").read_text())
     assert (found["audio_filepath"], found["duration"], found["text"]) == (str(tmp_path / "a.wav"), 0.5, "Egg a")
     capsys.readouterr()
     failing = write_texts(tmp_path / "f.jsonl", "99")

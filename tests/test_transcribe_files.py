@@ -115,19 +115,21 @@ def test_manifest(capsys: Capture, run: Path, calls: Path) -> None:
         {"audio_filepath": "a.wav", "duration": 0.25, "id": "call 7/1.5"},
         {"audio_filepath": "a.wav", "duration": 0.2, "offset": 0.3, "id": "call 7/1.75", "text": "ab"},
         {"audio_filepath": "one/c.wav", "duration": 1.0},
+        {"audio_filepath": "a.wav", "duration": 0.3, "id": "../a"},
     ]
     (calls / "m.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     succeed(capsys, "transcribe", "calls/m.jsonl", "--model", run, "--out", "out", "--format", "json")
     files = written(Path("out"))
-    assert list(files) == ["c.json", "call-7_1.5.json", "call-7_1.75.json"]
+    assert list(files) == ["_._a.json", "c.json", "call-7_1.5.json", "call-7_1.75.json"]
     found = [json.loads(text) for text in files.values()]
     assert [(facts["audio_filepath"], facts["duration"]) for facts in found] == [
+        ("../a", 0.3),
         ("c", 1.0),
         ("call 7/1.5", 0.25),
         ("call 7/1.75", 0.2),
     ]
     lines = succeed(capsys, "transcribe", "calls/m.jsonl", "--model", run)[0].splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["call 7/1.5", "call 7/1.75", "c"]
+    assert [line.split("\t")[0] for line in lines] == ["call 7/1.5", "call 7/1.75", "c", "../a"]
 
 
 def test_standard_input(capsys: Capture, run: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:

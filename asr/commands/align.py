@@ -163,8 +163,12 @@ def _print_note(note: str) -> None:
 
 
 def _file_name(name: str) -> str:
-    """An utterance's id as a file name; characters that no file name can hold are percent-encoded, as in URLs."""
-    return name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+    """An utterance's id as a file name.
+
+    Characters that no file name can hold are percent-encoded, as in URLs, and so is a dot that would hide the file.
+    """
+    name = name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+    return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
 def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, longest_s: float | None) -> _Encoded:

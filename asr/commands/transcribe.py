@@ -256,7 +256,9 @@ def _place(recording: "Recording") -> Path:
             part_name(recording.audio.stem, channel=recording.side) + recording.audio.suffix
         )
     folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
-    return folder / f"{recording.title.replace('/', '_').replace(' ', '-')}.segment"  # the format's suffix replaces it
+    name = recording.title.replace("/", "_").replace(" ", "-")
+    name = f"_{name[1:]}" if name.startswith(".") else name  # not hidden, where the id is a path such as ../a
+    return folder / f"{name}.segment"  # the format's suffix replaces it
 
 
 def _merge(

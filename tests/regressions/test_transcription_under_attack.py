@@ -164,7 +164,7 @@ def test_a_line_a_recording_whatever_its_name(capsys: Capture, run: Path, to_fil
     assert line.count("\t") == 1
 
 
-@pytest.mark.parametrize("ids", [("a/b", "a_b"), ("a b", "a-b")])
+@pytest.mark.parametrize("ids", [("a/b", "a_b"), ("a b", "a-b"), (".a", "_a")])
 def test_ids_that_give_the_same_file(capsys: Capture, run: Path, recording: Path, ids: tuple[str, str]) -> None:
     """The second transcript replaced the first, and nothing was said."""
     records = [{"audio_filepath": "a.wav", "duration": 0.2 + 0.1 * place, "id": id_} for place, id_ in enumerate(ids)]
