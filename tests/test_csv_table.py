@@ -43,11 +43,64 @@ def test_csv_suffix_in_capitals(tmp_path: Path) -> None:
         prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0)
 
 
-def test_csv_columns_of_other_names_are_ignored(tmp_path: Path) -> None:
+def test_csv_columns_of_other_names_are_not_used_and_listed(tmp_path: Path) -> None:
     audio(tmp_path / "a.wav")
-    source = write(tmp_path / "my.csv", "Text,gender,AUDIO", "yes,f,a.wav")
-    prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
+    source = write(tmp_path / "my.csv", "Text,gender,AUDIO,age,,age", "yes,f,a.wav,7,,7")
+    summary = prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
+    assert summary.notes == ("my.csv: columns not used: 'gender', 'age'",)
     assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [("chanel", "channel"), ("offset_s", "offset"), ("Duration_s", "duration"), ("speakers", "speaker")],
+)
+def test_csv_columns_that_are_misspelled(tmp_path: Path, column: str, meant: str) -> None:
+    """Whole recordings had the text of a segment."""
+    audio(tmp_path / "a.wav")
+    source = write(tmp_path / "my.csv", f"audio,text,{column}", "a.wav,yes,0")
+    with pytest.raises(CorpusError, match=rf"my\.csv: unknown column '{column.lower()}'; did you mean '{meant}'\?$"):
+        prepare("csv", source=source, out=tmp_path / "out")
+
+
+def test_csv_invisible_characters_in_the_header(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    source = write(tmp_path / "my.csv", "\ufeff\ufeffaudio,text\u00a0,\u200bspeaker", "a.wav,yes,ann")
+    assert prepare("csv", source=source, out=tmp_path / "out", dev_share=0).splits["train"].speakers == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "held"),
+    [
+        (["audio,text", 'a.wav,"yes', "b.wav,no", 'a.wav,no"'], "b.wav,no"),
+        (["text,audio", '"yes,a.wav', 'oh, no",b.wav'], "yes,a.wav"),
+        (["audio,text,note", "b.wav,yes,", 'a.wav,yes,"', 'b.wav,no,"'], "b.wav,no,"),
+    ],
+)
+def test_csv_rows_inside_a_quotation(tmp_path: Path, rows: list[str], held: str) -> None:
+    """A stray quotation mark made rows a part of a text."""
+    for name in ("a.wav", "b.wav"):
+        audio(tmp_path / name)
+    source = write(tmp_path / "my.csv", *rows)
+    line = next(number for number, row in enumerate(rows, start=1) if '"' in row)
+    with pytest.raises(CorpusError, match=rf"my\.csv:{line}: the quotation that begins here holds the row '{held}'$"):
+        prepare("csv", source=source, out=tmp_path / "out")
+
+
+def test_csv_texts_of_several_lines(tmp_path: Path) -> None:
+    for name in ("a.wav", "two\nlines.wav"):
+        audio(tmp_path / name)
+    rows = ["audio,text", 'a.wav,"Yes,', "", 'or ""a""', 'no"', '"two', 'lines.wav",no']
+    prepare("csv", source=write(tmp_path / "my.csv", *rows), out=tmp_path / "out", dev_share=0)
+    assert texts(tmp_path / "out" / "train.jsonl") == {"a": 'Yes,\nor "a"\nno', "two\nlines": "no"}
+
+
+def test_csv_ids_that_only_a_suffix_would_tell_apart(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac"):
+        audio(tmp_path / name)
+    source = write(tmp_path / "my.csv", "audio,text", "a.wav,yes", "a.flac,no")
+    with pytest.raises(CorpusError, match=r"'a' stands on line 2 already for a\.wav: an id is the path without its s"):
+        prepare("csv", source=source, out=tmp_path / "out")
 
 
 def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Your own recordings: CSV files with columns `audio,text` and optionally `speaker`, `offset,duration` and `channel`.
 
-The header row names them in any order, in capitals or not; other columns are ignored, and so are rows of blank cells.
-Audio paths are relative to the CSV file, and the path without its suffix is the utterance id; offsets, in seconds, are
-added to it as `@1.5` and channels, of which 0 is the first, as `#0`. The source is one CSV file, or a folder with
-`train.csv` and optionally `dev.csv` and `test.csv`. A single file is for training unless its name is that of another
-split.
+The header row names them in any order, in capitals or not; a misspelled one is an error, others are not used, and the
+summary lists them. Rows of blank cells are ignored. Audio paths are relative to the CSV file, and the path without its
+suffix is the utterance id; offsets, in seconds, are added to it as `@1.5` and channels, of which 0 is the first, as
+`#0`. The source is one CSV file, or a folder with `train.csv` and optionally `dev.csv` and `test.csv`. A single file is
+for training unless its name is that of another split.
 """
 
 import csv
+import difflib
 import math
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,47 +27,52 @@ def read(roots: Sequence[Path]) -> Contents:
     """One split for each CSV file.
 
     Raises:
-        CorpusError: no CSV file, a wrong header, a malformed row, or audio that is missing or unreadable.
+        CorpusError: no CSV file, a wrong header, a malformed row, a row inside a quotation, or audio that is missing or
+            unreadable.
     """
     if roots[0].is_file():
         files = [roots[0]]
     else:
         root = find_root(roots, lambda folder: bool(_tables(folder)), "CSV file")
         files = _tables(root)
-    if len(files) == 1 and files[0].stem not in SPLITS:
-        return Contents({"train": _read_file(files[0])})
+    alone = len(files) == 1 and files[0].stem not in SPLITS
     for path in files:
-        if path.stem not in SPLITS:
+        if path.stem not in SPLITS and not alone:
             raise CorpusError(f"{path}: of several CSV files each must be named train.csv, dev.csv or test.csv")
         if path.with_suffix(".csv") in files and path.suffix != ".csv":
             raise CorpusError(f"{path}: there is a {path.stem}.csv as well")
-    return Contents({path.stem: _read_file(path) for path in files})
+    notes: list[str] = []
+    return Contents({"train" if alone else path.stem: _read_file(path, notes) for path in files}, notes=tuple(notes))
 
 
 def _tables(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith("._"))
 
 
-def _read_file(path: Path) -> list[Utterance]:
+def _read_file(path: Path, notes: list[str]) -> list[Utterance]:
+    """The utterances of a table; adds to `notes` which columns it does not use."""
     lines = read_lines(path)
     rows = csv.reader([line + "\n" for _, line in lines], strict=True)
     utterances = []
-    line_of_part: dict[str, int] = {}
+    first_of: dict[str, tuple[int, str]] = {}  # line and audio by id
     length_s: dict[tuple[str, int | None], float] = {}  # several parts share a recording: each header is read once
     try:
-        header = [column.strip().lower() for column in next(rows, [])]
-        if not {"audio", "text"} <= set(header) or any(header.count(column) > 1 for column in _COLUMNS):
-            raise CorpusError(
-                f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,channel, separated by "
-                f"commas, each once; found {','.join(header)!r}"
-            )
+        header = _header(path, next(rows, []))
+        unused = dict.fromkeys(column for column in header if column and column not in _COLUMNS)
+        if unused:
+            notes.append(f"{path.name}: columns not used: {', '.join(map(repr, unused))}")
+        end_of_row = rows.line_num
         for row in rows:
+            first, end_of_row = end_of_row, rows.line_num
             if not any(cell.strip() for cell in row):  # spreadsheets add such rows
                 continue
             where = f"{path}:{lines[rows.line_num - 1][0]}"
             if len(row) != len(header):
                 raise CorpusError(f"{where}: wanted {len(header)} fields, found {len(row)}: {row!r}")
             record = dict(zip(header, row, strict=True))
+            held = _held_row([cell for column, cell in zip(header, row, strict=True) if column != "audio"], path.parent)
+            if held is not None:
+                raise CorpusError(f"{path}:{lines[first][0]}: the quotation that begins here holds the row {held!r}")
             audio = record["audio"].strip()
             if not audio:
                 raise CorpusError(f"{where}: the audio path is empty")
@@ -93,13 +100,40 @@ def _read_file(path: Path) -> list[Utterance]:
                     f"{where}: {offset:g} to {end:g} s is not inside the audio, which is {whole.duration:.3f} s long"
                 )
             part = part_name(name, offset, channel)
-            if part in line_of_part:
-                raise CorpusError(f"{where}: utterance id {part!r} stands on line {line_of_part[part]} already")
-            line_of_part[part] = lines[rows.line_num - 1][0]
+            if part in first_of:
+                line, other = first_of[part]
+                hint = "" if other == audio else f" for {other}: an id is the path without its suffix"
+                raise CorpusError(f"{where}: utterance id {part!r} stands on line {line} already{hint}")
+            first_of[part] = lines[rows.line_num - 1][0], audio
             utterances.append(replace(whole, id=part, offset=offset, duration=min(end, whole.duration) - offset))
     except csv.Error as error:
         raise CorpusError(f"{path}:{lines[rows.line_num - 1][0]}: {error}") from error
     return utterances
+
+
+def _header(path: Path, cells: Sequence[str]) -> list[str]:
+    """The names of the columns, in small letters and without invisible characters; CorpusError as `read`."""
+    visible = ("".join(character for character in cell if unicodedata.category(character) != "Cf") for cell in cells)
+    header = [cell.strip().lower() for cell in visible]
+    missing = [column for column in _COLUMNS if column not in header]
+    for column in header:
+        close = difflib.get_close_matches(column, missing, n=1, cutoff=0.8)
+        if close:
+            raise CorpusError(f"{path}: unknown column {column!r}; did you mean {close[0]!r}?")
+    if not {"audio", "text"} <= set(header) or any(header.count(column) > 1 for column in _COLUMNS):
+        raise CorpusError(
+            f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,channel, separated by "
+            f"commas, each once; found {','.join(header)!r}"
+        )
+    return header
+
+
+def _held_row(cells: Sequence[str], folder: Path) -> str | None:
+    """A line of a cell with several that names an audio file: a stray quotation mark made a row a part of the cell."""
+    for line in (line for cell in cells if "\n" in cell for line in cell.split("\n")):
+        if any(os.path.isfile(folder / field.strip()) for field in line.split(",")):
+            return line
+    return None
 
 
 def _seconds(record: Mapping[str, str], key: str, where: str) -> float | None:
