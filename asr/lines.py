@@ -1,5 +1,6 @@
 """Lines of text: names, labels and tables on them, and files that are read whole, with errors that name them."""
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -55,6 +56,8 @@ def read_text(path: Path, what: str, error: type[AsrError]) -> str:
     except OSError as fault:
         raise error(f"{path}: cannot read {what}: {fault.strerror or fault}") from fault
     except UnicodeDecodeError as fault:
+        if fault.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise error(f"{path}: is UTF-16 text, save it as UTF-8") from fault
         raise error(f"{path}: not UTF-8 text (byte {fault.start})") from fault
 
 

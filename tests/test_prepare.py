@@ -37,6 +37,10 @@ def test_text_files_must_be_utf8(tmp_path: Path) -> None:
     table.write_bytes(b"audio,text\na.wav,\xe9t\xe9\n")
     with pytest.raises(CorpusError, match=r"my.csv: not UTF-8 text \(byte 17\)"):
         prepare("csv", source=table, out=tmp_path / "out")
+    for coding in ("utf-16-le", "utf-16-be"):
+        table.write_bytes("\ufeffaudio,text\na.wav,yes\n".encode(coding))
+        with pytest.raises(CorpusError, match=r"my.csv: is UTF-16 text, save it as UTF-8$"):
+            prepare("csv", source=table, out=tmp_path / "out")
 
 
 # --- holding out ------------------------------------------------------------------------------------------------------
@@ -126,6 +130,15 @@ def test_names_in_two_unicode_forms_are_one_speaker_but_two_files(tmp_path: Path
         prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
     audio(tmp_path / "\u00e9.wav")
     assert prepare("csv", source=table, out=tmp_path / "out", dev_share=0).splits["train"].speakers == 1
+
+
+def test_speakers_that_differ_only_in_case_are_noted(tmp_path: Path) -> None:
+    for name in "abc":
+        audio(tmp_path / f"{name}.wav")
+    table = write(tmp_path / "my.csv", "audio,text,speaker", "a.wav,yes,ann", "b.wav,no,Ann", "c.wav,no,bob")
+    summary = prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    assert summary.notes == ("names that differ only in case count as different speakers: 'Ann' and 'ann'",)
+    assert summary.splits["train"].speakers == 3
 
 
 def test_an_archive_is_unpacked_once_below_the_manifests(tmp_path: Path) -> None:
