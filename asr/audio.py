@@ -303,6 +303,10 @@ class OpenAudio:
         else:
             self.require_channel(channel)
 
+    def averages(self, config: AudioConfig, channel: int | None = None) -> bool:
+        """Whether two channels become one without being asked for, as `audio.channels=auto` says."""
+        return self.file.channels == 2 and config.channels == "auto" and channel is None
+
     def check_duration(self, config: AudioConfig, frames: int) -> None:
         """AudioError if so many frames are longer than `config.max_duration_s`."""
         rate = self.file.samplerate

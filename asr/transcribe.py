@@ -211,7 +211,7 @@ class Transcriber:
                     raise AudioError(
                         f"{recording.title}: {seconds:.1f} s of audio, wanted at most {self.longest_s:g} s"
                     )
-                if opened.file.channels == 2 and self._config.channels == "auto" and recording.channel is None:
+                if opened.averages(self._config, recording.channel):
                     with self._counting:
                         self.averaged += 1
                 return None if seconds > WHOLE_S else opened.mono(first, frames, self._config, recording.channel)

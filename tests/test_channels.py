@@ -339,6 +339,10 @@ def test_that_two_channels_were_averaged_is_said(tmp_path: Path, capsys: Capture
     assert note in succeed(capsys, "transcribe", path, "--model", run)[1]
     assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "mean")[1] == ""
     assert succeed(capsys, "transcribe", path, "--model", run, "--channels", "each")[1] == ""
+    note = f"note: the two channels of {path} were averaged; if they are the sides of a call, --channels first takes"
+    for command in (["align", path, "--text", "ab"], ["inspect", path, "--out", tmp_path / "out"]):
+        assert note in succeed(capsys, *command, "--model", run)[1]
+        assert "averaged" not in succeed(capsys, *command, "--model", run, "--channels", "mean")[1]
 
 
 def test_each_channel_becomes_training_data(tmp_path: Path, capsys: Capture) -> None:

@@ -17,6 +17,7 @@ from asr.commands.common import (
     load_model,
     print_error,
 )
+from asr.commands.recordings import note_if_averaged
 from asr.errors import AsrError, AudioError, ConfigError, TextError
 from asr.files import require_folder
 from asr.lines import read_text
@@ -95,6 +96,7 @@ def _align_recording(arguments: argparse.Namespace) -> int:
     log_probs, duration_s = _encode_recording(
         arguments.source, recognizer, batch_seconds(arguments), arguments.max_duration_s
     )
+    note_if_averaged(arguments.source, recognizer)
     aligned = _aligned(log_probs, text, recognizer, where)
     transcript = Transcript.of([aligned], duration_s, arguments.source)
     if arguments.out is None:

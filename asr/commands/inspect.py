@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands.common import CHANNELS
+from asr.commands.recordings import note_if_averaged
 from asr.errors import ConfigError
 from asr.files import require_folder
 from asr.lines import in_columns
@@ -115,6 +116,7 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
         print(f"{shown.counts.errors} errors in {shown.counts.reference} words")
     for line in shown.unknown:
         print(f"note: --text: {line}", file=sys.stderr)
+    note_if_averaged(arguments.source, recognizer)
     if shown.end_s < shown.total_s and arguments.end_s is None:
         print("note: no more than this is shown at once; --from and --to choose another part", file=sys.stderr)
     print(f"{files[0]}: the page; {len(files) // 2} pictures beside it, as PNG and SVG")

@@ -11,6 +11,7 @@ from asr.commands.common import CHANNELS, load_model, print_error
 
 if TYPE_CHECKING:
     from asr.pauses import Cutting
+    from asr.recognizer import Recognizer
     from asr.sources import Recording
     from asr.transcribe import Transcriber
     from asr.transcript import Transcript
@@ -95,8 +96,19 @@ def transcripts_of(
             speed = audio_s / (time.perf_counter() - started)
             progress.step({"audio": f"{audio_s / 3600:.2f} h", "speed": f"{speed:.0f}x"})
     if transcriber.averaged:
-        print(
-            f"note: the two channels of {transcriber.averaged} recordings were averaged; if they are the sides of a "
-            "call, --channels each transcribes them separately",
-            file=sys.stderr,
-        )
+        _note_averaged(f"{transcriber.averaged} recordings", f"--channels {_EACH} transcribes them separately")
+
+
+def note_if_averaged(path: Path, recognizer: "Recognizer") -> None:
+    """Print that a recording's two channels were averaged, if they were and `--channels` did not ask for it."""
+    from asr import audio
+
+    with audio.opened(path) as opened:
+        if opened.averages(recognizer.config.audio):
+            _note_averaged(str(path), "--channels first takes the first alone")
+
+
+def _note_averaged(whose: str, remedy: str) -> None:
+    print(
+        f"note: the two channels of {whose} were averaged; if they are the sides of a call, {remedy}", file=sys.stderr
+    )
