@@ -16,6 +16,7 @@ from asr.commands.decode import add_decode
 from asr.commands.export import add_export
 from asr.commands.inspect import add_inspect
 from asr.commands.label import add_label
+from asr.commands.lm import add_lm
 from asr.commands.pack import add_pack
 from asr.commands.prepare import add_prepare
 from asr.commands.recognise import add_compare, add_evaluate
@@ -25,7 +26,6 @@ from asr.commands.train import add_config, add_train
 from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
 from asr.errors import TRY_AGAIN, AsrError, ConfigError, Interrupted
-from asr.lm.commands import add_commands as add_language_model
 from asr.process.signals import end_with_parent, use_own_stack
 
 
@@ -109,7 +109,7 @@ def commands() -> argparse.ArgumentParser:
     add_compare(subparsers.add_parser("compare", help="test the difference between two systems"))
     add_export(subparsers.add_parser("export", help="write a model to pass on: one ONNX file, or a run half the size"))
     add_average(subparsers.add_parser("average", help="average the weights of models that started from the same one"))
-    add_language_model(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
+    add_lm(subparsers.add_parser("lm", help="train, measure and compile n-gram language models"))
     add_tune(subparsers.add_parser("tune", help="tune a language model's weights on dev and store them in a run"))
     add_decode(subparsers.add_parser("decode", help="turn log-probabilities of any CTC model into text"))
     add_inspect(subparsers.add_parser("inspect", help="show what a model's layers do, and how long they remember"))

@@ -6,15 +6,15 @@ import sys
 
 import pytest
 
+from asr.commands.lm import add_lm
 from asr.decode.lm import NGram
 from asr.errors import AsrError, ConfigError, TextError
 from asr.lm import estimate, perplexity, write_arpa
-from asr.lm.commands import add_commands
 
 
 def run(*argv: object) -> int:
     parser = argparse.ArgumentParser()
-    add_commands(parser)
+    add_lm(parser)
     arguments = parser.parse_args([str(item) for item in argv])
     code: int = arguments.run(arguments)
     return code

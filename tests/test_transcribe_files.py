@@ -366,10 +366,10 @@ def test_longest_audio_to_take(capsys: Capture, run: Path, calls: Path) -> None:
 
 
 def test_files_that_are_not_audio_by_their_names_are_counted(capsys: Capture, run: Path, calls: Path) -> None:
-    for name in ("notes.txt", "one/list.csv", "a.txt", "one/c.TextGrid"):  # the last two may be transcripts
+    for name in ("my\nnotes.txt", "one/list.csv", "a.txt", "one/c.TextGrid"):  # the last two may be transcripts
         (calls / name).touch()
     assert succeed(capsys, "transcribe", "calls", "--model", run)[1] == (
-        "note: left out, not named like an audio file: calls/notes.txt and 1 more\n"
+        "note: left out, not named like an audio file: calls/my notes.txt and 1 more\n"
     )
 
 

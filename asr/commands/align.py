@@ -16,6 +16,7 @@ from asr.commands.common import (
     batch_seconds,
     load_model,
     print_error,
+    print_note,
 )
 from asr.commands.recordings import note_if_averaged
 from asr.errors import AsrError, AudioError, ConfigError, TextError
@@ -154,14 +155,10 @@ def _aligned(log_probs: "NDArray[np.float32]", text: str, recognizer: "Recognize
     doubtful, words = len(aligned.doubtful), len(aligned.words)
     hopeless = doubtful > _HOPELESS * words
     for remark in islice(aligned.remarks(), _REMARKS if hopeless else None):
-        _print_note(f"{where}: {remark}")
+        print_note(f"{where}: {remark}")
     if hopeless:
-        _print_note(f"{where}: {doubtful} of {words} words are doubtful: is it the transcript of this recording?")
+        print_note(f"{where}: {doubtful} of {words} words are doubtful: is it the transcript of this recording?")
     return aligned
-
-
-def _print_note(note: str) -> None:
-    print("note:", " ".join(note.splitlines()), file=sys.stderr)  # an utterance's id may hold a line break
 
 
 def _file_name(name: str) -> str:

@@ -50,8 +50,17 @@ def print_error(error: Exception) -> None:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    # A file name, or the message of a library, may hold a line break.
-    print("error:", " ".join(text.splitlines()), file=sys.stderr)
+    print_line("error", text)
+
+
+def print_note(text: str) -> None:
+    """Something worth knowing as one line on standard error."""
+    print_line("note", text)
+
+
+def print_line(kind: str, text: str) -> None:
+    """`kind: text` as one line on standard error; names and messages of libraries may hold line breaks."""
+    print(f"{kind}:", " ".join(text.splitlines()), file=sys.stderr)
 
 
 def require_output() -> None:
@@ -197,8 +206,7 @@ def _note_weights(folder: Path, given: dict[str, Any]) -> None:
     own = resolve_decode(checkpoint.load_config(folder).decode, folder)
     kept = [f"{name} {getattr(own, name):g}" for name in ("alpha", "beta") if name not in given]
     if own.lm and kept and Path(own.lm) != Path(given["lm"]):
-        print(
-            f"note: {' and '.join(kept)} {'is' if len(kept) == 1 else 'are'} what {folder} has for {own.lm}; "
-            "another language model may need other weights: give --alpha and --beta, or run asr tune",
-            file=sys.stderr,
+        print_note(
+            f"{' and '.join(kept)} {'is' if len(kept) == 1 else 'are'} what {folder} has for {own.lm}; "
+            "another language model may need other weights: give --alpha and --beta, or run asr tune"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import add_decoder, add_n_best, decode_config, flag_of, given_decoder
+from asr.commands.common import add_decoder, add_n_best, decode_config, flag_of, given_decoder, print_note
 from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
@@ -90,19 +90,19 @@ def _decode(arguments: argparse.Namespace) -> int:
             else:
                 print(line_of(name, found[0].text), end="")
     if models[0].refs:
-        print(_score_line(models[0], texts), file=sys.stderr)
+        _print_score(models[0], texts)
     return 0
 
 
-def _score_line(emissions: "Emissions", texts: dict[str, str]) -> str:
+def _print_score(emissions: "Emissions", texts: dict[str, str]) -> None:
     from asr.report import summary_line
     from asr.tune import results_of
     from asr.wer import score
 
     try:
-        return summary_line(score(results_of(emissions, texts)))
+        print(summary_line(score(results_of(emissions, texts))), file=sys.stderr)
     except ImportError as error:  # where only the decoder is installed
-        return f"note: not scored against the references, which needs the package jiwer: pip install jiwer ({error})"
+        print_note(f"not scored against the references, which needs the package jiwer: pip install jiwer ({error})")
 
 
 def _decoders(config: "DecodeConfig", models: Sequence["Emissions"], paths: Sequence[Path]) -> list["Decoder"]:

@@ -2,12 +2,11 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import CHANNELS
+from asr.commands.common import CHANNELS, print_note
 from asr.commands.recordings import note_if_averaged
 from asr.errors import ConfigError
 from asr.files import require_folder
@@ -115,10 +114,10 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
     if shown.counts is not None:
         print(f"{shown.counts.errors} errors in {shown.counts.reference} words")
     for line in shown.unknown:
-        print(f"note: --text: {line}", file=sys.stderr)
+        print_note(f"--text: {line}")
     note_if_averaged(arguments.source, recognizer)
     if shown.end_s < shown.total_s and arguments.end_s is None:
-        print("note: no more than this is shown at once; --from and --to choose another part", file=sys.stderr)
+        print_note("no more than this is shown at once; --from and --to choose another part")
     print(f"{files[0]}: the page; {len(files) // 2} pictures beside it, as PNG and SVG")
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import FAILED, PARTLY_FAILED, add_compute, add_decoder
+from asr.commands.common import FAILED, PARTLY_FAILED, add_compute, add_decoder, print_note
 from asr.commands.recordings import (
     add_precision,
     add_recordings,
@@ -98,7 +98,7 @@ def _without(manifests: Sequence[Path], recordings: "Sequence[Recording]") -> "S
     if not left:
         raise ConfigError("every recording is in a manifest of --without: none is left to label")
     if manifests:
-        print(f"note: {len(recordings) - len(left)} of {len(recordings)} recordings are left out", file=sys.stderr)
+        print_note(f"{len(recordings) - len(left)} of {len(recordings)} recordings are left out")
     return left
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import CHANNELS, load_model, print_error
+from asr.commands.common import CHANNELS, load_model, print_error, print_note
 
 if TYPE_CHECKING:
     from asr.pauses import Cutting
@@ -58,7 +58,7 @@ def note_others(paths: Sequence[Path]) -> None:
     """Print what `asr.sources.find_recordings` left out."""
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        print(f"note: left out, not named like an audio file: {paths[0]}{more}", file=sys.stderr)
+        print_note(f"left out, not named like an audio file: {paths[0]}{more}")
 
 
 def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = None) -> "Transcriber":
@@ -109,6 +109,4 @@ def note_if_averaged(path: Path, recognizer: "Recognizer") -> None:
 
 
 def _note_averaged(whose: str, remedy: str) -> None:
-    print(
-        f"note: the two channels of {whose} were averaged; if they are the sides of a call, {remedy}", file=sys.stderr
-    )
+    print_note(f"the two channels of {whose} were averaged; if they are the sides of a call, {remedy}")

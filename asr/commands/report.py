@@ -1,10 +1,9 @@
 """`asr report`: a run as one HTML page."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from asr.commands.common import PARTLY_FAILED, require_html
+from asr.commands.common import PARTLY_FAILED, print_line, require_html
 from asr.errors import ConfigError
 
 
@@ -34,6 +33,6 @@ def _report(arguments: argparse.Namespace) -> int:
     write_text_atomic(out, found.html)
     for kind, lines in (("damaged", found.faults), ("note", found.notes)):
         for line in lines:
-            print(f"{kind}:", " ".join(line.splitlines()), file=sys.stderr)  # a file name may hold a line break
+            print_line(kind, line)
     print(out)
     return PARTLY_FAILED if found.faults else 0

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from asr.commands.common import add_audio, add_compute, load_model
+from asr.commands.common import add_audio, add_compute, load_model, print_note
 from asr.errors import ConfigError
 
 
@@ -55,5 +55,5 @@ def _splice(arguments: argparse.Namespace) -> int:
     made = splice(utterances, load_model(arguments), arguments.out, plan)
     print(f"{arguments.out}: {made.render()}", file=sys.stderr)
     if unknown := sum(utterance.speaker is None for utterance in utterances):
-        print(f"note: {unknown} utterances name no speaker; sentences mix their voices", file=sys.stderr)
+        print_note(f"{unknown} utterances name no speaker; sentences mix their voices")
     return 0

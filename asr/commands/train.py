@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import HARDLY_ANYTHING, conf_and_overrides
+from asr.commands.common import HARDLY_ANYTHING, conf_and_overrides, print_note
 from asr.errors import ConfigError
 from asr.files import require_folder
 from asr.process.signals import ending_at_once
@@ -80,10 +80,9 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
         if best.get("dev_wer_percent", 0.0) > HARDLY_ANYTHING:
             begun = checkpoint.load_config(out).train.init_from
             how = "with its labels (data.vocabulary=RUN)" if begun else "from the weights of another model"
-            print(
-                f"note: hardly a word of dev is recognised: train for more epochs, on more recordings, or {how} "
-                "(docs/training.md, When recordings are few)",
-                file=sys.stderr,
+            print_note(
+                f"hardly a word of dev is recognised: train for more epochs, on more recordings, or {how} "
+                "(docs/training.md, When recordings are few)"
             )
     return 0
 
@@ -154,7 +153,7 @@ def _settings(conf: Path | None, overrides: Sequence[str]) -> "Config":
     if conf is not None and conf.name == checkpoint.CONFIG_FILE and (conf.parent / TOKENS_FILE).is_file():
         own = config.load(None, [override for override in overrides if override.startswith("decode.")]).decode
         if own != settings.decode:
-            print(f"note: {conf.parent} keeps its decoder; asr tune gives the new run one of its own", file=sys.stderr)
+            print_note(f"{conf.parent} keeps its decoder; asr tune gives the new run one of its own")
         settings = replace(settings, decode=own)
     return config.with_absolute_paths(settings)
 

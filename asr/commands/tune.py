@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.commands.common import HARDLY_ANYTHING, add_compute, add_decoder, batch_seconds, given_decoder
+from asr.commands.common import HARDLY_ANYTHING, add_compute, add_decoder, batch_seconds, given_decoder, print_note
 from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ def _tune(arguments: argparse.Namespace) -> int:
     chosen = tuning.chosen
     for name, value, limits in (("alpha", chosen.alpha, alpha), ("beta", chosen.beta, beta)):
         if at_the_end(value, limits) and (name, value) != ("alpha", 0.0):  # the least that there is
-            print(f"note: {name} {value:g} is at the end of its range; --{name} LOW HIGH widens it", file=sys.stderr)
+            print_note(f"{name} {value:g} is at the end of its range; --{name} LOW HIGH widens it")
     if chosen.words.percent > HARDLY_ANYTHING:
-        print("note: hardly a word is recognised, so the weights mean little: the model comes first", file=sys.stderr)
+        print_note("hardly a word is recognised, so the weights mean little: the model comes first")
     _save(folder, settings, decoder.with_weights(chosen.alpha, chosen.beta))
     return 0
 

@@ -2,7 +2,7 @@
 
 Data flows through `text` (files -> sentences of tokens), `counts` (tokens -> n-grams and how often they occur),
 `kneser_ney` (counts -> probabilities) and `arpa` (probabilities -> file); `score` measures text with a model read
-back by `asr.decode`, and `commands` is `asr lm`.
+back by `asr.decode`.
 
     from pathlib import Path
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from asr.commands.common import print_line, print_note
 from asr.errors import ConfigError
 from asr.lm.text import SPECIAL, UNITS, unnormalised
 
@@ -22,8 +23,8 @@ _UNITS = """word and token: what stands between white space (the two differ only
 token is for text cut into BPE pieces); char: each character, with | for the space (default: %(default)s)"""
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Add the commands to `parser`; each sets `run`, a function from the parsed arguments to an exit code."""
+def add_lm(parser: argparse.ArgumentParser) -> None:
+    """The commands and arguments of `asr lm`."""
     commands = parser.add_subparsers(required=True, metavar="command")
 
     train = commands.add_parser("train", help="estimate a model from text", description=_TRAIN, epilog=_MEMORY)
@@ -96,17 +97,16 @@ def _train(arguments: argparse.Namespace) -> int:
     model = estimate(arguments.text, arguments.order, unit=arguments.unit, prune=arguments.prune, normalize=normalize)
     shown = unnormalised(model.words[len(SPECIAL) :])
     if shown and normalize is None and arguments.unit != "token":
-        print(
-            f"note: the text has {shown}; words that differ in these are different words to the model, so the text "
-            "must be written as the recogniser writes: --normalize RUN does that",
-            file=sys.stderr,
+        print_note(
+            f"the text has {shown}; words that differ in these are different words to the model, so the text "
+            "must be written as the recogniser writes: --normalize RUN does that"
         )
     if model.fallbacks:
         orders = f"order{'s' if len(model.fallbacks) > 1 else ''} {', '.join(map(str, model.fallbacks))}"
-        print(
-            f"warning: {orders}: too few n-grams (or an artificial text) to estimate discounts from; they are "
+        print_line(
+            "warning",
+            f"{orders}: too few n-grams (or an artificial text) to estimate discounts from; they are "
             f"{' '.join(f'{value:g}' for value in FALLBACK)}, which is usable",
-            file=sys.stderr,
         )
     write_arpa(model, arguments.out)
     counts = " + ".join(str(len(order.last)) for order in model.orders)
@@ -122,7 +122,7 @@ def _perplexity(arguments: argparse.Namespace) -> int:
     unit = agreed_unit(model, arguments.unit, arguments.model)
     if unit is None:
         unit = "word"
-        print(f"note: {arguments.model} does not state its unit; word is assumed (--unit sets it)", file=sys.stderr)
+        print_note(f"{arguments.model} does not state its unit; word is assumed (--unit sets it)")
     print(perplexity(model, arguments.text, unit=unit, normalize=_normalization(arguments)).render(), end="")
     return 0
 
