@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -137,6 +138,31 @@ def require_folder(path: Path) -> None:
     if not there.is_dir():
         kind = "a file" if there.exists() else "a link to nothing"
         raise ConfigError(f"{there}: is {kind}, wanted a folder{'' if there == path else f' for {path}'}")
+
+
+def exists_already(path: Path) -> bool:
+    """Whether a file exists; if `atomic_path` made it, it is then complete.
+
+    Raises:
+        ConfigError: something that is not a file is there.
+        OSError: no file can have this name.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{path}: is not a file, but one would be written there")
+    return True
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder; OSError, before hours of work, if no file can be written into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:  # it names the temporary file
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -6,11 +6,8 @@ a path whose bytes are not UTF-8 is written with backslash escapes.
 """
 
 import json
-import os
 import re
-import stat
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -84,94 +81,12 @@ def write_transcript(transcript: Transcript, path: Path, format: Format) -> None
     write_text_atomic(path, render(transcript, format))
 
 
-def destination(source: Path, format: Format, *, out: Path | None = None, root: Path | None = None) -> Path:
-    """Where the transcript of a source is written: the source's name with the format's suffix.
-
-    Args:
-        source: the audio file.
-        format: decides the suffix.
-        out: the folder to write to; None: beside the source.
-        root: the folder that the source was found in; the folders between the two are repeated below `out`.
-
-    Raises:
-        ValueError: the source is not below `root`.
-    """
-    if out is None:
-        return source.with_suffix(SUFFIXES[format])
-    below = Path(source.name) if root is None else _absolute(source).relative_to(_absolute(root))
-    return out / below.with_suffix(SUFFIXES[format])
-
-
-def destinations(
-    sources: Sequence[Path], format: Format, *, out: Path | None = None, given: Iterable[Path | str] = ()
-) -> list[Path]:
-    """Where the transcripts of many sources are written.
-
-    Args:
-        sources: the audio files.
-        format: decides the suffix.
-        out: the folder to write to; None: beside each source.
-        given: the files and folders that were searched for the sources; what lies below one of these folders keeps
-            its subfolders below `out`. If they are nested, the outermost counts.
-
-    Raises:
-        ConfigError: two sources have the same destination, or a destination is one of the sources. The message names
-            both.
-    """
-    roots = sorted((Path(path) for path in given if os.path.isdir(path)), key=lambda path: len(_absolute(path).parts))
-    found: list[Path] = []
-    owners: dict[Path, Path] = {}
-    originals = {_absolute(source): source for source in sources}
-    for source in sources:
-        root = next((root for root in roots if _absolute(source).is_relative_to(_absolute(root))), None)
-        path = destination(source, format, out=out, root=root)
-        where = _absolute(path)
-        if where in originals:
-            raise ConfigError(f"{source}: its transcript {path} would overwrite the recording {originals[where]}")
-        owner = owners.setdefault(where, source)
-        if _absolute(owner) != _absolute(source):
-            raise ConfigError(
-                f"{owner} and {source} would both be written to {path}: rename one, or transcribe them separately"
-            )
-        found.append(path)
-    return found
-
-
 def line_of(name: str, text: str) -> str:
     """A line of `txt` output where several recordings follow one another: name TAB text.
 
     Control characters in a name, a line end or a TAB, are written with backslash escapes.
     """
     return f"{escaped(name)}\t{_clean(text)}\n"
-
-
-def exists_already(path: Path) -> bool:
-    """Whether a transcript exists; it is then complete, as it was renamed into place (`--skip-existing`).
-
-    Raises:
-        ConfigError: something that is not a file is there.
-        OSError: no file can have this name.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    if not stat.S_ISREG(mode):
-        raise ConfigError(f"{path}: is not a file, but a transcript would be written there")
-    return True
-
-
-def require_writable(folder: Path) -> None:
-    """Make a folder; OSError, before hours of work, if no file can be written into it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:  # it names the temporary file
-        raise OSError(error.errno, error.strerror, str(folder)) from error
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # without `..`, but with links as they are: their names are what users know
 
 
 def _txt(transcript: Transcript) -> str:

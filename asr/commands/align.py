@@ -20,7 +20,7 @@ from asr.commands.common import (
 )
 from asr.commands.recordings import note_if_averaged
 from asr.errors import AsrError, AudioError, ConfigError, TextError
-from asr.files import require_folder
+from asr.files import exists_already, require_folder, require_writable
 from asr.lines import read_text
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _align(arguments: argparse.Namespace) -> int:
 
 def _align_recording(arguments: argparse.Namespace) -> int:
     from asr.transcript import Transcript
-    from asr.writers import exists_already, render, write_transcript
+    from asr.writers import render, write_transcript
 
     if (arguments.transcript is None) == (arguments.text is None):
         found = "neither" if arguments.text is None else "both"
@@ -110,7 +110,7 @@ def _align_recording(arguments: argparse.Namespace) -> int:
 def _align_manifest(arguments: argparse.Namespace) -> int:
     from asr.manifest import read_manifest
     from asr.transcript import Transcript
-    from asr.writers import SUFFIXES, exists_already, require_writable, write_transcript
+    from asr.writers import SUFFIXES, write_transcript
 
     if arguments.transcript is not None or arguments.text is not None:
         found = "--text" if arguments.transcript is None else arguments.transcript

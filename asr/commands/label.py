@@ -17,6 +17,7 @@ from asr.commands.recordings import (
     transcripts_of,
 )
 from asr.errors import ConfigError
+from asr.files import require_writable
 from asr.process import launched
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ def _without(manifests: Sequence[Path], recordings: "Sequence[Recording]") -> "S
 def _require_place(arguments: argparse.Namespace) -> None:
     """ConfigError where the manifests cannot be written, or would replace an input or, unasked, an existing file."""
     from asr.label import left_of
-    from asr.writers import require_writable
 
     out: Path = arguments.out
     if out.suffix != ".jsonl":

@@ -14,7 +14,7 @@ from asr.commands.common import (
     require_html,
 )
 from asr.errors import ConfigError, ScoringError
-from asr.files import require_folder
+from asr.files import require_folder, require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.evaluate import Evaluation, Made, emissions_of, references_of, require_own, write_results
     from asr.manifest import read_manifest
     from asr.training.state import STATES_FOLDER
-    from asr.writers import require_writable
 
     if arguments.emissions is not None:
         require_own_place(arguments.emissions)

@@ -28,7 +28,7 @@ from asr.commands.recordings import (
 )
 from asr.commands.stream import add_stream, refuse_stream_arguments, run_stream
 from asr.errors import ConfigError
-from asr.files import require_folder
+from asr.files import exists_already, require_folder, require_writable
 from asr.process import launched
 
 if TYPE_CHECKING:
@@ -116,10 +116,11 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
 def _without_transcripts(paths: Sequence[Path], recordings: "Sequence[Recording]") -> list[Path]:
     """The files that are not a transcript which `--beside` writes for one of the recordings."""
+    from asr.destinations import place_of
     from asr.writers import SUFFIXES
 
     written = set(SUFFIXES.values())
-    owners = {_place(recording).with_suffix("") for recording in recordings if isinstance(recording.audio, Path)}
+    owners = {place_of(recording).with_suffix("") for recording in recordings if isinstance(recording.audio, Path)}
     return [path for path in paths if path.suffix not in written or path.with_suffix("") not in owners]
 
 
@@ -148,8 +149,8 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
 
 def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", world: "World") -> int:
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
-    from asr.sources import searched
-    from asr.writers import destinations, require_writable, write_transcript
+    from asr.destinations import destinations
+    from asr.writers import write_transcript
 
     if arguments.merged is not None and arguments.format not in _JOINABLE:
         raise ConfigError(f"--merged joins {', '.join(_JOINABLE)}, found --format {arguments.format}")
@@ -157,19 +158,17 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
         require_folder(arguments.out)
     if arguments.beside and any(isinstance(recording.audio, bytes) for recording in recordings):
         raise ConfigError("--beside has no folder for audio from standard input: use --out DIR")
-    names = [_place(recording) for recording in recordings]
-    targets = destinations(names, arguments.format, out=arguments.out, given=map(searched, arguments.audio))
+    targets = destinations(recordings, arguments.format, out=arguments.out, given=arguments.audio)
     for folder in {arguments.out} if arguments.out is not None else {target.parent for target in targets}:
         require_writable(folder)
     # As the first process sees it, before any process has written: otherwise shares could overlap.
-    there = world.gather([_has(target, name) for target, name in zip(targets, names, strict=True)])[0]
+    there = world.gather([_has(target, recording) for target, recording in zip(targets, recordings, strict=True)])[0]
     goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or launched()
     if any(there) and not goes_on:
         raise ConfigError(
             f"{sum(there)} of {len(targets)} transcripts exist already, such as {targets[there.index(True)]}: "
             "--skip-existing keeps them, --overwrite replaces them"
         )
-    _require_own(recordings, targets)
     if arguments.merged is not None:
         if arguments.format == "ctm":
             _require_ctm_names(recordings)
@@ -192,26 +191,11 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     return len(failures)
 
 
-def _has(target: Path, name: Path) -> bool:
-    from asr.writers import exists_already
-
+def _has(target: Path, recording: "Recording") -> bool:
     try:
         return exists_already(target)
     except OSError as error:  # its name is too long, for example
-        raise ConfigError(f"{name}: its transcript {target} cannot be written: {error.strerror}") from error
-
-
-def _require_own(recordings: "Sequence[Recording]", targets: Sequence[Path]) -> None:
-    """ConfigError where two segments or channels have the same target; `destinations` checks whole files."""
-    owners: dict[Path, Recording] = {}
-    for recording, target in zip(recordings, targets, strict=True):
-        owner = owners.setdefault(target, recording)
-        told_apart = recording.is_segment or recording.split or owner.split
-        if told_apart and owner != recording:
-            raise ConfigError(
-                f"{owner.title} and {recording.title} would both be written to {target}: give them other names, or "
-                "transcribe them separately"
-            )
+        raise ConfigError(f"{recording.title}: its transcript {target} cannot be written: {error.strerror}") from error
 
 
 def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
@@ -233,8 +217,6 @@ def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
 
 def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Sequence[Path], *, replace: bool) -> None:
     """ConfigError, before hours of work, where the merged file cannot be written or would replace another file."""
-    from asr.writers import require_writable
-
     where = merged.resolve()
     if merged.is_dir():
         raise ConfigError(f"--merged {merged}: is a folder, wanted a file")
@@ -245,20 +227,6 @@ def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Seq
     if merged.exists() and not replace:
         raise ConfigError(f"--merged {merged}: exists already; with --skip-existing or --overwrite it is written anew")
     require_writable(merged.parent)
-
-
-def _place(recording: "Recording") -> Path:
-    """The path that the name of a recording's transcript is made from: its file, or its id in a manifest."""
-    from asr.manifest import part_name
-
-    if isinstance(recording.audio, Path) and not recording.is_segment:
-        return recording.audio.with_name(
-            part_name(recording.audio.stem, channel=recording.side) + recording.audio.suffix
-        )
-    folder = recording.audio.parent if isinstance(recording.audio, Path) else Path()
-    name = recording.title.replace("/", "_").replace(" ", "-")
-    name = f"_{name[1:]}" if name.startswith(".") else name  # not hidden, where the id is a path such as ../a
-    return folder / f"{name}.segment"  # the format's suffix replaces it
 
 
 def _merge(

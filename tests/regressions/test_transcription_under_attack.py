@@ -187,8 +187,8 @@ def loads_nothing(*_: object) -> None:
         (["--out", "/proc/none"], "/proc/none: No such file or directory"),
         (["--out", "out", "--merged", "/proc/none/all.txt"], "/proc/none: No such file or directory"),
         (["--out", "out", "--merged", "/proc/all.txt"], "/proc: No such file or directory"),
-        (["--out", "taken", "--overwrite"], "taken/a.txt: is not a file, but a transcript would be written there"),
-        (["--out", "taken", "--skip-existing"], "taken/a.txt: is not a file, but a transcript would be written there"),
+        (["--out", "taken", "--overwrite"], "taken/a.txt: is not a file, but one would be written there"),
+        (["--out", "taken", "--skip-existing"], "taken/a.txt: is not a file, but one would be written there"),
     ],
 )
 def test_places_that_cannot_be_written(
