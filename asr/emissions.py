@@ -86,7 +86,8 @@ def require_own_place(path: Path) -> None:
     """Refuse, before hours of recognition, a place where log-probabilities would replace something else.
 
     Raises:
-        DecodeError: the name does not end in .npz, or the JSON file of that name does not describe log-probabilities.
+        DecodeError: the name does not end in .npz, or there is a file of that name or a JSON file beside it, and that
+            does not describe log-probabilities.
     """
     require_npz(path)
     beside = path.with_suffix(".json")
@@ -94,8 +95,9 @@ def require_own_place(path: Path) -> None:
         found = json.loads(beside.read_bytes())
         if isinstance(found, dict) and "labels" in found:
             return
-    if beside.exists():
-        raise DecodeError(f"{path}: its description would replace {beside}, which is something else")
+    for there in (beside, path):
+        if there.exists():
+            raise DecodeError(f"{path}: would replace {there}, which asr evaluate has not written")
 
 
 def write_emissions(path: Path, emissions: Emissions) -> None:

@@ -207,13 +207,16 @@ def require_own(
         hint: the end of the message, which says what to do.
 
     Raises:
-        ScoringError: the folder holds results of other utterances.
+        ScoringError: the folder holds results of other utterances, or other files with their names.
         ConfigError: it is not a folder.
     """
     require_folder(folder)
-    if not (folder / HYPOTHESES_FILE).exists():
-        return
     made = Made.read(folder)
+    if not (folder / HYPOTHESES_FILE).exists():  # a crash leaves only some of the others, and what they were made from
+        foreign = next((path for name in (REPORT_FILE, WORDS_FILE) if (path := folder / name).exists()), None)
+        if foreign is not None and made is None:
+            raise ScoringError(f"{foreign}: would be replaced, and is not of asr evaluate; {hint}")
+        return
     if made is not None and made.manifest == manifest.resolve():
         return
     previous = read_hypotheses(folder / HYPOTHESES_FILE)

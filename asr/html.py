@@ -7,6 +7,7 @@ name that looks like markup stays harmless even where a mistake lets it through.
 import html
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 # Control characters are not allowed in an HTML document, and half of a surrogate pair cannot be written at all.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -104,6 +105,15 @@ def section(anchor: str, title: str, *content: str, level: int = 2) -> Html:
     return element("section", element(f"h{level}", title), *content, id=anchor)
 
 
+_MARK = element("meta", name="generator", content="asr")
+
+
+def is_own_page(path: Path) -> bool:
+    """Whether a file is a page that `page` made."""
+    with path.open("rb") as file:
+        return _MARK.encode() in file.read(200)
+
+
 def page(title: str, parts: Sequence[tuple[str, str, Html]], *, style: str = "") -> Html:
     """A whole page.
 
@@ -116,6 +126,7 @@ def page(title: str, parts: Sequence[tuple[str, str, Html]], *, style: str = "")
     head = element(
         "head",
         element("meta", charset="utf-8"),
+        _MARK,
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),

@@ -357,7 +357,7 @@ def test_existing_files_are_replaced_where_that_is_said(capsys: Capture, run: Pa
     out.mkdir()
     (out / "u0.json").write_text("corrected")
     for arguments, message in (
-        (one, f"--out {out / 'u0.json'}: exists already; --overwrite replaces it"),
+        (one, f"{out / 'u0.json'}: exists already; --overwrite replaces it"),
         (all_of_them, f"1 alignments exist already, such as {out / 'u0.json'}; --overwrite replaces them"),
     ):
         assert command(*arguments) == 2

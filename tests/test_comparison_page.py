@@ -127,4 +127,4 @@ def test_sets_that_do_not_fit_leave_no_page(capsys: Capture, folders: list[Path]
     assert not (tmp_path / "page.html").exists()
     (tmp_path / "page.html").mkdir()
     assert main(["compare", *map(str, folders), "--html", str(tmp_path / "page.html")]) == 2
-    assert "not a regular file" in capsys.readouterr().err
+    assert "is not a file" in capsys.readouterr().err

@@ -57,12 +57,22 @@ def no_recognition(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_recognition")
 def test_what_cannot_be_kept_is_refused_before_recognition(capsys: Capture, run: Path, tmp_path: Path) -> None:
     manifest = write_texts(tmp_path / "test.json", "abc")  # as NeMo calls its manifests
-    before, file = manifest.read_bytes(), tmp_path / "file"
-    file.touch()
+    before, file, own = manifest.read_bytes(), tmp_path / "file", tmp_path / "own"
+    own.mkdir()
+    for path in (file, own / "array.npz", own / "report.txt"):
+        path.touch()
     for flags, message in (
         (
             ("--emissions", tmp_path / "test.npz"),
-            f"{tmp_path / 'test.npz'}: its description would replace {manifest}, which is something else",
+            f"{tmp_path / 'test.npz'}: would replace {manifest}, which asr evaluate has not written",
+        ),
+        (
+            ("--emissions", own / "array.npz"),
+            f"{own / 'array.npz'}: would replace {own / 'array.npz'}, which asr evaluate has not written",
+        ),
+        (
+            ("--out", own),
+            f"{own / 'report.txt'}: would be replaced, and is not of asr evaluate; --out chooses another folder",
         ),
         (("--emissions", file / "test.npz"), f"{file}: is a file, wanted a folder"),
         (("--out", file / "out"), f"{file}: is a file, wanted a folder for {file / 'out'}"),

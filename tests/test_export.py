@@ -120,7 +120,10 @@ def export(*arguments: object) -> int:
 
 def test_command_writes_a_file_that_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_run(tmp_path / "run", "data.train=/home/a/train.jsonl", "augment.noise_dir=/home/a/noise")
-    assert export(folder, "-o", tmp_path / "m.onnx") == 0
+    (tmp_path / "m.onnx").touch()
+    with pytest.raises(ConfigError, match=r"m\.onnx: exists already; --overwrite replaces it"):
+        export(folder, "-o", tmp_path / "m.onnx")
+    assert export(folder, "-o", tmp_path / "m.onnx", "--overwrite") == 0
     assert b"/home/a" not in (tmp_path / "m.onnx").read_bytes()
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'm.onnx'}: ")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])

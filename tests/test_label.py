@@ -253,10 +253,10 @@ def test_what_makes_no_manifest_is_refused(tmp_path: Path, capsys: Capture, monk
     assert "is an input, and would be replaced" in refused(given, "-o", tmp_path / "given.jsonl", "--overwrite")
     there = tmp_path / "there.jsonl"
     there.touch()
-    assert f"{there} exists already; --overwrite replaces it" in refused(wav, "-o", there)
+    assert f"{there}: exists already; --overwrite replaces it" in refused(wav, "-o", there)
     left = tmp_path / "rest.left.jsonl"
     left.touch()
-    assert f"{left} exists already; --overwrite replaces it" in refused(wav, "-o", tmp_path / "rest.jsonl")
+    assert f"{left}: exists already; --overwrite replaces it" in refused(wav, "-o", tmp_path / "rest.jsonl")
     without = ["--without", given]
     assert "is an input, and would be replaced" in refused(wav, "-o", given, "--overwrite", *without)
     assert "every recording is in a manifest of --without" in refused(wav, "-o", out, *without)

@@ -50,6 +50,7 @@ def test_commands(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "OOVs:\t0\nTokens:\t9\nSentences:\t3\n" in shown
     assert run("compile", arpa, "-o", binary) == 0
+    assert capsys.readouterr().err == f"{binary}: 0.0 MB\n"
     for unit in ([], ["--unit", "char"]):
         assert run("perplexity", binary, tmp_path / "text", *unit) == 0
         assert capsys.readouterr().out == shown
@@ -64,16 +65,20 @@ def test_what_is_read_is_not_overwritten(tmp_path):
     text, arpa = tmp_path / "text", tmp_path / "lm.arpa"
     text.write_text("a ba\n")
     (tmp_path / "link").symlink_to("text")
-    with pytest.raises(ConfigError, match=r"-o .*link: is what is read, and would be overwritten"):
+    with pytest.raises(ConfigError, match="link: is an input, and would be replaced"):
         run("train", text, "--order", 1, "-o", tmp_path / "link")
-    with pytest.raises(ConfigError, match="is no regular file"):
+    with pytest.raises(ConfigError, match="is not a file"):
         run("train", text, "--order", 1, "-o", tmp_path)
     with pytest.raises(TextError, match="order=1001: a model has an order from 1 to 1000"):
         run("train", text, "--order", 1001, "-o", arpa)
     assert not arpa.exists()
     run("train", text, "--order", 1, "-o", arpa)
-    with pytest.raises(ConfigError, match=r"lm\.arpa: is what is read"):
-        run("compile", arpa, "-o", arpa)
+    with pytest.raises(ConfigError, match=r"lm\.arpa: is an input"):
+        run("compile", arpa, "-o", arpa, "--overwrite")
+    for command in (("train", text, "--order", 1), ("compile", text)):
+        with pytest.raises(ConfigError, match=r"lm\.arpa: exists already; --overwrite replaces it"):
+            run(*command, "-o", arpa)
+    run("train", text, "--order", 1, "-o", arpa, "--overwrite")
     assert text.read_text() == "a ba\n"
 
 
@@ -94,7 +99,7 @@ def test_compiling_states_the_unit_that_the_arpa_file_does_not(tmp_path):
     (tmp_path / "lm.arpa").write_text((tmp_path / "lm.arpa").read_text().split("\n", 1)[1])
     run("compile", tmp_path / "lm.arpa", "-o", tmp_path / "lm.bin")
     assert NGram.load(tmp_path / "lm.bin").unit is None
-    run("compile", tmp_path / "lm.bin", "-o", tmp_path / "lm.bin", "--unit", "char")
+    run("compile", tmp_path / "lm.bin", "-o", tmp_path / "lm.bin", "--unit", "char", "--overwrite")
     assert NGram.load(tmp_path / "lm.bin").unit == "char"
     assert perplexity(NGram.load(tmp_path / "lm.bin"), ["a b"]).tokens == 4
 
@@ -123,7 +128,7 @@ def test_normalising_as_a_run_does(tmp_path, capsys):
     path.write_text('{"audio_filepath": "a.wav", "duration": 1.0, "text": "One, two"}\n')
     (tmp_path / "config.yaml").write_text("text: {case: upper}\n")
     for rules in (tmp_path, tmp_path / "config.yaml"):
-        run("train", path, "--order", 1, "-o", tmp_path / "lm.arpa", "--normalize", rules)
+        run("train", path, "--order", 1, "-o", tmp_path / "lm.arpa", "--normalize", rules, "--overwrite")
         assert "note" not in capsys.readouterr().err
         assert NGram.load(tmp_path / "lm.arpa").words[3:] == ["ONE", "TWO"]
     run("perplexity", tmp_path / "lm.arpa", path, "--normalize", tmp_path)

@@ -170,7 +170,7 @@ def test_what_is_there_is_not_replaced_unasked(capsys: Capture, run: Path, calls
     assert files["one/b.txt"] == "by hand\n"
     Path("all.txt").write_text("by hand\n")
     line = error_line(capsys, "transcribe", "calls", "--model", run, "--out", "new", "--merged", "all.txt")
-    assert line == "error: --merged all.txt: exists already; with --skip-existing or --overwrite it is written anew"
+    assert line == "error: all.txt: exists already; --overwrite replaces it"
     succeed(capsys, *command, "--overwrite")
     replaced = written(Path("out"))
     assert replaced["one/b.txt"] != "by hand\n"
@@ -193,7 +193,7 @@ def test_with_nothing_left_to_do_no_model_is_loaded(
 ) -> None:
     command = ("transcribe", "calls", "--model", run, "--out", "out", "--skip-existing")
     succeed(capsys, *command)
-    monkeypatch.setattr("asr.commands.common.load_model", lambda _: pytest.fail("was loaded"))
+    monkeypatch.setattr("asr.commands.recordings.load_model", lambda *_: pytest.fail("was loaded"))
     succeed(capsys, *command, "--merged", "all.txt")
     assert len(Path("all.txt").read_text().splitlines()) == 3
 
@@ -278,8 +278,11 @@ def test_a_name_too_long_for_its_transcript(capsys: Capture, run: Path, calls: P
         ),
         (["calls", "same/a.wav", "--out", "out"], "calls/a.wav and same/a.wav would both be written to out/a.txt"),
         (["calls", "--out", "calls/a.wav"], "calls/a.wav"),
-        (["calls", "--beside", "--merged", "calls"], "--merged calls: is a folder"),
-        (["calls", "--out", "out", "--merged", "same/../calls/a.wav"], "--merged same/../calls/a.wav: is a recording"),
+        (["calls", "--beside", "--merged", "calls"], "calls: is not a file"),
+        (
+            ["calls", "--out", "out", "--merged", "same/../calls/a.wav"],
+            "same/../calls/a.wav: is an input, and would be replaced",
+        ),
         (
             ["calls", "--out", "out", "--merged", "out/one/c.txt"],
             "--merged out/one/c.txt: is where the transcript of one recording goes",

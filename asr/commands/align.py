@@ -17,6 +17,7 @@ from asr.commands.common import (
     load_model,
     print_error,
     print_note,
+    require_free,
 )
 from asr.commands.recordings import note_if_averaged
 from asr.errors import AsrError, AudioError, ConfigError, TextError
@@ -85,11 +86,9 @@ def _align_recording(arguments: argparse.Namespace) -> int:
     if (arguments.transcript is None) == (arguments.text is None):
         found = "neither" if arguments.text is None else "both"
         raise ConfigError(f"{arguments.source}: wanted the transcript as a file TEXT or --text WORDS, found {found}")
-    sources = [path.resolve() for path in (arguments.source, arguments.transcript) if path is not None]
-    if arguments.out is not None and arguments.out.resolve() in sources:
-        raise ConfigError(f"--out {arguments.out}: would overwrite the audio or transcript that is to be aligned")
-    if arguments.out is not None and not arguments.overwrite and exists_already(arguments.out):
-        raise ConfigError(f"--out {arguments.out}: exists already; --overwrite replaces it")
+    if arguments.out is not None:
+        inputs = [path for path in (arguments.source, arguments.transcript) if path is not None]
+        require_free(arguments.out, arguments.overwrite, inputs)
     where, text = "--text", arguments.text
     if text is None:
         where, text = str(arguments.transcript), read_text(arguments.transcript, "transcript", TextError)

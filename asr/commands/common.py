@@ -4,12 +4,15 @@ import argparse
 import math
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from asr.config import DECODE_PATHS, DecodeConfig, asked_decode, resolve_decode
 from asr.errors import ConfigError
+from asr.files import exists_already
+from asr.html import is_own_page
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
@@ -126,10 +129,20 @@ def add_decoder(parser: argparse.ArgumentParser, *leave_out: str) -> None:
             group.add_argument(flag, type=kind, metavar="N" if kind is int else "X", help=_FLAGS[field.name])
 
 
+def require_free(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """ConfigError, before any work, where a file to be written is an input or, without `overwrite`, exists already."""
+    if path.resolve() in {given.resolve() for given in inputs}:
+        raise ConfigError(f"{path}: is an input, and would be replaced")
+    if exists_already(path) and not overwrite:
+        raise ConfigError(f"{path}: exists already; --overwrite replaces it")
+
+
 def require_html(flag: str, path: Path) -> None:
-    """ConfigError where a page would go to a file of another kind, and perhaps overwrite one."""
+    """ConfigError where a page would go to a file of another kind, or replace one that is no page of ours."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{flag} {path}: wanted a name that ends in .html")
+    if exists_already(path) and not is_own_page(path):
+        raise ConfigError(f"{path}: exists already and is no page of asr; move it away, or give another name")
 
 
 def add_n_best(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from asr.commands.common import require_free
 from asr.errors import ConfigError
 
 _EXPORT = """Writes a model to pass on. onnx: one file for other runtimes, from waveforms to log-probabilities; the top
@@ -21,6 +22,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="PATH", help="FILE.onnx, or for float16 a folder"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE.onnx")
     parser.set_defaults(run=_export)
 
 
@@ -30,6 +32,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from asr import checkpoint
     from asr.export import export_onnx
 
+    require_free(arguments.out, arguments.overwrite)
     export_onnx(checkpoint.load(arguments.model), arguments.out, quantize=arguments.quantize)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import CHANNELS, print_note
+from asr.commands.common import CHANNELS, print_note, require_html
 from asr.commands.recordings import note_if_averaged
 from asr.errors import ConfigError
 from asr.files import require_folder
 from asr.lines import in_columns
+from asr.pictures.page import PAGE
 
 if TYPE_CHECKING:
     from asr.manifest import Utterance
@@ -62,6 +63,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     of_manifest = arguments.source.suffix == _MANIFEST
     _check_flags(arguments, of_manifest)
     require_folder(arguments.out)
+    require_html("--out", arguments.out / PAGE)
     _check_libraries()
     from asr import checkpoint
 

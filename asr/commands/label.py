@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import FAILED, PARTLY_FAILED, add_compute, add_decoder, print_note
+from asr.commands.common import FAILED, PARTLY_FAILED, add_compute, add_decoder, print_note, require_free
 from asr.commands.recordings import (
     add_precision,
     add_recordings,
@@ -110,12 +110,6 @@ def _require_place(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     if out.suffix != ".jsonl":
         raise ConfigError(f"--out {out}: wanted a name that ends in .jsonl")
-    read = {Path(argument).resolve() for argument in (*arguments.audio, *arguments.without)}
     for path in (out, left_of(out)):
-        if path.resolve() in read:
-            raise ConfigError(f"--out {out}: {path} is an input, and would be replaced")
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"--out {out}: {path} is not a file")
-        if path.exists() and not arguments.overwrite:
-            raise ConfigError(f"--out {out}: {path} exists already; --overwrite replaces it")
+        require_free(path, arguments.overwrite, map(Path, (*arguments.audio, *arguments.without)))
     require_writable(out.parent)

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from asr.commands.common import print_line, print_note
+from asr.commands.common import print_line, print_note, require_free
 from asr.errors import ConfigError
 from asr.lm.text import SPECIAL, UNITS, unnormalised
 
@@ -48,6 +48,7 @@ def add_lm(parser: argparse.ArgumentParser) -> None:
         metavar="LM.arpa[.gz]",
         help="file to write, compressed if its name ends in .gz",
     )
+    train.add_argument("--overwrite", action="store_true", help="replace an existing file")
     train.set_defaults(run=_train)
 
     perplexity = commands.add_parser("perplexity", help="measure how well a model predicts a text")
@@ -65,6 +66,7 @@ def add_lm(parser: argparse.ArgumentParser) -> None:
     )
     _add_model(compiler)
     compiler.add_argument("-o", "--out", type=Path, required=True, metavar="LM.bin", help="file to write")
+    compiler.add_argument("--overwrite", action="store_true", help="replace an existing file")
     compiler.add_argument("--unit", choices=UNITS, help="what a token is, where the ARPA file does not state it")
     compiler.set_defaults(run=_compile)
 
@@ -92,7 +94,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from asr.lm.arpa import write_arpa
     from asr.lm.kneser_ney import FALLBACK, estimate
 
-    _require_target(arguments.out, arguments.text)
+    require_free(arguments.out, arguments.overwrite, arguments.text)
     normalize = _normalization(arguments)
     model = estimate(arguments.text, arguments.order, unit=arguments.unit, prune=arguments.prune, normalize=normalize)
     shown = unnormalised(model.words[len(SPECIAL) :])
@@ -146,20 +148,12 @@ def _compile(arguments: argparse.Namespace) -> int:
     from asr.lm.score import agreed_unit
 
     # A binary model may be replaced by itself, with its unit.
-    _require_target(arguments.out, [arguments.model] if arguments.model.suffix != ".bin" else [])
+    inputs = [arguments.model] if arguments.model.suffix != ".bin" else []
+    require_free(arguments.out, arguments.overwrite, inputs)
     model = NGram.load(arguments.model)
     replace(model, unit=agreed_unit(model, arguments.unit, arguments.model)).save(arguments.out)
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0
-
-
-def _require_target(out: Path, sources: Sequence[Path]) -> None:
-    """ConfigError, before any work is done, if `out` is one of the sources, which would be lost, or no file."""
-    if not out.exists():
-        return
-    if not out.is_file():
-        raise ConfigError(f"-o {out}: is no regular file")
-    if any(source.exists() and source.samefile(out) for source in sources):
-        raise ConfigError(f"-o {out}: is what is read, and would be overwritten")
 
 
 def _normalization(arguments: argparse.Namespace) -> Callable[[str], str] | None:

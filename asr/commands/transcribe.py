@@ -15,6 +15,7 @@ from asr.commands.common import (
     add_n_best,
     batch_seconds,
     flag_of,
+    require_free,
     require_output,
 )
 from asr.commands.recordings import (
@@ -217,15 +218,9 @@ def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
 
 def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Sequence[Path], *, replace: bool) -> None:
     """ConfigError, before hours of work, where the merged file cannot be written or would replace another file."""
-    where = merged.resolve()
-    if merged.is_dir():
-        raise ConfigError(f"--merged {merged}: is a folder, wanted a file")
-    if any(isinstance(recording.audio, Path) and recording.audio.resolve() == where for recording in recordings):
-        raise ConfigError(f"--merged {merged}: is a recording")
-    if any(target.resolve() == where for target in targets):
+    require_free(merged, replace, [recording.audio for recording in recordings if isinstance(recording.audio, Path)])
+    if merged.resolve() in {target.resolve() for target in targets}:
         raise ConfigError(f"--merged {merged}: is where the transcript of one recording goes")
-    if merged.exists() and not replace:
-        raise ConfigError(f"--merged {merged}: exists already; with --skip-existing or --overwrite it is written anew")
     require_writable(merged.parent)
 
 

@@ -84,6 +84,25 @@ def test_a_page_never_takes_the_place_of_another_kind_of_file(tmp_path: Path, ca
     assert results.read_bytes() == before
 
 
+def test_only_pages_of_asr_are_replaced(tmp_path: Path, run: Path, capsys: Capture) -> None:
+    results = write_set(tmp_path / "test", RESULTS)
+    page, index = tmp_path / "page.html", tmp_path / "index.html"
+    for path in (page, index):
+        path.write_text("<!DOCTYPE html><html><head><title>My notes</title></head></html>")
+    for path, *command in (
+        (page, "report", results, "--out", page),
+        (page, "compare", results, results, "--html", page),
+        (index, "inspect", write_audio(tmp_path / "a.wav"), "--model", run, "--out", tmp_path),
+    ):
+        line = error_line(capsys, *command)
+        assert line == f"error: {path}: exists already and is no page of asr; move it away, or give another name"
+        assert "My notes" in path.read_text()
+    page.unlink()
+    for _ in range(2):
+        succeed(capsys, "report", results, "--out", page)
+        succeed(capsys, "compare", results, results, "--html", page)
+
+
 # --- asr splice -------------------------------------------------------------------------------------------------------
 
 

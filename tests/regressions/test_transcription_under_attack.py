@@ -305,7 +305,7 @@ def test_an_alignment_never_replaces_what_was_aligned(
     Path("text.txt").write_text("ab cd\n")
     before = recording.read_bytes()
     line = error_line(capsys, "align", "a.wav", "text.txt", "--model", run, "--out", out.format(tmp_path.name))
-    assert "would overwrite the audio or transcript that is to be aligned" in line
+    assert "is an input, and would be replaced" in line
     assert recording.read_bytes() == before
 
 
