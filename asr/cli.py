@@ -12,14 +12,15 @@ from asr import process
 from asr.commands.align import add_align
 from asr.commands.average import add_average
 from asr.commands.common import FAILED, print_error
+from asr.commands.compare import add_compare
 from asr.commands.decode import add_decode
+from asr.commands.evaluate import add_evaluate
 from asr.commands.export import add_export
 from asr.commands.inspect import add_inspect
 from asr.commands.label import add_label
 from asr.commands.lm import add_lm
 from asr.commands.pack import add_pack
 from asr.commands.prepare import add_prepare
-from asr.commands.recognise import add_compare, add_evaluate
 from asr.commands.report import add_report
 from asr.commands.splice import add_splice
 from asr.commands.train import add_config, add_train
