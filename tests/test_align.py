@@ -376,7 +376,7 @@ def test_an_id_too_long_is_found_out_first(
     record = {"audio_filepath": "a.wav", "duration": 0.5, "text": "a"}
     lines = [json.dumps({**record, "id": name}) + "\n" for name in ("short", 300 * "x")]
     (tmp_path / "m.jsonl").write_text("".join(lines))
-    monkeypatch.setattr("asr.commands.align.load_model", lambda _: pytest.fail("the model is loaded"))
+    monkeypatch.setattr("asr.commands.align.load_model", lambda *_: pytest.fail("the model is loaded"))
     assert command(tmp_path / "m.jsonl", "--model", run, "--out", tmp_path / "out") == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/out/{300 * 'x'}.json: File name too long\n"
 

@@ -69,8 +69,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_compute(parser)
     add_audio(parser, "a day; for utterances of a manifest the model's setting, an hour by default")
-    # Alignment needs no decoder: greedy saves loading the run's language model.
-    parser.set_defaults(run=_align, decoder="greedy")
+    parser.set_defaults(run=_align)
 
 
 def _align(arguments: argparse.Namespace) -> int:
@@ -92,10 +91,9 @@ def _align_recording(arguments: argparse.Namespace) -> int:
     where, text = "--text", arguments.text
     if text is None:
         where, text = str(arguments.transcript), read_text(arguments.transcript, "transcript", TextError)
-    recognizer = load_model(arguments)
-    log_probs, duration_s = _encode_recording(
-        arguments.source, recognizer, batch_seconds(arguments), arguments.max_duration_s
-    )
+    batch_s = batch_seconds(arguments)
+    recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
+    log_probs, duration_s = _encode_recording(arguments.source, recognizer, batch_s, arguments.max_duration_s)
     note_if_averaged(arguments.source, recognizer)
     aligned = _aligned(log_probs, text, recognizer, where)
     transcript = Transcript.of([aligned], duration_s, arguments.source)
@@ -126,9 +124,10 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
     there = [target for target in targets.values() if exists_already(target)]  # raises where no file can be written
     if there and not arguments.overwrite:
         raise ConfigError(f"{len(there)} alignments exist already, such as {there[0]}; --overwrite replaces them")
-    recognizer = load_model(arguments)
+    batch_s = batch_seconds(arguments)
+    recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
     failed = 0
-    for utterance, found in _encode_utterances(utterances, recognizer, batch_seconds(arguments)):
+    for utterance, found in _encode_utterances(utterances, recognizer, batch_s):
         try:
             if isinstance(found, AsrError):
                 raise found

@@ -83,11 +83,16 @@ def conf_and_overrides(arguments: argparse.Namespace) -> tuple[Path | None, list
     return Path(conf), given
 
 
-def add_compute(parser: argparse.ArgumentParser) -> None:
-    """Flags that say where and how a model computes."""
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """`--device`, which `load_model` reads."""
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to compute on (%(default)s)"
     )
+
+
+def add_compute(parser: argparse.ArgumentParser) -> None:
+    """`--device`, and `--batch-s`, which `batch_seconds` reads."""
+    add_device(parser)
     parser.add_argument("--batch-s", type=float, default=120.0, help="padded seconds of audio in a batch (%(default)s)")
 
 
@@ -146,30 +151,31 @@ def require_html(flag: str, path: Path) -> None:
 
 
 def add_n_best(parser: argparse.ArgumentParser) -> None:
-    """`--n-best`; `given_decoder` checks it."""
+    """`--n-best`; `given_n_best` reads it, and `--format`."""
     parser.add_argument(
         "--n-best", type=int, default=1, metavar="N", help="hypotheses in JSON output; above 1 selects the beam (1)"
     )
 
 
-def given_decoder(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values of `DecodeConfig` that the flags give, paths absolute; a flag that only the beam has implies the beam.
+def given_n_best(arguments: argparse.Namespace) -> list[str]:
+    """`--n-best` where it asks for what only the beam has, for `given_decoder`; ConfigError where it cannot be."""
+    if arguments.n_best < 1:
+        raise ConfigError(f"--n-best must be at least 1, found {arguments.n_best}")
+    if arguments.n_best > 1 and arguments.format != "json":
+        raise ConfigError("--n-best above 1 needs --format json")
+    return ["--n-best"] if arguments.n_best > 1 else []
+
+
+def given_decoder(arguments: argparse.Namespace, *of_beam: str) -> dict[str, Any]:
+    """The values of `DecodeConfig` that flags give, paths absolute.
+
+    One that only the beam has implies the beam, and so does any other flag, named in `of_beam`, that needs it.
 
     Raises:
         ConfigError: flags do not go together.
     """
     values = vars(arguments)
     given = {name: values[name] for name in _FLAGS if values.get(name) is not None}
-    of_beam = []
-    n_best = values.get("n_best", 1)
-    if n_best < 1:
-        raise ConfigError(f"--n-best must be at least 1, found {n_best}")
-    if n_best > 1:
-        if arguments.format != "json":
-            raise ConfigError("--n-best above 1 needs --format json")
-        of_beam.append("--n-best")
-    if values.get("combine") == "mbr":
-        of_beam.append("--combine mbr")
     return asked_decode(given, *of_beam, spelled=flag_of)
 
 
@@ -189,26 +195,30 @@ def decode_config(given: dict[str, Any]) -> DecodeConfig:
     return config
 
 
-def load_model(arguments: argparse.Namespace) -> "Recognizer":
-    """The model of `--model`, set up by the flags of `add_compute`, `add_audio`, `add_decoder`, its decoder ready."""
+def load_model(arguments: argparse.Namespace, decode: dict[str, Any], channels: str | None) -> "Recognizer":
+    """The model of `--model` on `--device`, its decoder ready.
+
+    Args:
+        arguments: with `--max-duration-s` too.
+        decode: values of `DecodeConfig` that replace its own, as `given_decoder` gives them.
+        channels: replaces its own `audio.channels`, if not None.
+    """
     from asr import checkpoint
     from asr.recognizer import pick_device
 
-    batch_seconds(arguments)
-    audio = {"channels": arguments.channels, "max_duration_s": arguments.max_duration_s}
-    given = given_decoder(arguments)
+    audio = {"channels": channels, "max_duration_s": arguments.max_duration_s}
     recognizer = checkpoint.load(
         arguments.model,
         pick_device(arguments.device),
         audio={key: value for key, value in audio.items() if value is not None},
-        decode=given,
+        decode=decode,
     )
-    require_lm(recognizer.config.decode, given)
+    require_lm(recognizer.config.decode, decode)
     decoder = recognizer.decoder  # loaded now: an error is better reported before an hour of encoding than after it
     if decoder.config.decoder == "beam":
         print(f"decoder: {decoder}", file=sys.stderr)
-    if "lm" in given:
-        _note_weights(arguments.model, given)
+    if "lm" in decode:
+        _note_weights(arguments.model, decode)
     return recognizer
 
 

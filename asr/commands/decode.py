@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import add_decoder, add_n_best, decode_config, flag_of, given_decoder, print_note
+from asr.commands.common import add_decoder, add_n_best, decode_config, flag_of, given_decoder, given_n_best, print_note
 from asr.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def _decode(arguments: argparse.Namespace) -> int:
     combine = _combine() if arguments.combine == "mbr" else None
     n_best = arguments.n_best if combine is None else _RISK_OVER
     models = _models_of(arguments)
-    decoders = _decoders(decode_config(given_decoder(arguments)), models, arguments.emissions)
+    of_beam = [*given_n_best(arguments), *(["--combine mbr"] if combine else [])]
+    decoders = _decoders(decode_config(given_decoder(arguments, *of_beam)), models, arguments.emissions)
     names = list(models[0].log_probs)
     texts: dict[str, str] = {}
     for start in range(0, len(names), _AT_ONCE):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import add_audio, add_compute, add_decoder, batch_seconds, load_model
+from asr.commands.common import add_audio, add_compute, add_decoder, batch_seconds, given_decoder, load_model
 from asr.errors import ConfigError, ScoringError
 from asr.files import require_folder, require_writable
 
@@ -50,7 +50,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     out = arguments.out or arguments.model / arguments.manifest.stem
     if arguments.out is None and out.name == STATES_FOLDER:
         raise ConfigError(f"{out}: holds the run's training states; --out chooses another folder for the results")
-    recognizer = load_model(arguments)
+    batch_s = batch_seconds(arguments)
+    recognizer = load_model(arguments, given_decoder(arguments), arguments.channels)
     utterances = read_manifest(arguments.manifest)
     references = references_of(utterances, recognizer.tokenizer)
     if not any(references.values()):
@@ -59,7 +60,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for folder in {out} if arguments.emissions is None else {out, arguments.emissions.parent}:
         require_writable(folder)
     workers = default_workers(recognizer.device)
-    evaluation = Evaluation(utterances, recognizer, batch_s=batch_seconds(arguments), workers=workers)
+    evaluation = Evaluation(utterances, recognizer, batch_s=batch_s, workers=workers)
     keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}
     words: dict[str, Sequence[Word]] = {}
     results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep, words=words)

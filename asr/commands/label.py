@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import FAILED, PARTLY_FAILED, add_compute, add_decoder, print_note, require_free
+from asr.commands.common import FAILED, PARTLY_FAILED, add_compute, add_decoder, given_decoder, print_note, require_free
 from asr.commands.recordings import (
     add_precision,
     add_recordings,
@@ -70,7 +70,7 @@ def _label(arguments: argparse.Namespace) -> int:
     note_others(others)
     recordings = by_channels(arguments, _without(arguments.without, named))
     require_labelable(recordings, arguments.out)
-    transcriber = make_transcriber(arguments, CUTTING)
+    transcriber = make_transcriber(arguments, given_decoder(arguments), CUTTING)
     found: list[Labelled] = []
     failed = 0
     for recording, transcript in zip(recordings, transcripts_of(transcriber, recordings), strict=True):

@@ -5,9 +5,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from asr.commands.common import CHANNELS, load_model, print_error, print_note
+from asr.commands.common import CHANNELS, batch_seconds, load_model, print_error, print_note
 
 if TYPE_CHECKING:
     from asr.pauses import Cutting
@@ -61,16 +61,23 @@ def note_others(paths: Sequence[Path]) -> None:
         print_note(f"left out, not named like an audio file: {paths[0]}{more}")
 
 
-def make_transcriber(arguments: argparse.Namespace, cutting: "Cutting | None" = None) -> "Transcriber":
-    """The model of `--model` with the flags of `add_precision`, `add_compute`, `add_recordings` and `add_decoder`."""
+def make_transcriber(
+    arguments: argparse.Namespace, decode: dict[str, Any], cutting: "Cutting | None" = None
+) -> "Transcriber":
+    """The model of `--model` with the flags of `add_precision`, `add_compute` and `add_recordings`.
+
+    Args:
+        arguments: the flags.
+        decode: as for `load_model`.
+        cutting: as for `Transcriber`.
+    """
     from asr.audio import LONGEST_S
     from asr.transcribe import Transcriber
 
-    channels = None if arguments.channels == _EACH else arguments.channels
-    recognizer = load_model(argparse.Namespace(**{**vars(arguments), "channels": channels}))
+    batch_s = batch_seconds(arguments)
     return Transcriber(
-        recognizer,
-        batch_s=arguments.batch_s,
+        load_model(arguments, decode, None if arguments.channels == _EACH else arguments.channels),
+        batch_s=batch_s,
         cutting=cutting,
         longest_s=LONGEST_S if arguments.max_duration_s is None else arguments.max_duration_s,
         precision=arguments.precision,

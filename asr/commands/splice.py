@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from asr.commands.common import add_audio, add_compute, load_model, print_note
+from asr.commands.common import add_audio, add_device, load_model, print_note
 from asr.errors import ConfigError
 
 
@@ -34,9 +34,9 @@ def add_splice(parser: argparse.ArgumentParser) -> None:
         help="words follow each other as in an N-gram model of the transcripts; 1: in any order (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="for choosing what is put together (%(default)s)")
-    add_compute(parser)
+    add_device(parser)
     add_audio(parser)
-    parser.set_defaults(run=_splice, decoder="greedy")
+    parser.set_defaults(run=_splice)
 
 
 def _splice(arguments: argparse.Namespace) -> int:
@@ -52,7 +52,8 @@ def _splice(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--order must be in 1..10, found {arguments.order}")
     utterances = read_manifest(arguments.manifest)
     plan = Plan(arguments.hours, (low, high), arguments.order, arguments.seed)
-    made = splice(utterances, load_model(arguments), arguments.out, plan)
+    recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
+    made = splice(utterances, recognizer, arguments.out, plan)
     print(f"{arguments.out}: {made.render()}", file=sys.stderr)
     if unknown := sum(utterance.speaker is None for utterance in utterances):
         print_note(f"{unknown} utterances name no speaker; sentences mix their voices")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from asr.commands.common import flag_of, load_model, require_output
+from asr.commands.common import flag_of, given_decoder, load_model, require_output
 from asr.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
     require_output()
     if sys.stdin is None:
         raise AudioError("standard input: is closed")
-    recognizer = load_model(arguments)
+    recognizer = load_model(arguments, given_decoder(arguments), arguments.channels)
     online = OnlineRecognizer(
         recognizer,
         sample_rate_hz=rate_hz,

@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.commands.common import (
     FAILED,
@@ -15,6 +15,8 @@ from asr.commands.common import (
     add_n_best,
     batch_seconds,
     flag_of,
+    given_decoder,
+    given_n_best,
     require_free,
     require_output,
 )
@@ -95,6 +97,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     refuse_stream_arguments(arguments)
     if not arguments.audio:
         raise ConfigError("give PATH: audio files, folders, manifests, or - for standard input")
+    decode = given_decoder(arguments, *given_n_best(arguments))
     from asr.process.distributed import join, leave
 
     world = join()
@@ -108,7 +111,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     to_files = arguments.out is not None or arguments.beside
     if world.size > 1 and not to_files:
         raise ConfigError("several processes need --out DIR or --beside: each recording becomes a file of its own")
-    failed = _to_files(arguments, recordings, world) if to_files else _to_output(arguments, recordings)
+    failed = _to_files(arguments, decode, recordings, world) if to_files else _to_output(arguments, decode, recordings)
     leave()
     if failed == len(recordings):
         return FAILED
@@ -125,7 +128,7 @@ def _without_transcripts(paths: Sequence[Path], recordings: "Sequence[Recording]
     return [path for path in paths if path.suffix not in written or path.with_suffix("") not in owners]
 
 
-def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]") -> int:
+def _to_output(arguments: argparse.Namespace, decode: dict[str, Any], recordings: "Sequence[Recording]") -> int:
     """Print results as they come; returns how many recordings failed."""
     require_output()
     if arguments.merged is not None or arguments.skip_existing or arguments.overwrite:
@@ -138,7 +141,7 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
     if arguments.format == "ctm":
         _require_ctm_names(recordings)
     failed = 0
-    transcriber = make_transcriber(arguments)
+    transcriber = make_transcriber(arguments, decode)
     results = transcripts_of(transcriber, recordings, arguments.n_best)
     for recording, result in zip(recordings, results, strict=True):
         if result is None:
@@ -148,7 +151,9 @@ def _to_output(arguments: argparse.Namespace, recordings: "Sequence[Recording]")
     return failed
 
 
-def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", world: "World") -> int:
+def _to_files(
+    arguments: argparse.Namespace, decode: dict[str, Any], recordings: "Sequence[Recording]", world: "World"
+) -> int:
     """Write a file for each recording of this process's share; returns how many recordings failed, over all."""
     from asr.destinations import destinations
     from asr.writers import write_transcript
@@ -179,7 +184,7 @@ def _to_files(arguments: argparse.Namespace, recordings: "Sequence[Recording]", 
     mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
     failed: list[int] = []
     if mine:
-        transcriber = make_transcriber(arguments)
+        transcriber = make_transcriber(arguments, decode)
         chosen = [recordings[place] for place in mine]
         for place, result in zip(mine, transcripts_of(transcriber, chosen, arguments.n_best), strict=True):
             if result is None:

@@ -196,7 +196,7 @@ def test_places_that_cannot_be_written(
 ) -> None:
     """They were found out when the first recording had been recognised, or with --merged the last."""
     Path("taken", "a.txt").mkdir(parents=True)
-    monkeypatch.setattr("asr.commands.common.load_model", loads_nothing)
+    monkeypatch.setattr("asr.commands.recordings.load_model", loads_nothing)
     assert message in error_line(capsys, "transcribe", recording.name, "--model", run, *arguments)
 
 
@@ -204,7 +204,7 @@ def test_a_name_too_long_is_found_out_first(
     capsys: Capture, run: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("m.jsonl").write_text(json.dumps({"audio_filepath": "a.wav", "duration": 0.2, "id": "x" * 300}) + "\n")
-    monkeypatch.setattr("asr.commands.common.load_model", loads_nothing)
+    monkeypatch.setattr("asr.commands.recordings.load_model", loads_nothing)
     assert "File name too long" in error_line(capsys, "transcribe", "m.jsonl", "--model", run, "--out", "out")
 
 
