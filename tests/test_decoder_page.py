@@ -12,7 +12,7 @@ import torch
 from asr import checkpoint
 from asr.cli import main
 from asr.config import Config, load
-from asr.decoding import read_hotwords, read_lexicon
+from asr.decoder_files import read_hotwords, read_lexicon
 from asr.emissions import Vocabulary
 from asr.recognizer import Recognizer
 from asr.text import build_tokenizer

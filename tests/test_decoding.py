@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from asr.config import DecodeConfig
-from asr.decoding import DEFAULT_HOTWORD_WEIGHT, Decoder, facts_of, read_hotwords, read_lexicon
+from asr.decoder_files import DEFAULT_HOTWORD_WEIGHT, read_hotwords, read_lexicon
+from asr.decoding import Decoder, facts_of
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
 from peaky import VOCABULARY, spelled, write_arpa

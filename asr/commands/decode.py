@@ -108,7 +108,8 @@ def _print_score(emissions: "Emissions", texts: dict[str, str]) -> None:
 
 def _decoders(config: "DecodeConfig", models: Sequence["Emissions"], paths: Sequence[Path]) -> list["Decoder"]:
     """One for each model; the language model is read once."""
-    from asr.decoding import Decoder, Resources
+    from asr.decoder_files import Resources
+    from asr.decoding import Decoder
 
     found = [Decoder(config, models[0].vocabulary)]
     for model, path in zip(models[1:], paths[1:], strict=False):  # averaged models are one by now

@@ -71,7 +71,8 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 def _tune(arguments: argparse.Namespace) -> int:
     from asr import checkpoint, priors
     from asr.config import resolve_decode
-    from asr.decoding import Decoder, Resources
+    from asr.decoder_files import Resources
+    from asr.decoding import Decoder
     from asr.tune import at_the_end, tune
 
     folder = arguments.model
