@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.decode import Word
-from asr.decoding import words_of
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
 from asr.lines import numbered_lines
+from asr.transcript import words_of
 from asr.wer import Scored
 
 WORDS_FILE = "words.jsonl"
@@ -77,7 +77,7 @@ def judge(scored: Sequence[Scored], words: Mapping[str, Sequence[Word]]) -> tupl
 
 
 def write_words(path: Path, words: Mapping[str, Sequence[Word]]) -> None:
-    """Write `words.jsonl` atomically: on each line an utterance's words, with times in seconds and confidences."""
+    """Write `words.jsonl` atomically: on each line an utterance's words, as `asr.transcript` has them."""
     lines = [json.dumps({"id": name, "words": words_of(found)}, ensure_ascii=False) for name, found in words.items()]
     write_text_atomic(path, "".join(line + "\n" for line in lines))
 
@@ -92,9 +92,9 @@ def read_words(path: Path) -> dict[str, list[Word]]:
     for number, line in numbered_lines(path, "words", ScoringError):
         try:
             record = json.loads(line)
-            words = [Word(**word) for word in record["words"]]
+            words = [Word(*(word[key] for key in ("word", "start", "end", "probability"))) for word in record["words"]]
             if not all(isinstance(word.text, str) and 0 <= word.confidence <= 1 for word in words):
-                raise ValueError("a text must be a string and a confidence in 0..1")
+                raise ValueError("a word must be a string and a probability in 0..1")
             found[str(record["id"])] = words
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ScoringError(f"{path}:{number}: not a record of words: {error}") from error

@@ -1,12 +1,12 @@
 """The decoder that a configuration asks for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from asr.config import DECODE_LIMITS, DecodeConfig
-from asr.decode import Hypothesis, Word
+from asr.decode import Hypothesis
 from asr.decode.greedy import GreedyStream, best_paths
 from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_labels
@@ -151,38 +151,3 @@ def describe(config: DecodeConfig) -> str:
     parts += [f"{key} {getattr(config, key)}" for key in ("lexicon", "hotwords") if getattr(config, key)]
     parts += [f"priors {config.priors} (weight {config.prior_weight:g})"] if config.priors else []
     return ", ".join(parts)
-
-
-def facts_of(found: Sequence[Hypothesis], n_best: int) -> dict[str, Any]:
-    """What JSON output says of an utterance: its best hypothesis, and if `n_best` is above one all of them."""
-    best = found[0]
-    facts: dict[str, Any] = {
-        **_summary(best),
-        "words": words_of(best.words),
-    }
-    if n_best > 1:
-        facts["n_best"] = [_summary(hypothesis) for hypothesis in found]
-    return facts
-
-
-def words_of(words: Sequence[Word]) -> list[dict[str, Any]]:
-    """What JSON output says of words."""
-    return [
-        {
-            "text": word.text,
-            "start_s": round(word.start_s, 3),
-            "end_s": round(word.end_s, 3),
-            "confidence": round(word.confidence, 4),
-        }
-        for word in words
-    ]
-
-
-def _summary(hypothesis: Hypothesis) -> Mapping[str, Any]:
-    return {
-        "text": hypothesis.text,
-        "confidence": round(hypothesis.confidence, 4),
-        "score": round(hypothesis.score, 4),
-        "acoustic_score": round(hypothesis.acoustic_score, 4),
-        "lm_score": round(hypothesis.lm_score, 4),
-    }

@@ -75,6 +75,16 @@ class Segment:
             confidence=mean_confidence(words),
         )
 
+    def as_json(self) -> dict[str, Any]:
+        """The segment as JSON has it; see `Transcript.as_json`."""
+        return {
+            "start": round(self.start_s, 3),
+            "end": round(self.end_s, 3),
+            "text": self.text,
+            "confidence": round(self.confidence, 4),
+            "words": words_of(self.words),
+        }
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -136,7 +146,7 @@ class Transcript:
     @property
     def confidence(self) -> float:
         """0 to 1, geometric mean of the words' confidences; without a word, the decoder's for the best hypothesis."""
-        return mean_confidence(self.words) if self.words else _share(self.alternatives[0])
+        return _confidence(self.words, self.alternatives[0])
 
     def as_json(self) -> dict[str, Any]:
         """The transcript as JSON: the fields that Whisper's JSON has, and ours; times in seconds with three decimals.
@@ -154,36 +164,46 @@ class Transcript:
             "language": None,  # a model does not know it
             "text": self.text,
             "confidence": round(self.confidence, 4),
-            "segments": [
-                {
-                    "id": number,
-                    "start": round(segment.start_s, 3),
-                    "end": round(segment.end_s, 3),
-                    "text": segment.text,
-                    "confidence": round(segment.confidence, 4),
-                    "words": [
-                        {
-                            "word": word.text,
-                            "start": round(word.start_s, 3),
-                            "end": round(word.end_s, 3),
-                            "probability": round(word.confidence, 4),
-                        }
-                        for word in segment.words
-                    ],
-                }
-                for number, segment in enumerate(self.segments)
-            ],
-            "alternatives": [
-                {
-                    "text": found.text,
-                    "confidence": round(_share(found), 4),
-                    "score": round(found.score, 4),
-                    "acoustic_score": round(found.acoustic_score, 4),
-                    "lm_score": round(found.lm_score, 4),
-                }
-                for found in self.alternatives
-            ],
+            "segments": [{"id": number, **segment.as_json()} for number, segment in enumerate(self.segments)],
+            "alternatives": _alternatives_of(self.alternatives),
         }
+
+
+def facts_of(found: Sequence[Recognised]) -> dict[str, Any]:
+    """What JSON says of an utterance without segments, from its hypotheses, best first; see `Transcript.as_json`."""
+    best = found[0]
+    return {
+        "text": best.text,
+        "confidence": round(_confidence(best.words, best), 4),
+        "words": words_of(best.words),
+        "alternatives": _alternatives_of(found),
+    }
+
+
+def words_of(words: Sequence[Word]) -> list[dict[str, Any]]:
+    """What JSON says of words; see `Transcript.as_json`."""
+    return [
+        {
+            "word": word.text,
+            "start": round(word.start_s, 3),
+            "end": round(word.end_s, 3),
+            "probability": round(word.confidence, 4),
+        }
+        for word in words
+    ]
+
+
+def _alternatives_of(found: Sequence[Recognised]) -> list[dict[str, Any]]:
+    return [
+        {
+            "text": hypothesis.text,
+            "confidence": round(_share(hypothesis), 4),
+            "score": round(hypothesis.score, 4),
+            "acoustic_score": round(hypothesis.acoustic_score, 4),
+            "lm_score": round(hypothesis.lm_score, 4),
+        }
+        for hypothesis in found
+    ]
 
 
 def _check_scores(found: Recognised, where: str) -> None:
@@ -193,6 +213,10 @@ def _check_scores(found: Recognised, where: str) -> None:
             raise DecodeError(f"{where}: wanted a finite {name}, found {value}")
     if not 0 <= found.confidence < math.inf:
         raise DecodeError(f"{where}: wanted a confidence from 0 to 1, found {found.confidence}")
+
+
+def _confidence(words: Sequence[Word], best: Recognised) -> float:
+    return mean_confidence(words) if words else _share(best)
 
 
 def _share(found: Recognised) -> float:

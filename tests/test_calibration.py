@@ -75,11 +75,11 @@ def test_words_are_read_as_they_were_written(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"id": "u"}',
-        '{"id": "u", "words": [{"text": "a"}]}',
-        '{"id": "u", "words": [{"text": "a", "start_s": 0, "end_s": 1, "confidence": 1.5}]}',
-        '{"id": "u", "words": [{"text": "a", "start_s": 0, "end_s": 1, "confidence": NaN}]}',
-        '{"id": "u", "words": [{"text": 3, "start_s": 0, "end_s": 1, "confidence": 1}]}',
-        '{"id": "u", "words": [{"text": "a", "start_s": 0, "end_s": 1, "confidence": "1"}]}',
+        '{"id": "u", "words": [{"word": "a"}]}',
+        '{"id": "u", "words": [{"word": "a", "start": 0, "end": 1, "probability": 1.5}]}',
+        '{"id": "u", "words": [{"word": "a", "start": 0, "end": 1, "probability": NaN}]}',
+        '{"id": "u", "words": [{"word": 3, "start": 0, "end": 1, "probability": 1}]}',
+        '{"id": "u", "words": [{"word": "a", "start": 0, "end": 1, "probability": "1"}]}',
     ],
 )
 def test_damaged_words(tmp_path: Path, line: str) -> None:

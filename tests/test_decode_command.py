@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from asr.cli import main
+from asr.decode import Word
 from conftest import ROOT
 from peaky import LABELS, spelled, write_arpa, write_spelled
+from recognised import transcript
 from tiny_run import error_line
 
 Capture = pytest.CaptureFixture[str]
@@ -55,9 +57,16 @@ def test_json(capsys: Capture, emissions: Path) -> None:
     assert main(["decode", str(emissions), "--format", "json", "--n-best", "2"]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (first["id"], second["id"]) == ("u1", "u0")
-    assert [item["text"] for item in first["n_best"]] == ["ab", "cb"]
-    assert first["confidence"] == first["n_best"][0]["confidence"]
-    assert [(word["text"], word["start_s"]) for word in second["words"]] == [("ab", 0.0), ("h", 0.24)]
+    assert [item["text"] for item in first["alternatives"]] == ["ab", "cb"]
+    assert first["confidence"] == first["words"][0]["probability"]
+    assert [(word["word"], word["start"]) for word in second["words"]] == [("ab", 0.0), ("h", 0.24)]
+    as_transcribed = transcript([Word("ab", 0.0, 0.1, 1.0)], 1.0).as_json()
+    assert list(first) == ["id", "text", "confidence", "words", "alternatives"]
+    for mine, others in (
+        (first["words"], as_transcribed["segments"][0]["words"]),
+        (first["alternatives"], as_transcribed["alternatives"]),
+    ):
+        assert list(mine[0]) == list(others[0])
 
 
 def test_labels_from_elsewhere(capsys: Capture, tmp_path: Path) -> None:
@@ -71,7 +80,7 @@ def test_labels_from_elsewhere(capsys: Capture, tmp_path: Path) -> None:
     out, err = capsys.readouterr()
     assert err == ""  # no reference, no error rate
     assert json.loads(out)["text"] == "ab h"
-    assert json.loads(out)["words"][1]["start_s"] == 3.0
+    assert json.loads(out)["words"][1]["start"] == 3.0
 
 
 def test_the_vocabulary_of_huggingface(capsys: Capture, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from asr.config import DecodeConfig
 from asr.decoder_files import DEFAULT_HOTWORD_WEIGHT, read_hotwords, read_lexicon
-from asr.decoding import Decoder, facts_of
+from asr.decoding import Decoder
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
 from peaky import VOCABULARY, spelled, write_arpa
@@ -152,12 +152,3 @@ def test_hotwords_that_are_wrong(tmp_path: Path, content: str, message: str) -> 
     with pytest.raises(DecodeError) as raised:
         read_hotwords(path, VOCABULARY)
     assert str(raised.value) == f"{path}{message}"
-
-
-def test_facts() -> None:
-    [found] = Decoder(BEAM, VOCABULARY)([spelled("ab h")], n_best=3)
-    facts = facts_of(found, 1)
-    assert list(facts) == ["text", "confidence", "score", "acoustic_score", "lm_score", "words"]
-    assert [word["text"] for word in facts["words"]] == ["ab", "h"]
-    assert [word["start_s"] for word in facts["words"]] == [0.0, 0.24]
-    assert [item["text"] for item in facts_of(found, 3)["n_best"]] == [hypothesis.text for hypothesis in found]

@@ -76,10 +76,10 @@ def test_json_lines(run: Path, feed: Callable[[bytes], None], capsys: pytest.Cap
     assert len(final) == 2
     assert {record["type"] for record in records} == {"partial", "final"}
     for record in final:
-        assert record["words"][-1]["end_s"] == record["end_s"]
-        assert record["latency_s"] == pytest.approx(record["audio_s"] - record["end_s"], abs=2e-3)
-        assert record["text"] == " ".join(word["text"] for word in record["words"])
-    assert final[0]["start_s"] < 2.0 < 3.0 < final[1]["end_s"]
+        assert record["words"][-1]["end"] == record["end"]
+        assert record["latency_s"] == pytest.approx(record["audio_s"] - record["end"], abs=2e-3)
+        assert record["text"] == " ".join(word["word"] for word in record["words"])
+    assert final[0]["start"] < 2.0 < 3.0 < final[1]["end"]
     assert final[0]["audio_s"] < 7.0
     assert "listening: partial results are at most 0.38 s late" in err
 

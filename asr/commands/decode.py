@@ -67,7 +67,7 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from asr.decoding import facts_of
+    from asr.transcript import facts_of
     from asr.writers import line_of
 
     combine = _combine() if arguments.combine == "mbr" else None
@@ -87,7 +87,7 @@ def _decode(arguments: argparse.Namespace) -> int:
             found = lists[0] if combine is None else combine(lists, arguments.n_best)
             texts[name] = found[0].text
             if arguments.format == "json":
-                print(json.dumps({"id": name, **facts_of(found, arguments.n_best)}, ensure_ascii=False))
+                print(json.dumps({"id": name, **facts_of(found)}, ensure_ascii=False))
             else:
                 print(line_of(name, found[0].text), end="")
     if models[0].refs:

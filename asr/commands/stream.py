@@ -60,9 +60,10 @@ def run_stream(arguments: argparse.Namespace) -> int:
     """Recognise raw s16le samples from standard input until it ends.
 
     As text, partial results are overwritten on a terminal and are lines `partial TAB text` elsewhere; final ones are
-    `final TAB start TAB end TAB latency TAB text`, in seconds. As JSON lines, each has "type", "text", "start_s" and
-    "audio_s", how much audio had come in, and "compute_s", the time that the last of it took; a final one also has
-    "end_s", "words" and "latency_s", from the end of its last word to the audio with which it became final.
+    `final TAB start TAB end TAB latency TAB text`, in seconds. As JSON lines, each has "type", "text", "start" and
+    "audio_s", how much audio had come in, and "compute_s", the time that the last of it took; a final one also has what
+    else a segment of `asr transcribe` has, and "latency_s", from the end of its last word to the audio with which it
+    became final.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -139,26 +140,23 @@ def _latency_s(online: "OnlineRecognizer", words: "Sequence[Word]") -> float:
 
 
 def _show_json(online: "OnlineRecognizer", update: "Update", compute_s: float, changed: bool) -> None:
-    from asr.decoding import words_of
+    from asr.transcript import Segment
 
     for segment in update.segments:
         words = segment.words
         facts = {
             "type": "final",
-            "text": segment.text,
-            "start_s": round(words[0].start_s, 3),
-            "end_s": round(words[-1].end_s, 3),
+            **Segment.of(words).as_json(),
             "audio_s": round(online.audio_s, 3),
             "latency_s": round(_latency_s(online, words), 3),
             "compute_s": round(compute_s, 3),
-            "words": words_of(words),
         }
         print(json.dumps(facts, ensure_ascii=False), flush=True)
     if changed and update.partial:
         facts = {
             "type": "partial",
             "text": update.partial,
-            "start_s": round(update.partial_from_s, 3),
+            "start": round(update.partial_from_s, 3),
             "audio_s": round(online.audio_s, 3),
             "compute_s": round(compute_s, 3),
         }
