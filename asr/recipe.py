@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -331,7 +332,7 @@ def language_model_stage(
 ) -> None:
     """Make a copy of `model` in `out` that decodes with a word n-gram model of its training transcripts.
 
-    The commands are those that a user would type: `asr lm train`, and `asr tune`, which tunes the weights on dev.
+    It does what `asr lm train` does, and `asr tune`, which tunes the weights on dev.
 
     Args:
         data: folder with train.jsonl and dev.jsonl.
@@ -345,6 +346,9 @@ def language_model_stage(
         CorpusError: `out` is complete and was made from other texts, with another lexicon, or with and without priors.
     """
     from asr import checkpoint
+    from asr.lm import estimate, write_arpa
+    from asr.text import normalize
+    from asr.tuning import tune_run
 
     weights, record = model / checkpoint.WEIGHTS_FILE, out / MADE_FROM_FILE
     files = [*texts, lexicon] if lexicon else list(texts)
@@ -372,14 +376,12 @@ def language_model_stage(
         shutil.copyfile(weights, temporary)
     with tempfile.TemporaryDirectory() as folder:
         arpa = Path(folder) / "train.arpa"
-        learned = [str(file) for file in (data / "train.jsonl", *texts)]
-        lm_train = ["lm", "train", *learned, "--normalize", str(out), "--order", str(order), "-o", str(arpa)]
-        tune = ["tune", str(out), "--lm", str(arpa), "--manifest", str(data / "dev.jsonl")]
-        tune += ["--lexicon", str(lexicon)] if lexicon else []
-        tune += ["--estimate-priors"] if priors else []
-        for command in (lm_train, tune):
-            arguments = parse(commands(), command)
-            arguments.run(arguments)
+        written = partial(normalize, config=settings.text)
+        write_arpa(estimate([data / "train.jsonl", *texts], order, normalize=written), arpa)
+        given = {"lm": str(arpa), **({"lexicon": str(lexicon.absolute())} if lexicon else {})}
+        told = partial(print, file=sys.stderr)
+        tuning = tune_run(out, given, data / "dev.jsonl", estimate_priors=priors, say=told)
+    print(tuning.render(), end="")
 
 
 def say(text: str) -> None:

@@ -13,6 +13,8 @@ from asr.wer import Counts, score, word_errors
 
 Range = tuple[float, float]
 
+ALPHA: Range = (0.0, 3.2)  # searched if nothing else is asked for
+BETA: Range = (-2.0, 6.0)
 _STEPS = 8  # steps of the coarse grid, for each weight
 _FINER = 4  # steps of the fine grid in one of the coarse grid
 _N_BEST = 20  # hypotheses over which expected errors are computed

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Column = tuple[str | None, str | None]  # (reference word, hypothesis word); None is a gap
 
+HARDLY_ANYTHING = 90.0  # per cent of words wrong: a model that is still on the plateau of blanks
 RESAMPLES = 10_000
 _RESAMPLES_AT_ONCE = 1_000  # keeps the weights of 5,000 different clusters in 40 MB
 _SEED = 1

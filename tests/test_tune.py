@@ -10,12 +10,13 @@ import pytest
 
 from asr import checkpoint
 from asr.cli import main
+from asr.commands import tune as command
 from asr.config import DecodeConfig
 from asr.decode import NGram
 from asr.decoding import Decoder
 from asr.emissions import read_emissions
 from asr.errors import ConfigError
-from asr.tune import Trial, at_the_end, search, tune
+from asr.tune import ALPHA, BETA, Trial, at_the_end, search, tune
 from asr.wer import Counts
 from peaky import spelled, write_arpa, write_spelled
 from tiny_run import RATE_HZ, error_line, read_once, save_run, write_noise
@@ -66,6 +67,10 @@ def test_the_ends_of_a_range_are_tried_whatever_their_decimals(limits: tuple[flo
     tried = {item.alpha for item in found.trials}
     assert (min(tried), max(tried)) == limits
     assert found.chosen.alpha == limits[1]
+
+
+def test_the_command_searches_what_the_library_does() -> None:
+    assert (command.ALPHA, command.BETA) == (ALPHA, BETA)
 
 
 def test_ends() -> None:

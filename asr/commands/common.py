@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid")  # asr.writers has them too, but imports numpy
 CHANNELS = "what to do with several channels (default: the model's setting)"  # help of --channels
-HARDLY_ANYTHING = 90.0  # per cent of dev's words wrong: a model that is still on the plateau of blanks
 FAILED = 2  # nothing could be done
 PARTLY_FAILED = 1  # some of many files failed
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import HARDLY_ANYTHING, conf_and_overrides, print_note
+from asr.commands.common import conf_and_overrides, print_note
 from asr.errors import ConfigError
 from asr.files import require_folder
 from asr.process.signals import ending_at_once
@@ -48,6 +48,7 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
     from asr.process.distributed import leads, leave, restarted
     from asr.train import Trainer
     from asr.training.state import state_files
+    from asr.wer import HARDLY_ANYTHING
 
     conf, overrides = conf_and_overrides(arguments)
     if arguments.resume is not None:
