@@ -37,7 +37,9 @@ def parser(script: str, description: str | None, *, source: bool = True) -> argp
     arguments = argparse.ArgumentParser(prog=f"recipes/{name}/run.py", description=description)
     if source:
         arguments.add_argument("--source", type=Path, help="archive or folder with the corpus (default: download it)")
-    arguments.add_argument("--out", type=Path, default=Path("exp") / name, help="where everything goes (%(default)s)")
+    arguments.add_argument(
+        "-o", "--out", type=Path, default=Path("exp") / name, help="where everything goes (%(default)s)"
+    )
     arguments.add_argument("--conf", type=Path, default=conf, help="configuration (%(default)s)")
     arguments.add_argument(
         "overrides", nargs="*", metavar="key=value", help="configuration values, such as train.epochs=20"

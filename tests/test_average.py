@@ -42,7 +42,7 @@ def test_each_weight_is_the_mean(tmp_path: Path) -> None:
 def test_the_command_writes_a_run_that_others_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = save_near(tmp_path / "one", 1, 0.1, "decode.decoder=beam", "decode.alpha=0.7", "train.seed=9")
     other, out = save_near(tmp_path / "other", 2), tmp_path / "mean"
-    assert succeed(capsys, "average", one, other, "-o", out)[0] == f"{out}: the mean of 2 models\n"
+    assert succeed(capsys, "average", one, other, "-o", out)[1] == f"{out}: the mean of 2 models\n"
     settings = checkpoint.load_config(out)
     assert settings.train.seed == 9
     assert settings.decode.decoder == "greedy"

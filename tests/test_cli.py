@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,15 @@ def test_help_of_a_command(capsys: Capture, command: str, words: list[str]) -> N
         assert word in out
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "average", "export", "label", "splice"])
+def test_what_has_out_has_its_short_form(capsys: Capture, command: str) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if re.match("  -.*--out [A-Z]", line)]
+    assert all(line.startswith("  -o") for line in lines)
+    assert lines or command in ("compare", "lm", "tune", "decode", "config")
+
+
 def test_version(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
@@ -94,7 +104,7 @@ def test_version(capsys: Capture) -> None:
         (["config", "--epochs", "3"], "unrecognized arguments: --epochs"),
         (["transcribe", "a.wav"], "the following arguments are required: --model"),
         (["transcribe", "--model", "m", "a.wav", "--format", "xml"], "invalid choice: 'xml'"),
-        (["transcribe", "--model", "m", "a", "--out", "o", "--beside"], "not allowed with argument --out"),
+        (["transcribe", "--model", "m", "a", "--out", "o", "--beside"], "not allowed with argument -o/--out"),
         (
             ["transcribe", "--model", "m", "a", "--overwrite", "--skip-existing"],
             "not allowed with argument --overwrite",

@@ -125,7 +125,7 @@ def test_command_writes_a_file_that_says_what_it_is(tmp_path: Path, capsys: pyte
         export(folder, "-o", tmp_path / "m.onnx")
     assert export(folder, "-o", tmp_path / "m.onnx", "--overwrite") == 0
     assert b"/home/a" not in (tmp_path / "m.onnx").read_bytes()
-    assert capsys.readouterr().out.startswith(f"{tmp_path / 'm.onnx'}: ")
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'm.onnx'}: ")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
     recognizer = checkpoint.load(folder)

@@ -119,7 +119,7 @@ def test_what_flac_does_not_hold(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, None])
 def test_round_trip(tmp_path: Path, seed: int | None) -> None:
     manifest = make_manifest(tmp_path / "audio")
-    packed = pack(manifest, tmp_path / "shards", shard_mb=0.02, seed=seed, workers=2)
+    packed = pack(manifest, tmp_path / "shards", shard_mb=0.02, seed=seed, threads=2)
     wanted = {utterance.id: utterance for utterance in read_manifest(manifest)}
     index = read_index(str(tmp_path / "shards" / "index.jsonl"))
     ids = [utterance.id for utterance in index.utterances]
@@ -154,8 +154,8 @@ def test_members_are_as_webdataset_expects(tmp_path: Path) -> None:
 
 def test_the_same_bytes_each_time(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path / "audio")
-    for name, workers in (("a", 1), ("b", 3)):
-        pack(manifest, tmp_path / name, shard_mb=0.02, workers=workers)
+    for name, threads in (("a", 1), ("b", 3)):
+        pack(manifest, tmp_path / name, shard_mb=0.02, threads=threads)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     pack(manifest, tmp_path / "c", shard_mb=0.02, seed=1)
     assert contents(tmp_path / "c") != contents(tmp_path / "a")
@@ -249,7 +249,7 @@ def command(*argv: object) -> int:
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = make_manifest(tmp_path / "audio", 8)
     assert command(manifest, "--out", tmp_path / "shards", "--keep-order", "--shard-mb", 0.02) == 0
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert printed.startswith("3 shards with 8 utterances, 0.00 h, ")
     assert printed.endswith(f" MB; train on them with: data.train={tmp_path}/shards/index.jsonl\n")
 
@@ -259,7 +259,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--shard-mb", 0, "--shard-mb must be positive, found 0.0"),
         ("--shard-mb", "nan", "--shard-mb must be positive, found nan"),
-        ("--workers", 0, "--workers must be at least 1, found 0"),
+        ("--threads", 0, "--threads must be at least 1, found 0"),
     ],
 )
 def test_options_out_of_range(tmp_path: Path, option: str, value: object, message: str) -> None:

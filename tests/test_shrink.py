@@ -42,7 +42,7 @@ def test_half_the_size(tmp_path: Path) -> None:
 
 def test_the_commands_take_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = save_run(tmp_path / "run"), tmp_path / "small"
-    printed, _ = succeed(capsys, "export", run, "--format", "float16", "-o", out)
+    _, printed = succeed(capsys, "export", run, "--format", "float16", "-o", out)
     assert printed.startswith(f"{out}: weights of 0.0 MB, before 0.0 MB")
     audio, manifest = write_audio(tmp_path / "b.wav"), write_texts(tmp_path / "m.jsonl", "abba", "cab")
     expected, _ = succeed(capsys, "transcribe", "--model", run, audio)

@@ -61,6 +61,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
         "TextGrid, or plain text (%(default)s)",
     )
     parser.add_argument(
+        "-o",
         "--out",
         type=Path,
         help="file to write (default: standard output); for a manifest, a folder that gets one file for each "

@@ -1,6 +1,7 @@
 """`asr average`."""
 
 import argparse
+import sys
 from pathlib import Path
 
 _AVERAGE = """Writes one model whose weights are the mean of those of several models that were trained from the same one
@@ -20,5 +21,5 @@ def _average(arguments: argparse.Namespace) -> int:
     from asr.training.average import average
 
     average(arguments.runs, arguments.out)
-    print(f"{arguments.out}: the mean of {len(arguments.runs)} models")
+    print(f"{arguments.out}: the mean of {len(arguments.runs)} models", file=sys.stderr)
     return 0

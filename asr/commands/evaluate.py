@@ -23,6 +23,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="manifest of what to recognise, with reference texts")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument(
+        "-o",
         "--out",
         type=Path,
         help="folder for hypotheses.jsonl, report.txt, words.jsonl and evaluation.json (default: RUN/<manifest's "

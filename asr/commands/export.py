@@ -1,6 +1,7 @@
 """`asr export`."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from asr.commands.common import require_free
@@ -34,7 +35,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     require_free(arguments.out, arguments.overwrite)
     export_onnx(checkpoint.load(arguments.model), arguments.out, quantize=arguments.quantize)
-    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB")
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0
 
 
@@ -46,5 +47,5 @@ def _export_float16(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--quantize {arguments.quantize} is for --format onnx, found --format float16")
     shrink(arguments.model, arguments.out)
     before, after = ((folder / WEIGHTS_FILE).stat().st_size / 1e6 for folder in (arguments.model, arguments.out))
-    print(f"{arguments.out}: weights of {after:.1f} MB, before {before:.1f} MB")
+    print(f"{arguments.out}: weights of {after:.1f} MB, before {before:.1f} MB", file=sys.stderr)
     return 0

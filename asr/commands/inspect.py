@@ -36,7 +36,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.description = _INSPECT
     parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--channels", choices=("auto", "first", "mean"), help=CHANNELS)
     one = parser.add_argument_group("for a recording")
     one.add_argument("--text", metavar="WORDS", help="what is said in it, to show where the model went wrong")

@@ -10,7 +10,7 @@ from asr.errors import ConfigError
 def add_report(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr report`."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, or a folder that asr evaluate wrote")
-    parser.add_argument("--out", type=Path, metavar="FILE.html", help="where the page goes (RUN/report.html)")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE.html", help="where the page goes (RUN/report.html)")
     parser.add_argument(
         "--worst",
         type=int,

@@ -15,7 +15,7 @@ def add_splice(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, required=True, metavar="RUN", help="run folder of a model that finds the words"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for train.jsonl (old and new sentences) and the audio"
+        "-o", "--out", type=Path, required=True, help="folder for train.jsonl (old and new sentences) and the audio"
     )
     parser.add_argument("--hours", type=float, default=1.0, help="hours of new sentences (%(default)s)")
     parser.add_argument(

@@ -27,7 +27,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="configuration values, such as train.epochs=20"
     )
-    parser.add_argument("--out", type=Path, help="run folder (default: runs/<name of the configuration>)")
+    parser.add_argument("-o", "--out", type=Path, help="run folder (default: runs/<name of the configuration>)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, to its last epoch")
     parser.add_argument(
         "--auto-resume",

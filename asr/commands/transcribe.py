@@ -59,7 +59,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
         help="txt: one line per recording; json: the same with words, times, confidences (%(default)s)",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--out", type=Path, metavar="DIR", help="a file for each recording, in this folder")
+    where.add_argument("-o", "--out", type=Path, metavar="DIR", help="a file for each recording, in this folder")
     where.add_argument("--beside", action="store_true", help="a file for each recording, beside it")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--skip-existing", action="store_true", help="skip recordings that already have a transcript")

@@ -51,7 +51,7 @@ class Packed:
         )
 
 
-def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None = 0, workers: int = 1) -> Packed:
+def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None = 0, threads: int = 1) -> Packed:
     """Write the utterances of a manifest as shards.
 
     Packing the same manifest again gives the same bytes, with the same versions of libsndfile and its codecs. Stopped
@@ -63,7 +63,7 @@ def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None
         shard_mb: a shard is complete once it has this many million bytes.
         seed: utterances are shuffled first, so that each shard is a sample of the corpus: batches are made of a few
             shards at a time. None leaves them in order.
-        workers: threads that encode.
+        threads: how many that encode.
 
     Raises:
         ManifestError: the manifest cannot be read.
@@ -82,7 +82,7 @@ def pack(manifest: Path, out: Path, *, shard_mb: float = 256.0, seed: int | None
             _require_complete(out)
         else:
             _start(out, made_from)
-            names = _write_shards(utterances, out, shard_mb * 1e6, workers)
+            names = _write_shards(utterances, out, shard_mb * 1e6, threads)
             blocks = "".join(_block_path(out, name).read_text(encoding="utf-8") for name in names)
             write_text_atomic(out / INDEX_NAME, header_line(made_from, len(names), len(utterances)) + blocks)
         _require_same(out / INDEX_NAME, made_from)
@@ -137,7 +137,7 @@ def _fingerprint(utterances: Sequence[Utterance], shard_mb: float) -> str:
     return digest.hexdigest()
 
 
-def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float, workers: int) -> list[str]:
+def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float, threads: int) -> list[str]:
     """Write the shards that are missing, each with its lines of the index beside it; returns the names of all."""
     names: list[str] = []
     done = 0
@@ -147,7 +147,7 @@ def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float
     with Progress(len(utterances), "utterances", done=done) as progress:
         if done:
             progress.line(f"{out}: going on after {len(names)} complete shards with {done} utterances")
-        encoded = map_ahead(encode, utterances[done:], threads=workers, ahead=2 * workers)
+        encoded = map_ahead(encode, utterances[done:], threads=threads, ahead=2 * threads)
         while done < len(utterances):
             name = _name(len(names))
             members = _write_shard(out / name, done, encoded, limit_bytes, progress)
