@@ -196,8 +196,11 @@ def test_emissions_of_others(capsys: Capture, tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cb")])
     path = write_spelled(tmp_path / "e.npz", {"u": spelled("ab", instead={0: "c"})}, {"u": "cb"})
-    assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(path), "--alpha", "0", "1"]) == 0
-    assert capsys.readouterr().err.startswith(f"tuning on {path}\n")
+    for highest, left_out in (("1", False), ("0", True)):
+        assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(path), "--alpha", "0", highest]) == 0
+        said = capsys.readouterr().err
+        assert said.startswith(f"tuning on {path}\n")
+        assert ("note: alpha 0 leaves the language model out" in said) == left_out
 
 
 def test_a_model_that_recognises_hardly_a_word_is_named(capsys: Capture, tmp_path: Path) -> None:
