@@ -1,6 +1,7 @@
 """The files that the configuration of a decoder names: language model, lexicon, hotwords and priors."""
 
-from collections.abc import Callable, Collection
+import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,10 +64,9 @@ def read_lexicon(path: Path, vocabulary: Vocabulary) -> list[str] | dict[str, li
     characters, labels = _characters(vocabulary), set(vocabulary.labels)
     words: dict[str, list[list[str]]] = {}
     spelled = vocabulary.lexicon is not None
-    as_written = _form_of(vocabulary.lexicon or characters)
     for entry in entries(path, DecodeError):
         if entry.labels is None:
-            entry = replace(entry, word=as_written(entry.word))
+            entry = replace(entry, word=_as_written(entry.word, characters, vocabulary.lexicon))
         if vocabulary.lexicon is not None and entry.labels is None:
             if entry.word not in vocabulary.lexicon:
                 raise DecodeError(
@@ -102,12 +102,11 @@ def read_hotwords(path: Path, vocabulary: Vocabulary, allowed: Collection[str] |
             file and line.
     """
     characters = _characters(vocabulary)
-    as_written = _form_of(characters if allowed is None else allowed)
     found: dict[str, float] = {}
     for place, line in numbered_lines(path, "hotwords", DecodeError):
         where = f"{path}:{place}"
         text, tab, number = line.partition("\t")
-        phrase = " ".join(as_written(text).split())
+        phrase = " ".join(_as_written(text, characters, allowed).split())
         if not phrase:
             raise DecodeError(f"{where}: wanted phrase TAB weight, found {line!r}")
         no_tab = _missing_tab(phrase) if not tab else ""
@@ -136,9 +135,15 @@ def _characters(vocabulary: Vocabulary) -> set[str]:
     return {character for text in vocabulary.reading.texts for character in text}
 
 
-def _form_of(written: Collection[str]) -> Callable[[str], str]:
-    """What brings a text into the Unicode form of what is written: that of transcripts, unless it has another."""
-    return composed if all(composed(text) == text for text in written) else str
+def _as_written(text: str, characters: Collection[str], words: Collection[str] | None) -> str:
+    """A text in the Unicode form that the labels write, or that has these words; that of transcripts if none does."""
+
+    def fits(form: str) -> bool:
+        known, parts = (characters, list("".join(form.split()))) if words is None else (words, form.split())
+        return all(part in known for part in parts)
+
+    forms = (composed(text), text, unicodedata.normalize("NFD", composed(text)))
+    return next(filter(fits, forms), forms[0])
 
 
 def _other_case(text: str, characters: set[str]) -> str:

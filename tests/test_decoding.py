@@ -100,6 +100,10 @@ def test_words_and_phrases_in_another_unicode_form(tmp_path: Path) -> None:
     assert list(read_hotwords(path, sounds, sounds.lexicon)) == ["l'\u00e9cole"]
     typographic = Vocabulary(("_", " ", *"l\u2019ecol", "\u0301", "\u0301x"))  # labels that normalisation would change
     assert read_lexicon(path, typographic) == ["l\u2019e\u0301cole"]
+    apart = Vocabulary(("_", " ", *"l'ecol", "\u0301"))  # an accent has a label of its own
+    for text in ("l\u2019\u00e9cole\n", "l\u2019e\u0301cole\n"):
+        path.write_text(text, encoding="utf-8")
+        assert read_lexicon(path, apart) == list(read_hotwords(path, apart)) == ["l'e\u0301cole"]
 
 
 @pytest.mark.parametrize(
