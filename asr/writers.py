@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.lines import escaped
-from asr.transcript import Transcript, lines_of
+from asr.transcript import PAUSE_S, Transcript, lines_of
 
 Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -23,6 +23,9 @@ SUFFIXES: dict[Format, str] = {name: f".{name}" for name in FORMATS} | {"textgri
 
 # Netflix' Timed Text Style Guide, General Requirements: a subtitle stands for at least 5/6 s.
 MIN_CUE_MS = 833
+# A CTC model emits labels inside their sounds, so a word's sound begins before its time and ends after it: a subtitle
+# has so much of a pause on either side, half of one that ends a segment.
+CUE_MARGIN_MS = round(PAUSE_S * 1000 / 2)
 _US_PER_MS = 1000
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _SRT_ARROW = re.compile(r"--+>")
@@ -50,8 +53,9 @@ def render(transcript: Transcript, format: Format) -> str:
       that cover the recording, empty intervals where nothing is said; `"` is doubled. Its times have microseconds, as
       the end must be the sound's.
 
-    A subtitle is a segment on one or two lines (`asr.transcript.lines_of`). It is shown for at least `MIN_CUE_MS`, or
-    until the next one or the end of the audio.
+    A subtitle is a segment on one or two lines (`asr.transcript.lines_of`). It is shown from `CUE_MARGIN_MS` before its
+    first word until as long after its last, but no longer than to the middle of a pause; then for at least
+    `MIN_CUE_MS`, or until the next one or the end of the audio.
 
     Raises:
         ConfigError: an unknown format.
@@ -182,10 +186,14 @@ def _cues(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
         words = [text for word in segment.words if (text := _clean(word.text))]
         if words:  # an empty line would end the subtitle before its text
             shown.append((_ms(segment.start_s), _ms(segment.end_s), "\n".join(lines_of(words))))
+    if not shown:
+        return
     # WebVTT wants a cue to end after it begins.
     spans = _spread([(start, stop) for start, stop, _ in shown], 1, end)
-    nexts = [*(start for start, _ in spans), end][1:]
-    for (start, stop), free, (_, _, text) in zip(spans, nexts, shown, strict=True):
+    middles = [0, *((before[1] + after[0]) // 2 for before, after in pairwise(spans)), end]
+    starts = [max(start - CUE_MARGIN_MS, middle) for (start, _), middle in zip(spans, middles[:-1], strict=True)]
+    stops = [min(stop + CUE_MARGIN_MS, middle) for (_, stop), middle in zip(spans, middles[1:], strict=True)]
+    for start, stop, free, (_, _, text) in zip(starts, stops, [*starts[1:], end], shown, strict=True):
         yield start, max(stop, min(start + MIN_CUE_MS, free)), text
 
 

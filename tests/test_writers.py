@@ -29,20 +29,20 @@ she said" R&B --> <b>
 """,
     "srt": """\
 1
-00:00:00,320 --> 00:00:01,153
+00:00:00,020 --> 00:00:01,220
 she said" R&B
 
 2
-00:00:01,700 --> 00:00:02,346
+00:00:01,400 --> 00:00:02,346
 -> <b>
 """,
     "vtt": """\
 WEBVTT
 
-00:00:00.320 --> 00:00:01.153
+00:00:00.020 --> 00:00:01.220
 she said" R&amp;B
 
-00:00:01.700 --> 00:00:02.346
+00:00:01.400 --> 00:00:02.346
 --&gt; &lt;b&gt;
 """,
     "ctm": """\
@@ -217,7 +217,7 @@ def test_a_long_subtitle_has_two_balanced_lines() -> None:
     spoken = "it was the best of times it was the worst of times".split()
     words = [Word(text, 0.3 * number, 0.3 * number + 0.25, 1.0) for number, text in enumerate(spoken)]
     assert render(transcript(words, 5.0), "srt") == (
-        "1\n00:00:00,000 --> 00:00:03,550\nit was the best of times\nit was the worst of times\n"
+        "1\n00:00:00,000 --> 00:00:03,850\nit was the best of times\nit was the worst of times\n"
     )
 
 
@@ -228,8 +228,8 @@ def test_no_arrow_is_left_over_in_srt() -> None:
 
 def test_more_than_99_hours() -> None:
     made = transcript([Word("late", 363_599.9994, 363_600.5, 1.0)], 363_601.0)  # 101 hours
-    assert render(made, "srt").startswith("1\n100:59:59,999 --> 101:00:00,832\n")
-    assert "\n100:59:59.999 --> 101:00:00.832\n" in render(made, "vtt")
+    assert render(made, "srt").startswith("1\n100:59:59,699 --> 101:00:00,800\n")
+    assert "\n100:59:59.699 --> 101:00:00.800\n" in render(made, "vtt")
     assert "xmin = 363599.9994\n" in render(made, "textgrid")
     assert render(made, "ctm") == "talk 1 363599.999 0.501 late 1.0000\n"
 

@@ -154,7 +154,13 @@ def test_words_without_time_at_the_end_of_the_audio_have_room_in_a_textgrid() ->
     assert spans == [(0, 0.9, ""), (0.9, 0.998, "a"), (0.998, 0.999, "b"), (0.999, 1, "c")]
 
 
+def test_a_subtitle_has_half_of_a_short_pause_and_a_margin_of_a_long_one() -> None:
+    words = [Word("a" * 60, 1.0, 2.0, 1.0), Word("b" * 60, 2.3, 4.0, 1.0), Word("c", 9.0, 9.04, 1.0)]
+    cues = cues_of(render(transcript(words, 9.1), "srt"), ",")
+    assert [(start, end) for start, end, _ in cues] == [(700, 2150), (2150, 4300), (8700, 9100)]
+
+
 def test_a_short_subtitle_stands_until_it_can_be_read_but_never_under_the_next() -> None:
     words = [Word("no", 0.0, 0.04, 1.0), Word("no", 0.7, 0.74, 1.0), Word("no", 2.0, 2.04, 1.0)]
     cues = cues_of(render(transcript(words, 2.5), "srt"), ",")
-    assert [(start, end) for start, end, _ in cues] == [(0, 700), (700, 1533), (2000, 2500)]
+    assert [(start, end) for start, end, _ in cues] == [(0, 400), (400, 1233), (1700, 2500)]
