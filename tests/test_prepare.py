@@ -82,6 +82,23 @@ def test_hold_out_by_utterance(speakers: dict[str | None, int]) -> None:
     assert "not speaker-disjoint" in note
 
 
+def test_hold_out_by_recording() -> None:
+    utterances = [
+        Utterance(f"{name}-{number}", Path(f"{name}.wav"), 1.0, "text") for name in "abcde" for number in range(9)
+    ]
+    rest, held, note = hold_out(utterances[::-1], split="dev", share=0.4, seed=0)
+    taken = {utterance.audio_filepath for utterance in held}
+    assert (len(taken), len(held)) == (2, 18)
+    assert taken.isdisjoint({utterance.audio_filepath for utterance in rest})
+    assert note.startswith("dev is 2 of 5 training recordings (share 0.4, seed 0); not speaker-disjoint")
+    assert hold_out(utterances, split="dev", share=0.4, seed=0)[1] == held[::-1]
+    one_each = hold_out(utterances[::9], split="dev", share=0.4, seed=0)
+    assert ({utterance.audio_filepath for utterance in one_each[1]}, one_each[2][:26]) == (
+        taken,
+        "dev is 2 of 5 training utt",
+    )
+
+
 def test_hold_out_leaves_something_to_train_on() -> None:
     _, held, _ = hold_out(speech({"a": 1, "b": 1, "c": 1}), split="dev", share=0.01, seed=0)
     assert len(held) == 1
@@ -306,7 +323,7 @@ def test_without_a_source_the_official_archives_are_fetched(tmp_path: Path, monk
 def test_registry(corpus: Corpus) -> None:
     assert CORPORA[corpus.name] is corpus
     archives: tuple[Archive, ...] = corpus.archives()
-    assert (archives == ()) == (corpus.name in ("kaldi", "csv"))
+    assert (archives == ()) == (corpus.name in ("kaldi", "csv", "subtitles"))
     for archive in archives:
         assert archive.url.startswith(("https://", "http://www.speech.cs.cmu.edu/"))
         assert len(archive.sha256 or "0" * 64) == 64

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from asr.errors import CorpusError
 from asr.manifest import Utterance
 
-MIN_SPEAKERS = 3  # with fewer, holding one out would leave too little variety to train on
+MIN_SPEAKERS = 3  # with fewer, holding one out would leave too little variety to train on; so with recordings
 
 
 def hold_out(
@@ -15,8 +16,10 @@ def hold_out(
     """Take a split out of the training utterances.
 
     With 3 speakers or more, `round(share * speakers)` of them are taken, at least 1, with all their utterances. With
-    fewer, or when a speaker is unknown, `round(share * utterances)` utterances are taken, at least 1. Who is taken is
-    decided by the SHA-256 of seed, split and name, so that it depends on no random generator's version.
+    fewer, or when a speaker is unknown, recordings are taken in the same way: who speaks in one part of them speaks in
+    another. With fewer than 3 recordings, `round(share * utterances)` utterances are taken, at least 1. Who is taken is
+    decided by the SHA-256 of seed, split and name, so that it depends on no random generator's version; the name of a
+    recording is the first id in it.
 
     Args:
         utterances: the training utterances.
@@ -34,17 +37,19 @@ def hold_out(
     """
     speakers = {utterance.speaker for utterance in utterances}
     by_speaker = None not in speakers and len(speakers) >= MIN_SPEAKERS
-    names = {_unit(utterance, by_speaker) for utterance in utterances}
+    kind, units = "speakers", [str(utterance.speaker) for utterance in utterances]
+    if not by_speaker:
+        kind, units = _parts(utterances)
+    names = set(units)
     wanted = max(1, round(share * len(names)))
-    kind = "speakers" if by_speaker else "utterances"
     if wanted >= len(names):
         raise CorpusError(
             f"{split} share {share:g} takes {wanted} of {len(names)} training {kind}; none would be left "
             f"(a share of 0 holds none out)"
         )
     taken = set(sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{split}:{name}".encode()).digest())[:wanted])
-    rest = [utterance for utterance in utterances if _unit(utterance, by_speaker) not in taken]
-    held = [utterance for utterance in utterances if _unit(utterance, by_speaker) in taken]
+    rest = [utterance for utterance, unit in zip(utterances, units, strict=True) if unit not in taken]
+    held = [utterance for utterance, unit in zip(utterances, units, strict=True) if unit in taken]
     note = f"{split} is {wanted} of {len(names)} training {kind} (share {share:g}, seed {seed})"
     if not by_speaker:
         why = "not every speaker is known" if None in speakers else f"there are fewer than {MIN_SPEAKERS} speakers"
@@ -52,5 +57,12 @@ def hold_out(
     return rest, held, note
 
 
-def _unit(utterance: Utterance, by_speaker: bool) -> str:
-    return str(utterance.speaker) if by_speaker else utterance.id
+def _parts(utterances: Sequence[Utterance]) -> tuple[str, list[str]]:
+    """What is taken where not speakers are, recordings or utterances, and which of them each utterance belongs to."""
+    first: dict[Path, str] = {}
+    for utterance in utterances:
+        audio = utterance.audio_filepath
+        first[audio] = min(utterance.id, first.get(audio, utterance.id))
+    if MIN_SPEAKERS <= len(first) < len(utterances):
+        return "recordings", [first[utterance.audio_filepath] for utterance in utterances]
+    return "utterances", [utterance.id for utterance in utterances]
