@@ -10,7 +10,9 @@ from asr.errors import ConfigError
 
 def add_prepare(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr prepare`."""
-    parser.add_argument("corpus", help="an4, yesno, digits, librispeech, ljspeech, speechocean, kaldi or csv")
+    parser.add_argument(
+        "corpus", help="an4, yesno, digits, librispeech, ljspeech, speechocean, kaldi, csv or subtitles"
+    )
     parser.add_argument(
         "--source", type=Path, help="archive or folder, for csv a table (default: download a published corpus)"
     )
@@ -18,9 +20,7 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dev-share", type=float, default=0.1, help="share of training speakers for dev (%(default)s)")
     parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="for choosing the speakers held out (%(default)s)")
-    parser.add_argument(
-        "--allow-partial", action="store_true", help="accept a corpus whose counts are not those published"
-    )
+    parser.add_argument("--allow-partial", action="store_true", help="accept a corpus of which a part is missing")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="options of the corpus, such as train_parts=dev-clean"
     )

@@ -39,11 +39,13 @@ class Contents:
         splits: utterances by split name; the name becomes the manifest's file name.
         counts: numbers found, by what was counted; compared with `Corpus.expected`.
         notes: what the reader decided, for the summary.
+        missing: what is not there, each kind with its names; an error unless a partial corpus is allowed.
     """
 
     splits: dict[str, list[Utterance]]
     counts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

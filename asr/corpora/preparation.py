@@ -44,7 +44,7 @@ def prepare(
             split.
         test_share: the same for a test split, taken out before the development split.
         seed: chooses which speakers are held out.
-        allow_partial: go on when counts differ from the published ones; the summary then says so.
+        allow_partial: go on when counts differ from the published ones or files are missing; the summary then says so.
         options: what the corpus takes (`Corpus.options`); None counts as absent.
 
     Raises:
@@ -198,6 +198,7 @@ def _check_counts(entry: Corpus, contents: Contents, described: str, allow_parti
         for name, found in contents.counts.items()
         if name in entry.expected and found != entry.expected[name]
     ]
+    mismatches += contents.missing
     if mismatches and not allow_partial:
         raise CorpusError(f"{entry.name} from {described}: {'; '.join(mismatches)} (a partial corpus: --allow-partial)")
     return mismatches

@@ -8,6 +8,7 @@ from asr.corpora.kaldi import KALDI
 from asr.corpora.librispeech import LIBRISPEECH
 from asr.corpora.ljspeech import LJSPEECH
 from asr.corpora.speechocean import SPEECHOCEAN
+from asr.corpora.subtitles import SUBTITLES
 from asr.corpora.yesno import YESNO
 
 CORPORA: dict[str, Corpus] = {
@@ -21,5 +22,6 @@ CORPORA: dict[str, Corpus] = {
         SPEECHOCEAN,
         KALDI,
         CSV,
+        SUBTITLES,
     )
 }

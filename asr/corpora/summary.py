@@ -43,7 +43,7 @@ class Summary:
     Attributes:
         corpus: name in the registry.
         source: where it was read from: the given path, or the official addresses.
-        partial: whether counts differ from the published ones (only with `allow_partial`).
+        partial: whether counts differ from the published ones, or files are missing (only with `allow_partial`).
         notes: how splits were made, and what is missing.
         splits: counts by split name; `<split>.jsonl` is the manifest.
     """
