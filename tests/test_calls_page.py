@@ -66,7 +66,7 @@ def test_from_calls_to_a_model_that_learnt_from_others(tmp_path: Path, monkeypat
     quickly = ("train.epochs=40", "train.batch_s=4", "train.dev_every=40", "train.learning_rate=0.02")
     Trainer(tiny(manifest, manifest, *quickly), beginning).run()
     monkeypatch.chdir(tmp_path)
-    assert [language for language, _ in BLOCKS] == ["csv", "sh", "sh", "sh", "sh"]
+    assert [language for language, _ in BLOCKS] == ["csv", "sh", "sh", "sh", "sh", "sh"]
     for line in "".join(code for _, code in BLOCKS[1:]).replace("\\\n", " ").splitlines():
         run(line)
     train, heard = (read_manifest(Path("data") / f"{name}.jsonl") for name in ("train", "heard"))
@@ -75,6 +75,9 @@ def test_from_calls_to_a_model_that_learnt_from_others(tmp_path: Path, monkeypat
     assert len(read_hypotheses(Path("runs/second/test/hypotheses.jsonl"))) > 0
     assert checkpoint.load("runs/second").tokenizer.tokens == checkpoint.load(beginning).tokenizer.tokens
     assert len(list(Path("texts").glob("*.srt"))) == 24
+    corrected = read_manifest(Path("corrected/train.jsonl"))
+    assert {item.id.split("-")[0].split("#")[1] for item in corrected} == {"0", "1"}
+    assert all(item.id.startswith(f"{item.audio_filepath.stem}#{item.channel}-") for item in corrected)
     assert {line.split()[1] for line in Path("calls.ctm").read_text().splitlines()} == {"1", "2"}
 
 
