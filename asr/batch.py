@@ -18,7 +18,7 @@ from asr.features import require_frame
 from asr.manifest import Utterance
 from asr.process import cores
 from asr.process.lack_of_memory import let_go, out_of_memory
-from asr.process.loading import leave_signals_to_the_parent, tell_of_deaths_at_once, told_of_deaths
+from asr.process.loading import begin_loading, tell_of_deaths_at_once, told_of_deaths
 
 # What a loading process is given: epoch, index and, where the audio comes from a shard, the content of its file.
 Item = tuple[int, int] | tuple[int, int, bytes]
@@ -309,7 +309,7 @@ class Batches:
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            worker_init_fn=leave_signals_to_the_parent,
+            worker_init_fn=begin_loading,
             prefetch_factor=4 if workers else None,
             # Whatever the program's own choice: a worker obeys signals from its parent, which must be this process.
             multiprocessing_context="fork" if workers else None,

@@ -1,7 +1,9 @@
 """Loading processes: which signals they obey, and how it is told that one of them has died."""
 
+import multiprocessing.queues
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +13,22 @@ from types import FrameType
 from asr.errors import TrainingError
 
 
-def leave_signals_to_the_parent(_: int) -> None:
-    """What a loading process begins with.
+def begin_loading(_: int) -> None:
+    """What a loading process begins with: it obeys its parent alone, and ends when a batch does not reach it."""
+    _leave_signals_to_the_parent()
+    # Called by the thread that hands batches over; Python's own prints a traceback and forgets the batch.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_for)  # type: ignore[attr-defined]
+
+
+def _end_for(error: Exception, _: object) -> None:
+    reason = " ".join(str(error).splitlines())
+    print(f"error: a loading process cannot hand over a batch: {reason} (is /dev/shm too small?)", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Block the signals that ask a program to end, from all but the parent.
 
     A terminal signals the whole process group, and some schedulers signal every process. The parent then saves its
     state, and its workers must not die before it has. It ends them by SIGTERM itself, so signals from it count.

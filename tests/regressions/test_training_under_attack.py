@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
+import asr.batch
 import asr.shards.order
 from asr import checkpoint, config
 from asr.batch import Batch, Batches, BatchOrder, Examples
@@ -372,6 +373,23 @@ def test_loading_processes_outlive_signals_that_are_not_their_parents(corpus: Pa
     worker.terminate()  # by the parent
     worker.join(60)
     assert worker.exitcode == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12, of forking beside threads
+def test_a_batch_that_cannot_be_handed_over_ends_its_loading_process(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where /dev/shm is full it was lost, and training waited for it for ever."""
+    utterances = read_manifest(corpus)
+    examples = Examples(utterances, [[1]] * len(utterances), config.load(None, ["audio.sample_rate_hz=8000"]).audio, 1)
+    order = BatchOrder([item.duration for item in utterances], 0.1, shuffle=False)
+    monkeypatch.setattr(asr.batch, "collate", lambda _: threading.Lock())  # can be sent nowhere
+    batches = Batches(examples, order, workers=1, pin_memory=False)
+    batches.loader.timeout = 30  # seconds
+    with pytest.raises(TrainingError, match=r"^a loading process died: DataLoader worker .*exited unexpectedly"):
+        list(batches)
+    wanted = "error: a loading process cannot hand over a batch: cannot pickle '_thread.lock' object (is /dev/shm too "
+    assert capfd.readouterr().err == f"{wanted}small?)\n"
 
 
 def send_from_another_process(pid: int, number: signal.Signals) -> None:
