@@ -1,5 +1,6 @@
 """The processes that work on one job together: those that torchrun started, or this one alone."""
 
+import atexit
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -155,6 +156,8 @@ def join() -> World:
             torch.cuda.set_device(local_rank())
         with _together():
             result_of(in_background(_meet, rank, size, "cpu:gloo,cuda:nccl" if cuda else "gloo", name="join")[1])
+        if not cuda:  # NCCL would wait for the other processes of this machine, which a failed one must not
+            atexit.register(_disconnect)
     return World(rank, size)
 
 
@@ -170,6 +173,12 @@ def leave() -> None:
     if dist.is_initialized():
         with _together():
             dist.barrier()  # a process that closes its connections early kills one that is still inside gloo
+        dist.destroy_process_group()
+
+
+def _disconnect() -> None:
+    """End gloo's threads: while Python shuts down they abort the process, which then ends with 134 whatever it said."""
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -1,10 +1,12 @@
 """What a hostile tester found in training by several processes: halves of environments, other data, lost ranks."""
 
+import atexit
 import json
 import os
 import re
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from asr.config import Config
 from asr.errors import ConfigError, Interrupted, TrainingError
 from asr.features import Normalizer
 from asr.manifest import read_manifest, write_manifest
+from asr.process import distributed
 from asr.process.distributed import World, join
 from asr.train import Trainer
 from asr.training.runlog import METRICS_FILE
@@ -80,6 +83,25 @@ def test_a_rank_that_loses_another_says_one_line(monkeypatch: pytest.MonkeyPatch
         "rank 1 cannot go on without the others; the first of them that ended says why in its own message "
         "([pair.cc:553] Connection closed by peer [127.0.0.1]:2)"
     )
+
+
+def test_gloo_ends_before_python_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads aborted every fourth process or so that ended with an error, which has no chance to `leave`."""
+
+    def meet(*_: object) -> None:
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(distributed, "_meet", meet)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert join() == World(0, 2)
+    assert dist.is_initialized()
+    for end in at_exit:
+        end()
+    assert not dist.is_initialized()
 
 
 @pytest.mark.parametrize("empty", [False, True])
