@@ -205,10 +205,15 @@ class Trainer:
             position.batch += 1
             self.speed = audio_s / (time.perf_counter() - started)
             self.log.batch(position.epoch, outcome.loss, self.speed)
-        (stateless,) = self.world.any(not state_files(self.out))  # a folder may look different from another machine
-        if stateless:
-            self._save()  # before the weights: with these alone a folder can neither start anew nor resume
+        if self._is_evaluated(position.epoch + 1) and position.step > self.saved_step:
+            # An evaluation may outlast the 30 s that torchrun leaves after SIGTERM. It also writes the weights, and a
+            # folder with these alone can neither start anew nor resume.
+            self._save()
         position.epoch, position.batch = position.epoch + 1, 0
+
+    def _is_evaluated(self, epoch: int) -> bool:
+        """Whether an evaluation follows an epoch, counted from 1; without dev, whether its weights are kept."""
+        return epoch % self.config.train.dev_every == 0 or epoch == self.config.train.epochs
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         """The next batch; None at the end of the epoch, or if training was asked to stop and loading failed."""
@@ -257,7 +262,7 @@ class Trainer:
             )
 
     def _end_epoch(self) -> None:
-        position, config = self.position, self.config.train
+        position = self.position
         if not position.loss_count:
             raise TrainingError(
                 f"every step of epoch {position.epoch} was skipped; {METRICS_FILE} names the utterances"
@@ -277,7 +282,7 @@ class Trainer:
         }
         position.loss_sum, position.loss_count = 0.0, 0
         position.audio_samples = position.padded_samples = 0
-        if position.epoch % config.dev_every == 0 or position.epoch == config.epochs:
+        if self._is_evaluated(position.epoch):
             if self.outset.dev_set.utterances:
                 facts |= self._evaluate()
             else:

@@ -145,6 +145,28 @@ def test_stopped_during_evaluation(
     assert_equal(out, whole)
 
 
+def test_killed_during_evaluation(
+    tmp_path: Path, settings: Config, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by torchrun, 30 s after SIGTERM: every step was saved before."""
+
+    evaluate = Trainer._evaluate
+
+    def evaluate_or_die(self: Trainer) -> dict[str, Any]:
+        if self.position.epoch == 2:
+            raise Killed
+        return evaluate(self)
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(Trainer, "_evaluate", evaluate_or_die)
+    with pytest.raises(Killed):
+        Trainer(settings, out).run()
+    monkeypatch.undo()
+    assert [int(path.stem) for path in state_files(out)] == [8, 4]
+    Trainer(settings, out, resume=True).run()
+    assert_equal(out, whole)
+
+
 def test_second_interrupt_stops_at_once(tmp_path: Path, settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop_twice(*_: object) -> float:
         signal.raise_signal(signal.SIGINT)
