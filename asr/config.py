@@ -176,7 +176,8 @@ class TrainConfig:
     consistency: float = 0.0  # weight of the divergence between two views of an utterance (CR-CTC, Yao et al. 2024)
     init_from: str = ""  # run folder whose weights training starts from; labels may differ (asr/training/finetune.py)
     learning_rate: float = 1e-3  # peak
-    # Steps of linear warm-up, at most a tenth of all; then a cosine to final_rate_share of the peak at the last step.
+    # Steps of linear warm-up, at most a tenth of all; then a cosine that would reach final_rate_share of the peak one
+    # step after the last.
     warmup_steps: int = 300
     final_rate_share: float = 0.01
     weight_decay: float = 0.01
