@@ -7,13 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from asr.errors import ConfigError
+
 _NAME = ".lock"
 _held: set[IO[str]] = set()  # files of the locks that this process holds
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, at most until the process ends; yields false at once when another process holds it."""
+    """Hold the folder's lock, at most until the process ends; yields false at once when another process holds it.
+
+    Raises:
+        ConfigError: the folder's file system has no locks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _NAME).open("w") as file:
         try:
@@ -21,6 +27,11 @@ def locked(folder: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: cannot be locked against other processes ({error.strerror}): its file system has no flock; "
+                "choose a folder on another one, or have it mounted with locks (Lustre: -o flock)"
+            ) from error
         _held.add(file)
         try:
             yield True

@@ -1,5 +1,7 @@
 """What a hostile tester found in training: starting twice, edited run folders, damaged files, sources that stall."""
 
+import errno
+import fcntl
 import os
 import signal
 import threading
@@ -19,7 +21,7 @@ from asr import checkpoint, config
 from asr.batch import Batch, Batches, BatchOrder, Examples
 from asr.cli import main
 from asr.config import Config
-from asr.errors import CheckpointError, CorpusError, Interrupted, TrainingError
+from asr.errors import CheckpointError, ConfigError, CorpusError, Interrupted, TrainingError
 from asr.evaluate import Evaluation
 from asr.features import Normalizer
 from asr.manifest import read_manifest
@@ -114,6 +116,18 @@ def test_a_second_start_touches_nothing_of_a_run_under_way(settings: Config, tmp
     assert contents(tmp_path / "new") == {}
     Trainer(spoilt, tmp_path / "new").run()
     assert (tmp_path / "new" / UNUSABLE_FILE).exists()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(ConfigError, match=r"run: cannot be locked .* choose a folder on another"),
+        locked(tmp_path / "run"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("resume", [False, True])
