@@ -185,13 +185,13 @@ def train_stage(model: Path, settings: "Config") -> None:
     """Train into `model` on manifests; goes on where an interrupted training stopped.
 
     Raises:
-        ConfigError: `model` holds a run with other settings.
+        ConfigError: `model` holds a run with other settings, or one that would ignore those of the decoder.
         CheckpointError: it holds a complete one whose files are damaged or another run's, or that was trained on other
             data than the manifests hold now.
     """
     from asr import checkpoint
     from asr.train import Trainer
-    from asr.training.state import is_finished, require_finished_whole, require_same, state_files
+    from asr.training.state import is_finished, require_decoder, require_finished_whole, require_same, state_files
     from asr.training.trainset import data_origin
 
     resume = bool(state_files(model))
@@ -203,6 +203,8 @@ def train_stage(model: Path, settings: "Config") -> None:
             require_finished_whole(model, settings, data_origin)
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"{error}; --out chooses another folder, and removing {model} trains anew") from error
+    if resume:
+        require_decoder(checkpoint.load_config(model), settings, model)
     if finished:
         say(f"train: complete in {model}, skipped")
         return

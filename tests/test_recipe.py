@@ -150,6 +150,18 @@ def test_other_settings_in_the_same_folder_are_refused(data: Path) -> None:
         recipe.run_experiment(data, model, settings(data, "train.seed=2"))
 
 
+def test_a_decoder_that_a_trained_model_would_ignore_is_refused(data: Path) -> None:
+    model = data.parent / "model"
+    given = settings(data, "decode.beam_size=7", f"decode.hotwords={data / 'train.jsonl'}")
+    recipe.run_experiment(data, model, given)
+    recipe.run_experiment(data, model, given)
+    with pytest.raises(ConfigError, match=r"^decode\.beam_size=9: is not kept, as .*model holds a run with 7; asr tu"):
+        recipe.run_experiment(data, model, settings(data, "decode.beam_size=9"))
+    path = model / checkpoint.CONFIG_FILE  # as `asr tune` leaves it
+    path.write_text(path.read_text().replace("beam_size: 7", "beam_size: 9"))
+    recipe.run_experiment(data, model, settings(data))
+
+
 def test_newer_weights_are_scored_again(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = data.parent / "model"
     recipe.run_experiment(data, model, settings(data))

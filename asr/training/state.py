@@ -291,3 +291,13 @@ def require_same(saved: Config, wanted: Config, out: Path) -> None:
     change = first_change(deciding(saved), deciding(wanted))
     if change is not None:
         raise ConfigError(f"{out}: holds a run with {change}")
+
+
+def require_decoder(saved: Config, wanted: Config, out: Path) -> None:
+    """ConfigError for a setting of the decoder that is neither built in nor the run's in `out`: it would be ignored."""
+    built_in, kept = flatten(DecodeConfig(), "decode."), flatten(saved.decode, "decode.")
+    for key, value in flatten(wanted.decode, "decode.").items():
+        if value not in (built_in[key], kept[key]):
+            raise ConfigError(
+                f"{key}={value}: is not kept, as {out} holds a run with {kept[key]!r}; asr tune {out} chooses a decoder"
+            )
