@@ -73,9 +73,15 @@ class ShardIndex:
 
 
 def is_shards(address: str) -> bool:
-    """Whether `address` is an index of shards and not a manifest: a URL, or a file that begins as an index does."""
+    """Whether `address` is an index of shards and not a manifest: a URL, or a file that begins as an index does.
+
+    Raises:
+        ManifestError: it is a pipe: what is read here would be missing later.
+    """
     if is_url(address):
         return True
+    if Path(address).is_fifo():
+        raise ManifestError(f"{address}: is a pipe, wanted a file: training reads it more than once")
     try:
         with open(address, "rb") as file:
             return file.read(len(_opening())) == _opening()

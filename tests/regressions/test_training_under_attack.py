@@ -102,6 +102,19 @@ def test_training_from_a_command(capsys: Capture, corpus: Path, packed: Path, tm
     assert checkpoint.load_config(out).data.train == f"pipe:cat {packed}"
 
 
+@pytest.mark.parametrize("key", ["train", "dev", "vocabulary"])
+def test_a_pipe_is_no_manifest_to_train_on(capsys: Capture, corpus: Path, tmp_path: Path, key: str) -> None:
+    """As bash makes of `data.train=<(grep ...)`."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w") as pipe:
+        pipe.write(corpus.read_text())
+        pipe.close()
+        data = {"train": corpus, "dev": corpus, key: f"/dev/fd/{reading}"}
+        given = [f"data.{name}={path}" for name, path in data.items()]
+        line = error_line(capsys, "train", *given, "--out", tmp_path / "run")
+    assert line == f"error: /dev/fd/{reading}: is a pipe, wanted a file: training reads it more than once"
+
+
 # --- two trainings in one folder --------------------------------------------------------------------------------------
 
 
