@@ -308,7 +308,7 @@ def test_the_newest_states_are_kept(tmp_path: Path, settings: Config) -> None:
 def sharded(corpus: Path, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The settings on the same corpus in shards."""
     folder = tmp_path_factory.mktemp("shards")
-    packed = pack(corpus, folder / "shards", shard_mb=0.01, seed=1, workers=1)
+    packed = pack(corpus, folder / "shards", shard_mb=0.01, seed=1, threads=1)
     assert packed.shards == 2
     index = folder / "shards" / "index.jsonl"
     return replace(settings, data=replace(settings.data, train=str(index)))
