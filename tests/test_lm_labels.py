@@ -69,7 +69,7 @@ def test_pieces_that_begin_words_need_no_mark_alone(tmp_path: Path) -> None:
     """sentencepiece has it as a label, and writes it in few texts."""
     labels = ["_", "\u2581", "\u2581a", "b", "\u2581b"]
     decoder = BeamDecoder(labels, space="\u2581", lm=model_of(tmp_path, "\u2581a b \u2581b b \u2581a \u2581b"))
-    assert decoder.composition.scorer.rules["kind"][0] == TOKEN_LM
+    assert decoder._scorer.rules["kind"][0] == TOKEN_LM
 
 
 def test_labels_and_words_that_look_like_sentence_marks_are_unknown(tmp_path: Path) -> None:
