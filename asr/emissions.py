@@ -18,7 +18,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
@@ -200,30 +200,37 @@ def is_description(path: Path) -> bool:
     return path.suffix == ".json" and "labels" in _read_object(path)
 
 
-def read_labels(path: Path) -> Vocabulary:
+def read_labels(path: Path, **settings: Any) -> Vocabulary:
     """The vocabulary of a text file with one label a line, in order; `<space>` stands for " ".
 
-    A JSON file gives the column of each label, as HuggingFace's vocab.json: `<pad>` is the blank there, and `|` the
-    separator if it is a label.
+    A JSON file gives the column of each label, as HuggingFace's vocab.json: `<pad>` or `[PAD]` is the blank there, and
+    `|` the separator if it is a label.
+
+    Args:
+        path: the file.
+        settings: what the vocabulary has instead of what the file says, or of what `Vocabulary` says.
 
     Raises:
-        DecodeError: the file cannot be read, a label occurs twice, or the columns are not 0 to V - 1.
+        DecodeError: the file cannot be read, a label occurs twice, the columns are not 0 to V - 1, a setting does not
+            fit the labels, or nothing says which label is the blank.
     """
     if path.suffix == ".json":
         columns = _read_object(path)
         if not all(map(_is_index, columns.values())) or {*columns.values()} != {*range(len(columns))}:
             raise DecodeError(f"{path}: wanted labels, or the column of each label, from 0 to {len(columns) - 1}")
         labels = sorted(columns, key=columns.__getitem__)
-        space = "|" if "|" in columns else " "
-        return checked(Vocabulary(tuple(labels), columns.get("<pad>", 0), space), path, space=False)
-    lines = read_text(path, "labels", DecodeError).split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    labels = [read_label(line.removesuffix("\r")) for line in lines]
-    return checked(Vocabulary(tuple(labels)), path, space=False)
+        blanks = [columns[name] for name in ("<pad>", "[PAD]") if name in columns]
+        if len(blanks) != 1 and "blank" not in settings:
+            raise DecodeError(f"{path}: which label is the blank? --blank INDEX says so where <pad> or [PAD] does not")
+        said = {"blank": blanks[0] if blanks else 0, "space": "|" if "|" in columns else " "}
+    else:
+        lines = read_text(path, "labels", DecodeError).split("\n")
+        labels = [read_label(line.removesuffix("\r")) for line in (lines if lines[-1] else lines[:-1])]
+        said = {}
+    return checked(Vocabulary(tuple(labels), **{**said, **settings}), path)
 
 
-def checked(vocabulary: Vocabulary, path: Path, *, space: bool = True) -> Vocabulary:
+def checked(vocabulary: Vocabulary, path: Path) -> Vocabulary:
     """The vocabulary of a file, once checked; DecodeError if a value is out of range, or no label has the separator."""
     try:
         check_labels(vocabulary.labels, vocabulary.blank)
@@ -232,16 +239,11 @@ def checked(vocabulary: Vocabulary, path: Path, *, space: bool = True) -> Vocabu
     if not 0 < vocabulary.frame_s < math.inf:
         raise DecodeError(f"{path}: frame_s must be positive, found {vocabulary.frame_s:g}")
     separator = vocabulary.space
-    if space and separator != " " and not any(label.startswith(separator) for label in vocabulary.labels):
+    if separator != " " and not any(label.startswith(separator) for label in vocabulary.labels):
         raise DecodeError(
             f"{path}: space {separator!r} is none of the {len(vocabulary.labels)} labels and none begins with it"
         )
     return vocabulary
-
-
-def with_settings(vocabulary: Vocabulary, path: Path, **settings: Any) -> Vocabulary:
-    """The vocabulary of a file with some values replaced; DecodeError as `checked`."""
-    return checked(replace(vocabulary, **settings), path)
 
 
 def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:

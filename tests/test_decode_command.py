@@ -93,6 +93,13 @@ def test_the_vocabulary_of_huggingface(capsys: Capture, tmp_path: Path) -> None:
     command = ["decode", str(tmp_path / "e.npz"), "--labels", str(labels)]
     assert main([*command, "--frame-s", "0.5"]) == 0
     assert capsys.readouterr().out == "u\tab h\n"
+    labels.write_text(json.dumps({{"<pad>": "[PAD]"}.get(name, name): column for column, name in enumerate(names)}))
+    assert main(command) == 0
+    assert capsys.readouterr().out == "u\tab h\n"
+    labels.write_text(json.dumps({{"<pad>": "?"}.get(name, name): column for column, name in enumerate(names)}))
+    assert "which label is the blank? --blank INDEX says so" in error_line(capsys, *command)
+    assert main([*command, "--blank", "9"]) == 0
+    assert capsys.readouterr().out == "u\tab h\n"
     for damaged in ({"a": 0, "b": 2}, {"a": 0, "b": 0}, {"a": 0, "b": "x"}):
         labels.write_text(json.dumps(damaged))
         line = error_line(capsys, *command)

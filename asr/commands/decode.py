@@ -44,9 +44,15 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         help="what the columns of all files mean: JSON as above, text with one label a line, <space> for the space, or "
         "HuggingFace's vocab.json (default: the JSON beside EMISSIONS)",
     )
-    parser.add_argument("--blank", type=int, metavar="INDEX", help="index of the blank, for --labels FILE.txt (0)")
-    parser.add_argument("--space", metavar="LABEL", help='label that separates words, for --labels FILE.txt (" ")')
-    parser.add_argument("--frame-s", type=float, metavar="S", help="seconds per frame, for --labels FILE.txt (1)")
+    parser.add_argument(
+        "--blank", type=int, metavar="INDEX", help="index of the blank, where --labels are labels alone (0)"
+    )
+    parser.add_argument(
+        "--space", metavar="LABEL", help='label that separates words, where --labels are labels alone (" ")'
+    )
+    parser.add_argument(
+        "--frame-s", type=float, metavar="S", help="seconds per frame, where --labels are labels alone (1)"
+    )
     parser.add_argument(
         "--format",
         choices=("txt", "json"),
@@ -131,7 +137,7 @@ def _combine() -> Callable[[Sequence[Sequence["Hypothesis"]], int], list["Hypoth
 
 def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
     """The log-probabilities of each model or, with `--combine mean`, of all of them as one."""
-    from asr.emissions import is_description, read_labels, with_settings
+    from asr.emissions import is_description, read_labels
     from asr.ensemble import read_ensemble, read_models
 
     if arguments.labels is not None and arguments.combine == "mbr" and len(arguments.emissions) > 1:
@@ -153,7 +159,7 @@ def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
                 )
         meaning: Vocabulary | Path | None = labels
     else:
-        meaning = with_settings(read_labels(labels), labels, **settings)
+        meaning = read_labels(labels, **settings)
     if arguments.combine == "mean":
         return [read_ensemble(arguments.emissions, meaning)]
     return read_models(arguments.emissions, meaning)

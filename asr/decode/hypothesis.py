@@ -146,7 +146,7 @@ def _warn_of_pieces(labels: Sequence[str], space: str) -> None:
             f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: with "
             f"space={_PIECE!r} such labels begin words"
         )
-    elif "|" in labels:
+    elif "|" in labels and space != "|":
         warn_once(f"no label begins with the separator {space!r}, but '|' is one: with space='|' it separates words")
 
 
