@@ -60,6 +60,16 @@ def test_webvtt(tmp_path: Path) -> None:
     assert cue_texts(tmp_path / "b.vtt", "WEBVTT") == cue_texts(tmp_path / "b.srt") == []
 
 
+@pytest.mark.parametrize("space", [" ", "\t", " \r"])
+def test_a_line_of_spaces_inside_a_cue(tmp_path: Path, space: str) -> None:
+    cue = [TIMES, space, "one<00:00:00.700><c> two</c>", space, "three", space]
+    assert cue_texts(tmp_path / "a.vtt", "WEBVTT", "", *cue, "", space, "name", *cue) == ["one two three"] * 2
+    assert cue_texts(tmp_path / "a.srt", "1", *cue, "2", *cue, *cue, "", space, *cue) == ["one two three"] * 4
+    assert cue_texts(tmp_path / "b.srt", "1", TIMES, space, space, "2", TIMES, space, "no") == ["", "no"]
+    with pytest.raises(CorpusError, match=r"a\.vtt:8: wanted a blank line before a cue"):
+        cue_texts(tmp_path / "a.vtt", "WEBVTT", "", *cue[:-1], *cue)
+
+
 @pytest.mark.parametrize(
     ("name", "lines", "message"),
     [

@@ -1,8 +1,9 @@
 """Subtitle files: SubRip (.srt) and WebVTT (.vtt, W3C, https://www.w3.org/TR/webvtt1/), read strictly.
 
 Times have hours or not, and a comma or a point before the milliseconds, in both formats. The lines of a cue are joined
-by spaces. Markup is taken out (`<i>`, `<font ...>`, `<00:00:01.000>`, `{\\an8}`); `<v NAME>` names the speaker. What is
-malformed is an error: nothing can be lost between two cues.
+by spaces. A line of spaces belongs to its cue, except in SubRip where the next cue follows it. Markup is taken out
+(`<i>`, `<font ...>`, `<00:00:01.000>`, `{\\an8}`); `<v NAME>` names the speaker. What is malformed is an error: nothing
+can be lost between two cues.
 """
 
 import html
@@ -12,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.corpora.common import read_lines
 from asr.errors import CorpusError
+from asr.lines import read_text
 
 _ARROW = "-->"
 _TIME = r"(?:([0-9]{1,4}):)?([0-5]?[0-9]):([0-5][0-9])[.,]([0-9]{3})"
@@ -51,7 +52,8 @@ def read_cues(path: Path) -> list[Cue]:
         CorpusError: the file is not UTF-8, or malformed; the message names the line.
     """
     is_vtt = path.suffix.lower() == ".vtt"
-    blocks = list(_blocks(read_lines(path)))
+    texts = read_text(path, "text", CorpusError).split("\n")
+    blocks = list(_blocks([text.rstrip("\r") for text in texts], is_vtt))
     if is_vtt:
         header = blocks.pop(0) if blocks else [(1, "")]
         if not _HEADER.fullmatch(header[0][1]):
@@ -61,14 +63,16 @@ def read_cues(path: Path) -> list[Cue]:
     return [_cue(block, path, is_vtt) for block in blocks]
 
 
-def _blocks(lines: Sequence[Line]) -> Iterator[list[Line]]:
-    """What stands between blank lines, which are not among these."""
+def _blocks(texts: Sequence[str], is_vtt: bool) -> Iterator[list[Line]]:
+    """What stands between blank lines, which are not among these; lines of spaces may be."""
     block: list[Line] = []
-    for number, text in lines:
-        if block and number > block[-1][0] + 1:
+    for number, text in enumerate(texts, 1):
+        before_cue = not is_vtt and any(_ARROW in following for following in texts[number : number + 2])
+        if text.strip() or (text and block and not before_cue):
+            block.append((number, text))
+        elif block:
             yield block
             block = []
-        block.append((number, text))
     if block:
         yield block
 
