@@ -41,9 +41,9 @@ def test_subrip(tmp_path: Path) -> None:
     content += "01:02.500-->1:00:03.000\n3 < 4 <font color='red'>&amp; 5 > 2</font>\n\n7\n02:00:00,000 --> 02:00:00,001"
     path.write_bytes(content.replace("\n", "\r\n").encode())
     assert [tuple(cue) for cue in read_cues(path)] == [
-        (3, 1.0, 2.5, "- One and two", None),
-        (8, 62.5, 3603.0, "3 < 4 &amp; 5 > 2", None),
-        (12, 7200.0, 7200.001, "", None),
+        (3, 1.0, 2.5, ("- One", "and two"), None),
+        (8, 62.5, 3603.0, ("3 < 4 &amp; 5 > 2",), None),
+        (12, 7200.0, 7200.001, (), None),
     ]
 
 
@@ -53,9 +53,9 @@ def test_webvtt(tmp_path: Path) -> None:
     lines += ["<v.loud Ann  &amp; Bo>Fish &amp; <c.red>chips</c>", "<00:01.500>&lt;now&gt;</v>", ""]
     lines += ["NOTE", "00:03.000 --> 00:04.000", "<v Cleo>a</v> <v Dan>b</v>", "", "00:05.000 --> 00:06.000", "<v >c"]
     assert [tuple(cue) for cue in read_cues(write(tmp_path / "a.VTT", *lines))] == [
-        (14, 1.0, 2.0, "Fish & chips <now>", "Ann & Bo"),
-        (19, 3.0, 4.0, "a b", None),
-        (22, 5.0, 6.0, "c", None),
+        (14, 1.0, 2.0, ("Fish & chips", "<now>"), "Ann & Bo"),
+        (19, 3.0, 4.0, ("a b",), None),
+        (22, 5.0, 6.0, ("c",), None),
     ]
     assert cue_texts(tmp_path / "b.vtt", "WEBVTT") == cue_texts(tmp_path / "b.srt") == []
 
@@ -136,7 +136,7 @@ def test_every_cue_becomes_an_utterance(tmp_path: Path) -> None:
     source = tmp_path / "talks"
     talk, other = audio(source / "\u00e9.wav", 3.0), audio(source / "more" / "talk.flac", 1.0)
     write(source / "e\u0301.srt", TIMES, "yes", "", "00:00:01,200 --> 00:00:03,400", "no")
-    write(other.with_suffix(".vtt"), "WEBVTT", "", TIMES, "<v Zoe\u0301>stop")
+    write(other.with_suffix(".vtt"), "WEBVTT", "", TIMES, "<v Zoe\u0301>stop <v Zo\u00e9>it")
     (source / "._\u00e9.srt").write_bytes(b"\0\5\x16\7")  # macOS
     first, second, third = sorted(prepared(source), key=lambda utterance: utterance.text)
     assert (first.id, first.offset, first.duration, first.text) == ("\u00e9-0002", 1.2, 1.8, "no")
@@ -170,6 +170,22 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
         "cues with brackets, whose content is taken for words: 1 (a-0005)",
         f"subtitle files without a cue: 1 ({source / 'b.srt'})",
     }
+
+
+def test_rolling_captions_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "talks"
+    audio(source / "a.wav", 2.0)
+    rows = [["hello"], ["hello"], ["hello", "so <i>you</i>"], ["so you"], ["so you", "said"], ["you", "so you", "said"]]
+    said_again = [["no"], ["no"], ["no"], ["no", "never"], ["never no"]]  # a caption or two may say a line again
+    for cues in (rows, rows[:4], [["a", "b"], ["a", "b", "c"]], [["a", "b", "c"], ["b", "c", "d"]]):
+        write(source / "a.srt", *(line for cue in cues for line in (TIMES, *cue, "")))
+        with pytest.raises(
+            CorpusError, match=r"a\.srt: rolling captions: [12] of . cues repeat lines of the ones before"
+        ):
+            prepared(source)
+    write(source / "a.srt", *(line for cue in said_again for line in (TIMES, *cue, "")))
+    summary = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0)
+    assert "cues that repeat lines of the ones before: 1 (a-0004)" in summary.notes
 
 
 @pytest.mark.parametrize("times", ["00:00:01,000 --> 00:00:02,501", "00:00:02,000 --> 00:00:02,100"])

@@ -34,15 +34,24 @@ class Cue(NamedTuple):
         line: number of the line with its times, from 1.
         start_s: in seconds.
         end_s: in seconds, after the start.
-        text: without markup, perhaps empty.
+        lines: those with text, without markup; perhaps none.
         speaker: the one that it names; None if it names none or several.
     """
 
     line: int
     start_s: float
     end_s: float
-    text: str
+    lines: tuple[str, ...]
     speaker: str | None
+
+    @property
+    def text(self) -> str:
+        """The lines joined by spaces."""
+        return " ".join(self.lines)
+
+    def repeats(self, before: "Cue") -> bool:
+        """Whether it begins with the last lines of the one before and goes on, as captions do that roll."""
+        return any(self.lines[:count] == before.lines[-count:] for count in range(1, len(self.lines)))
 
 
 def read_cues(path: Path) -> list[Cue]:
@@ -92,10 +101,10 @@ def _cue(block: Sequence[Line], path: Path, is_vtt: bool) -> Cue:
     start_s, end_s = _seconds(*found.groups()[:4]), _seconds(*found.groups()[4:])
     if not start_s < end_s:
         raise CorpusError(f"{path}:{line}: wanted an end after the start, found {times.strip()!r}")
-    raw = " ".join(text for _, text in texts)
-    speakers = {_plain(name, is_vtt) for name in _VOICE.findall(raw)} - {""}
-    speaker = unicodedata.normalize("NFC", speakers.pop()) if len(speakers) == 1 else None
-    return Cue(line, start_s, end_s, _plain(_MARKUP.sub("", raw), is_vtt), speaker)
+    raw = "\n".join(text for _, text in texts)
+    speakers = {unicodedata.normalize("NFC", _plain(name, is_vtt)) for name in _VOICE.findall(raw)} - {""}
+    plain = (_plain(text, is_vtt) for text in _MARKUP.sub("", raw).split("\n"))
+    return Cue(line, start_s, end_s, tuple(filter(None, plain)), speakers.pop() if len(speakers) == 1 else None)
 
 
 def _require_no_times(lines: Sequence[Line], path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from asr.corpora.common import Contents, Corpus, audio_duration
@@ -20,6 +21,7 @@ from asr.manifest import Utterance, part_name
 
 # A cue may stand for so long after its recording has ended; its utterance ends with the recording.
 END_SLACK_S = 0.5
+MAX_REPEATING = 0.2  # of the cues of a file
 _SUFFIXES = (".srt", ".vtt")
 _LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*\Z")
 _CHANNEL = re.compile(r"#([0-9]{1,4})\Z")
@@ -33,7 +35,7 @@ def read(roots: Sequence[Path]) -> Contents:
 
     Raises:
         CorpusError: nothing is found, a subtitle file is malformed, two files claim to be the same, or audio is
-            unreadable or ends before a cue.
+            unreadable or ends before a cue, or captions roll.
     """
     audio: dict[str, Path] = {}
     subtitles: list[Path] = []
@@ -93,11 +95,17 @@ def _utterances(
 ) -> Iterator[Utterance]:
     """The utterances of a subtitle file by their start, named after `name`; adds to `remarks` the ids of some cues."""
     length_s = audio_duration(audio, where=str(path), channel=channel)
-    cues = read_cues(path)
+    cues = sorted(enumerate(read_cues(path), 1), key=lambda item: item[1].start_s)
     if not cues:
         remarks["subtitle files without a cue"].append(str(path))
+    repeating = [f"{name}-{place:04d}" for (_, before), (place, cue) in pairwise(cues) if cue.repeats(before)]
+    if len(repeating) > MAX_REPEATING * len(cues):
+        found = f"{len(repeating)} of {len(cues)} cues repeat lines of the ones before"
+        wanted = "leave each line in one cue, or put the text into a file for asr align to cut"
+        raise CorpusError(f"{path}: rolling captions: {found}; {wanted}")
+    remarks["cues that repeat lines of the ones before"] += repeating
     reached_s = 0.0
-    for place, cue in sorted(enumerate(cues, 1), key=lambda item: item[1].start_s):
+    for place, cue in cues:
         if cue.start_s >= length_s or cue.end_s > length_s + END_SLACK_S:
             times = f"{cue.start_s:.3f} to {cue.end_s:.3f} s"
             raise CorpusError(f"{path}:{cue.line}: {times} is not inside {audio}, which is {length_s:.3f} s long")
