@@ -1,7 +1,7 @@
 """What every corpus goes through: checks, held-out splits, the summary; and the published corpora where present."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,44 @@ def test_hold_out_by_recording() -> None:
     taken = {utterance.audio_filepath for utterance in held}
     assert (len(taken), len(held)) == (2, 18)
     assert taken.isdisjoint({utterance.audio_filepath for utterance in rest})
-    assert note.startswith("dev is 2 of 5 training recordings (share 0.4, seed 0); not speaker-disjoint")
-    assert hold_out(utterances, split="dev", share=0.4, seed=0)[1] == held[::-1]
-    one_each = hold_out(utterances[::9], split="dev", share=0.4, seed=0)
-    assert ({utterance.audio_filepath for utterance in one_each[1]}, one_each[2][:26]) == (
-        taken,
-        "dev is 2 of 5 training utt",
+    assert note.startswith(
+        "dev is 2 of 5 training recordings (share 0.4, seed 0), 18 of 45 utterances; not speaker-disjoint"
     )
+    assert hold_out(utterances, split="dev", share=0.4, seed=0)[1] == held[::-1]
+    assert "dev is 2 of 5 training utterances" in hold_out(utterances[::9], split="dev", share=0.4, seed=0)[2]
+
+
+def test_a_recording_that_is_most_of_a_corpus_is_not_held_out() -> None:
+    for long in "abc":
+        utterances = [
+            Utterance(f"{name}-{number}", Path(f"{name}.wav"), 2.0, "text")
+            for name in "abc"
+            for number in range(1000 if name == long else 3)
+        ]
+        rest, held, note = hold_out(utterances, split="dev", share=0.1, seed=0)
+        assert (len(rest), len(held)) == (1003, 3)
+        assert note.startswith("dev is 1 of 3 training recordings (share 0.1, seed 0), 3 of 1006 utterances; not")
+    assert len(hold_out(utterances, split="dev", share=0.6, seed=0)[1]) in (6, 1003)  # twice the share is more
+
+
+@pytest.mark.parametrize("names", ["abcdef", ["1/a", "2/a", "3/a", "d", "e", "f"]])
+def test_which_recordings_are_held_out_depends_on_their_names_alone(
+    names: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(folder: Path, first: int, seed: int) -> set[str]:
+        utterances = [
+            Utterance(f"{number}-{name}", folder / f"{name}.wav", 1.0, "text")
+            for name in names
+            for number in range(first, 9)
+        ]
+        found = hold_out(utterances, split="dev", share=0.2, seed=seed)[1]
+        return {utterance.audio_filepath.relative_to(folder).as_posix() for utterance in found}
+
+    monkeypatch.chdir(tmp_path)
+    for seed in range(5):
+        here = held(Path(), 0, seed)
+        assert here == held(tmp_path, 1, seed) == held(Path("/elsewhere/talks"), 2, seed)
+    assert len({min(held(Path(), 0, seed)) for seed in range(20)}) > 3
 
 
 def test_hold_out_leaves_something_to_train_on() -> None:
