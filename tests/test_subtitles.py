@@ -60,6 +60,15 @@ def test_webvtt(tmp_path: Path) -> None:
     assert cue_texts(tmp_path / "b.vtt", "WEBVTT") == cue_texts(tmp_path / "b.srt") == []
 
 
+def test_only_markup_is_taken_out(tmp_path: Path) -> None:
+    tags = (
+        "<I><b.x>a</B></i> <c.red.big>b</c> <FONT size=1>c</font> <lang en>d</lang> <ruby>e<rt>f</rt></ruby> <u>g</u>"
+    )
+    kept = "<unclear> <bob@example.com> <br> <verse> <in> </other>"
+    assert cue_texts(tmp_path / "a.srt", TIMES, f"{tags} <00:00:01.000>{kept}") == [f"a b c d ef g {kept}"]
+    assert cue_texts(tmp_path / "a.vtt", "WEBVTT", "", TIMES, f"<v.loud Ann>{kept}</v>") == [kept]
+
+
 @pytest.mark.parametrize("space", [" ", "\t", " \r"])
 def test_a_line_of_spaces_inside_a_cue(tmp_path: Path, space: str) -> None:
     cue = [TIMES, space, "one<00:00:00.700><c> two</c>", space, "three", space]
@@ -156,18 +165,18 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
         (0.0, 0.9, "one"),
         (1.0, 1.1, "<i></i>"),
         (1.1, 2.5, "(laughs) four"),
-        (0.7, 0.8, "three"),
+        (0.7, 0.8, "<unclear> three"),
     ]
     lines = [(f"00:00:0{start:.3f} --> 00:00:0{end:.3f}", text, "") for start, end, text in cues]
     write(source / "a.srt", *(line for cue in lines for line in cue))
     summary = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0)
     found = texts(tmp_path / "out" / "train.jsonl")
-    assert found == {"a-0002": "two", "a-0003": "one", "a-0005": "(laughs) four", "a-0006": "three"}
+    assert found == {"a-0002": "two", "a-0003": "one", "a-0005": "(laughs) four", "a-0006": "<unclear> three"}
     assert set(summary.notes) == {
         "cues without words left out: 2 (a-0001, a-0004)",
         "cues that overlap an earlier one: 2 (a-0002, a-0006)",
         "cues cut to the end of the audio: 1 (a-0005)",
-        "cues with brackets, whose content is taken for words: 1 (a-0005)",
+        "cues with brackets, whose content is taken for words: 2 (a-0006, a-0005)",
         f"subtitle files without a cue: 1 ({source / 'b.srt'})",
     }
 
@@ -186,6 +195,17 @@ def test_rolling_captions_are_refused(tmp_path: Path) -> None:
     write(source / "a.srt", *(line for cue in said_again for line in (TIMES, *cue, "")))
     summary = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0)
     assert "cues that repeat lines of the ones before: 1 (a-0004)" in summary.notes
+
+
+def test_cues_that_begin_with_a_name_are_noted(tmp_path: Path) -> None:
+    source = tmp_path / "talks"
+    audio(source / "a.wav", 2.0)
+    named = ["Ann: yes", "JOHN SMITH: no", "- Bo: so", "Speaker 1: it", ">> Zo\u00e9 \u00c9luard:\nyou"]
+    unnamed = ["Psalm 23:1", "the end: yes", "All three of: no", "Then said: no", "12: it", ": so", "Ann"]
+    write(source / "a.srt", *(line for text in named + unnamed for line in (TIMES, text, "")))
+    notes = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0).notes
+    ids = ", ".join(f"a-000{place}" for place in range(1, 6))
+    assert f"cues that begin with a name and a colon, taken for words: 5 ({ids})" in notes
 
 
 @pytest.mark.parametrize("times", ["00:00:01,000 --> 00:00:02,501", "00:00:02,000 --> 00:00:02,100"])

@@ -22,7 +22,9 @@ _TIMES = re.compile(rf"\s*{_TIME}\s*{_ARROW}\s*{_TIME}(?:\s+\w+:\S+)*\s*")  # Su
 _HEADER = re.compile(r"WEBVTT(?:[ \t].*)?")
 _COMMENT = re.compile(r"(?:NOTE|STYLE|REGION)(?:[ \t].*)?")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
-_MARKUP = re.compile(r"<(?:/?[A-Za-z][^<>]*|[0-9:.]+)>|\{\\[^}]*\}")
+_MARKUP = re.compile(
+    r"</?(?:[bciusv]|font|lang|ruby|rt)(?:[.\s][^<>]*)?>|<[0-9:.]+>|\{\\[^}]*\}", re.IGNORECASE
+)  # other words in angle brackets are someone's remarks
 
 Line = tuple[int, str]  # its number in the file, from 1, and its text
 

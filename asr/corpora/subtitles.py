@@ -25,7 +25,7 @@ MAX_REPEATING = 0.2  # of the cues of a file
 _SUFFIXES = (".srt", ".vtt")
 _LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*\Z")
 _CHANNEL = re.compile(r"#([0-9]{1,4})\Z")
-_BRACKETS = re.compile(r"\[.*\]|\(.*\)")  # most often about sounds
+_BRACKETS = re.compile(r"\[.*\]|\(.*\)|<\w.*>")  # most often about sounds
 
 Side = tuple[str, int | None]  # a recording's path without suffix, and a channel of it, or None for the whole
 
@@ -119,9 +119,18 @@ def _utterances(
             remarks["cues cut to the end of the audio"].append(spoken)
         if _BRACKETS.search(cue.text):
             remarks["cues with brackets, whose content is taken for words"].append(spoken)
+        if _begins_with_name(cue.text):
+            remarks["cues that begin with a name and a colon, taken for words"].append(spoken)
         reached_s = max(reached_s, cue.end_s)
         duration_s = min(cue.end_s, length_s) - cue.start_s
         yield Utterance(spoken, audio, duration_s, cue.text, cue.start_s, cue.speaker, channel)
+
+
+def _begins_with_name(text: str) -> bool:
+    """Whether one or two words, as of `Ann:`, `- Ann Lee:` or `Speaker 1:`, and a colon come first."""
+    name, colon, _ = text.partition(": ")
+    words = name.lstrip("->").split()
+    return bool(colon) and len(words) in (1, 2) and words[0][0].isupper() and not words[-1][0].islower()
 
 
 def _listed(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
