@@ -2,6 +2,7 @@
 
 import html
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,7 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
         (1.0, 1.1, "<i></i>"),
         (1.1, 2.5, "(laughs) four"),
         (0.7, 0.8, "<unclear> three"),
+        (2.0, 9.0, "♪"),  # not even the audio is there
     ]
     lines = [(f"00:00:0{start:.3f} --> 00:00:0{end:.3f}", text, "") for start, end, text in cues]
     write(source / "a.srt", *(line for cue in lines for line in cue))
@@ -173,7 +175,7 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
     found = texts(tmp_path / "out" / "train.jsonl")
     assert found == {"a-0002": "two", "a-0003": "one", "a-0005": "(laughs) four", "a-0006": "<unclear> three"}
     assert set(summary.notes) == {
-        "cues without words left out: 2 (a-0001, a-0004)",
+        "cues without words left out: 3 (a-0001, a-0004, a-0007)",
         "cues that overlap an earlier one: 2 (a-0002, a-0006)",
         "cues cut to the end of the audio: 1 (a-0005)",
         "cues with brackets, whose content is taken for words: 2 (a-0006, a-0005)",
@@ -204,8 +206,8 @@ def test_cues_that_begin_with_a_name_are_noted(tmp_path: Path) -> None:
     unnamed = ["Psalm 23:1", "the end: yes", "All three of: no", "Then said: no", "12: it", ": so", "Ann"]
     write(source / "a.srt", *(line for text in named + unnamed for line in (TIMES, text, "")))
     notes = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0).notes
-    ids = ", ".join(f"a-000{place}" for place in range(1, 6))
-    assert f"cues that begin with a name and a colon, taken for words: 5 ({ids})" in notes
+    listed = "a-0001, a-0002, a-0003 and 2 more"
+    assert f"cues that begin with a name and a colon, taken for words: 5 ({listed})" in notes
 
 
 @pytest.mark.parametrize("times", ["00:00:01,000 --> 00:00:02,501", "00:00:02,000 --> 00:00:02,100"])
@@ -229,8 +231,32 @@ def test_files_without_a_partner(tmp_path: Path) -> None:
         prepared(source)
     assert [utterance.id for utterance in prepared(source, allow_partial=True)] == ["a-0001"]
     (source / "a.srt").unlink()
-    with pytest.raises(CorpusError, match=r"found no audio file with NAME\.srt or NAME\.vtt beside it$"):
+    with pytest.raises(CorpusError, match=r"talks/c\.vtt: found no audio file of this name beside it$"):
         prepared(source)
+    (source / "c.vtt").unlink()
+    with pytest.raises(CorpusError, match=r"talks: found no audio file with NAME\.srt or NAME\.vtt beside it$"):
+        prepared(source)
+
+
+@pytest.mark.parametrize(
+    ("subtitles", "film"), [("my talk.srt", "my talk.mp4"), ("a.en.vtt", "a.webm"), ("a#1.srt", "a.MOV")]
+)
+def test_a_film_is_no_audio(tmp_path: Path, subtitles: str, film: str) -> None:
+    write(tmp_path / film)
+    write(tmp_path / "_.srt")
+    write(tmp_path / subtitles)
+    command = shlex.join(["ffmpeg", "-i", str(tmp_path / film), str((tmp_path / film).with_suffix(".wav"))])
+    message = f"{tmp_path / subtitles}: {film} is not audio that asr reads: {command}"
+    with pytest.raises(CorpusError, match=rf"^{re.escape(message)}$"):
+        prepared(tmp_path)
+
+
+def test_long_lists_are_cut(tmp_path: Path) -> None:
+    audio(tmp_path / "talks" / "a.wav", 2.0)
+    for count, listed in ((3, "a-0001, a-0002, a-0003"), (5, "a-0001, a-0002, a-0003 and 2 more")):
+        write(tmp_path / "talks" / "a.srt", *(TIMES, "[so]", "") * count)
+        notes = prepare("subtitles", source=tmp_path / "talks", out=tmp_path / "out", dev_share=0).notes
+        assert f"cues with brackets, whose content is taken for words: {count} ({listed})" in notes
 
 
 @pytest.mark.parametrize(

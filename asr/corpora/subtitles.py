@@ -3,10 +3,11 @@
 Each cue is an utterance. Its id is the path of the recording without suffix and the cue's place in its file, such as
 `talks/a-0001`; its speaker is the one that WebVTT's `<v NAME>` names, or unknown. `NAME#0.srt` is about the first
 channel, as `asr transcribe --channels each` names it, and NAME.en.srt, as players name it, may stand for NAME.srt.
-Cues without words are left out and named.
+Cues without words are left out and counted.
 """
 
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -22,7 +23,9 @@ from asr.manifest import Utterance, part_name
 # A cue may stand for so long after its recording has ended; its utterance ends with the recording.
 END_SLACK_S = 0.5
 MAX_REPEATING = 0.2  # of the cues of a file
+LISTED = 3  # how many a note names of what it counts
 _SUFFIXES = (".srt", ".vtt")
+_FILMS = (".mp4", ".m4a", ".mkv", ".webm", ".mov", ".avi", ".aac", ".wma")  # what ffmpeg makes audio of
 _LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*\Z")
 _CHANNEL = re.compile(r"#([0-9]{1,4})\Z")
 _BRACKETS = re.compile(r"\[.*\]|\(.*\)|<\w.*>")  # most often about sounds
@@ -39,7 +42,8 @@ def read(roots: Sequence[Path]) -> Contents:
     """
     audio: dict[str, Path] = {}
     subtitles: list[Path] = []
-    for path in files_below(roots[0], _unreadable):
+    files = files_below(roots[0], _unreadable)
+    for path in files:
         if is_called_audio(path):
             other = audio.setdefault(_name(path, roots[0]), path)
             if other != path:
@@ -57,7 +61,7 @@ def read(roots: Sequence[Path]) -> Contents:
         if other != path:
             raise CorpusError(f"{other} and {path} are both subtitles of {audio[side[0]]}; take one away")
     if not of_side:
-        raise CorpusError(f"{roots[0]}: found no audio file with NAME.srt or NAME.vtt beside it")
+        raise CorpusError(_no_pair(roots[0], files, subtitles))
     utterances: list[Utterance] = []
     remarks: dict[str, list[str]] = defaultdict(list)
     for (name, channel), path in of_side.items():
@@ -77,6 +81,20 @@ def _unreadable(error: OSError) -> None:
 def _name(path: Path, root: Path) -> str:
     """The path without suffix, in Unicode's NFC: systems differ in how they store accents."""
     return unicodedata.normalize("NFC", path.relative_to(root).with_suffix("").as_posix())
+
+
+def _no_pair(root: Path, files: Sequence[Path], subtitles: Sequence[Path]) -> str:
+    """The message where no subtitle file has audio beside it."""
+    if not subtitles:
+        return f"{root}: found no audio file with NAME.srt or NAME.vtt beside it"
+    films = {_name(path, root): path for path in files if path.suffix.lower() in _FILMS}
+    for path in subtitles:
+        side = _side(_name(path, root), films)
+        if side:
+            film = films[side[0]]
+            command = shlex.join(["ffmpeg", "-i", str(film), str(film.with_suffix(".wav"))])
+            return f"{path}: {film.name} is not audio that asr reads: {command}"
+    return f"{subtitles[0]}: found no audio file of this name beside it"
 
 
 def _side(name: str, audio: Container[str]) -> Side | None:
@@ -106,13 +124,13 @@ def _utterances(
     remarks["cues that repeat lines of the ones before"] += repeating
     reached_s = 0.0
     for place, cue in cues:
-        if cue.start_s >= length_s or cue.end_s > length_s + END_SLACK_S:
-            times = f"{cue.start_s:.3f} to {cue.end_s:.3f} s"
-            raise CorpusError(f"{path}:{cue.line}: {times} is not inside {audio}, which is {length_s:.3f} s long")
         spoken = f"{name}-{place:04d}"
         if not any(map(str.isalnum, cue.text)):
             remarks["cues without words left out"].append(spoken)
             continue
+        if cue.start_s >= length_s or cue.end_s > length_s + END_SLACK_S:
+            times = f"{cue.start_s:.3f} to {cue.end_s:.3f} s"
+            raise CorpusError(f"{path}:{cue.line}: {times} is not inside {audio}, which is {length_s:.3f} s long")
         if cue.start_s < reached_s:
             remarks["cues that overlap an earlier one"].append(spoken)
         if cue.end_s > length_s:
@@ -134,7 +152,13 @@ def _begins_with_name(text: str) -> bool:
 
 
 def _listed(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    return tuple(f"{kind}: {len(found)} ({', '.join(found)})" for kind, found in names.items() if found)
+    """For each kind how many there are, and the first of them."""
+    notes = []
+    for kind, found in names.items():
+        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        if found:
+            notes.append(f"{kind}: {len(found)} ({', '.join(found[:LISTED])}{more})")
+    return tuple(notes)
 
 
 SUBTITLES = Corpus(name="subtitles", read=read)
