@@ -222,6 +222,16 @@ def test_zip_with_a_damaged_name(tmp_path: Path) -> None:
     refused(archive, tmp_path / "out" / "corpus", "truncated, damaged or no tar or zip archive")
 
 
+@pytest.mark.parametrize(
+    ("raw", "name"), [("\u00e9".encode(), "\u00e9"), ("e\u0301".encode(), "e\u0301"), (b"\x82!", "\u00e9!")]
+)
+def test_zip_that_does_not_say_how_names_are_written(tmp_path: Path, raw: bytes, name: str) -> None:
+    stand_in = "?" * len(raw)
+    archive = make_zip(tmp_path / "mac.zip", {f"{stand_in}/{stand_in}.txt": b"first"})
+    archive.write_bytes(archive.read_bytes().replace(stand_in.encode(), raw))
+    assert (unpack(archive, tmp_path / "out") / name / f"{name}.txt").read_bytes() == b"first"
+
+
 def test_truncated_zip(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "cut.zip", FILES)
     archive.write_bytes(archive.read_bytes()[:-30])

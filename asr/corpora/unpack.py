@@ -27,6 +27,7 @@ MAX_MEMBERS = 1_000_000  # the largest known archive, LibriSpeech train-other-50
 MAX_BYTES = 200 * 2**30  # and its files come to about 30 GiB
 MARKER = ".unpacked.json"  # written last; names the archive that the folder was made from
 _CHUNK_BYTES = 2**20
+_SAYS_UTF8 = 0x800  # bit 11 of a zip member's flags
 _NO_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # what zipfile raises for a damaged one
 
 
@@ -199,16 +200,27 @@ def _open_tar(archive: Path, start: bytes) -> IO[bytes]:
 def _unpack_zip(archive: Path, writer: _Writer) -> None:
     with zipfile.ZipFile(archive) as package:
         for member in package.infolist():
+            name = _zip_name(member)
             kind = stat.S_IFMT(member.external_attr >> 16)  # the Unix mode; 0 where the archive was made elsewhere
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise writer.refuse(member.filename, "a link" if kind == stat.S_IFLNK else "a special file")
+                raise writer.refuse(name, "a link" if kind == stat.S_IFLNK else "a special file")
             if member.flag_bits & 1:
-                raise writer.refuse(member.filename, "encrypted")
+                raise writer.refuse(name, "encrypted")
             if member.is_dir():
-                writer.add(member.filename, None)
+                writer.add(name, None)
             else:
                 with package.open(member) as content:
-                    writer.add(member.filename, content)
+                    writer.add(name, content)
+
+
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """The member's name: UTF-8 where it can be, as macOS writes it without saying so, and zipfile then reads CP437."""
+    if member.flag_bits & _SAYS_UTF8:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
 
 
 @contextmanager
