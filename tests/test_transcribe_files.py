@@ -278,10 +278,14 @@ def test_a_name_too_long_for_its_transcript(capsys: Capture, run: Path, calls: P
         ),
         (["calls", "same/a.wav", "--out", "out"], "calls/a.wav and same/a.wav would both be written to out/a.txt"),
         (["calls", "--out", "calls/a.wav"], "calls/a.wav"),
-        (["calls", "--beside", "--merged", "calls"], "calls: is not a file"),
+        (["calls", "--beside", "--merged", "same"], "same: is not a file"),
         (
             ["calls", "--out", "out", "--merged", "same/../calls/a.wav"],
             "same/../calls/a.wav: is an input, and would be replaced",
+        ),
+        (
+            ["same/m.jsonl", "--out", "out", "--merged", "same/m.jsonl", "--overwrite"],
+            "same/m.jsonl: is an input, and would be replaced",
         ),
         (
             ["calls", "--out", "out", "--merged", "out/one/c.txt"],
@@ -292,6 +296,7 @@ def test_a_name_too_long_for_its_transcript(capsys: Capture, run: Path, calls: P
 def test_what_cannot_be_meant(capsys: Capture, run: Path, calls: Path, arguments: list[str], message: str) -> None:
     (calls.parent / "same").mkdir()
     write_audio(calls.parent / "same" / "a.wav")
+    (calls.parent / "same" / "m.jsonl").write_text('{"audio_filepath": "a.wav", "duration": 0.5, "text": "a"}\n')
     assert message in error_line(capsys, "transcribe", *arguments, "--model", run)
 
 

@@ -178,7 +178,8 @@ def _to_files(
     if arguments.merged is not None:
         if arguments.format == "ctm":
             _require_ctm_names(recordings)
-        _require_place(arguments.merged, recordings, targets, replace=goes_on)
+        inputs = [*map(Path, arguments.audio), *(item.audio for item in recordings if isinstance(item.audio, Path))]
+        _require_place(arguments.merged, inputs, targets, replace=goes_on)
     # Several processes continue where they were, if torchrun restarted them because one of them died.
     skipped = [False] * len(there) if arguments.overwrite else there
     mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
@@ -221,9 +222,9 @@ def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
             )
 
 
-def _require_place(merged: Path, recordings: "Sequence[Recording]", targets: Sequence[Path], *, replace: bool) -> None:
+def _require_place(merged: Path, inputs: Sequence[Path], targets: Sequence[Path], *, replace: bool) -> None:
     """ConfigError, before hours of work, where the merged file cannot be written or would replace another file."""
-    require_free(merged, replace, [recording.audio for recording in recordings if isinstance(recording.audio, Path)])
+    require_free(merged, replace, inputs)
     if merged.resolve() in {target.resolve() for target in targets}:
         raise ConfigError(f"--merged {merged}: is where the transcript of one recording goes")
     require_writable(merged.parent)
