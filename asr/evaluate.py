@@ -213,7 +213,9 @@ def require_own(
     require_folder(folder)
     made = Made.read(folder)
     if not (folder / HYPOTHESES_FILE).exists():  # a crash leaves only some of the others, and what they were made from
-        foreign = next((path for name in (REPORT_FILE, WORDS_FILE) if (path := folder / name).exists()), None)
+        foreign = next(
+            (path for name in (MADE_FILE, REPORT_FILE, WORDS_FILE) if (path := folder / name).exists()), None
+        )
         if foreign is not None and made is None:
             raise ScoringError(f"{foreign}: would be replaced, and is not of asr evaluate; {hint}")
         return

@@ -28,6 +28,26 @@ PRIORS_FILE = "priors.txt"
 EMISSIONS_FILE = "emissions.npz"
 
 
+def require_own(folder: Path, given: Mapping[str, Any], *, estimate_priors: bool) -> None:
+    """ConfigError where `tune_run` would replace a file that the run's configuration does not name.
+
+    A recipe, whose run folders are its own, does without.
+    """
+    own = resolve_decode(checkpoint.load_config(folder).decode, folder)
+    wanted = replace(own, **given)
+    written = {"lm": LM_FILE}
+    if wanted.lexicon:
+        written["lexicon"] = LEXICON_FILE
+    if wanted.priors or estimate_priors:
+        written["priors"] = PRIORS_FILE
+    for key, name in written.items():
+        path = (folder / name).absolute()
+        if path.exists() and str(path) not in (getattr(own, key), getattr(wanted, key)):
+            raise ConfigError(
+                f"{folder / name}: would be replaced, and the run's decode.{key} is not this file; move it"
+            )
+
+
 def tune_run(
     folder: Path,
     given: Mapping[str, Any],

@@ -58,9 +58,12 @@ def no_recognition(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_kept_is_refused_before_recognition(capsys: Capture, run: Path, tmp_path: Path) -> None:
     manifest = write_texts(tmp_path / "test.json", "abc")  # as NeMo calls its manifests
     before, file, own = manifest.read_bytes(), tmp_path / "file", tmp_path / "own"
+    figures = tmp_path / "figures"
     own.mkdir()
+    figures.mkdir()
     for path in (file, own / "array.npz", own / "report.txt"):
         path.touch()
+    (figures / "evaluation.json").write_text('{"wer": 3}')
     for flags, message in (
         (
             ("--emissions", tmp_path / "test.npz"),
@@ -73,6 +76,11 @@ def test_what_cannot_be_kept_is_refused_before_recognition(capsys: Capture, run:
         (
             ("--out", own),
             f"{own / 'report.txt'}: would be replaced, and is not of asr evaluate; --out chooses another folder",
+        ),
+        (
+            ("--out", figures),
+            f"{figures / 'evaluation.json'}: would be replaced, and is not of asr evaluate; --out chooses another "
+            "folder",
         ),
         (("--emissions", file / "test.npz"), f"{file}: is a file, wanted a folder"),
         (("--out", file / "out"), f"{file}: is a file, wanted a folder for {file / 'out'}"),

@@ -218,6 +218,7 @@ def test_memory_of_a_run(tmp_path: Path, run: Path, capsys: Capture) -> None:
     check_page(page)
     assert len(page.all("img")) == 2
     assert lines[3] in page.text
+    succeed(capsys, "inspect", manifest, "--model", run, "--out", tmp_path / "out", "--utterances", 2)  # made anew
 
 
 def test_a_plain_network_has_a_reach_alone(tmp_path: Path, capsys: Capture) -> None:
@@ -268,6 +269,19 @@ def test_bad_input_is_one_line(
     added = [word for flag, value in defaults.items() if flag not in arguments for word in (flag, value)]
     assert message in error_line(capsys, "inspect", *arguments, *added)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("m.jsonl", "memory.json"), ("a.wav", "overview.png"), ("a.wav", "layer1-forward.svg")]
+)
+def test_files_of_others_stay_as_they_are(tmp_path: Path, run: Path, capsys: Capture, source: str, name: str) -> None:
+    write_texts(tmp_path / "m.jsonl", "ab")
+    foreign = tmp_path / "out" / name
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    line = error_line(capsys, "inspect", tmp_path / source, "--model", run, "--out", foreign.parent)
+    assert line == (f"error: {foreign}: exists already, without a page of asr beside it; --out chooses another folder")
+    assert [(path, path.read_text()) for path in foreign.parent.iterdir()] == [(foreign, "mine")]
 
 
 def test_without_the_libraries_it_says_what_to_install(

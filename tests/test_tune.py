@@ -213,6 +213,24 @@ def test_a_model_that_recognises_hardly_a_word_is_named(capsys: Capture, tmp_pat
         assert (note in capsys.readouterr().err) == told
 
 
+def test_files_of_others_in_the_run_folder_stay_as_they_are(capsys: Capture, tmp_path: Path) -> None:
+    run, words = save_run(tmp_path / "run"), tmp_path / "words.txt"
+    lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cb")])
+    path = write_spelled(tmp_path / "e.npz", {"u": spelled("ab")}, {"u": "ab"})
+    words.write_text("ab\ncb\n")
+    command = ["tune", run, "--lm", lm, "--lexicon", words, "--estimate-priors", "--emissions", path]
+    for name, key in (("lm.bin", "lm"), ("lexicon.txt", "lexicon"), ("priors.txt", "priors")):
+        foreign = run / name
+        foreign.write_text("mine")
+        with read_once():
+            line = error_line(capsys, *command)
+        assert line == f"error: {foreign}: would be replaced, and the run's decode.{key} is not this file; move it"
+        assert foreign.read_text() == "mine"
+        foreign.unlink()
+    for _ in range(2):  # what it wrote itself is made anew
+        assert main(list(map(str, command))) == 0
+
+
 def test_what_cannot_be_tuned(capsys: Capture, manifest: Path, tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cab")])

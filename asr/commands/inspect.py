@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
 _MANIFEST = ".jsonl"
+_OF_MANIFEST = ("memory.json", "half_lives.*", "reach.*")  # what is written beside the page
+_OF_RECORDING = ("overview.*", "layer*-forward.*", "layer*-backward.*")
 _UTTERANCES = 50  # more move the medians by less than one frame
 # What is drawn of each kind of cell; `candidate` and `hidden` of an LSTM can be asked for.
 _DRAWN = {
@@ -63,13 +65,23 @@ def _inspect(arguments: argparse.Namespace) -> int:
     of_manifest = arguments.source.suffix == _MANIFEST
     _check_flags(arguments, of_manifest)
     require_folder(arguments.out)
-    require_html("--out", arguments.out / PAGE)
+    _require_own(arguments.out, _OF_MANIFEST if of_manifest else _OF_RECORDING)
     _check_libraries()
     from asr import checkpoint
 
     audio = {} if arguments.channels is None else {"channels": arguments.channels}
     recognizer = checkpoint.load(arguments.model, audio=audio)
     return _memory(arguments, recognizer) if of_manifest else _recording(arguments, recognizer)
+
+
+def _require_own(folder: Path, names: Sequence[str]) -> None:
+    """ConfigError where a page or, in a folder without a page of ours, one of the other files would be replaced."""
+    require_html("--out", folder / PAGE)
+    foreign = [] if (folder / PAGE).exists() else sorted(path for name in names for path in folder.glob(name))
+    if foreign:
+        raise ConfigError(
+            f"{foreign[0]}: exists already, without a page of asr beside it; --out chooses another folder"
+        )
 
 
 def _check_flags(arguments: argparse.Namespace, of_manifest: bool) -> None:

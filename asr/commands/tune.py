@@ -55,13 +55,15 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from asr.tuning import tune_run
+    from asr.tuning import require_own, tune_run
 
     if arguments.estimate_priors and arguments.priors:
         raise ConfigError("give --estimate-priors or --priors FILE, not both")
+    given = given_decoder(arguments)
+    require_own(arguments.model, given, estimate_priors=arguments.estimate_priors)
     tuning = tune_run(
         arguments.model,
-        given_decoder(arguments),
+        given,
         arguments.emissions or arguments.manifest,
         alpha=tuple(arguments.alpha_range),
         beta=tuple(arguments.beta_range),
