@@ -350,6 +350,7 @@ def language_model_stage(
         CorpusError: `out` is complete and was made from other texts, with another lexicon, or with and without priors.
     """
     from asr import checkpoint
+    from asr.config import resolve_decode
     from asr.lm import estimate, write_arpa
     from asr.text import normalize
     from asr.tuning import tune_run
@@ -373,7 +374,9 @@ def language_model_stage(
         return
     say(f"language model: {out}")
     settings = checkpoint.load_config(model)
-    checkpoint.start_run(out, settings, checkpoint.load_tokenizer(model, settings))
+    # Greedy until it is tuned, even if the model itself was; a lexicon lies where the model has it.
+    decode = replace(resolve_decode(settings.decode, model), decoder="greedy", priors="")
+    checkpoint.start_run(out, replace(settings, decode=decode), checkpoint.load_tokenizer(model, settings))
     if made_from:
         write_text_atomic(record, json.dumps(made_from) + "\n")
     with atomic_path(out / weights.name) as temporary:

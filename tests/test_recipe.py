@@ -26,6 +26,7 @@ from asr.outside import join, read_outside
 from asr.train import Trainer
 from asr.training.state import state_files
 from fake_corpora import audio, ids, make_digits, pack
+from peaky import write_arpa
 from recipes.librispeech import run as librispeech
 from tiny_run import save_run, write_audio
 from tones import tiny, write_corpus
@@ -294,6 +295,28 @@ def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureF
     text.write_text("cab\n")
     with pytest.raises(CorpusError, match=r"model-text: was made from other files \(.*text\.txt\)"):
         recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
+
+
+def test_a_language_model_for_a_model_that_was_tuned_itself(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted, it is not taken for complete."""
+    model, tuned, words = data.parent / "model", data.parent / "model-lm", data.parent / "words"
+    recipe.run_experiment(data, model, settings(data))
+    words.write_text("ab\nba\nabba\n")
+    arpa = write_arpa(data.parent / "lm.arpa", [(-1.0, "ab"), (-1.5, "ba")])
+    tune = ["tune", str(model), "--lm", str(arpa), "--lexicon", str(words), "--estimate-priors"]
+    assert main(tune) == 0
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("asr.tuning.tune_run", interrupted)
+        recipe.language_model_stage(data, model, tuned, order=2)
+    recipe.language_model_stage(data, model, tuned, order=2)
+    decode = checkpoint.load_config(tuned).decode
+    assert (decode.decoder, decode.lm, decode.lexicon, decode.priors) == ("beam", "lm.bin", "lexicon.txt", "")
+    assert (tuned / "lexicon.txt").read_text() == words.read_text()
+    recipe.language_model_stage(data, model, tuned, order=2)  # complete
 
 
 def test_a_mean_is_of_the_runs_as_they_are(
