@@ -86,12 +86,15 @@ def read_words(path: Path) -> dict[str, list[Word]]:
     """Read what `write_words` wrote.
 
     Raises:
-        ScoringError: the file cannot be read, or a line is not such a record; the message names file and line.
+        ScoringError: the file cannot be read or is of an earlier version, or a line is not such a record; the message
+            names file and line.
     """
     found: dict[str, list[Word]] = {}
     for number, line in numbered_lines(path, "words", ScoringError):
         try:
             record = json.loads(line)
+            if any("start_s" in word for word in record["words"]):
+                raise ScoringError(f"{path}:{number}: is of an earlier version of asr: asr evaluate makes it anew")
             words = [Word(*(word[key] for key in ("word", "start", "end", "probability"))) for word in record["words"]]
             if not all(isinstance(word.text, str) and 0 <= word.confidence <= 1 for word in words):
                 raise ValueError("a word must be a string and a probability in 0..1")

@@ -90,6 +90,16 @@ def test_damaged_words(tmp_path: Path, line: str) -> None:
     assert str(caught.value).startswith(f"{path}:3: not a record of words: ")
 
 
+def test_words_of_an_earlier_version(tmp_path: Path) -> None:
+    path = tmp_path / "words.jsonl"
+    word = {"word": "a", "start_s": 0.0, "end_s": 1.0, "confidence": 0.5}
+    path.write_text(json.dumps({"id": "u", "words": [word]}) + "\n")
+    with pytest.raises(
+        ScoringError, match=r"words\.jsonl:1: is of an earlier version of asr: asr evaluate makes it anew$"
+    ):
+        read_words(path)
+
+
 def test_no_words(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=r"words\.jsonl: cannot read words: No such file or directory$"):
         read_words(tmp_path / "words.jsonl")
