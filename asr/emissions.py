@@ -34,6 +34,8 @@ from asr.files import atomic_path, write_text_atomic
 from asr.lexicon import Lexicon, as_json
 from asr.lines import read_label, read_text
 
+_WRITTEN = {"labels", "blank", "space", "frame_s", "refs"}  # what `write_emissions` always writes
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -87,13 +89,13 @@ def require_own_place(path: Path) -> None:
 
     Raises:
         DecodeError: the name does not end in .npz, or there is a file of that name or a JSON file beside it, and that
-            does not describe log-probabilities.
+            does not describe log-probabilities, or is alone and not as `write_emissions` leaves it when it is stopped.
     """
     require_npz(path)
     beside = path.with_suffix(".json")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
         found = json.loads(beside.read_bytes())
-        if isinstance(found, dict) and "labels" in found:
+        if isinstance(found, dict) and found.keys() >= ({"labels"} if path.exists() else _WRITTEN):
             return
     for there in (beside, path):
         if there.exists():

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ def test_evaluate_keeps_log_probabilities(capsys: Capture, run: Path, tmp_path: 
     results = read_hypotheses(tmp_path / "out" / "hypotheses.jsonl")
     assert printed == "".join(f"{result.id}\t{result.hypothesis}\n" for result in results)
     assert err.split(" 95%")[0] == out.split(" 95%")[0]  # speakers are not kept, so that intervals differ
+    kept.unlink()  # as a stop between the two files leaves it
+    succeed(capsys, *command, kept)
+    assert kept.exists()
     assert main([str(argument) for argument in (*command, tmp_path / "m.bin")]) == 2
     assert capsys.readouterr().err.endswith("m.bin: the name of a file of log-probabilities must end in .npz\n")
 
@@ -63,6 +67,7 @@ def test_what_cannot_be_kept_is_refused_before_recognition(capsys: Capture, run:
     figures.mkdir()
     for path in (file, own / "array.npz", own / "report.txt"):
         path.touch()
+    (own / "labels.json").write_text('{"labels": ["cat", "dog"]}')
     (figures / "evaluation.json").write_text('{"wer": 3}')
     for flags, message in (
         (
@@ -72,6 +77,10 @@ def test_what_cannot_be_kept_is_refused_before_recognition(capsys: Capture, run:
         (
             ("--emissions", own / "array.npz"),
             f"{own / 'array.npz'}: would replace {own / 'array.npz'}, which asr evaluate has not written",
+        ),
+        (
+            ("--emissions", own / "labels.npz"),
+            f"{own / 'labels.npz'}: would replace {own / 'labels.json'}, which asr evaluate has not written",
         ),
         (
             ("--out", own),
@@ -115,6 +124,18 @@ def test_evaluate_writes_into_the_run_folder_by_default(capsys: Capture, tmp_pat
     succeed(capsys, "evaluate", write_texts(tmp_path / "test-clean.jsonl", "abc"), "--model", run)
     found = sorted(path.name for path in (run / "test-clean").iterdir())
     assert found == ["evaluation.json", "hypotheses.jsonl", "report.txt", "words.jsonl"]
+
+
+@pytest.mark.usefixtures("no_recognition")
+def test_results_of_a_pipe_need_a_place(capsys: Capture, tmp_path: Path) -> None:
+    """As bash makes of `asr evaluate <(grep ...)`; its number would name the folder."""
+    run = save_run(tmp_path / "run")
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w") as pipe:
+        pipe.write(write_texts(tmp_path / "m.jsonl", "abc").read_text())
+        pipe.close()
+        line = error_line(capsys, "evaluate", f"/dev/fd/{reading}", "--model", run)
+    assert line == f"error: /dev/fd/{reading}: is a pipe, whose name says nothing: give --out, a folder for the results"
 
 
 def test_results_of_other_utterances_are_not_overwritten(capsys: Capture, tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.emissions is not None:
         require_own_place(arguments.emissions)
         require_folder(arguments.emissions.parent)
+    if arguments.out is None and arguments.manifest.is_fifo():
+        raise ConfigError(
+            f"{arguments.manifest}: is a pipe, whose name says nothing: give --out, a folder for the results"
+        )
     out = arguments.out or arguments.model / arguments.manifest.stem
     if arguments.out is None and out.name == STATES_FOLDER:
         raise ConfigError(f"{out}: holds the run's training states; --out chooses another folder for the results")
