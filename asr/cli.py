@@ -27,19 +27,21 @@ from asr.commands.train import add_config, add_train
 from asr.commands.transcribe import add_transcribe
 from asr.commands.tune import add_tune
 from asr.errors import TRY_AGAIN, AsrError, ConfigError, Interrupted
-from asr.process.signals import end_with_parent, use_own_stack
+from asr.process.signals import end_with_parent, unwinding, use_own_stack
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0: done; 1: some files failed; 2: bad input; 75: stopped by SIGTERM or SIGHUP with its state saved (start it
-    again); 130: stopped by Ctrl-C; 141: the reader of its output went away.
+    again); 130: stopped by Ctrl-C; 141: the reader of its output went away. SIGTERM with no state to save raises
+    SystemExit with 143.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are not text
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     arguments = parse(commands(), argv)
-    code = run_command(lambda: arguments.run(arguments))
+    with unwinding():
+        code = run_command(lambda: arguments.run(arguments))
     if argv is None and code == TRY_AGAIN:  # the program is ending: another signal must not change its code
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

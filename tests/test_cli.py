@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,35 @@ def test_exit_code_of_a_training_that_was_stopped(capsys: Capture, number: signa
 
     assert run_command(stopped) == code
     assert capsys.readouterr().err == "stopped, state saved\n"
+
+
+def test_sigterm_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: object) -> Iterator[str]:
+        assert [path.suffix for path in tmp_path.glob(".x.arpa.*")] == [".tmp"]
+        signal.raise_signal(signal.SIGTERM)
+        yield ""
+
+    monkeypatch.setattr("asr.lm.arpa._pieces", stopped)
+    (tmp_path / "text").write_text("a b\n")
+
+    def own(*_: object) -> None:
+        pytest.fail("not handled")
+
+    previous = signal.signal(signal.SIGTERM, own)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main(["lm", "train", str(tmp_path / "text"), "--order", "1", "-o", str(tmp_path / "x.arpa")])
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert stop.value.code == 143
+    assert list(tmp_path.iterdir()) == [tmp_path / "text"]
+
+
+def test_a_command_runs_in_any_thread(capsys: Capture) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main, ["config"]).result() == 0
+    assert capsys.readouterr().out.startswith("data:\n")
 
 
 def test_a_package_that_is_missing_is_named(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,16 @@
-"""Signals that ask a training to end: what was learnt is saved first, if there is anything."""
+"""Signals that ask a program to end: what was learnt is saved first, if there is anything, and no litter is left."""
 
 import ctypes
 import faulthandler
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from asr.errors import Interrupted
+from asr.process import launched
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _Handler = Callable[[int, FrameType | None], None]
@@ -50,6 +52,24 @@ def ending_at_once() -> Iterator[None]:
         raise Interrupted(f"stopped by {name}, with nothing to save; start the same command again", number)
 
     with _handled(end, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Raise SystemExit on SIGTERM, with the code that a shell gives it, so that temporary files are removed.
+
+    Only in the main thread, which signals go to. Not under torchrun: a process that waits there for others, in a
+    library, would notice the signal only when they come.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    if launched() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _handled(end, signal.SIGTERM):
         yield
 
 
