@@ -65,11 +65,7 @@ def noise_files(config: AugmentConfig) -> list[Path]:
     """
     if not config.noise_dir:
         return []
-
-    def unreadable(error: OSError) -> None:
-        raise AudioError(f"augment.noise_dir: {error.filename}: cannot read folder: {error.strerror}") from error
-
-    found = [path for path in files_below(Path(config.noise_dir), unreadable) if is_called_audio(path)]
+    found = [path for path in files_below(Path(config.noise_dir), AudioError) if is_called_audio(path)]
     if not found:
         raise AudioError(f"augment.noise_dir={config.noise_dir}: no audio file found there")
     return found

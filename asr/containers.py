@@ -57,7 +57,10 @@ def check_sphere(descriptor: int, name: str) -> None:
     digits = start[8:].strip()
     size = int(digits) if digits.isdigit() else 0
     if not 1024 <= size <= _MOST_SPHERE_HEADER:
-        raise AudioError(f"{name}: cannot read audio: a SPHERE header of {digits!r} bytes, wanted 1024 or more")
+        wanted = f"1024 to {_MOST_SPHERE_HEADER}"
+        raise AudioError(
+            f"{name}: cannot read audio: a SPHERE header of {digits.decode('latin-1')} bytes, wanted {wanted}"
+        )
     header = os.pread(descriptor, size, 0)
     coding = re.search(rb"^sample_coding -s\d+ (\w+,embedded-[\w.-]+)", header, re.MULTILINE)
     if coding:

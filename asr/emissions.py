@@ -88,14 +88,14 @@ def require_own_place(path: Path) -> None:
     """Refuse, before hours of recognition, a place where log-probabilities would replace something else.
 
     Raises:
-        DecodeError: the name does not end in .npz, or there is a file of that name or a JSON file beside it, and that
-            does not describe log-probabilities, or is alone and not as `write_emissions` leaves it when it is stopped.
+        DecodeError: the name does not end in .npz, or there is a file of that name or a JSON file beside it, and the
+            latter is not as `write_emissions` writes it.
     """
     require_npz(path)
     beside = path.with_suffix(".json")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
         found = json.loads(beside.read_bytes())
-        if isinstance(found, dict) and found.keys() >= ({"labels"} if path.exists() else _WRITTEN):
+        if isinstance(found, dict) and found.keys() >= _WRITTEN:
             return
     for there in (beside, path):
         if there.exists():

@@ -8,11 +8,11 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from asr.errors import ConfigError
+from asr.errors import AsrError, ConfigError
 
 # How names of audio files end. libsndfile looks at the content; folders are searched by name.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64")
@@ -30,13 +30,16 @@ def is_called_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._")
 
 
-def files_below(folder: Path, unreadable: Callable[[OSError], None]) -> list[Path]:
+def files_below(folder: Path, error: type[AsrError]) -> list[Path]:
     """The files in a folder and those below it, sorted; links to folders are followed, each folder once.
 
-    Args:
-        folder: to be searched.
-        unreadable: called with the error of a folder that cannot be read.
+    Raises:
+        AsrError: as `error`: a folder cannot be read.
     """
+
+    def unreadable(fault: OSError) -> None:
+        raise error(f"{fault.filename}: cannot read folder: {fault.strerror}") from fault
+
     found: list[Path] = []
     seen: set[str] = set()
     starts = [folder]

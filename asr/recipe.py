@@ -336,7 +336,7 @@ def language_model_stage(
 ) -> None:
     """Make a copy of `model` in `out` that decodes with a word n-gram model of its training transcripts.
 
-    It does what `asr lm train` does, and `asr tune`, which tunes the weights on dev.
+    It is made as `asr lm train` makes it, and weighed on dev as `asr tune` does.
 
     Args:
         data: folder with train.jsonl and dev.jsonl.

@@ -180,14 +180,10 @@ def find_audio(paths: Iterable[Path | str]) -> tuple[list[Path], list[Path]]:
         if not os.path.isdir(path):  # unlike Path.is_dir, no error if the path cannot be looked up
             found.append(path)
             continue
-        inside = files_below(path, _unreadable)
+        inside = files_below(path, AudioError)
         by_name = [child for child in inside if is_called_audio(child)]
         if not by_name:
             raise AudioError(f"{path}: no audio file in this folder (looked for {', '.join(AUDIO_SUFFIXES)})")
         found += by_name
         others += [child for child in inside if not is_called_audio(child)]
     return found, others
-
-
-def _unreadable(error: OSError) -> None:
-    raise AudioError(f"{error.filename}: cannot read folder: {error.strerror}") from error

@@ -115,7 +115,7 @@ def test_json_of_another_name(capsys: Capture, emissions: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--blank", "0"], "--blank goes with --labels FILE.txt; a JSON file states its own"),
+        (["--blank", "0"], "--blank goes with --labels that are labels alone; this JSON states its own"),
         (["--labels", "none.txt"], "none.txt: cannot read labels: No such file or directory"),
         (["--labels", "{labels}", "--blank", "10"], "{labels}: blank=10 is outside the vocabulary of 10 labels"),
         (
@@ -150,7 +150,7 @@ def test_without_the_json(capsys: Capture, emissions: Path) -> None:
     emissions.with_suffix(".json").unlink()
     line = error_line(capsys, "decode", emissions)
     assert line.startswith(f"error: {emissions.with_suffix('.json')}: is missing; it says what the columns of ")
-    assert "give --labels FILE.txt" in line
+    assert "give --labels with one label a line, or vocab.json" in line
     emissions.unlink()
     assert "e.npz: cannot be read" in error_line(capsys, "decode", emissions)
 

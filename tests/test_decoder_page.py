@@ -41,7 +41,7 @@ def names_for(section: str, tmp_path: Path) -> dict[str, Any]:
     if section == "A language model":
         return {"folder": tmp_path}
     if section == "Files of log-probabilities":
-        return {"folder": tmp_path, "log_probs": random_log_probs(rng, 12, 4)}
+        return {"folder": tmp_path, "log_probs": np.stack([random_log_probs(rng, 12, 4)] * 2), "lengths": [12, 9]}
     if section == "Hotwords":
         return {"log_probs": random_log_probs(rng, 20, 28)}
     if section == "Streaming":

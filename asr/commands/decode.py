@@ -148,14 +148,14 @@ def _models_of(arguments: argparse.Namespace) -> list["Emissions"]:
     if labels is None or is_description(labels):
         if settings:
             raise ConfigError(
-                f"{flag_of(next(iter(settings)))} goes with --labels FILE.txt; a JSON file states its own"
+                f"{flag_of(next(iter(settings)))} goes with --labels that are labels alone; this JSON states its own"
             )
         for path in arguments.emissions:
             beside = path.with_suffix(".json")
             if labels is None and path.is_file() and not beside.is_file():
                 raise DecodeError(
                     f"{beside}: is missing; it says what the columns of {path} mean; without it give "
-                    "--labels FILE.txt with one label a line (and --blank, --space, --frame-s)"
+                    "--labels with one label a line, or vocab.json (and --blank, --space, --frame-s)"
                 )
         meaning: Vocabulary | Path | None = labels
     else:

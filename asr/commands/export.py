@@ -45,6 +45,8 @@ def _export_float16(arguments: argparse.Namespace) -> int:
 
     if arguments.quantize:
         raise ConfigError(f"--quantize {arguments.quantize} is for --format onnx, found --format float16")
+    if arguments.overwrite:
+        raise ConfigError("--overwrite is for --format onnx: a model of --format float16 is made anew without it")
     shrink(arguments.model, arguments.out)
     before, after = ((folder / WEIGHTS_FILE).stat().st_size / 1e6 for folder in (arguments.model, arguments.out))
     print(f"{arguments.out}: weights of {after:.1f} MB, before {before:.1f} MB", file=sys.stderr)

@@ -17,9 +17,11 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
         "--source", type=Path, help="archive or folder, for csv a table (default: download a published corpus)"
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the manifests")
-    parser.add_argument("--dev-share", type=float, default=0.1, help="share of training speakers for dev (%(default)s)")
+    parser.add_argument(
+        "--dev-share", type=float, default=0.1, help="share of training speakers, or recordings, for dev (%(default)s)"
+    )
     parser.add_argument("--test-share", type=float, default=0.0, help="the same for a test split (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="for choosing the speakers held out (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="for choosing who is held out (%(default)s)")
     parser.add_argument("--allow-partial", action="store_true", help="accept a corpus of which a part is missing")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="options of the corpus, such as train_parts=dev-clean"

@@ -40,10 +40,10 @@ def prepare(
         corpus: a name in `CORPORA`.
         source: a folder or archive (or for "csv" a file) that holds the corpus; None downloads the official archives.
         out: folder for the manifests.
-        dev_share: share of the training speakers for a development split where the corpus has none; 0 for no such
-            split.
+        dev_share: share of the training speakers, or of the recordings where those are unknown, for a development split
+            where the corpus has none; 0 for no such split.
         test_share: the same for a test split, taken out before the development split.
-        seed: chooses which speakers are held out.
+        seed: chooses who is held out.
         allow_partial: go on when counts differ from the published ones or files are missing; the summary then says so.
         options: what the corpus takes (`Corpus.options`); None counts as absent.
 

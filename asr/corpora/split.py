@@ -20,11 +20,11 @@ def hold_out(
     """Take a split out of the training utterances.
 
     With 3 speakers or more, `round(share * speakers)` of them are taken, at least 1, with all their utterances. With
-    fewer, or when a speaker is unknown, recordings are taken in the same way: who speaks in one part of them speaks in
-    another; one that would bring what is held out above `MAX_SHARE` is passed over. With fewer than 3 recordings,
-    `round(share * utterances)` utterances are taken, at least 1. Who is taken is decided by the SHA-256 of seed, split
-    and name, so that it depends on no random generator's version; the name of a recording is that of its file, or its
-    path below the folder that holds all recordings where several have the same.
+    fewer, or when a speaker is unknown, recordings are taken in the same way, because who speaks in one part of one
+    speaks in another; one that would bring what is held out above `MAX_SHARE` is passed over. With fewer than 3
+    recordings, `round(share * utterances)` utterances are taken, at least 1. Who is taken is decided by the SHA-256 of
+    seed, split and name, so that it depends on no random generator's version; the name of a recording is that of its
+    file, or its path below the folder that holds all recordings where several have the same.
 
     Args:
         utterances: the training utterances.

@@ -21,9 +21,9 @@ from asr.files import files_below, is_called_audio
 from asr.manifest import Utterance, part_name
 
 # A cue may stand for so long after its recording has ended; its utterance ends with the recording.
-END_SLACK_S = 0.5
-MAX_REPEATING = 0.2  # of the cues of a file
-LISTED = 3  # how many a note names of what it counts
+CUE_SLACK_S = 0.5
+_MAX_REPEATING = 0.2  # of the cues of a file
+_LISTED = 3  # how many a note names of what it counts
 _SUFFIXES = (".srt", ".vtt")
 _FILMS = (".mp4", ".m4a", ".mkv", ".webm", ".mov", ".avi", ".aac", ".wma")  # what ffmpeg makes audio of
 _LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*\Z")
@@ -42,7 +42,7 @@ def read(roots: Sequence[Path]) -> Contents:
     """
     audio: dict[str, Path] = {}
     subtitles: list[Path] = []
-    files = files_below(roots[0], _unreadable)
+    files = files_below(roots[0], CorpusError)
     for path in files:
         if is_called_audio(path):
             other = audio.setdefault(_name(path, roots[0]), path)
@@ -72,10 +72,6 @@ def read(roots: Sequence[Path]) -> Contents:
     silent = [str(path) for name, path in audio.items() if name not in named]
     missing = {"audio files without subtitles": silent, "subtitle files without audio": alone}
     return Contents({"train": utterances}, notes=_listed(remarks), missing=_listed(missing))
-
-
-def _unreadable(error: OSError) -> None:
-    raise CorpusError(f"{error.filename}: cannot read folder: {error.strerror}") from error
 
 
 def _name(path: Path, root: Path) -> str:
@@ -117,7 +113,7 @@ def _utterances(
     if not cues:
         remarks["subtitle files without a cue"].append(str(path))
     repeating = [f"{name}-{place:04d}" for (_, before), (place, cue) in pairwise(cues) if cue.repeats(before)]
-    if len(repeating) > MAX_REPEATING * len(cues):
+    if len(repeating) > _MAX_REPEATING * len(cues):
         found = f"{len(repeating)} of {len(cues)} cues repeat lines of the ones before"
         wanted = "leave each line in one cue, or put the text into a file for asr align to cut"
         raise CorpusError(f"{path}: rolling captions: {found}; {wanted}")
@@ -128,7 +124,7 @@ def _utterances(
         if not any(map(str.isalnum, cue.text)):
             remarks["cues without words left out"].append(spoken)
             continue
-        if cue.start_s >= length_s or cue.end_s > length_s + END_SLACK_S:
+        if cue.start_s >= length_s or cue.end_s > length_s + CUE_SLACK_S:
             times = f"{cue.start_s:.3f} to {cue.end_s:.3f} s"
             raise CorpusError(f"{path}:{cue.line}: {times} is not inside {audio}, which is {length_s:.3f} s long")
         if cue.start_s < reached_s:
@@ -155,9 +151,9 @@ def _listed(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """For each kind how many there are, and the first of them."""
     notes = []
     for kind, found in names.items():
-        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
         if found:
-            notes.append(f"{kind}: {len(found)} ({', '.join(found[:LISTED])}{more})")
+            notes.append(f"{kind}: {len(found)} ({', '.join(found[:_LISTED])}{more})")
     return tuple(notes)
 
 

@@ -31,11 +31,6 @@ from tones import tiny, write_corpus
 TEXTS = ["ab", "cab", "bad", "dab"]
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("tones"), TEXTS)
-
-
 @pytest.fixture
 def settings(corpus: Path) -> Config:
     return tiny(corpus, corpus, "train.batch_s=1", "train.epochs=2")

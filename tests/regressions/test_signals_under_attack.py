@@ -24,26 +24,12 @@ from asr.manifest import read_manifest
 from asr.process.signals import ending_at_once
 from asr.shards.index import Shard, read_shard
 from asr.shards.order import ShardOrder
-from asr.shards.pack import pack
 from asr.train import Trainer
 from asr.training.learner import Outcome
 from asr.training.state import state_files
-from tones import tiny, write_corpus
+from tones import tiny
 
 Capture = pytest.CaptureFixture[str]
-TEXTS = ["ab", "cab", "bad", "dab"]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("tones"), TEXTS)
-
-
-@pytest.fixture(scope="module")
-def packed(corpus: Path) -> Path:
-    """The same corpus, a shard for each utterance; the index."""
-    pack(corpus, corpus.parent / "shards", shard_mb=0.001)
-    return corpus.parent / "shards" / "index.jsonl"
 
 
 @pytest.fixture

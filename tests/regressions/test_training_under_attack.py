@@ -25,22 +25,9 @@ from asr.training.runlog import METRICS_FILE
 from asr.training.state import state_files
 from shard_corpus import make_manifest, make_shards
 from tiny_run import error_line, succeed
-from tones import tiny, write_corpus
+from tones import tiny
 
 Capture = pytest.CaptureFixture[str]
-TEXTS = ["ab", "cab", "bad", "dab"]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("tones"), TEXTS)
-
-
-@pytest.fixture(scope="module")
-def packed(corpus: Path) -> Path:
-    """The same corpus, a shard for each utterance; the index."""
-    pack(corpus, corpus.parent / "shards", shard_mb=0.001)
-    return corpus.parent / "shards" / "index.jsonl"
 
 
 @pytest.fixture
