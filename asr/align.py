@@ -3,7 +3,8 @@
 Words are normalised one by one, as the model's training transcripts were, and come back as they were written. They are
 timed as a decoder times them: a word starts with the first frame of its first label, and ends when its last label has
 been emitted, one frame after the first of that label. CTC emits a label in only a few frames of its sound, so a word
-ends too early here, as it does in recognition. See `asr.decode.alignment` for the search, which is exact.
+ends too early here, as it does in recognition; with the audio at hand `asr.boundaries` finds where its sound ends. See
+`asr.decode.alignment` for the search, which is exact.
 
 No word is dropped silently. A word with a symbol that the model does not know (a number, for a model of letters) is
 aligned as any sound: it gets the time that the words around it do not explain. A word of which normalisation leaves

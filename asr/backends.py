@@ -5,7 +5,6 @@ docs/decisions/0006-cpu-inference.md has what each was measured to gain, and wha
 
 import copy
 import importlib
-from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -19,27 +18,23 @@ Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class Backend(Protocol):
-    """Waveforms to log-probabilities, as `Recognizer.forward`."""
+    """Features to log-probabilities, as `Encoder.forward`."""
 
     name: str
 
-    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S) float32 samples, (B,) int64 lengths -> (B, T', V) float32 log-probabilities, (B,) int64 lengths."""
-        ...
-
     def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from (B, T, F) normalised features, zero in the padding, as `Encoder.forward`."""
+        """(B, T, F) normalised features, zero in the padding -> (B, T', V) float32 log-probabilities, (B,) lengths."""
         ...
 
 
 def make_backend(recognizer: Recognizer, name: Precision = "auto") -> Backend:
     """The backend of this name for a recogniser in evaluation mode.
 
-    float32 is the recogniser itself. bfloat16 encodes with weights and states of eight bits of mantissa: three times as
-    fast on a CPU with AMX tiles, slower than float32 on others. int8 multiplies eight-bit integers in recurrent and
-    linear layers, on the CPU through onnxruntime: 1.5 times as fast as float32 or better. auto is `fastest`, which
-    costs no word errors. Log-probabilities in bfloat16 and int8 differ from float32's by some hundredths, and may
-    differ as much for one utterance between two batches.
+    float32 is the recogniser's own encoder. bfloat16 encodes with weights and states of eight bits of mantissa: three
+    times as fast on a CPU with AMX tiles, slower than float32 on others. int8 multiplies eight-bit integers in
+    recurrent and linear layers, on the CPU through onnxruntime: 1.5 times as fast as float32 or better. auto is
+    `fastest`, which costs no word errors. Log-probabilities in bfloat16 and int8 differ from float32's by some
+    hundredths, and may differ as much for one utterance between two batches.
 
     Raises:
         ConfigError: the name is unknown; or int8 is asked for on a device other than the CPU, for a cell other than the
@@ -76,35 +71,17 @@ class _Float32:
     name = "float32"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer
-
-    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        encoded: tuple[Tensor, Tensor] = self.recognizer(waves, wave_lens)
-        return encoded
+        self.encoder = recognizer.encoder
 
     def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
-        encoded: tuple[Tensor, Tensor] = self.recognizer.encoder(feats, feat_lens)
+        encoded: tuple[Tensor, Tensor] = self.encoder(feats, feat_lens)
         return encoded
 
 
-class _FromFeatures:
-    """A backend with the recogniser's features, in float32, and its own encoder."""
-
-    name: str
-    encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-    def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer
-
-    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        return self.encode(*self.recognizer.features(waves, wave_lens))
-
-
-class _BFloat16(_FromFeatures):
+class _BFloat16:
     name = "bfloat16"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        super().__init__(recognizer)
         self.encoder = copy.deepcopy(recognizer.encoder).bfloat16()
 
     def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,11 +89,10 @@ class _BFloat16(_FromFeatures):
         return encoded
 
 
-class _Int8(_FromFeatures):
+class _Int8:
     name = "int8"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        super().__init__(recognizer)
         if recognizer.device.type != "cpu":
             raise ConfigError(f"int8 runs on the CPU, found a recogniser on {recognizer.device.type}")
         runtime = required("onnxruntime")

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio import as_rate, as_table
 from asr.encoder_stream import EncoderStream
 from asr.errors import AudioError, ConfigError
 from asr.features import VARIANCE_FLOOR, FrameStream
-from asr.pauses import DIGITAL_SILENCE, JUDGED_S, LOUD_S, SMOOTHED, Cutting, quiet_below
+from asr.pauses import DIGITAL_SILENCE, JUDGED_S, LOUD_S, SMOOTHED, Cutting, levels_of, quiet_below
 from asr.recognizer import Recognizer
 from asr.resampling import StreamResampler
 from asr.windows import Segment
@@ -169,6 +170,7 @@ class OnlineRecognizer:
     def _feed(self, piece: "_Piece") -> list[Segment]:
         if self._utterance is None:
             self._utterance = _Utterance(self.recognizer, self._chunk, self._look_ahead, piece.first)
+        self._utterance.hear(levels_of(piece.feats))
         self._utterance.take(self._normalizer.accept(piece.feats))
         return self._end() if piece.ends else []
 
@@ -189,12 +191,17 @@ class _Utterance:
     """What is being said: the states of its encoder and its decoder."""
 
     def __init__(self, recognizer: Recognizer, chunk: int, look_ahead: int, first: int) -> None:
+        self.recognizer = recognizer
         self.first = first  # frame of features
         self._encoder = EncoderStream(recognizer.encoder, chunk=chunk, look_ahead=look_ahead)
         self._decoder = recognizer.decoder.stream()
         self._nothing = np.zeros((0, len(recognizer.tokenizer)), np.float32)
-        self._frame_s = recognizer.frame_s
         self._frames = 0  # of log-probabilities
+        self._levels: list[NDArray[np.float64]] = []
+
+    def hear(self, levels: NDArray[np.float64]) -> None:
+        """Take the levels of the next frames of features, before they are normalised."""
+        self._levels.append(levels)
 
     def take(self, feats: Tensor) -> None:
         self._decode(self._encoder.accept(feats))
@@ -204,7 +211,8 @@ class _Utterance:
 
     def finish(self, offset_s: float) -> Segment:
         self._decode(self._encoder.finish())
-        return Segment(offset_s, self._frames * self._frame_s, self._decoder.finish(1))
+        levels = self.recognizer.levels(np.concatenate(self._levels))
+        return Segment(offset_s, self._frames * self.recognizer.frame_s, self._decoder.finish(1), levels)
 
     def _decode(self, log_probs: Tensor) -> None:
         self._frames += len(log_probs)
@@ -293,7 +301,7 @@ class _Endpoints:
         """Take a chunk of (T, F) frames; yields the speech that can be passed on."""
         heard = self._first + len(self._held)
         self._held = torch.cat([self._held, feats]) if len(self._held) else feats
-        levels = np.concatenate([self._levels, feats.mean(dim=1).double().cpu().numpy()])
+        levels = np.concatenate([self._levels, levels_of(feats)])
         if self._silent == len(self._levels):
             loud = np.flatnonzero(levels > DIGITAL_SILENCE)
             self._silent = int(loud[0]) if len(loud) else len(levels)

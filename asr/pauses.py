@@ -122,7 +122,7 @@ class Cutter:
             yield from self._cut(self._waiting, at_end=True)
 
     def _cut(self, feats: Tensor, *, at_end: bool) -> Iterator[Stretch]:
-        levels = feats.mean(dim=1).double().cpu().numpy()
+        levels = levels_of(feats)
         quiet = self._quiet(levels)
         if not self._speech:
             loud = np.flatnonzero(~quiet)
@@ -133,7 +133,7 @@ class Cutter:
                 begin = len(feats) if at_end else self._aligned(len(feats) - self.margin)
             self._go_on(max(begin, self._keep - self._first), levels)
             return
-        end = next((first for first, behind in _runs(quiet) if behind - first >= self.pause), None)
+        end = next((first for first, behind in runs_of(quiet).tolist() if behind - first >= self.pause), None)
         if end is not None:
             end = self._aligned(end + self.margin)
             yield from self._give(feats[:end], end)
@@ -174,20 +174,31 @@ class Cutter:
             first, behind = place + start - self._around, place + start + self._second + self._around
             near = judged[max(0, first) : behind]
             thresholds[start : start + self._second] = quiet_below(near, self._loud, loudest)
-        half = SMOOTHED // 2
-        before = self._before[-half:]
-        padded = np.pad(np.concatenate([before, levels]), (half - len(before), half), mode="edge")
-        smooth = np.convolve(padded, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
-        return np.asarray(smooth < thresholds)
+        before = self._before[-(SMOOTHED // 2) :]
+        return np.asarray(smoothed(np.concatenate([before, levels]))[len(before) :] < thresholds)
 
 
-def quiet_below(levels: NDArray[np.float64], loud_frames: int, at_least: float = -math.inf) -> float:
+def levels_of(feats: Tensor) -> NDArray[np.float64]:
+    """(..., T, F) log-mel energies, not normalised -> (..., T) levels of the frames."""
+    return np.asarray(feats.mean(dim=-1).double().cpu().numpy())
+
+
+def smoothed(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T,) levels, each averaged with its neighbours."""
+    padded = np.pad(levels, SMOOTHED // 2, mode="edge")
+    return np.convolve(padded, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
+
+
+def quiet_below(
+    levels: NDArray[np.float64], loud_frames: int, at_least: float = -math.inf, *, share: float = _QUIET_SHARE
+) -> float:
     """The level below which a frame among these is quiet; infinite if all are, minus infinite if none is.
 
     Args:
         levels: (T,) levels of frames.
         loud_frames: how many frames must be as loud as the loud level.
         at_least: the loud level is taken to be no lower than this.
+        share: which part of the way from the quiet level to the loud one counts as quiet.
     """
     loud, quiet = max(_largest(levels, loud_frames), at_least), float(np.percentile(levels, 10))
     if loud <= DIGITAL_SILENCE:
@@ -195,7 +206,7 @@ def quiet_below(levels: NDArray[np.float64], loud_frames: int, at_least: float =
     if loud - quiet < _FLATTEST:
         return -math.inf
     quiet = max(quiet, loud - _DEEPEST)
-    return quiet + _QUIET_SHARE * (loud - quiet)
+    return quiet + share * (loud - quiet)
 
 
 def _largest(values: NDArray[np.float64], count: int) -> float:
@@ -204,7 +215,6 @@ def _largest(values: NDArray[np.float64], count: int) -> float:
     return float(np.partition(values, -place)[-place])
 
 
-def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """For each run of true values, the place of its first and the place after its last."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
-    return [(int(first), int(behind)) for first, behind in edges.reshape(-1, 2)]
+def runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(R, 2) for each run of true values, the place of its first and the place after its last."""
+    return np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]))).reshape(-1, 2)

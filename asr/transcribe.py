@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from asr import audio, checkpoint
 from asr.backends import Precision, make_backend
+from asr.boundaries import Levels, bounded
 from asr.config import DecodeConfig, asked_decode
 from asr.decode import Hypothesis, Word
 from asr.decode.inputs import check_number
@@ -25,7 +25,7 @@ from asr.overrides import require_keys
 from asr.pauses import Cutting
 from asr.process.ahead import map_ahead
 from asr.process.parallel import batches_at_once, map_batches
-from asr.recognizer import Recognizer, pad_waves, pick_device
+from asr.recognizer import Encoded, Recognizer, pick_device
 from asr.sources import Recording
 from asr.transcript import Recognised, Transcript, mean_confidence
 from asr.windows import Segment, encode, segments
@@ -84,7 +84,8 @@ class Joined:
     @property
     def confidence(self) -> float:
         """Geometric mean of the words' confidences; 1 if nothing was said."""
-        return mean_confidence(self.words) if self.words else 1.0
+        words = [word for part in self.parts for word in part.hypotheses[0].words]
+        return mean_confidence(words) if words else 1.0
 
 
 def best_joined(parts: Sequence[Segment], n_best: int) -> list[Joined]:
@@ -239,10 +240,11 @@ class Transcriber:
         for place, (recording, read) in enumerate(group):
             try:
                 if place in done:
-                    hypotheses = done[place]
+                    hypotheses, levels = done[place]
                     if isinstance(hypotheses, AsrError):
                         raise hypotheses
-                    yield _transcript(recording, hypotheses, len(whole[place]) / rate_hz)
+                    words = bounded(hypotheses[0].words, levels)
+                    yield _transcript(recording, hypotheses, words, len(whole[place]) / rate_hz)
                 elif isinstance(read, AsrError):
                     raise read
                 else:
@@ -252,7 +254,7 @@ class Transcriber:
 
     def _batches(
         self, waves: dict[int, Tensor], names: Sequence[str], n_best: int
-    ) -> dict[int, list[Hypothesis] | DecodeError]:
+    ) -> dict[int, tuple[list[Hypothesis] | DecodeError, Levels]]:
         budget = self.batch_s * self.recognizer.config.audio.sample_rate_hz
         batches: list[list[int]] = []
         for place in sorted(waves, key=lambda place: -len(waves[place])):
@@ -261,16 +263,15 @@ class Transcriber:
                 batches.append([])
             batches[-1].append(place)
 
-        def encoded(batch: list[int]) -> tuple[NDArray[np.float32], Tensor]:
-            padded, lens = pad_waves([waves[place] for place in batch])
-            log_probs, frames = self.backend(padded.to(self.recognizer.device), lens)
-            return log_probs.cpu().numpy(), frames
+        def encoded(batch: list[int]) -> list[Encoded]:
+            return self.recognizer.encode([waves[place] for place in batch], self.backend.encode)
 
-        done: dict[int, list[Hypothesis] | DecodeError] = {}
-        for batch, (log_probs, frames) in map_batches(encoded, batches, self.recognizer.device):
+        done: dict[int, tuple[list[Hypothesis] | DecodeError, Levels]] = {}
+        for batch, parts in map_batches(encoded, batches, self.recognizer.device):
             named = [names[place] for place in batch]
-            found = self.recognizer.decoder.attempt(log_probs, frames, names=named, n_best=n_best)
-            done.update(zip(batch, found, strict=True))
+            rows = [part.log_probs for part in parts]
+            found = self.recognizer.decoder.attempt(rows, None, names=named, n_best=n_best)
+            done.update(zip(batch, zip(found, [part.levels for part in parts], strict=True), strict=True))
         return done
 
     def _long(self, recording: Recording, wave: Tensor | None, n_best: int) -> Transcript:
@@ -292,7 +293,8 @@ class Transcriber:
             name=recording.title,
         )
         parts = list(segments(self.recognizer, chunks, n_best=n_best, name=recording.title))
-        return _transcript(recording, best_joined(parts, n_best), counted / self._config.sample_rate_hz)
+        found = best_joined(parts, n_best)
+        return _transcript(recording, found, found[0].words, counted / self._config.sample_rate_hz)
 
     def _pieces(self, recording: Recording) -> Iterator[Tensor]:
         """(S,) pieces of a recording that is too long to be held in memory."""
@@ -327,9 +329,11 @@ def _recording(source: Recording | Path | str | bytes, name: str = "") -> Record
     return Recording(name or str(Path(source)), Path(source))
 
 
-def _transcript(recording: Recording, found: Sequence[Recognised], duration_s: float) -> Transcript:
+def _transcript(
+    recording: Recording, found: Sequence[Recognised], words: Sequence[Word], duration_s: float
+) -> Transcript:
     """The transcript of what was found in a recording."""
-    return Transcript.of(found, duration_s, recording.name, channel=recording.channel)
+    return Transcript.of(found, duration_s, recording.name, words=words, channel=recording.channel)
 
 
 def load(run: Path | str, device: str = "auto", *, precision: Precision = "float32", **decode: Any) -> Transcriber:

@@ -12,8 +12,7 @@ from asr.decode.hypothesis import Word
 from asr.errors import DecodeError
 
 # A pause this long ends a segment: the middle of the 0.2 to 1 s that Campione & Veronis (2002, "A large-scale
-# multilingual study of silent pause duration") call medium pauses; chosen, not measured. A CTC word ends with its last
-# label and not with its last sound, which makes the pause after it some frames too long.
+# multilingual study of silent pause duration") call medium pauses; chosen, not measured.
 PAUSE_S = 0.6
 # Netflix' Timed Text Style Guide, General Requirements and English: a subtitle has at most two lines of 42 characters
 # and stands for at most 7 s. Characters are Unicode code points, a space between two words is one.
@@ -115,6 +114,7 @@ class Transcript:
         duration_s: float,
         source: str | os.PathLike[str],
         *,
+        words: Sequence[Word] | None = None,
         channel: int | None = None,
     ) -> "Transcript":
         """The transcript of one recording.
@@ -126,6 +126,7 @@ class Transcript:
             hypotheses: at least one, best first, their times in seconds.
             duration_s: seconds of audio, more than 0.
             source: the recording's name, in most cases its path.
+            words: those of the best hypothesis with times of their sounds (`asr.boundaries`); None: of their labels.
             channel: of the source, 0 being the first; None: as `AudioConfig.channels` says.
 
         Raises:
@@ -140,8 +141,8 @@ class Transcript:
         for number, found in enumerate(hypotheses, 1):
             _check_scores(found, f"{source}: hypothesis {number}")
         best = hypotheses[0]
-        words = _inside(best.words, duration_s, source)
-        return cls(best.text, words, segments_of(words), duration_s, tuple(hypotheses), source, channel)
+        inside = _inside(best.words if words is None else words, duration_s, source)
+        return cls(best.text, inside, segments_of(inside), duration_s, tuple(hypotheses), source, channel)
 
     @property
     def confidence(self) -> float:

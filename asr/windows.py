@@ -7,8 +7,8 @@ features read the same samples, a stretch begins at a multiple of the subsamplin
 given exactly once.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.batch import from_short_to_long
+from asr.boundaries import Levels, bounded
 from asr.decode import Hypothesis, Word
 from asr.features import FrameStream, require_frame
 from asr.lengths import strided
-from asr.pauses import Cutter, Cutting, Stretch
+from asr.pauses import Cutter, Cutting, Stretch, levels_of
 from asr.process.parallel import batches_at_once, map_batches
-from asr.recognizer import Recognizer
+from asr.recognizer import Encode, Recognizer
 
 # This many batches' budgets of audio are gathered, for each batch computed at once, to make batches of similar length.
 _GATHERED = 4
@@ -32,10 +33,6 @@ _NEVER = -100.0
 _NO_SEPARATOR = 1e-3
 
 
-# (B, T, F) normalised features and (B,) lengths to (B, T', V) log-probabilities and (B,) lengths.
-Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 @dataclass(frozen=True)
 class Chunk:
     """Log-probabilities of a part of a recording; one chunk begins where the one before it ended.
@@ -43,12 +40,14 @@ class Chunk:
     Attributes:
         first_frame: number in the recording of the first row.
         log_probs: (T, V) float32 natural-log probabilities.
+        levels: (T * subsampling,) levels of the feature frames; fewer at the end of the recording.
         speech: whether they are the model's. In a pause they are those of the blank, except in one frame, of the
             separator between the words on either side. Consecutive chunks of speech are windows of the same speech.
     """
 
     first_frame: int
     log_probs: NDArray[np.float32]
+    levels: NDArray[np.float64]
     speech: bool
 
 
@@ -60,11 +59,13 @@ class Segment:
         offset_s: where it begins; times in the hypotheses count from there.
         duration_s: of the speech and of the parts of the pauses that go with it.
         hypotheses: at least one, best first.
+        levels: how loud it is, from there on.
     """
 
     offset_s: float
     duration_s: float
     hypotheses: list[Hypothesis]
+    levels: Levels = field(compare=False)
 
     @property
     def text(self) -> str:
@@ -73,8 +74,8 @@ class Segment:
 
     @property
     def words(self) -> list[Word]:
-        """The best hypothesis' words, with times from the beginning of the recording."""
-        found, at_s = self.hypotheses[0].words, self.offset_s
+        """The best hypothesis' words and when their sounds begin and end, from the beginning of the recording."""
+        found, at_s = bounded(self.hypotheses[0].words, self.levels), self.offset_s
         return [replace(word, start_s=word.start_s + at_s, end_s=word.end_s + at_s) for word in found]
 
 
@@ -113,7 +114,9 @@ def encode(
     hop_s = recognizer.log_mel.hop_samples / recognizer.config.audio.sample_rate_hz
     cutter = Cutter(cutting or Cutting(), hop_s, recognizer.config.encoder.subsampling)
     for block in blocks:
-        yield from batches.accept(cutter.accept(stream.accept(block)))
+        feats = stream.accept(block)
+        batches.hear(levels_of(feats))
+        yield from batches.accept(cutter.accept(feats))
     require_frame(name, stream.samples, recognizer.log_mel.fft_samples)
     yield from batches.accept(cutter.finish())
     yield from batches.finish(stream.frames)
@@ -129,8 +132,13 @@ class _Batches:
         self.budget = batch_s * recognizer.config.audio.sample_rate_hz / recognizer.log_mel.hop_samples  # frames
         self.gathered = _GATHERED * self.budget * batches_at_once(recognizer.device)
         self._held: list[Stretch] = []
+        self._levels = np.zeros(0)  # of what was not yet given
         self._given = 0  # frames of log-probabilities
         self._spoken = False  # whether any of them are of speech
+
+    def hear(self, levels: NDArray[np.float64]) -> None:
+        """Take the levels of the next frames of features, before the stretches that they are in."""
+        self._levels = np.concatenate([self._levels, levels])
 
     def accept(self, stretches: Iterable[Stretch]) -> Iterator[Chunk]:
         for stretch in stretches:
@@ -160,8 +168,8 @@ class _Batches:
         for place, stretch in enumerate(held):
             first = strided(stretch.keep[0], self.subsampling)
             yield from self._pause(first, separator=self._spoken)
-            yield Chunk(first, rows[place], speech=True)
-            self._given, self._spoken = first + len(rows[place]), True
+            yield self._chunk(rows[place], speech=True)
+            self._spoken = True
 
     def _pause(self, end: int, *, separator: bool) -> Iterator[Chunk]:
         """The frames of a pause up to `end`, if there are any."""
@@ -175,8 +183,14 @@ class _Batches:
         if separator and vocabulary.space in vocabulary.labels:
             log_probs[frames // 2, vocabulary.blank] = np.log(_NO_SEPARATOR)
             log_probs[frames // 2, vocabulary.labels.index(vocabulary.space)] = np.log1p(-_NO_SEPARATOR)
-        yield Chunk(self._given, log_probs, speech=False)
-        self._given = end
+        yield self._chunk(log_probs, speech=False)
+
+    def _chunk(self, log_probs: NDArray[np.float32], *, speech: bool) -> Chunk:
+        """The chunk with which the recording goes on."""
+        heard = len(log_probs) * self.subsampling
+        chunk = Chunk(self._given, log_probs, self._levels[:heard], speech)
+        self._given, self._levels = self._given + len(log_probs), self._levels[heard:]
+        return chunk
 
 
 def segments(recognizer: Recognizer, chunks: Iterable[Chunk], *, n_best: int = 1, name: str = "") -> Iterator[Segment]:
@@ -191,27 +205,26 @@ def segments(recognizer: Recognizer, chunks: Iterable[Chunk], *, n_best: int = 1
     Raises:
         DecodeError: log-probabilities cannot be decoded.
     """
-    for first, parts in _utterances(chunks):
-        offset_s = first * recognizer.frame_s
-        duration_s = sum(map(len, parts)) * recognizer.frame_s
+    for parts in _utterances(chunks):
+        offset_s = parts[0].first_frame * recognizer.frame_s
+        duration_s = sum(len(part.log_probs) for part in parts) * recognizer.frame_s
         stream = recognizer.decoder.stream(where=f"{name or 'recording'} from {offset_s:.2f} s on")
         for part in parts:
-            stream.take(part)
+            stream.take(part.log_probs)
         found = stream.finish(n_best)
         if found[0].tokens:
-            yield Segment(offset_s, duration_s, found)
+            levels = recognizer.levels(np.concatenate([part.levels for part in parts]))
+            yield Segment(offset_s, duration_s, found, levels)
 
 
-def _utterances(chunks: Iterable[Chunk]) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
-    """First frame and log-probabilities of what is between consecutive pauses."""
-    parts: list[NDArray[np.float32]] = []
-    first = 0
+def _utterances(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """The chunks between consecutive pauses."""
+    parts: list[Chunk] = []
     for chunk in chunks:
         if chunk.speech:
-            first = first if parts else chunk.first_frame
-            parts.append(chunk.log_probs)
+            parts.append(chunk)
         elif parts:
-            yield first, parts
+            yield parts
             parts = []
     if parts:
-        yield first, parts
+        yield parts

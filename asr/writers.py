@@ -23,8 +23,8 @@ SUFFIXES: dict[Format, str] = {name: f".{name}" for name in FORMATS} | {"textgri
 
 # Netflix' Timed Text Style Guide, General Requirements: a subtitle stands for at least 5/6 s.
 MIN_CUE_MS = 833
-# A CTC model emits labels inside their sounds, so a word's sound begins before its time and ends after it: a subtitle
-# has so much of a pause on either side, half of one that ends a segment.
+# A word's soft beginning or end may have been taken for a part of the pause (`asr.boundaries`), so a subtitle has this
+# much of a pause on either side, half of one that ends a segment.
 CUE_MARGIN_MS = round(PAUSE_S * 1000 / 2)
 _US_PER_MS = 1000
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")

@@ -51,28 +51,12 @@ BARE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
-class _Peer:
-    """A backend with the recogniser's features and an encoder of its own."""
-
-    name: str
-
-    def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer
-
-    def __call__(self, waves: Tensor, wave_lens: Tensor) -> tuple[Tensor, Tensor]:
-        return self.encode(*self.recognizer.features(waves, wave_lens))
-
-    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
-        return self.recognizer.encoder(feats, feat_lens)
-
-
-class OnnxFloat32(_Peer):
+class OnnxFloat32:
     """The exported graph as it is."""
 
     name = "onnx float32"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        super().__init__(recognizer)
         runtime = required("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -105,13 +89,12 @@ class _Directions(nn.Module):
         return torch.cat(outputs, dim=2)
 
 
-class TorchInt8(_Peer):
+class TorchInt8:
     """torch's dynamic quantisation of recurrent and linear layers."""
 
     name = "torch int8"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        super().__init__(recognizer)
         encoder = copy.deepcopy(recognizer.encoder)
         encoder.layers = nn.ModuleList(_Directions(layer) for layer in encoder.layers)
         with warnings.catch_warnings():
@@ -134,18 +117,18 @@ def copies(utterances: Sequence[Utterance], recognizer: Recognizer, suffix: str,
     return paths
 
 
-class Recorder(_Peer):
-    """A backend that remembers the shapes of its batches."""
+class Recorder:
+    """The recogniser's own encoder, and the shapes of the batches it was given."""
 
     name = "recorder"
 
     def __init__(self, recognizer: Recognizer) -> None:
-        super().__init__(recognizer)
+        self.recognizer = recognizer
         self.lens: list[Tensor] = []
 
     def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
         self.lens.append(feat_lens)
-        return super().encode(feats, feat_lens)
+        return self.recognizer.encoder(feats, feat_lens)
 
 
 @torch.inference_mode()

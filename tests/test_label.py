@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.boundaries import Levels
 from asr.cli import main
 from asr.decode import Word
 from asr.errors import ConfigError, ManifestError
@@ -26,7 +27,8 @@ Capture = pytest.CaptureFixture[str]
 
 def heard(offset_s: float, duration_s: float, *words: Word) -> Segment:
     """What was recognised between two pauses; times of words count from there."""
-    return Segment(offset_s, duration_s, [recognised(words)])  # type: ignore[list-item]
+    unheard = Levels(np.zeros(0), frame_s=0.01, window_s=0.032)
+    return Segment(offset_s, duration_s, [recognised(words)], unheard)  # type: ignore[list-item]
 
 
 def long(duration_s: float, *parts: Segment) -> Transcript:

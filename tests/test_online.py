@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -170,6 +171,19 @@ def test_cuts_change_nothing(overrides: tuple[str, ...]) -> None:
         assert [segment.offset_s for segment in other] == [segment.offset_s for segment in found[0]]
         for segment, wanted in zip(other, found[0], strict=True):
             assert_alike(segment.words, wanted.words)
+
+
+def test_segments_know_how_loud_they_are() -> None:
+    """Their words begin and end by it (`asr.boundaries`)."""
+    online = OnlineRecognizer(two_layers())
+    updates = listen(online, speech((0.5, 1.5), (2.9, 4.0), duration_s=6.0), 3000)
+    found = [segment for update in updates for segment in update.segments]
+    assert len(found) == 2
+    for segment, (first_s, end_s) in zip(found, [(0.5, 1.5), (2.9, 4.0)], strict=True):
+        values, frame_s = segment.levels.values, segment.levels.frame_s
+        assert len(values) * frame_s == pytest.approx(segment.duration_s, abs=0.04)
+        loud = segment.offset_s + frame_s * np.flatnonzero(values > values.mean())
+        assert (loud[0], loud[-1]) == pytest.approx((first_s, end_s), abs=0.04)
 
 
 def assert_alike(found: Sequence[Word], wanted: Sequence[Word]) -> None:

@@ -25,23 +25,22 @@ from asr.files import exists_already, require_folder, require_writable
 from asr.lines import read_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from asr.align import AlignedText
     from asr.manifest import Utterance
-    from asr.recognizer import Recognizer
+    from asr.recognizer import Encoded, Recognizer
+    from asr.transcript import Transcript
 
 _MANIFEST = ".jsonl"
 _HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
 _REMARKS = 20  # shown at most for such a transcript
 
 
-class _Encoded(NamedTuple):
-    """(T, V) float32 natural-log probabilities of a recording, and its seconds of audio."""
+class _Heard(NamedTuple):
+    """A recording as the model hears it, and its seconds of audio."""
 
-    log_probs: "NDArray[np.float32]"
+    encoded: "Encoded"
     duration_s: float
 
 
@@ -80,7 +79,6 @@ def _align(arguments: argparse.Namespace) -> int:
 
 
 def _align_recording(arguments: argparse.Namespace) -> int:
-    from asr.transcript import Transcript
     from asr.writers import render, write_transcript
 
     if (arguments.transcript is None) == (arguments.text is None):
@@ -94,10 +92,9 @@ def _align_recording(arguments: argparse.Namespace) -> int:
         where, text = str(arguments.transcript), read_text(arguments.transcript, "transcript", TextError)
     batch_s = batch_seconds(arguments)
     recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
-    log_probs, duration_s = _encode_recording(arguments.source, recognizer, batch_s, arguments.max_duration_s)
+    heard = _encode_recording(arguments.source, recognizer, batch_s, arguments.max_duration_s)
     note_if_averaged(arguments.source, recognizer)
-    aligned = _aligned(log_probs, text, recognizer, where)
-    transcript = Transcript.of([aligned], duration_s, arguments.source)
+    transcript = _transcript(heard, text, recognizer, arguments.source, where=where)
     if arguments.out is None:
         print(render(transcript, arguments.format), end="")
     else:
@@ -107,7 +104,6 @@ def _align_recording(arguments: argparse.Namespace) -> int:
 
 def _align_manifest(arguments: argparse.Namespace) -> int:
     from asr.manifest import read_manifest
-    from asr.transcript import Transcript
     from asr.writers import SUFFIXES, write_transcript
 
     if arguments.transcript is not None or arguments.text is not None:
@@ -132,10 +128,10 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
         try:
             if isinstance(found, AsrError):
                 raise found
-            aligned = _aligned(found.log_probs, utterance.text, recognizer, f"utterance {utterance.id}")
             # A CTM has ids.
-            source = _file_name(utterance.id) if arguments.format == "ctm" else utterance.audio_filepath
-            transcript = Transcript.of([aligned], found.duration_s, source, channel=utterance.channel)
+            source = Path(_file_name(utterance.id)) if arguments.format == "ctm" else utterance.audio_filepath
+            where = f"utterance {utterance.id}"
+            transcript = _transcript(found, utterance.text, recognizer, source, utterance.channel, where=where)
             write_transcript(transcript, targets[utterance.id], arguments.format)
         except AsrError as error:
             failed += 1
@@ -146,11 +142,23 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
     return PARTLY_FAILED if failed else 0
 
 
-def _aligned(log_probs: "NDArray[np.float32]", text: str, recognizer: "Recognizer", where: str) -> "AlignedText":
+def _transcript(
+    heard: _Heard, text: str, recognizer: "Recognizer", source: Path, channel: int | None = None, *, where: str
+) -> "Transcript":
+    """The words of a text, each from where its sound begins to where it ends."""
+    from asr.boundaries import bounded
+    from asr.transcript import Transcript
+
+    aligned = _aligned(heard.encoded, text, recognizer, where)
+    words = bounded(aligned.words, heard.encoded.levels)
+    return Transcript.of([aligned], heard.duration_s, source, words=words, channel=channel)
+
+
+def _aligned(encoded: "Encoded", text: str, recognizer: "Recognizer", where: str) -> "AlignedText":
     """Align a transcript, and list on standard error the words that could not be aligned well."""
     from asr.align import align_text
 
-    aligned = align_text(log_probs, text, recognizer.tokenizer, recognizer.vocabulary, where=where)
+    aligned = align_text(encoded.log_probs, text, recognizer.tokenizer, recognizer.vocabulary, where=where)
     doubtful, words = len(aligned.doubtful), len(aligned.words)
     hopeless = doubtful > _HOPELESS * words
     for remark in islice(aligned.remarks(), _REMARKS if hopeless else None):
@@ -169,11 +177,12 @@ def _file_name(name: str) -> str:
     return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
-def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, longest_s: float | None) -> _Encoded:
+def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, longest_s: float | None) -> _Heard:
     """Encode a recording of any length, cut in its pauses, in parts."""
     import numpy as np
 
     from asr import audio, windows
+    from asr.recognizer import Encoded
 
     samples = 0
 
@@ -183,13 +192,15 @@ def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, long
             samples += len(block)
             yield block
 
-    rows = [chunk.log_probs for chunk in windows.encode(recognizer, counted(), batch_s=batch_s, name=str(path))]
-    return _Encoded(np.concatenate(rows), samples / recognizer.config.audio.sample_rate_hz)
+    chunks = list(windows.encode(recognizer, counted(), batch_s=batch_s, name=str(path)))
+    rows = np.concatenate([chunk.log_probs for chunk in chunks])
+    levels = recognizer.levels(np.concatenate([chunk.levels for chunk in chunks]))
+    return _Heard(Encoded(rows, levels), samples / recognizer.config.audio.sample_rate_hz)
 
 
 def _encode_utterances(
     utterances: Sequence["Utterance"], recognizer: "Recognizer", batch_s: float
-) -> Iterator[tuple["Utterance", _Encoded | AsrError]]:
+) -> Iterator[tuple["Utterance", _Heard | AsrError]]:
     """Each utterance in order, encoded as a whole, or with the error of its audio."""
     batch: list[tuple[Utterance, Tensor | AudioError]] = []
     longest_s = 0.0
@@ -211,25 +222,14 @@ def _load(utterance: "Utterance", recognizer: "Recognizer") -> "Tensor | AudioEr
 
 def _encode_batch(
     batch: Sequence[tuple["Utterance", "Tensor | AudioError"]], recognizer: "Recognizer"
-) -> Iterator[tuple["Utterance", _Encoded | AsrError]]:
-    encoded = iter(_encode([wave for _, wave in batch if not isinstance(wave, AudioError)], recognizer))
-    for utterance, wave in batch:
-        yield utterance, wave if isinstance(wave, AudioError) else next(encoded)
-
-
-def _encode(waves: Sequence["Tensor"], recognizer: "Recognizer") -> list[_Encoded]:
+) -> Iterator[tuple["Utterance", _Heard | AsrError]]:
     import torch
 
-    from asr.recognizer import pad_waves
-
-    if not waves:
-        return []
-    padded, lens = pad_waves(waves)
+    waves = [wave for _, wave in batch if not isinstance(wave, AudioError)]
     with torch.inference_mode():
-        log_probs, frames = recognizer(padded.to(recognizer.device), lens)
-    rows = log_probs.cpu().numpy()
-    rate_hz = recognizer.config.audio.sample_rate_hz
-    return [
-        _Encoded(row[:count], len(wave) / rate_hz)
-        for row, count, wave in zip(rows, frames.tolist(), waves, strict=True)
-    ]
+        encoded = iter(recognizer.encode(waves) if waves else [])
+    for utterance, wave in batch:
+        if isinstance(wave, AudioError):
+            yield utterance, wave
+        else:
+            yield utterance, _Heard(next(encoded), len(wave) / recognizer.config.audio.sample_rate_hz)

@@ -1,0 +1,128 @@
+"""When words begin and end, by the level of the audio around their labels.
+
+A CTC model emits labels in few frames, anywhere inside the sounds they stand for: that a word ends is not to be seen in
+them, least of all where the word is a single label. Between the labels of two words there is a pause or the boundary
+between their sounds, and the audio says where: the pause is the longest run of quiet frames there, and without one the
+words meet in the quietest frame. `benchmarks/word_times.py` measures how far the times are from true ones.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decode import Word
+from asr.pauses import LOUD_S, quiet_below, runs_of, smoothed
+
+# A frame is quiet if it lies below this part of the way from the quiet level to the loud one. Less than what pauses are
+# cut by: words fade out, and of 0.15, 0.25 and 0.35 this was best, without noise and at 10 to 30 dB SNR.
+_QUIET_SHARE = 0.15
+# What is quiet and what is loud is judged for a stretch of this length by it and as much audio on either side.
+_JUDGED_S = 4.0
+# A shorter dip is part of a sound. 20 to 50 ms make no difference.
+_SHORTEST_PAUSE_S = 0.03
+# A word reaches no further than this beyond its labels, unless another word takes up the sound from there.
+_REACH_S = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """How loud a recording is, frame by frame of its features.
+
+    Attributes:
+        values: (T,) float64, the mean over mel bins of natural-log energy.
+        frame_s: seconds from one frame to the next.
+        window_s: seconds of audio that a frame is computed from; it begins where the frame does.
+    """
+
+    values: NDArray[np.float64]
+    frame_s: float
+    window_s: float
+
+
+def bounded(words: Sequence[Word], levels: Levels) -> tuple[Word, ...]:
+    """The words, each from where its sound begins to where it ends; at least as long as its labels.
+
+    Args:
+        words: in order, with the times of their labels, none beginning before the one before it ends.
+        levels: of the same audio; its first frame is at 0 s.
+    """
+    if not words or not len(levels.values):
+        return tuple(words)
+    gaps = _Gaps(levels)
+    first, behind = gaps.frame(words[0].start_s), gaps.frame(words[-1].end_s)
+    starts_s = [min(words[0].start_s, gaps.time_s(gaps.begin(first)))]
+    ends_s: list[float] = []
+    for word, after in pairwise(words):
+        end, begin = gaps.between(gaps.frame(word.end_s), gaps.frame(after.start_s))
+        for times_s, frame in ((ends_s, end), (starts_s, begin)):
+            times_s.append(min(max(gaps.time_s(frame), word.end_s), after.start_s))
+    ends_s.append(max(words[-1].end_s, gaps.time_s(gaps.end(behind))))
+    spans_s = zip(words, starts_s, ends_s, strict=True)
+    return tuple(replace(word, start_s=start_s, end_s=end_s) for word, start_s, end_s in spans_s)
+
+
+class _Gaps:
+    """Finds pauses and boundaries before, between and after the labels of words; all in frames of features."""
+
+    def __init__(self, levels: Levels) -> None:
+        self.frame_s = levels.frame_s
+        # A change from one frame to the next shows where half of a window has passed it.
+        self._late_s = (levels.window_s - levels.frame_s) / 2
+        self._levels = smoothed(levels.values)
+        self._reach = round(_REACH_S / levels.frame_s)
+        self._shortest = round(_SHORTEST_PAUSE_S / levels.frame_s)
+        judged, loud = round(_JUDGED_S / levels.frame_s), round(LOUD_S / levels.frame_s)
+        quiet = np.empty(len(self._levels), np.bool_)
+        for first in range(0, len(quiet), judged):
+            near = levels.values[max(0, first - judged) : first + 2 * judged]
+            threshold = quiet_below(near, loud, share=_QUIET_SHARE)
+            quiet[first : first + judged] = self._levels[first : first + judged] < threshold
+        self._begins, self._ends = runs_of(quiet).T.tolist()
+
+    def frame(self, time_s: float) -> int:
+        """The frame that begins at a time."""
+        return min(len(self._levels), round(time_s / self.frame_s))
+
+    def time_s(self, frame: int) -> float:
+        """When what is heard from a frame on begins."""
+        return frame * self.frame_s + self._late_s if frame else 0.0
+
+    def begin(self, first: int) -> int:
+        """Where a word begins whose first label is in this frame, if there is no other word near."""
+        reached = max(0, first - self._reach)
+        pause = self._pause(reached, first)
+        return reached if pause is None else pause[1]
+
+    def end(self, behind: int) -> int:
+        """Where a word ends whose labels end before this frame, if there is no other word near."""
+        reached = min(behind + self._reach, len(self._levels))
+        pause = self._pause(behind, reached)
+        return reached if pause is None else pause[0]
+
+    def between(self, behind: int, first: int) -> tuple[int, int]:
+        """Where a word ends and the next one begins, of whose labels one's end before `behind`, the other's at `first`.
+
+        The two are the ends of the longest pause between the labels or, without a pause, the quietest frame.
+        """
+        if first - behind > 2 * self._reach:
+            return self.end(behind), self.begin(first)
+        pause = self._pause(behind, first)
+        if pause is not None:
+            return pause
+        quietest = behind + int(np.argmin(self._levels[behind:first])) if behind < first else behind
+        return quietest, quietest
+
+    def _pause(self, first: int, behind: int) -> tuple[int, int] | None:
+        """The longest run of quiet frames in this span; None if none is long enough."""
+        longest, found = self._shortest - 1, None
+        for place in range(bisect_right(self._ends, first), len(self._begins)):
+            if self._begins[place] >= behind:
+                break
+            begin, end = max(self._begins[place], first), min(self._ends[place], behind)
+            if end - begin > longest:
+                longest, found = end - begin, (begin, end)
+        return found
