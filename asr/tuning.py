@@ -35,12 +35,7 @@ def require_own(folder: Path, given: Mapping[str, Any], *, estimate_priors: bool
     """
     own = resolve_decode(checkpoint.load_config(folder).decode, folder)
     wanted = replace(own, **given)
-    written = {"lm": LM_FILE}
-    if wanted.lexicon:
-        written["lexicon"] = LEXICON_FILE
-    if wanted.priors or estimate_priors:
-        written["priors"] = PRIORS_FILE
-    for key, name in written.items():
+    for key, name in _kept(replace(wanted, priors=PRIORS_FILE) if estimate_priors else wanted).items():
         path = (folder / name).absolute()
         if path.exists() and str(path) not in (getattr(own, key), getattr(wanted, key)):
             raise ConfigError(
@@ -101,6 +96,12 @@ def tune_run(
         say("note: hardly a word is recognised, so the weights mean little: the model comes first")
     _save(folder, settings, decoder.with_weights(chosen.alpha, chosen.beta), say)
     return tuning
+
+
+def _kept(used: DecodeConfig) -> dict[str, str]:
+    """Which settings of a tuned decoder name a file in the run folder, and which one."""
+    kept = {"lm": LM_FILE, "lexicon": LEXICON_FILE, "priors": PRIORS_FILE}
+    return {key: name for key, name in kept.items() if getattr(used, key)}
 
 
 def _read(folder: Path, settings: Config, paths: Sequence[Path], say: Callable[[str], object]) -> Emissions:
@@ -170,18 +171,14 @@ def _save(folder: Path, settings: Config, decoder: Decoder, say: Callable[[str],
     used, resources = decoder.config, decoder.resources
     if resources.lm is not None and Path(used.lm) != (folder / LM_FILE).absolute():
         resources.lm.save(folder / LM_FILE)
-    kept = {}
-    if used.lexicon:
-        kept["lexicon"] = LEXICON_FILE
-        if Path(used.lexicon) != (folder / LEXICON_FILE).absolute():
-            write_text_atomic(folder / LEXICON_FILE, Path(used.lexicon).read_text(encoding="utf-8-sig"))
+    if used.lexicon and Path(used.lexicon) != (folder / LEXICON_FILE).absolute():
+        write_text_atomic(folder / LEXICON_FILE, Path(used.lexicon).read_text(encoding="utf-8-sig"))
     if resources.priors is not None:
-        kept["priors"] = PRIORS_FILE
         # With the run's own labels: in emissions from elsewhere the blank may have another name.
         priors.write(folder / PRIORS_FILE, checkpoint.load_tokenizer(folder, settings).tokens, resources.priors)
     # Hotwords belong to what is recognised, not to the model: the setting stays as the configuration has it.
-    files: dict[str, Any] = {"lm": LM_FILE, **kept, "hotwords": settings.decode.hotwords}
-    decode = replace(used, **files)
+    kept = _kept(used)
+    decode = replace(used, **kept, hotwords=settings.decode.hotwords)  # type: ignore[arg-type]
     write_text_atomic(folder / checkpoint.CONFIG_FILE, config.to_yaml(replace(settings, decode=decode)))
-    say(f"{folder}: {', '.join(('config.yaml', LM_FILE, *kept.values()))}")
+    say(f"{folder}: {', '.join(('config.yaml', *kept.values()))}")
     say(f"{folder} now decodes with: {describe(resolve_decode(decode, folder))}")
