@@ -100,6 +100,7 @@ class Recognizer(nn.Module):
         log_mel, rate_hz = self.log_mel, self.config.audio.sample_rate_hz
         return Levels(values, log_mel.hop_samples / rate_hz, log_mel.fft_samples / rate_hz)
 
+    @torch.inference_mode()
     def encode(self, waves: Sequence[Tensor], encoder: Encode | None = None) -> list[Encoded]:
         """Encode (S,) float32 waveforms, padded to one length; each must hold a frame.
 

@@ -58,7 +58,6 @@ def sequenced(
     return Sequenced(joined + PEAK * 10 ** (noise_db / 20) * noise, words)
 
 
-@torch.inference_mode()
 def deviations(made: Sequenced, recognizer: Recognizer) -> tuple[np.ndarray, int]:
     """(N, 2, 2) seconds by which labels and sounds start and end later than the words, and how many words were not."""
     [encoded] = recognizer.encode([made.wave])

@@ -223,11 +223,8 @@ def _load(utterance: "Utterance", recognizer: "Recognizer") -> "Tensor | AudioEr
 def _encode_batch(
     batch: Sequence[tuple["Utterance", "Tensor | AudioError"]], recognizer: "Recognizer"
 ) -> Iterator[tuple["Utterance", _Heard | AsrError]]:
-    import torch
-
     waves = [wave for _, wave in batch if not isinstance(wave, AudioError)]
-    with torch.inference_mode():
-        encoded = iter(recognizer.encode(waves) if waves else [])
+    encoded = iter(recognizer.encode(waves) if waves else [])
     for utterance, wave in batch:
         if isinstance(wave, AudioError):
             yield utterance, wave
