@@ -1,4 +1,4 @@
-"""What was recognised in one recording: words with times, and the segments that subtitles are made of."""
+"""What was recognised in one recording: words with times, the segments of subtitles, the turns of a dialogue."""
 
 import math
 import os
@@ -167,6 +167,67 @@ class Transcript:
             "confidence": round(self.confidence, 4),
             "segments": [{"id": number, **segment.as_json()} for number, segment in enumerate(self.segments)],
             "alternatives": _alternatives_of(self.alternatives),
+        }
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """What was recognised in each channel of one recording, a speaker on each, to be read as a conversation.
+
+    Attributes:
+        sides: the transcripts of the channels 0, 1, ..., at least one.
+
+    Raises:
+        DecodeError: the sides are of other channels; the message names the recording.
+    """
+
+    sides: tuple[Transcript, ...]
+
+    def __post_init__(self) -> None:
+        channels = [side.channel for side in self.sides]
+        if not channels or channels != list(range(len(channels))):
+            whose = self.sides[0].source if self.sides else "dialogue"
+            raise DecodeError(f"{whose}: wanted sides of the channels 0, 1, ..., found {channels}")
+
+    @property
+    def source(self) -> str:
+        """The recording's name, in most cases its path."""
+        return self.sides[0].source
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of audio, of the longest side."""
+        return max(side.duration_s for side in self.sides)
+
+    @property
+    def turns(self) -> list[tuple[int, Segment]]:
+        """The segments of all sides with their channels, by start, then channel; they overlap where both speak."""
+        turns = [(channel, segment) for channel, side in enumerate(self.sides) for segment in side.segments]
+        return sorted(turns, key=lambda turn: turn[1].start_s)  # keeps the order of channels
+
+    @property
+    def text(self) -> str:
+        """The words of all turns, separated by single spaces."""
+        return " ".join(segment.text for _, segment in self.turns)
+
+    @property
+    def confidence(self) -> float:
+        """0 to 1, geometric mean of the words' confidences; without a word, that of the least certain side."""
+        words = [word for side in self.sides for word in side.words]
+        return mean_confidence(words) if words else min(side.confidence for side in self.sides)
+
+    def as_json(self) -> dict[str, Any]:
+        """The dialogue as JSON: as `Transcript.as_json`, without `alternatives`; each segment has its `channel`."""
+        return {
+            "audio_filepath": self.source,
+            "duration": round(self.duration_s, 3),
+            "language": None,
+            "text": self.text,
+            "confidence": round(self.confidence, 4),
+            "segments": [
+                {"id": number, "channel": channel, **segment.as_json()}
+                for number, (channel, segment) in enumerate(self.turns)
+            ],
         }
 
 

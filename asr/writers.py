@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.lines import escaped
-from asr.transcript import PAUSE_S, Transcript, lines_of
+from asr.transcript import PAUSE_S, Dialogue, Transcript, lines_of
 
 Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -32,9 +32,10 @@ _SRT_ARROW = re.compile(r"--+>")
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 Span = tuple[int, int]  # first and last tick
+Made = Transcript | Dialogue
 
 
-def render(transcript: Transcript, format: Format) -> str:
+def render(made: Made, format: Format) -> str:
     """The text of a file in a format; every format is valid even without a word.
 
     - `txt`: the text on one line. Silence is an empty line, so that `cat *.txt` has a line for each file.
@@ -57,6 +58,11 @@ def render(transcript: Transcript, format: Format) -> str:
     first word until as long after its last, but no longer than to the middle of a pause; then for at least
     `MIN_CUE_MS`, or until the next one or the end of the audio.
 
+    In a dialogue a line of `txt` is a turn, after its channel and a colon; so are subtitles of `srt`, and `vtt` has the
+    channel as its voice (`<v 0>`). Subtitles stand by their start, those of each side where it alone would have them,
+    so that they overlap where both speak. `tsv` has a fourth column, `channel`. `ctm` has the sides one after the
+    other, as NIST orders its lines, and `textgrid` has tiers for each: `words 0`, `segments 0`, `words 1`, ...
+
     Raises:
         ConfigError: an unknown format.
     """
@@ -72,17 +78,17 @@ def render(transcript: Transcript, format: Format) -> str:
     if written is None:
         raise ConfigError(f"wanted a format among {', '.join(FORMATS)}, found {format!r}")
     # Only lone surrogates, which stand for a path's undecodable bytes, cannot be encoded. JSON spells the escape alike.
-    return written(transcript).encode("utf-8", "backslashreplace").decode("utf-8")
+    return written(made).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def write_transcript(transcript: Transcript, path: Path, format: Format) -> None:
-    """Write a transcript so that `path` is never half-written; missing folders are made.
+def write_transcript(made: Made, path: Path, format: Format) -> None:
+    """Write a transcript or dialogue so that `path` is never half-written; missing folders are made.
 
     Raises:
         ConfigError: an unknown format.
         OSError: the file cannot be written; it names `path`.
     """
-    write_text_atomic(path, render(transcript, format))
+    write_text_atomic(path, render(made, format))
 
 
 def line_of(name: str, text: str) -> str:
@@ -93,26 +99,35 @@ def line_of(name: str, text: str) -> str:
     return f"{escaped(name)}\t{_clean(text)}\n"
 
 
-def _txt(transcript: Transcript) -> str:
-    return f"{_clean(transcript.text)}\n"
+def _sides(made: Made, mark: str) -> list[tuple[Transcript, str]]:
+    """The sides of a dialogue, each with its channel in place of `{}` in `mark`; or a transcript, with no mark."""
+    if isinstance(made, Dialogue):
+        return [(side, mark.format(channel)) for channel, side in enumerate(made.sides)]
+    return [(made, "")]
 
 
-def _json(transcript: Transcript) -> str:
-    return json.dumps(transcript.as_json(), ensure_ascii=False) + "\n"
+def _txt(made: Made) -> str:
+    if isinstance(made, Dialogue):
+        turns = [(channel, _clean(segment.text)) for channel, segment in made.turns]
+        return "".join(f"{channel}: {text}\n" for channel, text in turns if text) or "\n"
+    return f"{_clean(made.text)}\n"
 
 
-def _srt(transcript: Transcript) -> str:
-    cues = enumerate(_cues(transcript), 1)
+def _json(made: Made) -> str:
+    return json.dumps(made.as_json(), ensure_ascii=False) + "\n"
+
+
+def _srt(made: Made) -> str:
     return "\n".join(
-        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_SRT_ARROW.sub('->', text)}\n"
-        for number, (start, end, text) in cues
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{mark}{_SRT_ARROW.sub('->', text)}\n"
+        for number, (start, end, text, mark) in enumerate(_cues(made, "{}: "), 1)
     )
 
 
-def _vtt(transcript: Transcript) -> str:
+def _vtt(made: Made) -> str:
     cues = [
-        f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{text.translate(_VTT_ESCAPES)}\n"
-        for start, end, text in _cues(transcript)
+        f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{mark}{text.translate(_VTT_ESCAPES)}\n"
+        for start, end, text, mark in _cues(made, "<v {}>")
     ]
     return "".join(["WEBVTT\n", *cues])
 
@@ -124,35 +139,44 @@ def ctm_name(source: str) -> str:
     return re.sub(r"^;", "_", _BLANKS.sub("_", stem)) or "_"  # sclite takes a line that begins with ;; for a comment
 
 
-def _ctm(transcript: Transcript) -> str:
+def _ctm(made: Made) -> str:
+    return "".join(line for side, _ in _sides(made, "") for line in _ctm_lines(side))
+
+
+def _ctm_lines(transcript: Transcript) -> Iterator[str]:
     name, channel = ctm_name(transcript.source), 1 + (transcript.channel or 0)
-    lines = []
     for word in transcript.words:
         text = _clean(word.text).replace(" ", "_")
         if not text:
             continue  # a line without a word would shift the columns
         start, end = _ms(word.start_s), _ms(word.end_s)
-        lines.append(f"{name} {channel} {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n")
-    return "".join(lines)
+        yield f"{name} {channel} {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n"
 
 
-def _tsv(transcript: Transcript) -> str:
+def _tsv(made: Made) -> str:
+    if isinstance(made, Dialogue):
+        column, turns = "\tchannel", [(segment, f"\t{channel}") for channel, segment in made.turns]
+    else:
+        column, turns = "", [(segment, "") for segment in made.segments]
     lines = [
-        f"{_ms(segment.start_s)}\t{_ms(segment.end_s)}\t{_clean(segment.text)}\n" for segment in transcript.segments
+        f"{_ms(segment.start_s)}\t{_ms(segment.end_s)}\t{_clean(segment.text)}{channel}\n" for segment, channel in turns
     ]
-    return "".join(["start\tend\ttext\n", *lines])
+    return "".join([f"start\tend\ttext{column}\n", *lines])
 
 
-def _textgrid(transcript: Transcript) -> str:
-    end = _us(transcript.duration_s)
+def _tiers(transcript: Transcript, mark: str, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
+    """Names, spans in microseconds up to `end`, and texts of a side's tiers."""
     # Praat drops intervals without length when it reads the file, so words get a millisecond, which can still be seen.
     words = _spread([(_us(word.start_s), _us(word.end_s)) for word in transcript.words], _US_PER_MS, end)
     firsts = accumulate((len(segment.words) for segment in transcript.segments), initial=0)
     segments = [(words[first][0], words[behind - 1][1]) for first, behind in pairwise(firsts)]
-    tiers = [
-        ("words", words, [word.text for word in transcript.words]),
-        ("segments", segments, [segment.text for segment in transcript.segments]),
-    ]
+    yield f"words{mark}", words, [word.text for word in transcript.words]
+    yield f"segments{mark}", segments, [segment.text for segment in transcript.segments]
+
+
+def _textgrid(made: Made) -> str:
+    end = _us(made.duration_s)
+    tiers = [tier for side, mark in _sides(made, " {}") for tier in _tiers(side, mark, end)]
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_decimal(end)}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, spans, texts) in enumerate(tiers, 1):
@@ -178,8 +202,14 @@ def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator
         yield reached, end, ""
 
 
-def _cues(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds and the lines of each subtitle."""
+def _cues(made: Made, mark: str) -> list[tuple[int, int, str, str]]:
+    """Start and end in milliseconds, lines, and mark (`_sides`) of each subtitle, by start, then channel."""
+    cues = [(*cue, marked) for side, marked in _sides(made, mark) for cue in _cues_of(side)]
+    return sorted(cues, key=lambda cue: cue[0])
+
+
+def _cues_of(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
+    """Start and end in milliseconds and the lines of each subtitle of one side."""
     end = _ms(transcript.duration_s)
     shown = []
     for segment in transcript.segments:

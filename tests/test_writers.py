@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from asr.decode import Word
-from asr.errors import ConfigError
-from asr.transcript import Transcript
+from asr.errors import ConfigError, DecodeError
+from asr.transcript import Dialogue, Transcript
 from asr.writers import (
     FORMATS,
     SUFFIXES,
@@ -211,6 +213,116 @@ def test_json_whole_picture() -> None:
             {"text": "she sad", "confidence": 0.25, "score": -7.0, "acoustic_score": -7.5, "lm_score": 0.5},
         ],
     }
+
+
+def dialogue(*sides: Sequence[Word], duration_s: float = 4.0) -> Dialogue:
+    """Each side's words, of channels 0, 1, ..."""
+    made = (transcript(words, duration_s, "calls/my talk.wav") for words in sides)
+    return Dialogue(tuple(replace(side, channel=channel) for channel, side in enumerate(made)))
+
+
+# Side 1 speaks into the first turn of side 0, and both begin the last one at the same time.
+LEFT = [Word("who's", 0.4, 0.6, 1.0), Word("there?", 0.6, 1.2, 0.25), Word("<b>", 3.0, 3.2, 1.0)]
+RIGHT = [Word("me", 1.0, 1.5, 0.5), Word("-->", 3.0, 3.5, 1.0)]
+GOLDEN_DIALOGUE: dict[Format, str] = {
+    "txt": """\
+0: who's there?
+1: me
+0: <b>
+1: -->
+""",
+    "srt": """\
+1
+00:00:00,100 --> 00:00:01,500
+0: who's there?
+
+2
+00:00:00,700 --> 00:00:01,800
+1: me
+
+3
+00:00:02,700 --> 00:00:03,533
+0: <b>
+
+4
+00:00:02,700 --> 00:00:03,800
+1: ->
+""",
+    "vtt": """\
+WEBVTT
+
+00:00:00.100 --> 00:00:01.500
+<v 0>who's there?
+
+00:00:00.700 --> 00:00:01.800
+<v 1>me
+
+00:00:02.700 --> 00:00:03.533
+<v 0>&lt;b&gt;
+
+00:00:02.700 --> 00:00:03.800
+<v 1>--&gt;
+""",
+    "ctm": """\
+my_talk 1 0.400 0.200 who's 1.0000
+my_talk 1 0.600 0.600 there? 0.2500
+my_talk 1 3.000 0.200 <b> 1.0000
+my_talk 2 1.000 0.500 me 0.5000
+my_talk 2 3.000 0.500 --> 1.0000
+""",
+    "tsv": """\
+start\tend\ttext\tchannel
+400\t1200\twho's there?\t0
+1000\t1500\tme\t1
+3000\t3200\t<b>\t0
+3000\t3500\t-->\t1
+""",
+}
+
+
+@pytest.mark.parametrize("format", GOLDEN_DIALOGUE)
+def test_whole_picture_of_a_dialogue(format: Format) -> None:
+    assert render(dialogue(LEFT, RIGHT), format) == GOLDEN_DIALOGUE[format]
+
+
+def test_json_of_a_dialogue() -> None:
+    facts = json.loads(render(dialogue(LEFT, RIGHT), "json"))
+    segments = facts.pop("segments")
+    assert facts == {
+        "audio_filepath": "calls/my talk.wav",
+        "duration": 4.0,
+        "language": None,
+        "text": "who's there? me <b> -->",
+        "confidence": 0.6598,  # the fifth root of 0.25 * 0.5
+    }
+    assert [(item["id"], item["channel"], item["text"]) for item in segments] == [
+        (0, 0, "who's there?"),
+        (1, 1, "me"),
+        (2, 0, "<b>"),
+        (3, 1, "-->"),
+    ]
+    assert segments[1]["words"] == [{"word": "me", "start": 1.0, "end": 1.5, "probability": 0.5}]
+
+
+def test_a_dialogue_without_words() -> None:
+    made = dialogue([], [], duration_s=1.5)
+    wanted = {**EMPTY, "tsv": "start\tend\ttext\tchannel\n"}
+    for format in ("txt", "srt", "vtt", "ctm", "tsv"):
+        assert render(made, format) == wanted[format]
+    facts = json.loads(render(made, "json"))
+    assert (facts["text"], facts["segments"], facts["confidence"]) == ("", [], 0.875)
+    names = ("words 0", "segments 0", "words 1", "segments 1")
+    assert [render(made, "textgrid").count(f'name = "{name}"') for name in names] == [1, 1, 1, 1]
+
+
+def test_the_sides_of_a_dialogue_are_all_channels_in_order() -> None:
+    wanted = r"wanted sides of the channels 0, 1, \.\.\., found"
+    with pytest.raises(DecodeError, match=rf"^dialogue: {wanted} \[\]$"):
+        Dialogue(())
+    with pytest.raises(DecodeError, match=rf"^talk\.wav: {wanted} \[None\]$"):
+        Dialogue((transcript([], 1.0),))
+    with pytest.raises(DecodeError, match=rf"^calls/my talk\.wav: {wanted} \[1, 0\]$"):
+        Dialogue(dialogue(LEFT, RIGHT).sides[::-1])
 
 
 def test_a_long_subtitle_has_two_balanced_lines() -> None:

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from hypothesis import given
 
 from asr.decode import Word
-from asr.transcript import LINE_CHARACTERS, Transcript
+from asr.transcript import LINE_CHARACTERS, Dialogue, Transcript
 from asr.writers import (
     MIN_CUE_MS,
     render,
@@ -145,6 +146,42 @@ def check_textgrid(made: Transcript) -> None:
 def test_every_format_reads_back(made: Transcript) -> None:
     for check in (check_srt, check_vtt, check_ctm, check_tsv, check_txt_and_json, check_textgrid):
         check(made)
+
+
+@given(transcripts(), transcripts())
+def test_each_side_of_a_dialogue_is_written_as_it_is_alone(left: Transcript, right: Transcript) -> None:
+    sides = replace(left, channel=0), replace(right, channel=1)
+    made = Dialogue(sides)
+    end = made.duration_s
+
+    for format, point, mark in (("srt", ",", "{}: "), ("vtt", ".", "<v {}>")):
+        cues = cues_of(render(made, format), point)
+        assert [start for start, _, _ in cues] == sorted(start for start, _, _ in cues)
+        for channel, side in enumerate(sides):
+            begins = mark.format(channel)
+            of_side = [cue for cue in cues if cue[2][0].startswith(begins)]
+            alone = cues_of(render(side, format), point)
+            assert of_side == [(start, stop, [begins + lines[0], *lines[1:]]) for start, stop, lines in alone]
+            cues = [cue for cue in cues if cue not in of_side]
+        assert cues == []
+
+    assert render(made, "ctm") == "".join(render(side, "ctm") for side in sides)
+    _, *rows = [line.split("\t") for line in render(made, "tsv").split("\n")[:-1]]
+    assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)
+    turns = [line.split(": ", 1) for line in render(made, "txt").split("\n")[:-1] if line]
+    segments = json.loads(render(made, "json"))["segments"]
+    assert [segment["id"] for segment in segments] == list(range(len(segments)))
+    _, tiers = textgrid_of(render(made, "textgrid"))
+    assert list(tiers) == ["words 0", "segments 0", "words 1", "segments 1"]
+    for channel, side in enumerate(sides):
+        rows_alone = render(side, "tsv").split("\n")[1:-1]
+        assert ["\t".join(row[:3]) for row in rows if row[3] == str(channel)] == rows_alone
+        assert [text for name, text in turns if name == str(channel)] == cleaned(item.text for item in side.segments)
+        assert [item["words"] for item in segments if item["channel"] == channel] == [
+            item.as_json()["words"] for item in side.segments
+        ]
+        _, alone = textgrid_of(render(replace(side, duration_s=end), "textgrid"))
+        assert {name: tiers[f"{name} {channel}"] for name in alone} == alone
 
 
 def test_words_without_time_at_the_end_of_the_audio_have_room_in_a_textgrid() -> None:
