@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from asr.pauses import Cutting
 from asr.process.ahead import map_ahead
 from asr.process.parallel import batches_at_once, map_batches
 from asr.recognizer import Encoded, Recognizer, pick_device
-from asr.sources import Recording
-from asr.transcript import Recognised, Transcript, mean_confidence
+from asr.sources import Recording, each_channel
+from asr.transcript import Dialogue, Recognised, Transcript, mean_confidence
 from asr.windows import Segment, encode, segments
 
 # Recordings up to this length are encoded whole, as utterances are in training and evaluation; longer ones by windows.
@@ -194,6 +195,28 @@ class Transcriber:
                 yield from self._in_turn(group, n_best)
                 group, held = [], 0
         yield from self._in_turn(group, n_best)
+
+    def dialogues(
+        self, recordings: Iterable[Recording | Path | str | bytes]
+    ) -> Iterator[Transcript | Dialogue | Failure]:
+        """Transcribe many recordings, each channel by itself; yields what came of each, in the order given.
+
+        That is a Dialogue, or of one channel (also where a manifest names it) a Transcript; or a Failure, if a channel
+        failed.
+        """
+        # Not told apart in messages: almost all that can be wrong is so of the file.
+        parts = [
+            [replace(part, split=False) for part in each_channel([_recording(recording)])] for recording in recordings
+        ]
+        results = self.transcribe_all(chain.from_iterable(parts))
+        for part in parts:
+            found = list(islice(results, len(part)))
+            failures = [result for result in found if isinstance(result, Failure)]
+            sides = [result for result in found if isinstance(result, Transcript)]
+            if failures:
+                yield failures[0]
+            else:
+                yield sides[0] if len(sides) == 1 else Dialogue(tuple(sides))
 
     def _check_n_best(self, n_best: int) -> None:
         check_number("n_best", n_best, "at least 1", 1, whole=True)

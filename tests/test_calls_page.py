@@ -66,8 +66,8 @@ def test_from_calls_to_a_model_that_learnt_from_others(tmp_path: Path, monkeypat
     quickly = ("train.epochs=40", "train.batch_s=4", "train.dev_every=40", "train.learning_rate=0.02")
     Trainer(tiny(manifest, manifest, *quickly), beginning).run()
     monkeypatch.chdir(tmp_path)
-    assert [language for language, _ in BLOCKS] == ["csv", "sh", "sh", "sh", "sh", "sh"]
-    for line in "".join(code for _, code in BLOCKS[1:]).replace("\\\n", " ").splitlines():
+    assert [language for language, _ in BLOCKS] == ["csv", "sh", "sh", "sh", "text", "sh", "sh"]
+    for line in "".join(code for language, code in BLOCKS if language == "sh").replace("\\\n", " ").splitlines():
         run(line)
         if "--beside" in line:  # calls 10 to 13 are to be corrected
             for path in Path("calls").glob("*.srt"):
@@ -79,6 +79,9 @@ def test_from_calls_to_a_model_that_learnt_from_others(tmp_path: Path, monkeypat
     assert len(read_hypotheses(Path("runs/second/test/hypotheses.jsonl"))) > 0
     assert checkpoint.load("runs/second").tokenizer.tokens == checkpoint.load(beginning).tokenizer.tokens
     assert len(list(Path("texts").glob("*.srt"))) == 32
+    dialogues = [path.read_text().splitlines() for path in Path("dialogues").iterdir()]
+    assert len(dialogues) == 16
+    assert {line[:3] for lines in dialogues for line in lines} == {"0: ", "1: "}
     corrected = read_manifest(Path("corrected/train.jsonl"))
     learnt = read_manifest(Path("data/both.jsonl"))
     assert [item.id for item in learnt] == [item.id for item in (*train, *corrected, *heard)]

@@ -95,7 +95,7 @@ PYTHON = [(section, code) for section, language, code in BLOCKS if language == "
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert {language for _, language, _ in BLOCKS} == {"sh", "python", "json"}
-    assert (len(SHELL), len(PYTHON)) == (11, 4)
+    assert (len(SHELL), len(PYTHON)) == (12, 4)
 
 
 @pytest.mark.parametrize(("section", "code"), SHELL, ids=[section for section, _ in SHELL])

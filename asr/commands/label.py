@@ -73,7 +73,8 @@ def _label(arguments: argparse.Namespace) -> int:
     transcriber = make_transcriber(arguments, given_decoder(arguments), CUTTING)
     found: list[Labelled] = []
     failed = 0
-    for recording, transcript in zip(recordings, transcripts_of(transcriber, recordings), strict=True):
+    results = transcripts_of(transcriber, transcriber.transcribe_all(recordings), len(recordings))
+    for recording, transcript in zip(recordings, results, strict=True):
         if transcript is None:
             failed += 1
         else:

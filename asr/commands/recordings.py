@@ -3,9 +3,9 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.commands.common import CHANNELS, batch_seconds, load_model, print_error, print_note
 
@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from asr.pauses import Cutting
     from asr.recognizer import Recognizer
     from asr.sources import Recording
-    from asr.transcribe import Transcriber
-    from asr.transcript import Transcript
+    from asr.transcribe import Failure, Transcriber
+    from asr.writers import Made
 
-_EACH = "each"  # a value of --channels
+Result = TypeVar("Result", bound="Made")
+
+_EACH = "each"  # values of --channels
+DIALOGUE = "dialogue"
 
 
-def add_recordings(parser: argparse.ArgumentParser) -> None:
-    """Flags that say which audio of the recordings is taken."""
+def add_recordings(parser: argparse.ArgumentParser, *, dialogue: bool = False) -> None:
+    """Flags that say which audio of the recordings is taken; `dialogue`: `--channels` may be that."""
+    more = "; dialogue: the same as one transcript, the turns of all sides in their order" if dialogue else ""
     parser.add_argument(
         "--channels",
-        choices=("auto", "first", "mean", _EACH),
-        help=f"{CHANNELS}; each: transcribe every channel by itself, such as the two sides of a call",
+        choices=("auto", "first", "mean", _EACH, *([DIALOGUE] if dialogue else [])),
+        help=f"{CHANNELS}; each: transcribe every channel by itself, such as the two sides of a call{more}",
     )
     parser.add_argument("--max-duration-s", type=float, help="longest audio accepted (default: a day)")
 
@@ -76,7 +80,7 @@ def make_transcriber(
 
     batch_s = batch_seconds(arguments)
     return Transcriber(
-        load_model(arguments, decode, None if arguments.channels == _EACH else arguments.channels),
+        load_model(arguments, decode, None if arguments.channels in (_EACH, DIALOGUE) else arguments.channels),
         batch_s=batch_s,
         cutting=cutting,
         longest_s=LONGEST_S if arguments.max_duration_s is None else arguments.max_duration_s,
@@ -85,15 +89,23 @@ def make_transcriber(
 
 
 def transcripts_of(
-    transcriber: "Transcriber", recordings: "Sequence[Recording]", n_best: int = 1
-) -> "Iterator[Transcript | None]":
-    """A transcript for each recording, or None where it failed and the error was printed; with a bar on a terminal."""
+    transcriber: "Transcriber", results: "Iterable[Result | Failure]", count: int
+) -> "Iterator[Result | None]":
+    """What the model made of each recording, or None where it failed and the error was printed.
+
+    There is a bar on a terminal.
+
+    Args:
+        transcriber: the model.
+        results: of its `transcribe_all` or `dialogues`.
+        count: how many there are.
+    """
     from asr.progress import Progress
     from asr.transcribe import Failure
 
     started, audio_s = time.perf_counter(), 0.0
-    with Progress(len(recordings) if len(recordings) > 1 else 0, "file") as progress:
-        for result in transcriber.transcribe_all(recordings, n_best=n_best):
+    with Progress(count if count > 1 else 0, "file") as progress:
+        for result in results:
             if isinstance(result, Failure):
                 print_error(result.error)
                 yield None

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from asr.commands.common import (
     require_output,
 )
 from asr.commands.recordings import (
+    DIALOGUE,
     add_precision,
     add_recordings,
     by_channels,
@@ -37,7 +38,8 @@ from asr.process import launched
 if TYPE_CHECKING:
     from asr.process.distributed import World
     from asr.sources import Recording
-    from asr.transcript import Transcript
+    from asr.transcribe import Failure
+    from asr.writers import Made
 
 _TRANSCRIBE = """Turns audio into text. PATH is an audio file, a folder (searched for audio), a pattern in quotes,
 a manifest (.jsonl), or - for standard input: audio, or a list of these, one a line. Without --out or --beside results
@@ -73,7 +75,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     add_precision(parser)
     add_n_best(parser)
     add_compute(parser)
-    add_recordings(parser)
+    add_recordings(parser, dialogue=True)
     add_decoder(parser)
     add_stream(parser)
     parser.set_defaults(run=_transcribe)
@@ -97,6 +99,8 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     refuse_stream_arguments(arguments)
     if not arguments.audio:
         raise ConfigError("give PATH: audio files, folders, manifests, or - for standard input")
+    if arguments.channels == DIALOGUE and arguments.n_best > 1:
+        raise ConfigError(f"--channels dialogue has no alternatives, found --n-best {arguments.n_best}")
     decode = given_decoder(arguments, *given_n_best(arguments))
     from asr.process.distributed import join, leave
 
@@ -139,15 +143,13 @@ def _to_output(arguments: argparse.Namespace, decode: dict[str, Any], recordings
             "--beside writes a file for each"
         )
     if arguments.format == "ctm":
-        _require_ctm_names(recordings)
+        _require_ctm_names(arguments, recordings)
     failed = 0
-    transcriber = make_transcriber(arguments, decode)
-    results = transcripts_of(transcriber, recordings, arguments.n_best)
-    for recording, result in zip(recordings, results, strict=True):
+    for recording, result in zip(recordings, _results(arguments, decode, recordings), strict=True):
         if result is None:
             failed += 1
         else:
-            print(_line(recording, result, arguments.format), end="", flush=True)
+            print(_shown(recording, result, arguments.format), end="", flush=True)
     return failed
 
 
@@ -177,7 +179,7 @@ def _to_files(
         )
     if arguments.merged is not None:
         if arguments.format == "ctm":
-            _require_ctm_names(recordings)
+            _require_ctm_names(arguments, recordings)
         inputs = [*map(Path, arguments.audio), *(item.audio for item in recordings if isinstance(item.audio, Path))]
         _require_place(arguments.merged, inputs, targets, replace=goes_on)
     # Several processes continue where they were, if torchrun restarted them because one of them died.
@@ -185,9 +187,8 @@ def _to_files(
     mine = [place for place, skip in enumerate(skipped) if not skip][world.rank :: world.size]
     failed: list[int] = []
     if mine:
-        transcriber = make_transcriber(arguments, decode)
         chosen = [recordings[place] for place in mine]
-        for place, result in zip(mine, transcripts_of(transcriber, chosen, arguments.n_best), strict=True):
+        for place, result in zip(mine, _results(arguments, decode, chosen), strict=True):
             if result is None:
                 failed.append(place)
             else:
@@ -198,6 +199,18 @@ def _to_files(
     return len(failures)
 
 
+def _results(
+    arguments: argparse.Namespace, decode: dict[str, Any], recordings: "Sequence[Recording]"
+) -> "Iterator[Made | None]":
+    """What was recognised in each recording, or None where it failed and the error was printed."""
+    transcriber = make_transcriber(arguments, decode)
+    if arguments.channels == DIALOGUE:
+        results: Iterator[Made | Failure] = transcriber.dialogues(recordings)
+    else:
+        results = transcriber.transcribe_all(recordings, n_best=arguments.n_best)
+    return transcripts_of(transcriber, results, len(recordings))
+
+
 def _has(target: Path, recording: "Recording") -> bool:
     try:
         return exists_already(target)
@@ -205,16 +218,20 @@ def _has(target: Path, recording: "Recording") -> bool:
         raise ConfigError(f"{recording.title}: its transcript {target} cannot be written: {error.strerror}") from error
 
 
-def _require_ctm_names(recordings: "Sequence[Recording]") -> None:
+def _require_ctm_names(arguments: argparse.Namespace, recordings: "Sequence[Recording]") -> None:
     """ConfigError where one CTM file, which has no folders, would have two recordings of a name, or one twice."""
+    from asr.sources import each_channel
     from asr.writers import ctm_name
+
+    if arguments.channels == DIALOGUE:  # one recording there is several here
+        recordings = list(each_channel(recordings))
 
     owners: dict[tuple[str, int], Recording] = {}  # by name and channel, as in a CTM file
     for recording in recordings:
         name = ctm_name(recording.name)
         owner = owners.setdefault((name, recording.channel or 0), recording)
         if owner == recording and owner is not recording:
-            raise ConfigError(f"{recording.title}: is named twice, and one CTM file can hold it only once")
+            raise ConfigError(f"{recording.name}: is named twice, and one CTM file can hold it only once")
         if owner != recording:
             raise ConfigError(
                 f"{owner.name} and {recording.name} would both be called {name} in one CTM file: --out DIR without "
@@ -246,7 +263,8 @@ def _merge(
                 try:
                     text = target.read_text(encoding="utf-8")
                     if arguments.format == "txt":
-                        text = line_of(recording.title, text)
+                        lines = text.splitlines() or [""] if arguments.channels == DIALOGUE else [text]
+                        text = "".join(line_of(recording.title, line) for line in lines)
                     elif arguments.format == "json":
                         text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
                 except ValueError as error:  # UnicodeDecodeError is one
@@ -256,10 +274,9 @@ def _merge(
                 file.write(text)
 
 
-def _line(recording: "Recording", transcript: "Transcript", format: str) -> str:
-    """A transcript for standard output, where many may follow one another."""
+def _shown(recording: "Recording", made: "Made", format: str) -> str:
+    """A transcript or dialogue for standard output, where many may follow one another."""
     from asr.writers import line_of, render
 
-    if format == "txt":
-        return line_of(recording.title, transcript.text)
-    return render(transcript, format)  # type: ignore[arg-type]
+    text = render(made, format)  # type: ignore[arg-type]
+    return "".join(line_of(recording.title, line) for line in text.splitlines()) if format == "txt" else text
