@@ -152,13 +152,15 @@ class Cutter:
         """The stretch of these frames, of which the first `kept` count, unless all of them were given already."""
         behind = self._first + kept
         if behind > self._keep:
-            yield Stretch(feats.clone(), self._first, (self._keep, behind))
+            yield Stretch(
+                feats.clone() if len(feats) < len(self._waiting) else feats, self._first, (self._keep, behind)
+            )
             self._keep = behind
 
     def _go_on(self, frames: int, levels: NDArray[np.float64]) -> None:
         """Drop the first `frames` of those that wait."""
         self._before = np.concatenate([self._before, levels[:frames]])[-self._judged :]
-        self._waiting = self._waiting[frames:].clone()
+        self._waiting = self._waiting[frames:]
         self._first += frames
         self._keep = max(self._keep, self._first)
 
@@ -200,7 +202,11 @@ def quiet_below(
         at_least: the loud level is taken to be no lower than this.
         share: which part of the way from the quiet level to the loud one counts as quiet.
     """
-    loud, quiet = max(_largest(levels, loud_frames), at_least), float(np.percentile(levels, 10))
+    last = len(levels) - 1
+    place = last // 10  # of the 10th percentile, which lies between it and the next
+    ordered = np.partition(levels, (place, min(place + 1, last), max(0, len(levels) - loud_frames)))
+    quiet = float(ordered[place] + (last / 10 - place) * (ordered[min(place + 1, last)] - ordered[place]))
+    loud = max(float(ordered[max(0, len(levels) - loud_frames)]), at_least)
     if loud <= DIGITAL_SILENCE:
         return math.inf
     if loud - quiet < _FLATTEST:

@@ -1,8 +1,7 @@
 """The recogniser as one object: waveforms in, log-probabilities and text out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,18 +19,7 @@ from asr.encoder import Encoder
 from asr.errors import ConfigError
 from asr.features import LogMel, Normalizer, require_frame
 from asr.manifest import Utterance
-from asr.pauses import levels_of
 from asr.text import BLANK, Tokenizer
-
-# (B, T, F) normalised features and (B,) lengths to (B, T', V) log-probabilities and (B,) lengths.
-Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-class Encoded(NamedTuple):
-    """(T, V) float32 natural-log probabilities of a recording, and how loud it is."""
-
-    log_probs: NDArray[np.float32]
-    levels: Levels
 
 
 class Recognizer(nn.Module):
@@ -99,21 +87,6 @@ class Recognizer(nn.Module):
         """(T,) levels of feature frames (`asr.pauses.levels_of`) with the times of these frames."""
         log_mel, rate_hz = self.log_mel, self.config.audio.sample_rate_hz
         return Levels(values, log_mel.hop_samples / rate_hz, log_mel.fft_samples / rate_hz)
-
-    @torch.inference_mode()
-    def encode(self, waves: Sequence[Tensor], encoder: Encode | None = None) -> list[Encoded]:
-        """Encode (S,) float32 waveforms, padded to one length; each must hold a frame.
-
-        Args:
-            waves: at the configured rate.
-            encoder: used in place of the recogniser's own, such as a faster one of `asr.backends`.
-        """
-        padded, wave_lens = pad_waves(waves)
-        feats, feat_lens = self.log_mel(padded.to(self.device), wave_lens)
-        levels = [self.levels(row[:count]) for row, count in zip(levels_of(feats), feat_lens.tolist(), strict=True)]
-        log_probs, lens = (encoder or self.encoder)(self.normalizer(feats, feat_lens), feat_lens)
-        rows = log_probs.cpu().numpy()
-        return [Encoded(row[:count], level) for row, count, level in zip(rows, lens.tolist(), levels, strict=True)]
 
     def load(self, utterance: Utterance) -> Tensor:
         """The (S,) float32 waveform of a manifest record.

@@ -25,13 +25,13 @@ from asr.lengths import s_to_samples
 from asr.overrides import require_keys
 from asr.pauses import Cutting
 from asr.process.ahead import map_ahead
-from asr.process.parallel import batches_at_once, map_batches
-from asr.recognizer import Encoded, Recognizer, pick_device
+from asr.process.parallel import batches_at_once
+from asr.recognizer import Recognizer, pick_device
 from asr.sources import Recording, each_channel
 from asr.transcript import Dialogue, Recognised, Transcript, mean_confidence
-from asr.windows import Segment, encode, segments
+from asr.windows import Segment, encode, encode_all, segments
 
-# Recordings up to this length are encoded whole, as utterances are in training and evaluation; longer ones by windows.
+# Recordings up to this length are held in memory and decoded as one text. Of longer ones each part is decoded by itself.
 WHOLE_S = 30.0
 # Segments up to this length are sought in their file; longer ones are read in pieces, from the beginning of the file.
 SOUGHT_S = 600.0
@@ -106,7 +106,7 @@ class Transcriber:
     Args:
         recognizer: a loaded model, on the device to compute on; its own decoder is used.
         batch_s: padded seconds of audio in a batch; on a CPU each of torch's threads computes one.
-        cutting: where recordings longer than `WHOLE_S` are cut.
+        cutting: where recordings are cut to be encoded.
         longest_s: longest file to take; `audio.max_duration_s`, which limits memory in training, has no effect
             here.
         precision: what runs the encoder; see `asr.backends.make_backend`.
@@ -256,10 +256,9 @@ class Transcriber:
         whole = {
             place: read
             for place, (_, read) in enumerate(group)
-            # Digital silence is a pause, however short: models that never heard any find words in it.
-            if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz and read.numpy().any()
+            if isinstance(read, Tensor) and shortest <= len(read) <= WHOLE_S * rate_hz
         }
-        done = self._batches(whole, [recording.title for recording, _ in group], n_best)
+        done = self._short(whole, [recording.title for recording, _ in group], n_best)
         for place, (recording, read) in enumerate(group):
             try:
                 if place in done:
@@ -275,27 +274,15 @@ class Transcriber:
             except AsrError as error:
                 yield Failure(recording.title, error)
 
-    def _batches(
+    def _short(
         self, waves: dict[int, Tensor], names: Sequence[str], n_best: int
     ) -> dict[int, tuple[list[Hypothesis] | DecodeError, Levels]]:
-        budget = self.batch_s * self.recognizer.config.audio.sample_rate_hz
-        batches: list[list[int]] = []
-        for place in sorted(waves, key=lambda place: -len(waves[place])):
-            # Longest first, so the first of a batch sets its padded length.
-            if not batches or len(waves[batches[-1][0]]) * (len(batches[-1]) + 1) > budget:
-                batches.append([])
-            batches[-1].append(place)
-
-        def encoded(batch: list[int]) -> list[Encoded]:
-            return self.recognizer.encode([waves[place] for place in batch], self.backend.encode)
-
-        done: dict[int, tuple[list[Hypothesis] | DecodeError, Levels]] = {}
-        for batch, parts in map_batches(encoded, batches, self.recognizer.device):
-            named = [names[place] for place in batch]
-            rows = [part.log_probs for part in parts]
-            found = self.recognizer.decoder.attempt(rows, None, names=named, n_best=n_best)
-            done.update(zip(batch, zip(found, [part.levels for part in parts], strict=True), strict=True))
-        return done
+        """Hypotheses, or the error why there are none, and levels of recordings that are in memory."""
+        encoder = self.backend.encode
+        encoded = encode_all(self.recognizer, list(waves.values()), self.cutting, batch_s=self.batch_s, encoder=encoder)
+        rows, named = [each.log_probs for each in encoded], [names[place] for place in waves]
+        found = self.recognizer.decoder.attempt(rows, None, names=named, n_best=n_best)
+        return dict(zip(waves, zip(found, [each.levels for each in encoded], strict=True), strict=True))
 
     def _long(self, recording: Recording, wave: Tensor | None, n_best: int) -> Transcript:
         """Transcribe block by block, in bounded memory; a recording shorter than a frame is refused."""

@@ -7,8 +7,9 @@ features read the same samples, a stretch begins at a multiple of the subsamplin
 given exactly once.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from asr.features import FrameStream, require_frame
 from asr.lengths import strided
 from asr.pauses import Cutter, Cutting, Stretch, levels_of
 from asr.process.parallel import batches_at_once, map_batches
-from asr.recognizer import Encode, Recognizer
+from asr.recognizer import Recognizer, pad_waves
 
 # This many batches' budgets of audio are gathered, for each batch computed at once, to make batches of similar length.
 _GATHERED = 4
@@ -31,6 +32,16 @@ _NEVER = -100.0
 # In one frame of a pause the separator of words has all probability but this, which the blank has: speech that already
 # ends in a separator needs no second.
 _NO_SEPARATOR = 1e-3
+
+# (B, T, F) normalised features and (B,) lengths to (B, T', V) log-probabilities and (B,) lengths.
+Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Encoded(NamedTuple):
+    """(T, V) float32 natural-log probabilities of a recording, and how loud it is."""
+
+    log_probs: NDArray[np.float32]
+    levels: Levels
 
 
 @dataclass(frozen=True)
@@ -110,28 +121,110 @@ def encode(
         AudioError: the recording is shorter than one frame; or what `blocks` raises.
     """
     stream = FrameStream(recognizer.log_mel)
-    batches = _Batches(recognizer, batch_s, encoder or recognizer.encoder)
-    hop_s = recognizer.log_mel.hop_samples / recognizer.config.audio.sample_rate_hz
-    cutter = Cutter(cutting or Cutting(), hop_s, recognizer.config.encoder.subsampling)
+    batches, joiner = _Batches(recognizer, batch_s, encoder or recognizer.encoder), _Joiner(recognizer)
+    gathered = _GATHERED * batches.frames * batches_at_once(recognizer.device)
+    cutter = _cutter(recognizer, cutting)
+    held: list[Stretch] = []
     for block in blocks:
         feats = stream.accept(block)
-        batches.hear(levels_of(feats))
-        yield from batches.accept(cutter.accept(feats))
+        joiner.hear(levels_of(feats))
+        for stretch in cutter.accept(feats):
+            held.append(stretch)
+            if sum(len(each.feats) for each in held) >= gathered:
+                yield from joiner.join(held, batches.rows(held))
+                held = []
     require_frame(name, stream.samples, recognizer.log_mel.fft_samples)
-    yield from batches.accept(cutter.finish())
-    yield from batches.finish(stream.frames)
+    held += cutter.finish()
+    yield from joiner.join(held, batches.rows(held))
+    yield from joiner.finish(stream.frames)
+
+
+@torch.inference_mode()
+def encode_all(
+    recognizer: Recognizer,
+    waves: Sequence[Tensor],
+    cutting: Cutting | None = None,
+    *,
+    batch_s: float = 120.0,
+    encoder: Encode | None = None,
+) -> list[Encoded]:
+    """Encode recordings that are in memory as `encode` does, the stretches of all of them in the same batches.
+
+    Args:
+        recognizer, cutting, batch_s, encoder: as for `encode`.
+        waves: (S,) float32 samples at the model's rate, each of at least one frame.
+    """
+    batches = _Batches(recognizer, batch_s, encoder or recognizer.encoder)
+
+    def cut(batch: list[int]) -> list[tuple[NDArray[np.float64], list[Stretch]]]:
+        padded, lens = pad_waves([waves[place] for place in batch])
+        feats, feat_lens = recognizer.log_mel(padded.to(recognizer.device), lens)
+        found = []
+        for row, count in zip(feats, feat_lens.tolist(), strict=True):
+            cutter = _cutter(recognizer, cutting)
+            found.append((levels_of(row[:count]), [*cutter.accept(row[:count]), *cutter.finish()]))
+        return found
+
+    heard: dict[int, tuple[NDArray[np.float64], list[Stretch]]] = {}
+    lengths = torch.tensor([len(wave) for wave in waves]) / recognizer.log_mel.hop_samples
+    for batch, found in map_batches(cut, batches.of(lengths), recognizer.device):
+        heard.update(zip(batch, found, strict=True))
+    rows = iter(batches.rows([stretch for place in range(len(waves)) for stretch in heard[place][1]]))
+    encoded = []
+    for place in range(len(waves)):
+        levels, stretches = heard[place]
+        joiner = _Joiner(recognizer)
+        joiner.hear(levels)
+        chunks = [*joiner.join(stretches, [next(rows) for _ in stretches]), *joiner.finish(len(levels))]
+        log_probs = np.concatenate([chunk.log_probs for chunk in chunks])
+        encoded.append(Encoded(log_probs, recognizer.levels(levels)))
+    return encoded
+
+
+def _cutter(recognizer: Recognizer, cutting: Cutting | None) -> Cutter:
+    hop_s = recognizer.log_mel.hop_samples / recognizer.config.audio.sample_rate_hz
+    return Cutter(cutting or Cutting(), hop_s, recognizer.config.encoder.subsampling)
 
 
 class _Batches:
-    """Encodes stretches into chunks, several stretches at once."""
+    """Encodes stretches, several at once.
+
+    Attributes:
+        frames: of features in a batch, with padding.
+    """
 
     def __init__(self, recognizer: Recognizer, batch_s: float, encoder: Encode) -> None:
         self.recognizer = recognizer
         self.encoder = encoder
+        self.frames = batch_s * recognizer.config.audio.sample_rate_hz / recognizer.log_mel.hop_samples
+
+    def of(self, lengths: Tensor) -> list[list[int]]:
+        """Batches of what has these (N,) lengths in frames of features, as places."""
+        return from_short_to_long(lengths.double(), self.frames, None) if len(lengths) else []
+
+    def rows(self, stretches: Sequence[Stretch]) -> list[NDArray[np.float32]]:
+        """The log-probabilities of each stretch that count."""
+        lengths = torch.tensor([len(stretch.feats) for stretch in stretches])
+
+        def run(batch: list[int]) -> Tensor:
+            feats = torch.nn.utils.rnn.pad_sequence([stretches[place].feats for place in batch], batch_first=True)
+            return self.encoder(self.recognizer.normalizer(feats, lengths[batch]), lengths[batch])[0]
+
+        subsampling = self.recognizer.config.encoder.subsampling
+        found: dict[int, NDArray[np.float32]] = {}
+        for batch, log_probs in map_batches(run, self.of(lengths), self.recognizer.device):
+            for place, row in zip(batch, log_probs, strict=True):
+                first, behind = (strided(at - stretches[place].first, subsampling) for at in stretches[place].keep)
+                found[place] = row[first:behind].cpu().numpy().copy()  # a view would keep the batch
+        return [found[place] for place in range(len(stretches))]
+
+
+class _Joiner:
+    """Joins the stretches of a recording, once they are encoded, into chunks without a gap."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.vocabulary = recognizer.vocabulary
         self.subsampling = recognizer.config.encoder.subsampling
-        self.budget = batch_s * recognizer.config.audio.sample_rate_hz / recognizer.log_mel.hop_samples  # frames
-        self.gathered = _GATHERED * self.budget * batches_at_once(recognizer.device)
-        self._held: list[Stretch] = []
         self._levels = np.zeros(0)  # of what was not yet given
         self._given = 0  # frames of log-probabilities
         self._spoken = False  # whether any of them are of speech
@@ -140,49 +233,29 @@ class _Batches:
         """Take the levels of the next frames of features, before the stretches that they are in."""
         self._levels = np.concatenate([self._levels, levels])
 
-    def accept(self, stretches: Iterable[Stretch]) -> Iterator[Chunk]:
-        for stretch in stretches:
-            self._held.append(stretch)
-            if sum(len(held.feats) for held in self._held) >= self.gathered:
-                yield from self._encode()
+    def join(self, stretches: Sequence[Stretch], rows: Sequence[NDArray[np.float32]]) -> Iterator[Chunk]:
+        """The next stretches with their log-probabilities, and the pauses before them."""
+        for stretch, log_probs in zip(stretches, rows, strict=True):
+            yield from self._pause(strided(stretch.keep[0], self.subsampling), separator=self._spoken)
+            yield self._chunk(log_probs, speech=True)
+            self._spoken = True
 
     def finish(self, frames: int) -> Iterator[Chunk]:
-        """The chunks that are left of a recording of `frames` frames of features."""
-        yield from self._encode()
+        """The pause at the end of a recording of `frames` frames of features."""
         yield from self._pause(strided(frames, self.subsampling), separator=False)
-
-    def _encode(self) -> Iterator[Chunk]:
-        held, self._held = self._held, []
-        lengths = torch.tensor([len(stretch.feats) for stretch in held])
-        rows: dict[int, NDArray[np.float32]] = {}
-
-        def run(batch: list[int]) -> Tensor:
-            feats = torch.nn.utils.rnn.pad_sequence([held[place].feats for place in batch], batch_first=True)
-            return self.encoder(self.recognizer.normalizer(feats, lengths[batch]), lengths[batch])[0]
-
-        batches = from_short_to_long(lengths.double(), self.budget, None) if held else []
-        for batch, log_probs in map_batches(run, batches, self.recognizer.device):
-            for place, row in zip(batch, log_probs, strict=True):
-                first, behind = (strided(at - held[place].first, self.subsampling) for at in held[place].keep)
-                rows[place] = row[first:behind].cpu().numpy().copy()  # a view would keep the batch
-        for place, stretch in enumerate(held):
-            first = strided(stretch.keep[0], self.subsampling)
-            yield from self._pause(first, separator=self._spoken)
-            yield self._chunk(rows[place], speech=True)
-            self._spoken = True
 
     def _pause(self, end: int, *, separator: bool) -> Iterator[Chunk]:
         """The frames of a pause up to `end`, if there are any."""
         frames = end - self._given
         if not frames:
             return
-        vocabulary = self.recognizer.vocabulary
-        log_probs = np.full((frames, len(vocabulary.labels)), _NEVER, np.float32)
-        log_probs[:, vocabulary.blank] = 0
+        blank, space, labels = self.vocabulary.blank, self.vocabulary.space, self.vocabulary.labels
+        log_probs = np.full((frames, len(labels)), _NEVER, np.float32)
+        log_probs[:, blank] = 0
         # Utterances are trained on without a separator at their ends; pieces that begin words need none.
-        if separator and vocabulary.space in vocabulary.labels:
-            log_probs[frames // 2, vocabulary.blank] = np.log(_NO_SEPARATOR)
-            log_probs[frames // 2, vocabulary.labels.index(vocabulary.space)] = np.log1p(-_NO_SEPARATOR)
+        if separator and space in labels:
+            log_probs[frames // 2, blank] = np.log(_NO_SEPARATOR)
+            log_probs[frames // 2, labels.index(space)] = np.log1p(-_NO_SEPARATOR)
         yield self._chunk(log_probs, speech=False)
 
     def _chunk(self, log_probs: NDArray[np.float32], *, speech: bool) -> Chunk:

@@ -26,6 +26,7 @@ from asr.boundaries import bounded
 from asr.lengths import s_to_samples
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
+from asr.windows import encode_all
 
 WORDS = 6
 EDGE_S = (0.1, 0.5)
@@ -60,7 +61,7 @@ def sequenced(
 
 def deviations(made: Sequenced, recognizer: Recognizer) -> tuple[np.ndarray, int]:
     """(N, 2, 2) seconds by which labels and sounds start and end later than the words, and how many words were not."""
-    [encoded] = recognizer.encode([made.wave])
+    [encoded] = encode_all(recognizer, [made.wave])
     text = " ".join(word for word, _, _ in made.words)
     labelled = align_text(encoded.log_probs, text, recognizer.tokenizer, recognizer.vocabulary).words
     rows = [

@@ -109,20 +109,33 @@ def test_batches_keep_to_their_budget(
     recognizer: Recognizer, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[tuple[int, float]] = []
-    whole = recognizer.encode
+    encode = recognizer.encoder.forward
 
-    def note(waves, encoder):  # type: ignore[no-untyped-def]
-        sizes.append((len(waves), len(waves) * max(map(len, waves)) / RATE_HZ))
-        return whole(waves, encoder)
+    def note(feats, lens):  # type: ignore[no-untyped-def]
+        sizes.append((len(feats), feats.shape[0] * feats.shape[1] * recognizer.log_mel.hop_samples / RATE_HZ))
+        return encode(feats, lens)
 
-    monkeypatch.setattr(recognizer, "encode", note)
+    monkeypatch.setattr(recognizer.encoder, "forward", note)
     assert len(texts(recognizer, files, batch_s=3.5)) == 7
     assert sum(size for size, _ in sizes) == 7
     assert all(padded_s <= 3.5 for _, padded_s in sizes)
-    assert [size for size, _ in sizes] == [1, 2, 3, 1]  # 2.0 | 1.6 1.1 | 1.1 0.7 0.3 | 0.04: longest first
+    assert [size for size, _ in sizes] == [3, 2, 1, 1]  # 0.04 0.3 0.7 | 1.1 1.1 | 1.6 | 2.0
     sizes.clear()
     texts(recognizer, files, batch_s=0.001)
     assert [size for size, _ in sizes] == [1] * 7  # a longer file is a batch of its own
+
+
+def test_a_short_recording_is_cut_in_its_pauses(recognizer: Recognizer, files: list[Path], tmp_path: Path) -> None:
+    """A model that never heard a long pause finds words in it: it is given the speech around it alone."""
+    parts = [soundfile.read(path)[0] for path in (files[1], files[6])]
+    joined = np.concatenate([parts[0], np.zeros(2 * RATE_HZ), parts[1]])
+    soundfile.write(tmp_path / "joined.wav", joined, RATE_HZ, subtype="DOUBLE")
+    [result] = results(recognizer, [tmp_path / "joined.wav"])
+    assert isinstance(result, Transcript)
+    chunks = list(encode(recognizer, [Tensor(joined)]))
+    assert sum(chunk.speech for chunk in chunks) >= 2
+    assert result.text == recognizer.decoder([np.concatenate([chunk.log_probs for chunk in chunks])])[0][0].text
+    assert result.text != alone(recognizer, tmp_path / "joined.wav")
 
 
 def test_duration_is_that_of_the_file(recognizer: Recognizer, tmp_path: Path) -> None:

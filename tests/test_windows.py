@@ -14,7 +14,7 @@ from asr.config import FeatureConfig
 from asr.errors import AudioError, ConfigError
 from asr.features import FrameStream, LogMel
 from asr.pauses import Cutter, Cutting, Stretch
-from asr.windows import Chunk, encode, segments
+from asr.windows import Chunk, encode, encode_all, segments
 from bursts import RATE_HZ, recognizer_of, speech
 
 HOP_S = 0.01
@@ -202,6 +202,26 @@ def test_batches_change_nothing() -> None:
     assert [chunk.first_frame for chunk in one] == [chunk.first_frame for chunk in many]
     for before, after in zip(one, many, strict=True):
         np.testing.assert_allclose(before.log_probs, after.log_probs, rtol=0, atol=1e-3)
+
+
+def test_recordings_encoded_together_are_as_alone() -> None:
+    recognizer = recognizer_of()
+    waves = [
+        speech((0.5, 1.5), (4.0, 4.6), duration_s=6.0),
+        speech((0.0, 2.0), duration_s=2.0),
+        torch.zeros(RATE_HZ),
+        speech((3.0, 3.3), (6.0, 6.2), (9.0, 11.0), duration_s=12.0),
+    ]
+    for batch_s in (0.1, 600.0):
+        found = encode_all(recognizer, waves, batch_s=batch_s)
+        assert len(found) == len(waves)
+        for wave, encoded in zip(waves, found, strict=True):
+            chunks = list(encode(recognizer, [wave]))
+            expected = np.concatenate([chunk.log_probs for chunk in chunks])
+            np.testing.assert_allclose(encoded.log_probs, expected, rtol=0, atol=1e-3)
+            levels = np.concatenate([chunk.levels for chunk in chunks])
+            np.testing.assert_allclose(encoded.levels.values, levels, rtol=0, atol=1e-5)
+    assert encode_all(recognizer, []) == []
 
 
 def test_too_short() -> None:

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
     from asr.align import AlignedText
     from asr.manifest import Utterance
-    from asr.recognizer import Encoded, Recognizer
+    from asr.recognizer import Recognizer
     from asr.transcript import Transcript
+    from asr.windows import Encoded
 
 _MANIFEST = ".jsonl"
 _HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
 _REMARKS = 20  # shown at most for such a transcript
+_HELD_S = 600.0  # audio of a manifest's utterances that is encoded at once
 
 
 class _Heard(NamedTuple):
@@ -182,7 +184,6 @@ def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, long
     import numpy as np
 
     from asr import audio, windows
-    from asr.recognizer import Encoded
 
     samples = 0
 
@@ -195,22 +196,22 @@ def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, long
     chunks = list(windows.encode(recognizer, counted(), batch_s=batch_s, name=str(path)))
     rows = np.concatenate([chunk.log_probs for chunk in chunks])
     levels = recognizer.levels(np.concatenate([chunk.levels for chunk in chunks]))
-    return _Heard(Encoded(rows, levels), samples / recognizer.config.audio.sample_rate_hz)
+    return _Heard(windows.Encoded(rows, levels), samples / recognizer.config.audio.sample_rate_hz)
 
 
 def _encode_utterances(
     utterances: Sequence["Utterance"], recognizer: "Recognizer", batch_s: float
 ) -> Iterator[tuple["Utterance", _Heard | AsrError]]:
-    """Each utterance in order, encoded as a whole, or with the error of its audio."""
-    batch: list[tuple[Utterance, Tensor | AudioError]] = []
-    longest_s = 0.0
+    """Each utterance in order, or the error of its audio."""
+    group: list[tuple[Utterance, Tensor | AudioError]] = []
+    held_s = 0.0
     for utterance in utterances:
-        longest_s = max(longest_s, utterance.duration)
-        if longest_s * (len(batch) + 1) > batch_s:
-            yield from _encode_batch(batch, recognizer)
-            batch, longest_s = [], utterance.duration
-        batch.append((utterance, _load(utterance, recognizer)))
-    yield from _encode_batch(batch, recognizer)
+        group.append((utterance, _load(utterance, recognizer)))
+        held_s += utterance.duration
+        if held_s > _HELD_S:
+            yield from _encode_group(group, recognizer, batch_s)
+            group, held_s = [], 0.0
+    yield from _encode_group(group, recognizer, batch_s)
 
 
 def _load(utterance: "Utterance", recognizer: "Recognizer") -> "Tensor | AudioError":
@@ -220,12 +221,14 @@ def _load(utterance: "Utterance", recognizer: "Recognizer") -> "Tensor | AudioEr
         return error
 
 
-def _encode_batch(
-    batch: Sequence[tuple["Utterance", "Tensor | AudioError"]], recognizer: "Recognizer"
+def _encode_group(
+    group: Sequence[tuple["Utterance", "Tensor | AudioError"]], recognizer: "Recognizer", batch_s: float
 ) -> Iterator[tuple["Utterance", _Heard | AsrError]]:
-    waves = [wave for _, wave in batch if not isinstance(wave, AudioError)]
-    encoded = iter(recognizer.encode(waves) if waves else [])
-    for utterance, wave in batch:
+    from asr.windows import encode_all
+
+    waves = [wave for _, wave in group if not isinstance(wave, AudioError)]
+    encoded = iter(encode_all(recognizer, waves, batch_s=batch_s))
+    for utterance, wave in group:
         if isinstance(wave, AudioError):
             yield utterance, wave
         else:
