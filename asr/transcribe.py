@@ -31,7 +31,7 @@ from asr.sources import Recording, each_channel
 from asr.transcript import Dialogue, Recognised, Transcript, mean_confidence
 from asr.windows import Segment, encode, encode_all, segments
 
-# Recordings up to this length are held in memory and decoded as one text. Of longer ones each part is decoded by itself.
+# Recordings up to this length are held in memory and decoded as one text; of longer ones each part by itself.
 WHOLE_S = 30.0
 # Segments up to this length are sought in their file; longer ones are read in pieces, from the beginning of the file.
 SOUGHT_S = 600.0
