@@ -3,7 +3,8 @@
 A CTC model emits labels in few frames, anywhere inside the sounds they stand for: that a word ends is not to be seen in
 them, least of all where the word is a single label. Between the labels of two words there is a pause or the boundary
 between their sounds, and the audio says where: the pause is the longest run of quiet frames there, and without one the
-words meet in the quietest frame. `benchmarks/word_times.py` measures how far the times are from true ones.
+words meet in the quietest frame near the second one's labels. `benchmarks/word_boundaries.py` measures how far the
+times are from true ones.
 """
 
 from bisect import bisect_right
@@ -15,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode import Word
-from asr.pauses import LOUD_S, quiet_below, runs_of, smoothed
+from asr.pauses import DIGITAL_SILENCE, LOUD_S, quiet_below, runs_of, smoothed
 
 # A frame is quiet if it lies below this part of the way from the quiet level to the loud one. Less than what pauses are
 # cut by: words fade out, and of 0.15, 0.25 and 0.35 this was best, without noise and at 10 to 30 dB SNR.
 _QUIET_SHARE = 0.15
 # What is quiet and what is loud is judged for a stretch of this length by it and as much audio on either side.
 _JUDGED_S = 4.0
-# A shorter dip is part of a sound. 20 to 50 ms make no difference.
+# A shorter dip is part of a sound.
 _SHORTEST_PAUSE_S = 0.03
+# A pause shorter than this may be inside a word, before a stop, and so may be the quietest frame: they count only this
+# near to the labels of the second word, as those of the first may come at its beginning.
+_SURE_PAUSE_S, _NEAR_S = 0.06, 0.2
 # A word reaches no further than this beyond its labels, unless another word takes up the sound from there.
 _REACH_S = 0.5
 
@@ -74,12 +78,15 @@ class _Gaps:
         self._late_s = (levels.window_s - levels.frame_s) / 2
         self._levels = smoothed(levels.values)
         self._reach = round(_REACH_S / levels.frame_s)
+        self._near = round(_NEAR_S / levels.frame_s)
         self._shortest = round(_SHORTEST_PAUSE_S / levels.frame_s)
+        self._sure = round(_SURE_PAUSE_S / levels.frame_s)
         judged, loud = round(_JUDGED_S / levels.frame_s), round(LOUD_S / levels.frame_s)
         quiet = np.empty(len(self._levels), np.bool_)
         for first in range(0, len(quiet), judged):
             near = levels.values[max(0, first - judged) : first + 2 * judged]
-            threshold = quiet_below(near, loud, share=_QUIET_SHARE)
+            heard = near[near > DIGITAL_SILENCE]  # which is no measure of what is quiet
+            threshold = max(DIGITAL_SILENCE, quiet_below(heard, loud, share=_QUIET_SHARE)) if len(heard) else np.inf
             quiet[first : first + judged] = self._levels[first : first + judged] < threshold
         self._begins, self._ends = runs_of(quiet).T.tolist()
 
@@ -94,31 +101,32 @@ class _Gaps:
     def begin(self, first: int) -> int:
         """Where a word begins whose first label is in this frame, if there is no other word near."""
         reached = max(0, first - self._reach)
-        pause = self._pause(reached, first)
+        pause = self._pause(reached, first, self._shortest)
         return reached if pause is None else pause[1]
 
     def end(self, behind: int) -> int:
         """Where a word ends whose labels end before this frame, if there is no other word near."""
         reached = min(behind + self._reach, len(self._levels))
-        pause = self._pause(behind, reached)
+        pause = self._pause(behind, reached, self._shortest)
         return reached if pause is None else pause[0]
 
     def between(self, behind: int, first: int) -> tuple[int, int]:
         """Where a word ends and the next one begins, of whose labels one's end before `behind`, the other's at `first`.
 
-        The two are the ends of the longest pause between the labels or, without a pause, the quietest frame.
+        The two are the ends of the longest pause between the labels or, without one, the quietest frame near `first`.
         """
         if first - behind > 2 * self._reach:
             return self.end(behind), self.begin(first)
-        pause = self._pause(behind, first)
+        near = max(behind, first - self._near)
+        pause = self._pause(behind, first, self._sure) or self._pause(near, first, self._shortest)
         if pause is not None:
             return pause
-        quietest = behind + int(np.argmin(self._levels[behind:first])) if behind < first else behind
+        quietest = near + int(np.argmin(self._levels[near:first])) if near < first else first
         return quietest, quietest
 
-    def _pause(self, first: int, behind: int) -> tuple[int, int] | None:
-        """The longest run of quiet frames in this span; None if none is long enough."""
-        longest, found = self._shortest - 1, None
+    def _pause(self, first: int, behind: int, shortest: int) -> tuple[int, int] | None:
+        """The longest run of quiet frames in this span; None if none has `shortest` frames."""
+        longest, found = shortest - 1, None
         for place in range(bisect_right(self._ends, first), len(self._begins)):
             if self._begins[place] >= behind:
                 break

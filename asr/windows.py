@@ -86,8 +86,12 @@ class Segment:
     @property
     def words(self) -> list[Word]:
         """The best hypothesis' words and when their sounds begin and end, from the beginning of the recording."""
-        found, at_s = bounded(self.hypotheses[0].words, self.levels), self.offset_s
-        return [replace(word, start_s=word.start_s + at_s, end_s=word.end_s + at_s) for word in found]
+        labelled, at_s = self.hypotheses[0].words, self.offset_s
+        return [
+            # The window of the last frame may reach beyond the segment.
+            replace(word, start_s=word.start_s + at_s, end_s=max(labels.end_s, min(word.end_s, self.duration_s)) + at_s)
+            for word, labels in zip(bounded(labelled, self.levels), labelled, strict=True)
+        ]
 
 
 @torch.inference_mode()
@@ -225,13 +229,13 @@ class _Joiner:
     def __init__(self, recognizer: Recognizer) -> None:
         self.vocabulary = recognizer.vocabulary
         self.subsampling = recognizer.config.encoder.subsampling
-        self._levels = np.zeros(0)  # of what was not yet given
+        self._levels: list[NDArray[np.float64]] = []  # of what was not yet given
         self._given = 0  # frames of log-probabilities
         self._spoken = False  # whether any of them are of speech
 
     def hear(self, levels: NDArray[np.float64]) -> None:
         """Take the levels of the next frames of features, before the stretches that they are in."""
-        self._levels = np.concatenate([self._levels, levels])
+        self._levels.append(levels)
 
     def join(self, stretches: Sequence[Stretch], rows: Sequence[NDArray[np.float32]]) -> Iterator[Chunk]:
         """The next stretches with their log-probabilities, and the pauses before them."""
@@ -260,9 +264,9 @@ class _Joiner:
 
     def _chunk(self, log_probs: NDArray[np.float32], *, speech: bool) -> Chunk:
         """The chunk with which the recording goes on."""
-        heard = len(log_probs) * self.subsampling
-        chunk = Chunk(self._given, log_probs, self._levels[:heard], speech)
-        self._given, self._levels = self._given + len(log_probs), self._levels[heard:]
+        levels, heard = np.concatenate(self._levels), len(log_probs) * self.subsampling
+        chunk = Chunk(self._given, log_probs, levels[:heard], speech)
+        self._given, self._levels = self._given + len(log_probs), [levels[heard:]]
         return chunk
 
 

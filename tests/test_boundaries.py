@@ -16,6 +16,7 @@ from asr.features import POWER_FLOOR
 from asr.pauses import levels_of, runs_of
 from asr.transcribe import Transcriber
 from asr.transcript import Transcript
+from asr.windows import Segment
 from asr.writers import render
 from bursts import RATE_HZ, recognizer_of, speech
 from recognised import recognised
@@ -51,10 +52,27 @@ def test_words_between_pauses_last_as_long_as_their_sounds(quiet: float, labels_
 
 
 def test_a_short_pause_is_one_and_a_shorter_dip_is_not() -> None:
-    levels = heard((0.5, 0.9), (0.98, 1.5), (1.51, 1.8), duration_s=2.2)
+    levels = heard((0.5, 0.9), (1.0, 1.5), (1.51, 1.8), duration_s=2.2)
     found = bounded(at(0.7, 1.3, 1.6), levels)
-    assert times(found)[1:3] == pytest.approx([0.9, 0.98], abs=WITHIN_S)
+    assert times(found)[1:3] == pytest.approx([0.9, 1.0], abs=WITHIN_S)
     assert found[1].end_s == found[2].start_s == pytest.approx(1.505, abs=WITHIN_S)  # no pause: they meet in the dip
+
+
+def test_a_stop_inside_a_word_is_no_pause() -> None:
+    """The label of the first word comes early in it, and the stop is far from that of the second."""
+    levels = heard((0.5, 0.7), (0.75, 1.1), (1.11, 1.5), duration_s=2.0)
+    first, second = bounded(at(0.55, 1.2), levels)
+    assert first.end_s == second.start_s == pytest.approx(1.105, abs=WITHIN_S)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-2])
+def test_digital_silence_does_not_make_noise_loud(noise: float) -> None:
+    """Padding, or a muted microphone, is no measure of how quiet a room is."""
+    recognizer, bursts = recognizer_of(), ((0.5, 0.9), (1.4, 1.8), (2.3, 2.8))
+    wave = torch.cat([torch.zeros(RATE_HZ), speech(*bursts, duration_s=3.2, quiet=noise), torch.zeros(RATE_HZ)])
+    feats, _ = recognizer.log_mel(wave[None], torch.tensor([len(wave)]))
+    found = bounded(at(1.6, 2.6, 3.4), recognizer.levels(levels_of(feats[0])))
+    assert times(found) == pytest.approx([1.5, 1.9, 2.4, 2.8, 3.3, 3.8], abs=WITHIN_S)
 
 
 def test_of_two_pauses_the_longer_one_is_between_the_words() -> None:
@@ -152,6 +170,15 @@ def test_transcripts_have_the_times_of_the_sounds(before_s: float) -> None:
     assert times(made.words) == pytest.approx([time_s for span in spans for time_s in span], abs=WITHIN_S)
     assert [len(segment.words) for segment in made.segments] == [2, 1]
     assert made.segments[0].end_s == made.words[1].end_s
+
+
+def test_a_segment_ends_before_the_next_begins() -> None:
+    """The window of its last frame of features reaches beyond it."""
+    levels = heard((0.0, 0.4), duration_s=0.4)
+    heard_s = 0.36
+    segment = Segment(10.0, heard_s, [recognised(at(0.1))], levels)  # type: ignore[list-item]
+    assert segment.words[0].end_s == pytest.approx(10.0 + heard_s)
+    assert Segment(0.0, 0.12, [recognised(at(0.1))], levels).words[0].end_s == pytest.approx(0.14)  # type: ignore[list-item]
 
 
 def test_a_subtitle_stands_until_its_last_word_was_heard() -> None:

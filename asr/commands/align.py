@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -148,19 +149,18 @@ def _transcript(
     heard: _Heard, text: str, recognizer: "Recognizer", source: Path, channel: int | None = None, *, where: str
 ) -> "Transcript":
     """The words of a text, each from where its sound begins to where it ends."""
-    from asr.boundaries import bounded
     from asr.transcript import Transcript
 
-    aligned = _aligned(heard.encoded, text, recognizer, where)
-    words = bounded(aligned.words, heard.encoded.levels)
-    return Transcript.of([aligned], heard.duration_s, source, words=words, channel=channel)
+    return Transcript.of([_aligned(heard.encoded, text, recognizer, where)], heard.duration_s, source, channel=channel)
 
 
 def _aligned(encoded: "Encoded", text: str, recognizer: "Recognizer", where: str) -> "AlignedText":
     """Align a transcript, and list on standard error the words that could not be aligned well."""
     from asr.align import align_text
+    from asr.boundaries import bounded
 
     aligned = align_text(encoded.log_probs, text, recognizer.tokenizer, recognizer.vocabulary, where=where)
+    aligned = replace(aligned, words=bounded(aligned.words, encoded.levels))
     doubtful, words = len(aligned.doubtful), len(aligned.words)
     hopeless = doubtful > _HOPELESS * words
     for remark in islice(aligned.remarks(), _REMARKS if hopeless else None):
