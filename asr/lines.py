@@ -45,19 +45,27 @@ def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]) for first, *others in rows]
 
 
-def read_text(path: Path, what: str, error: type[AsrError]) -> str:
+def read_text(path: Path, what: str, error: type[AsrError], *, utf16: bool = False) -> str:
     """The content of a UTF-8 file, without a byte order mark; messages call its content `what`.
+
+    With `utf16` a file with the byte order mark of UTF-16 is read as that.
 
     Raises:
         AsrError: as `error`: the file cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except OSError as fault:
         raise error(f"{path}: cannot read {what}: {fault.strerror or fault}") from fault
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_utf16 and utf16 else "utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as fault:
-        if fault.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if is_utf16 and not utf16:
             raise error(f"{path}: is UTF-16 text, save it as UTF-8") from fault
+        if is_utf16:
+            raise error(f"{path}: broken UTF-16 text (byte {fault.start})") from fault
         raise error(f"{path}: not UTF-8 text (byte {fault.start})") from fault
 
 

@@ -1,6 +1,7 @@
 """Every corpus that can be prepared: one module and one line here for each."""
 
 from asr.corpora.an4 import AN4
+from asr.corpora.annotations import ANNOTATIONS
 from asr.corpora.common import Corpus
 from asr.corpora.csv_table import CSV
 from asr.corpora.digits import DIGITS
@@ -23,5 +24,6 @@ CORPORA: dict[str, Corpus] = {
         KALDI,
         CSV,
         SUBTITLES,
+        ANNOTATIONS,
     )
 }
