@@ -411,3 +411,32 @@ def test_errors_of_the_command(
     assert out == ""
     assert err.startswith(f"error: {message}")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("content", "what", "corpus"),
+    [
+        ('File type = "ooTextFile"\nObject class = "TextGrid"\n', "a TextGrid", "annotations"),
+        ("\n<?xml version='1.0'?>\n<ANNOTATION_DOCUMENT/>", "XML, as ELAN writes it,", "annotations"),
+        ("<ANNOTATION_DOCUMENT/>", "XML, as ELAN writes it,", "annotations"),
+        ("WEBVTT\n\n00:01.000 --> 00:02.000\nbad\n", "a subtitle file", "subtitles"),
+        ("1\n00:00:01,000 --> 00:00:02,000\nbad\n", "a subtitle file", "subtitles"),
+        ("\n00:01.000-->00:02.000\nbad\n", "a subtitle file", "subtitles"),
+    ],
+)
+def test_a_file_with_times_is_no_transcript(
+    capsys: Capture, run: Path, tmp_path: Path, content: str, what: str, corpus: str, encoding: str
+) -> None:
+    audio, text = write_audio(tmp_path / "a.wav"), tmp_path / "a.txt"
+    text.write_text(content, encoding=encoding)
+    assert command(audio, text, "--model", run) == 2
+    made = f"asr prepare {corpus} makes a manifest of it and its recording, which asr align MANIFEST takes"
+    assert capsys.readouterr() == ("", f"error: {text}: is {what} and no plain text: {made}\n")
+
+
+def test_a_transcript_that_mentions_times(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    audio, text = write_audio(tmp_path / "a.wav"), tmp_path / "a.txt"
+    text.write_text("1\nbad 00:01.000 --> webvtt <?xml egg", encoding="utf-16")
+    assert command(audio, text, "--model", run, "--format", "txt") == 0
+    assert capsys.readouterr().out == "1 bad 00:01.000 webvtt <?xml egg\n"

@@ -1,6 +1,7 @@
 """`asr align`: when each word of a given transcript was said, in one recording or in each of a manifest."""
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 _MANIFEST = ".jsonl"
 _HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
 _REMARKS = 20  # shown at most for such a transcript
+# How files begin that say when what was said, what they are, and the corpus that `asr prepare` takes them for.
+_WITH_TIMES = (
+    (re.compile(r'File type = "ooTextFile'), "a TextGrid", "annotations"),
+    (re.compile(r"<\?xml|<ANNOTATION_DOCUMENT"), "XML, as ELAN writes it,", "annotations"),
+    (re.compile(r"WEBVTT\b|(?:[0-9]+\s+)?[0-9:]+[.,][0-9]{3}\s*-->"), "a subtitle file", "subtitles"),
+)
 _HELD_S = 600.0  # audio of a manifest's utterances that is encoded at once
 
 
@@ -51,7 +58,11 @@ def add_align(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr align`."""
     parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
     parser.add_argument(
-        "transcript", type=Path, nargs="?", metavar="TEXT", help="file with the transcript; a manifest has its own"
+        "transcript",
+        type=Path,
+        nargs="?",
+        metavar="TEXT",
+        help="file with the transcript, plain text; a manifest has its own",
     )
     parser.add_argument("--text", metavar="WORDS", help="the transcript itself, in place of a file")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
@@ -92,7 +103,7 @@ def _align_recording(arguments: argparse.Namespace) -> int:
         require_free(arguments.out, arguments.overwrite, inputs)
     where, text = "--text", arguments.text
     if text is None:
-        where, text = str(arguments.transcript), read_text(arguments.transcript, "transcript", TextError)
+        where, text = str(arguments.transcript), _read_transcript(arguments.transcript)
     batch_s = batch_seconds(arguments)
     recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
     heard = _encode_recording(arguments.source, recognizer, batch_s, arguments.max_duration_s)
@@ -103,6 +114,18 @@ def _align_recording(arguments: argparse.Namespace) -> int:
     else:
         write_transcript(transcript, arguments.out, arguments.format)
     return 0
+
+
+def _read_transcript(path: Path) -> str:
+    """The content of a file of plain text; TextError if it has times, too, which would be taken for words."""
+    text = read_text(path, "transcript", TextError, utf16=True)
+    for beginning, what, corpus in _WITH_TIMES:
+        if beginning.match(text.lstrip()):
+            raise TextError(
+                f"{path}: is {what} and no plain text: asr prepare {corpus} makes a manifest of it and its recording, "
+                "which asr align MANIFEST takes"
+            )
+    return text
 
 
 def _align_manifest(arguments: argparse.Namespace) -> int:
