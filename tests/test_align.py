@@ -214,6 +214,21 @@ def test_a_word_that_was_not_said_is_doubtful() -> None:
     assert [remark.split(":")[0] for remark in aligned.remarks()] == ["line 1, word 2 'head'"]
 
 
+def test_what_the_transcript_lacks() -> None:
+    def lacking(said: str, text: str) -> list[str]:
+        aligned = align_text(spelled(said, peak=0.99), text, TOKENIZER, VOCABULARY)
+        return [remark for remark in aligned.remarks() if "lack what is said" in remark]
+
+    lacks = "the transcript seems to lack what is said there"
+    assert lacking("bad cacacaca egg", "bad\negg") == [f"near line 1, word 1 'bad': 0.32 to 0.92 s, {lacks}"]
+    assert lacking("e  g  g bad", "bad") == [f"near line 1, word 1 'bad': 0.00 to 0.52 s, {lacks}"]
+    assert lacking("bad  ec   hef", "bad") == [f"near line 1, word 1 'bad': 0.40 to 1.00 s, {lacks}"]
+    assert not lacking("bad c        a egg", "bad egg")
+    assert not lacking("bad cab egg", "bad egg")  # which may be how a word is said
+    assert not lacking("bad" + " " * 99 + "egg", "bad egg")
+    assert not lacking("bad cabbage egg", "bad 42 egg")
+
+
 def test_one_word() -> None:
     aligned = align_text(spelled("  bad "), "bad", TOKENIZER, VOCABULARY)
     assert [(word.text, round(word.start_s / 0.04)) for word in aligned.words] == [("bad", 4)]
