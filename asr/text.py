@@ -141,12 +141,13 @@ class Tokenizer:
         """`normalize` with this tokenizer's configuration."""
         return normalize(text, self.config)
 
-    def encode(self, text: str, *, where: str) -> list[int]:
+    def encode(self, text: str, *, where: str, other_labels: str = "") -> list[int]:
         """Labels of a transcript, without blanks.
 
         Args:
             text: transcript; it is normalised here.
             where: the record's name, for the error message.
+            other_labels: what the message says of a symbol that has no label: how to have other labels.
 
         Raises:
             TextError: nothing is left after normalisation, or a symbol is not in the vocabulary, or a word not in the
@@ -160,10 +161,11 @@ class Tokenizer:
             lacks = f"symbol {unknown[0]!r} is not in the vocabulary of {len(self)} tokens"
             if self.lexicon is not None:
                 lacks = f"word {unknown[0]!r} has no pronunciation in the lexicon of {len(self.lexicon)} words"
-            what = "symbols" if self.lexicon is None else "words"
-            others = "; data.vocabulary=RUN takes the labels of another run" if self.lexicon is None else ""
-            drop = f"text.allow_oov=true drops and counts such {what}"
-            raise TextError(f"{where}: {lacks} (transcript {text!r}); {drop}{others}")
+            hints = ["write numbers as words, as they are said"] if any(map(str.isdecimal, unknown[0])) else []
+            hints.append(f"text.allow_oov=true drops and counts such {'symbols' if self.lexicon is None else 'words'}")
+            if other_labels and self.lexicon is None:
+                hints.append(other_labels)
+            raise TextError(f"{where}: {lacks} (transcript {text!r}); {'; '.join(hints)}")
         labels = [label for _, label in symbols if label is not None]
         if not labels:
             raise TextError(f"{where}: no symbol of transcript {text!r} is in the vocabulary")

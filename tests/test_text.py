@@ -134,6 +134,8 @@ def test_unknown_symbols_are_an_error_that_names_them() -> None:
     tokenizer = build_tokenizer(["ab"], LOWER)
     with pytest.raises(TextError, match=r"utterance 7: symbol 'x' is not in the vocabulary of 3 tokens .*'aXb Y'"):
         tokenizer.encode("aXb Y", where="utterance 7")
+    with pytest.raises(TextError, match=r"symbol '4' is not in .*; write numbers as words, as they are said; "):
+        tokenizer.encode("ab42", where="utterance 7")
     with pytest.raises(TextError, match=r"utterance 7: transcript '\?!' is empty after normalisation"):
         tokenizer.encode("?!", where="utterance 7")
 

@@ -166,7 +166,8 @@ def test_texts_are_normalised_once_where_no_symbol_is_dropped(monkeypatch: pytes
 
 def test_dev_symbols_outside_the_vocabulary(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_manifest = write_corpus(tmp_path, ["ab", "ba"])
-    with pytest.raises(TextError, match=r"utterance train-1: symbol 'c' is not in the vocabulary of 3 tokens"):
+    missing = "utterance train-1: symbol 'c' is not in the vocabulary of 3 tokens"
+    with pytest.raises(TextError, match=f"{missing}.*; data.vocabulary=RUN takes the labels of another run$"):
         Trainer(tiny(train_manifest, corpus), tmp_path / "strict")
     dev = write_corpus(tmp_path, ["abc", "cab c"], name="dev")
     Trainer(tiny(train_manifest, dev, "text.allow_oov=true", "train.epochs=1"), tmp_path / "run").run()
@@ -193,5 +194,7 @@ def test_labels_made_of_another_manifest(tmp_path: Path) -> None:
     index = tmp_path / "shards" / INDEX_NAME
     packed = Trainer(tiny(train_manifest, pieces, *given[:2], f"data.vocabulary={index}"), tmp_path / "packed")
     assert packed.outset.recognizer.tokenizer.digest() == digest
-    with pytest.raises(TextError, match="utterance train-0: symbol 'c' is not in the vocabulary"):
+    with pytest.raises(TextError, match="utterance train-0: symbol 'c' is not in the vocabulary") as raised:
         Trainer(tiny(write_corpus(tmp_path, ["abc"]), pieces, *given), tmp_path / "other")
+    hint = "labels are made from the training texts (of few recordings with text.unit=char)"
+    assert str(raised.value).endswith(f"; without data.vocabulary={pieces} {hint}")

@@ -128,7 +128,7 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
     if config.train.init_from and resumed is None:
         change = start_from(recognizer, Path(config.train.init_from))
     train_set, left_out = usable(train, config, recognizer)
-    dev_set = label(dev, tokenizer, "data.dev, ")
+    dev_set = label(dev, tokenizer, "data.dev, ", vocabulary=config.data.vocabulary)
     require_audio(dev if shards else [*train_set.utterances, *dev])
     require_segments(dev, config, recognizer)
     origin = Origin(

@@ -148,9 +148,22 @@ def noise_origin(config: Config) -> str:
     return names and hashlib.blake2b(os.fsencode(names), digest_size=16).hexdigest()
 
 
-def label(utterances: Sequence[Utterance], tokenizer: Tokenizer, where: str = "") -> LabelledSet:
-    """Encode every transcript; a TextError names the utterance, after `where`, and the symbol."""
-    labels = [tokenizer.encode(utterance.text, where=f"{where}utterance {utterance.id}") for utterance in utterances]
+def label(
+    utterances: Sequence[Utterance], tokenizer: Tokenizer, where: str = "", *, vocabulary: str = ""
+) -> LabelledSet:
+    """Encode every transcript, with labels from what `data.vocabulary` names, if it names anything.
+
+    A TextError names the utterance, after `where`, and the symbol.
+    """
+    other = "data.vocabulary=RUN takes the labels of another run"
+    if vocabulary:
+        other = f"without data.vocabulary={vocabulary} labels are made from the training texts"
+        if tokenizer.config.unit == "bpe":
+            other += " (of few recordings with text.unit=char)"
+    labels = [
+        tokenizer.encode(utterance.text, where=f"{where}utterance {utterance.id}", other_labels=other)
+        for utterance in utterances
+    ]
     dropped = tokenizer.out_of_vocabulary if tokenizer.config.allow_oov else lambda _: []  # others were an error
     unknown = [dropped(utterance.text) for utterance in utterances]
     return LabelledSet(list(utterances), labels, unknown)
@@ -243,7 +256,7 @@ def require_segments(utterances: Sequence[Utterance], config: Config, recognizer
 
 def usable(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> tuple[LabelledSet, list[str]]:
     """The utterances that can be trained on, with labels, and why the others are left out; see `leave_out`."""
-    labelled = label(utterances, recognizer.tokenizer)
+    labelled = label(utterances, recognizer.tokenizer, vocabulary=config.data.vocabulary)
     reasons = unusable(labelled, config, recognizer)
     return leave_out(labelled, reasons, config), list(reasons.values())
 
