@@ -54,6 +54,12 @@ def test_prepare_and_train(capsys: Capture, tmp_path: Path) -> None:
     assert "after epoch" in succeed(capsys, *longer)[0]
     assert len(succeed(capsys, "transcribe", tmp_path / "0.wav", "--model", out)[0].splitlines()) == 1
 
+    advised = {"": "more epochs, on more recordings or with the labels of its first", out: "more epochs or on more"}
+    for labels, advice in advised.items():
+        again = ("train", out / "config.yaml", f"train.init_from={out}", f"data.vocabulary={labels}")
+        err = succeed(capsys, *again, "--out", tmp_path / f"again{bool(labels)}")[1]
+        assert f"note: hardly a word of dev is recognised: train for {advice}" in err
+
 
 @pytest.mark.parametrize(
     ("more", "message"),

@@ -79,12 +79,14 @@ def _train_to_the_end(arguments: argparse.Namespace) -> int:
         )
         print(f"trained: {out}, {dev} {best['epoch']}")
         if best.get("dev_wer_percent", 0.0) > HARDLY_ANYTHING:
-            begun = checkpoint.load_config(out).train.init_from
-            how = "with its labels (data.vocabulary=RUN)" if begun else "from the weights of another model"
-            print_note(
-                f"hardly a word of dev is recognised: train for more epochs, on more recordings, or {how} "
-                "(docs/training.md, When recordings are few)"
-            )
+            trained = checkpoint.load_config(out)
+            ways = ["for more epochs", "on more recordings"]
+            if not trained.train.init_from:
+                ways.append("from the weights of another model")
+            elif not trained.data.vocabulary:
+                ways.append("with the labels of its first model, if they can spell the texts (data.vocabulary=RUN)")
+            hint = f"{', '.join(ways[:-1])} or {ways[-1]} (docs/training.md, When recordings are few)"
+            print_note(f"hardly a word of dev is recognised: train {hint}")
     return 0
 
 
