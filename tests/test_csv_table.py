@@ -161,6 +161,10 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
         (["audio,text", ",yes"], "my.csv:2: the audio path is empty"),
         (["audio,text", 'a.wav,"yes'], "my.csv:2: unexpected end of data"),
         (["audio,text", "a.wav,yes", "a.wav,no"], "my.csv:3: a.wav: utterance id 'a' stands on line 2 already"),
+        (
+            ["audio,Start,text,END", "a.wav,0,yes,0.1", "a.wav,0.1,no,0.2"],
+            "utterance id 'a' stands on line 2 already; start, end are not read: wanted offset and duration, in s",
+        ),
         (["audio,text"], "split train holds no utterance"),
     ],
 )

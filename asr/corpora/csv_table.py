@@ -21,6 +21,7 @@ from asr.errors import CorpusError
 from asr.manifest import Utterance, part_name
 
 _COLUMNS = ("audio", "text", "speaker", "offset", "duration", "channel")
+_OTHER_TIMES = ("start", "begin", "from", "end", "stop", "to")  # what other tables call the times of a part
 
 
 def read(roots: Sequence[Path]) -> Contents:
@@ -103,6 +104,9 @@ def _read_file(path: Path, notes: list[str]) -> list[Utterance]:
             if part in first_of:
                 line, other = first_of[part]
                 hint = "" if other == audio else f" for {other}: an id is the path without its suffix"
+                times = [column for column in unused if column in _OTHER_TIMES]
+                if times and other == audio:
+                    hint = f"; {', '.join(times)} are not read: wanted offset and duration, in seconds, for a part"
                 raise CorpusError(f"{where}: utterance id {part!r} stands on line {line} already{hint}")
             first_of[part] = lines[rows.line_num - 1][0], audio
             utterances.append(replace(whole, id=part, offset=offset, duration=min(end, whole.duration) - offset))
