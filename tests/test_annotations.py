@@ -245,7 +245,6 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
     assert set(summary.notes) == {
         "annotations without words left out: 1 (a-a-0001)",
         "annotations with brackets, whose content is taken for words: 1 (a-a-0002)",
-        "annotations that begin with a name and a colon, taken for words: 1 (a-a-0003)",
         "annotations cut to the end of the audio: 1 (a-a-0003)",
         f"annotation files without text: 1 ({source / 'b.TextGrid'})",
     }

@@ -42,9 +42,9 @@ def test_subrip(tmp_path: Path) -> None:
     content += "01:02.500-->1:00:03.000\n3 < 4 <font color='red'>&amp; 5 > 2</font>\n\n7\n02:00:00,000 --> 02:00:00,001"
     path.write_bytes(content.replace("\n", "\r\n").encode())
     assert [tuple(cue) for cue in read_cues(path)] == [
-        (3, 1.0, 2.5, ("- One", "and two"), None),
-        (8, 62.5, 3603.0, ("3 < 4 &amp; 5 > 2",), None),
-        (12, 7200.0, 7200.001, (), None),
+        (3, 1.0, 2.5, ("- One", "and two"), ()),
+        (8, 62.5, 3603.0, ("3 < 4 &amp; 5 > 2",), ()),
+        (12, 7200.0, 7200.001, (), ()),
     ]
 
 
@@ -54,9 +54,9 @@ def test_webvtt(tmp_path: Path) -> None:
     lines += ["<v.loud Ann  &amp; Bo>Fish &amp; <c.red>chips</c>", "<00:01.500>&lt;now&gt;</v>", ""]
     lines += ["NOTE", "00:03.000 --> 00:04.000", "<v Cleo>a</v> <v Dan>b</v>", "", "00:05.000 --> 00:06.000", "<v >c"]
     assert [tuple(cue) for cue in read_cues(write(tmp_path / "a.VTT", *lines))] == [
-        (14, 1.0, 2.0, ("Fish & chips", "<now>"), "Ann & Bo"),
-        (19, 3.0, 4.0, ("a b",), None),
-        (22, 5.0, 6.0, ("c",), None),
+        (14, 1.0, 2.0, ("Fish & chips", "<now>"), ("Ann & Bo",)),
+        (19, 3.0, 4.0, ("a b",), ("Cleo", "Dan")),
+        (22, 5.0, 6.0, ("c",), ()),
     ]
     assert cue_texts(tmp_path / "b.vtt", "WEBVTT") == cue_texts(tmp_path / "b.srt") == []
 
@@ -183,6 +183,18 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
     }
 
 
+def test_long_cues_and_those_of_several_speakers_are_noted(tmp_path: Path) -> None:
+    source = tmp_path / "talks"
+    audio(source / "a.wav", 60.25)
+    cues = [("00:00.000 --> 00:30.000", "<v Ann>yes"), ("00:30.000 --> 01:00.250", "<v Ann>yes <v Bo>no <v Ann>so")]
+    write(source / "a.vtt", "WEBVTT", "", *(line for times, text in cues for line in (times, text, "")))
+    summary = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0)
+    assert summary.notes == (
+        "cues of several speakers, whose words are joined: 1 (a-0002)",
+        "cues longer than the 30 s of train.max_utterance_s: 1 (a-0002)",
+    )
+
+
 def test_rolling_captions_are_refused(tmp_path: Path) -> None:
     source = tmp_path / "talks"
     audio(source / "a.wav", 2.0)
@@ -207,7 +219,29 @@ def test_cues_that_begin_with_a_name_are_noted(tmp_path: Path) -> None:
     write(source / "a.srt", *(line for text in named + unnamed for line in (TIMES, text, "")))
     notes = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0).notes
     listed = "a-0001, a-0002, a-0003 and 2 more"
-    assert f"cues that begin with a name and a colon, taken for words: 5 ({listed})" in notes
+    assert f"cues that begin with a name and a colon, taken for words unless speakers=colon: 5 ({listed})" in notes
+
+
+def test_a_name_and_a_colon_may_be_the_speaker(tmp_path: Path) -> None:
+    source = tmp_path / "talks"
+    audio(source / "a.wav", 2.0)
+    cues = ["Ann  Lee: Hello: Bo", ">> Zoe\u0301:\nyou", "Then said: no", "<v Cleo>so", "<v Cleo>Dan: it"]
+    cues.append("Ann Lee: \u266a")
+    write(source / "a.vtt", "WEBVTT", "", *(line for text in cues for line in (TIMES, text, "")))
+    summary = prepare("subtitles", source=source, out=tmp_path / "out", dev_share=0, speakers="colon")
+    found = [(utterance.speaker, utterance.text) for utterance in read_manifest(tmp_path / "out" / "train.jsonl")]
+    assert found == [
+        ("Ann Lee", "Hello: Bo"),
+        ("Zo\u00e9", "you"),
+        (None, "Then said: no"),
+        ("Cleo", "so"),
+        ("Dan", "it"),
+    ]
+    assert "cues of an unknown speaker, without a name and a colon: 1 (a-0003)" in summary.notes
+    assert "cues without words left out: 1 (a-0006)" in summary.notes
+    assert not any("taken for words" in note for note in summary.notes)
+    with pytest.raises(CorpusError, match=r"^speakers must be colon, or not given, found 'yes'$"):
+        prepare("subtitles", source=source, out=tmp_path / "out", speakers="yes")
 
 
 @pytest.mark.parametrize("times", ["00:00:01,000 --> 00:00:02,501", "00:00:02,000 --> 00:00:02,100"])
@@ -265,6 +299,7 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
         (["a.mp3"], r"a\.mp3 and .*a\.wav would share their subtitles"),
         (["a.vtt"], r"a\.srt and .*a\.vtt are both subtitles of .*a\.wav"),
         (["a.en.srt"], r"a\.en\.srt and .*a\.srt are both subtitles"),
+        (["a.transcript.srt"], r"a\.srt and .*a\.transcript\.srt are both subtitles"),
         (["a#0.srt"], r"a\.srt and .*a#0\.srt are both subtitles"),
     ],
 )
@@ -293,6 +328,13 @@ def test_channels_and_languages(tmp_path: Path) -> None:
         "b.en-0001": ("own", None),
         "b-0001": ("other", None),
     }
+
+
+@pytest.mark.parametrize("kind", ["transcript", "cc"])
+def test_names_that_zoom_gives(tmp_path: Path, kind: str) -> None:
+    audio(tmp_path / "talks" / "GMT2026_Recording.wav", 2.0)
+    write(tmp_path / "talks" / f"GMT2026_Recording.{kind}.vtt", "WEBVTT", "", TIMES, "yes")
+    assert [utterance.id for utterance in prepared(tmp_path / "talks")] == ["GMT2026_Recording-0001"]
 
 
 def test_the_cues_of_a_recording_stay_together(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Recordings with files beside them that say when what was said: who belongs to whom, and what each file says.
 
 `NAME#0` is about the first channel of NAME, as `asr transcribe --channels each` names it, and NAME.en, as players name
-subtitles, may stand for NAME. What is said without words is left out and counted.
+subtitles, or NAME.transcript, as Zoom does, may stand for NAME. What is said without words is left out and counted.
 """
 
 import re
@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from asr.config import TrainConfig
 from asr.corpora.common import audio_duration
 from asr.errors import CorpusError
 from asr.files import files_below, is_called_audio
@@ -20,7 +21,7 @@ from asr.manifest import Utterance, part_name
 SLACK_S = 0.5
 _LISTED = 3  # how many a note names of what it counts
 _FILMS = (".mp4", ".m4a", ".mkv", ".webm", ".mov", ".avi", ".aac", ".wma")  # what ffmpeg makes audio of
-_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*\Z")
+_VERSION = re.compile(r"\.(?:[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*|transcript)\Z")  # a language; Zoom's .cc and .transcript
 _CHANNEL = re.compile(r"#([0-9]{1,4})\Z")
 _BRACKETS = re.compile(r"\[.*\]|\(.*\)|<\w.*>")  # most often about sounds
 
@@ -139,7 +140,7 @@ def _no_pair(root: Path, files: Sequence[Path], beside: Sequence[Path], kind: Ki
 
 def _side(name: str, audio: Container[str]) -> Side | None:
     """What a file of this name is about."""
-    for stem in (name, _LANGUAGE.sub("", name)):
+    for stem in (name, _VERSION.sub("", name)):
         channel = _CHANNEL.search(stem)
         if stem in audio:
             return stem, None
@@ -158,7 +159,7 @@ def utterances(
     """
     _, audio, channel, path = recording
     length_s = audio_duration(audio, where=str(path), channel=channel)
-    reached_s = 0.0
+    reached_s, longest_s = 0.0, TrainConfig().max_utterance_s
     for part in sorted(parts, key=lambda part: part.start_s):
         if not any(map(str.isalnum, part.text)):
             remarks[f"{kind.part}s without words left out"].append(part.id)
@@ -172,18 +173,11 @@ def utterances(
             remarks[f"{kind.part}s cut to the end of the audio"].append(part.id)
         if _BRACKETS.search(part.text):
             remarks[f"{kind.part}s with brackets, whose content is taken for words"].append(part.id)
-        if _begins_with_name(part.text):
-            remarks[f"{kind.part}s that begin with a name and a colon, taken for words"].append(part.id)
         reached_s = max(reached_s, part.end_s)
         duration_s = min(part.end_s, length_s) - part.start_s
+        if duration_s > longest_s:
+            remarks[f"{kind.part}s longer than the {longest_s:g} s of train.max_utterance_s"].append(part.id)
         yield Utterance(part.id, audio, duration_s, part.text, part.start_s, part.speaker, channel)
-
-
-def _begins_with_name(text: str) -> bool:
-    """Whether one or two words, as of `Ann:`, `- Ann Lee:` or `Speaker 1:`, and a colon come first."""
-    name, colon, _ = text.partition(": ")
-    words = name.lstrip("->").split()
-    return bool(colon) and len(words) in (1, 2) and words[0][0].isupper() and not words[-1][0].islower()
 
 
 def listed(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

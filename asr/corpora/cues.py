@@ -37,14 +37,19 @@ class Cue(NamedTuple):
         start_s: in seconds.
         end_s: in seconds, after the start.
         lines: those with text, without markup; perhaps none.
-        speaker: the one that it names; None if it names none or several.
+        speakers: those that it names, each once.
     """
 
     line: int
     start_s: float
     end_s: float
     lines: tuple[str, ...]
-    speaker: str | None
+    speakers: tuple[str, ...]
+
+    @property
+    def speaker(self) -> str | None:
+        """The one that it names; None if it names none or several."""
+        return self.speakers[0] if len(self.speakers) == 1 else None
 
     @property
     def text(self) -> str:
@@ -104,9 +109,10 @@ def _cue(block: Sequence[Line], path: Path, is_vtt: bool) -> Cue:
     if not start_s < end_s:
         raise CorpusError(f"{path}:{line}: wanted an end after the start, found {times.strip()!r}")
     raw = "\n".join(text for _, text in texts)
-    speakers = {unicodedata.normalize("NFC", _plain(name, is_vtt)) for name in _VOICE.findall(raw)} - {""}
+    voices = dict.fromkeys(unicodedata.normalize("NFC", _plain(name, is_vtt)) for name in _VOICE.findall(raw))
+    speakers = tuple(name for name in voices if name)
     plain = (_plain(text, is_vtt) for text in _MARKUP.sub("", raw).split("\n"))
-    return Cue(line, start_s, end_s, tuple(filter(None, plain)), speakers.pop() if len(speakers) == 1 else None)
+    return Cue(line, start_s, end_s, tuple(filter(None, plain)), speakers)
 
 
 def _require_no_times(lines: Sequence[Line], path: Path) -> None:
