@@ -75,7 +75,7 @@ def test_what_cannot_be_decoded_is_named() -> None:
 
 def test_a_model_that_does_not_fit_is_named(tmp_path: Path) -> None:
     path = write_arpa(tmp_path / "lm.arpa", [(-1.0, "XYZ")])
-    with pytest.raises(DecodeError, match=r"lm\.arpa: language model: none of its 1 words"):
+    with pytest.raises(DecodeError, match=r"lm\.arpa: language model: 1 of 1 words cannot be spelled"):
         Decoder(replace(BEAM, lm=str(path)), VOCABULARY)
     with pytest.raises(DecodeError, match=r"none\.bin: cannot be read: No such file"):
         Decoder(replace(BEAM, lm=str(tmp_path / "none.bin")), VOCABULARY)

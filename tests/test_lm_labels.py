@@ -42,6 +42,28 @@ def test_words_that_cannot_be_spelled_are_said_once(
     assert [message for message in caplog.messages if "spelled" in message] == [f"language model: {said}"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "known", "text", "advice"),
+    [
+        ("AB", "AB", "ab", ": the labels are capitals; make the model from text in capitals, or write the labels in s"),
+        ("ab", "ab", "AB", ": the labels are small letters; make the model from text in small letters, or write the "),
+        ("ab", "ab", "cd", "; is it of another unit (lm_unit), or of text that was not normalised (`asr lm train --n"),
+    ],
+)
+def test_a_model_of_which_hardly_a_word_is_spelled_is_refused(
+    tmp_path: Path, labels: str, known: str, text: str, advice: str
+) -> None:
+    others = [text * count for count in range(1, 11)]
+    nine = model_of(tmp_path, " ".join([known, *others[:9]]))
+    BeamDecoder(["_", " ", *labels], lm=nine, lm_unit="word")  # a tenth, which is warned of
+    ten = model_of(tmp_path, " ".join([known, *others]))
+    with pytest.raises(DecodeError) as raised:
+        BeamDecoder(["_", " ", *labels], lm=ten, lm_unit="word")
+    said = f"language model: 10 of 11 words cannot be spelled with these labels, e.g. {text!r}{advice}"
+    assert str(raised.value).startswith(said)
+    BeamDecoder(["_", " ", *labels], lm=ten, lm_unit="word", lexicon=[known])
+
+
 def test_half_of_the_words_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     BeamDecoder(["_", " ", "a", "b"], lm=model_of(tmp_path, "ab cd"), lm_unit="word")
     BeamDecoder(["_", " ", "a", "b"], lm=model_of(tmp_path, "ab cd ef"), lm_unit="word", lexicon=["ab"])

@@ -17,10 +17,10 @@ from asr.decode.lexicon import (
     Spellings,
     Trie,
     build_trie,
+    check_spelled,
     checked_spellings,
     spell_by_characters,
     spell_by_labels,
-    warn_of_unspelled,
 )
 from asr.decode.lm import NGram
 from asr.decode.nodes import build_nodes
@@ -194,13 +194,8 @@ def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[
         missing = sorted({character for character in word if character not in alphabet})
         reason = f"{missing} is missing" if missing else "it is empty"
         raise DecodeError(f"lexicon: word {word!r} cannot be spelled with the labels: {reason}")
-    if wanted and not found.words:
-        raise DecodeError(
-            f"language model: none of its {len(wanted)} words ({wanted[-1]!r}) can be spelled with the labels; "
-            "is it of another unit (lm_unit), or in another case (`asr lm train --normalize RUN` writes that of RUN)?"
-        )
     if not by_user:
-        warn_of_unspelled(wanted, found, alphabet)
+        check_spelled(wanted, found, alphabet)
 
 
 def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: LmUnit) -> int:

@@ -94,8 +94,8 @@ def spell_by_characters(words: Sequence[str], alphabet: Mapping[str, int]) -> Sp
     return Spellings(kept, symbols, starts, np.arange(len(kept), dtype=np.int32))
 
 
-def warn_of_unspelled(words: Sequence[str], found: Spellings, alphabet: Collection[str]) -> None:
-    """Warn once per process, through the logger `asr.decode`, if most words of a language model cannot be spelled.
+def check_spelled(words: Sequence[str], found: Spellings, alphabet: Collection[str]) -> None:
+    """Refuse a language model of which hardly a word can be spelled; warn, once per process, if most cannot be.
 
     Such words cannot be recognised and become unknown words when spoken. It happens with a model in another case, or of
     text that was not normalised.
@@ -104,19 +104,25 @@ def warn_of_unspelled(words: Sequence[str], found: Spellings, alphabet: Collecti
         words: the model's words; empty ones do not count.
         found: those of them that `spell_by_characters` spells.
         alphabet: the characters that labels write.
+
+    Raises:
+        DecodeError: more than nine in ten cannot be spelled.
     """
     count = sum(map(bool, words))
     if 2 * len(found.words) >= count:
         return
     missing = [word for word in words if not _is_spelled(word, alphabet)]
     other_case = [sum(_is_spelled(change(word), alphabet) for word in missing) for change in (str.lower, str.upper)]
-    hint = ""
+    said = f"language model: {len(missing)} of {count} words cannot be spelled with these labels, e.g. {missing[0]!r}"
+    advice = "is it of another unit (lm_unit), or of text that was not normalised (`asr lm train --normalize RUN`)?"
     if 2 * max(other_case) > len(missing):
-        hint = ": the labels are " + ("small letters" if other_case[0] > other_case[1] else "capitals")
-    warn_once(
-        f"language model: {len(missing)} of {count} words cannot be spelled with these labels, "
-        f"e.g. {missing[0]!r}{hint}"
-    )
+        cases = ("small letters", "capitals")
+        labels, others = cases if other_case[0] > other_case[1] else reversed(cases)
+        said += f": the labels are {labels}"
+        advice = f"make the model from text in {labels}, or write the labels in {others}"
+    if 10 * len(missing) > 9 * count:
+        raise DecodeError(f"{said}; {advice}")
+    warn_once(said)
 
 
 def _is_spelled(word: str, alphabet: Collection[str]) -> bool:

@@ -33,8 +33,8 @@ defaults, labels and weights mean what they mean there. What differs:
 - A word piece after "▁⁇▁" without a "▁" of its own continues the word. `<blank>` and `[blank]` are the blank if no
   other label is.
 - What raises ValueError there raises DecodeError; so do two labels that both mean the blank, a label with a space
-  inside, a text in place of a list of words, a `beam_prune_logp` of zero or more and a `token_min_logp` above zero.
-  `reset_params` takes whole numbers.
+  inside, a text in place of a list of words, a language model of which the labels can spell hardly a word, a
+  `beam_prune_logp` of zero or more and a `token_min_logp` above zero. `reset_params` takes whole numbers.
 - `save_to_dir` writes the language model as `NGram.save` does; `load_from_dir` also reads folders of pyctcdecode that
   hold an ARPA file.
 - A call with settings other than the last call's builds the search anew: 20 ms with a model of 14,000 words.
