@@ -132,6 +132,32 @@ def test_a_bar_that_separates_nothing_is_warned_of(caplog: pytest.LogCaptureFixt
     assert message.startswith("no label begins with the separator ' ', but '|' is one")
 
 
+@pytest.mark.parametrize(
+    ("labels", "blank", "space", "said"),
+    [
+        (["a", "b", "<blank>"], 0, "", "blank=0 is the label 'a', but a label called '<blank>' is usually the blank"),
+        (["|", "[PAD]", "a"], 2, "|", "blank=2 is the label 'a', but a label called '[PAD]' is usually the blank"),
+        (["<blk>", "a"], 0, "", ""),
+        (["a", "<pad>", "<blank>"], 0, "", ""),
+        (["_", "blank", "pad"], 0, "", ""),
+        (
+            ["\u2581", "b"],
+            0,
+            "\u2581",
+            "no label begins with the separator '\u2581' but '\u2581', which is taken for the blank, as blank=0: ",
+        ),
+        ([" ", "a", "_"], 0, " ", "no label begins with the separator ' ' but ' ', which is taken for the blank, as "),
+    ],
+)
+def test_a_blank_that_is_hardly_one_is_named(
+    caplog: pytest.LogCaptureFixture, labels: list[str], blank: int, space: str, said: str
+) -> None:
+    warn_once.cache_clear()
+    for _ in range(2):
+        greedy([np.zeros((0, len(labels)))], labels, blank=blank, space=space)
+    assert [message[: len(said)] for message in caplog.messages] == ([said] if said else [])
+
+
 def test_sentencepiece_vocabulary_with_the_blank_at_its_end() -> None:
     labels = ["\u2581the", "\u2581c", "at", "\u2581", "<blank>"]
     assert text_of([0, 4, 1, 2, 3, 4, 3, 0], labels, blank=4, space="\u2581") == "the cat the"

@@ -1,5 +1,6 @@
 """What a decoder returns, and how labels are read as words."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,6 +14,7 @@ from asr.errors import DecodeError
 from asr.lexicon import Lexicon, first_words
 
 _PIECE = "\u2581"  # what sentencepiece puts before a word
+_BLANK = re.compile(r"[<\[](blank|pad|ctc_blank|blk)[>\]]", re.IGNORECASE)  # what toolkits call the blank
 _UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
 
@@ -71,13 +73,14 @@ class Reading:
         Raises:
             DecodeError: a pronunciation contains something that is not a label.
         """
+        _warn_of_blank(labels, blank)
         texts, boundary = [], []
         for place, label in enumerate(labels):
             starts = place != blank and space != "" and label.startswith(space)
             texts.append("" if place == blank else label.removeprefix(space) if starts else label)
             boundary.append(starts)
         if space and not any(boundary):
-            _warn_of_pieces(labels, space)
+            _warn_of_separator(labels, blank, space)
         return cls(tuple(texts), tuple(boundary), frame_s, pronounced=_pronounced(pronunciations or {}, labels))
 
     @cached_property
@@ -138,15 +141,31 @@ class Reading:
         return list(zip(firsts, lasts, strict=True))
 
 
-def _warn_of_pieces(labels: Sequence[str], space: str) -> None:
-    """Warn if labels that no `space` begins look like those of another separator: all they write would be one word."""
-    piece = next((label for label in labels if label.startswith(_PIECE)), None)
-    if piece is not None:
+def _warn_of_blank(labels: Sequence[str], blank: int) -> None:
+    """Warn if another label than the blank, and no second one, has the name of a blank."""
+    named = [place for place, label in enumerate(labels) if _BLANK.fullmatch(label)]
+    if len(named) == 1 and named[0] != blank:
+        warn_once(
+            f"blank={blank} is the label {labels[blank]!r}, but a label called {labels[named[0]]!r} is usually the "
+            f"blank: that would be blank={named[0]}"
+        )
+
+
+def _warn_of_separator(labels: Sequence[str], blank: int, space: str) -> None:
+    """Warn if no label that writes begins with `space`, but one looks like a separator: all would be one word."""
+    writing = [label for place, label in enumerate(labels) if place != blank]
+    piece = next((label for label in writing if label.startswith(_PIECE)), None)
+    if labels[blank].startswith(space):
+        warn_once(
+            f"no label begins with the separator {space!r} but {labels[blank]!r}, which is taken for the blank, as "
+            f"blank={blank}: is the blank another label?"
+        )
+    elif piece is not None:
         warn_once(
             f"no label begins with the separator {space!r}, but {piece!r} begins with {_PIECE!r}: with "
             f"space={_PIECE!r} such labels begin words"
         )
-    elif "|" in labels and space != "|":
+    elif "|" in writing and space != "|":
         warn_once(f"no label begins with the separator {space!r}, but '|' is one: with space='|' it separates words")
 
 
