@@ -34,6 +34,7 @@ from asr.files import atomic_path, write_text_atomic
 from asr.lexicon import Lexicon, as_json
 from asr.lines import read_label, read_text
 
+_SAVE = "numpy.savez(FILE, **{id: log_probs, ...})"  # what errors advise
 _WRITTEN = {"labels", "blank", "space", "frame_s", "refs"}  # what `write_emissions` always writes
 
 
@@ -141,7 +142,8 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
             has no reference while others have. The message names file and utterance. The logger `asr.decode` warns of
             references without an utterance.
     """
-    require_npz(path)
+    if path.suffix != ".npz":
+        raise DecodeError(f"{path}: wanted an .npz file with a matrix (T, V) for each utterance: {_SAVE}")
     if not path.exists():  # otherwise the file beside it would be reported first
         raise DecodeError(f"{path}: cannot be read: No such file or directory")
     refs: Mapping[str, str] = {}
@@ -254,7 +256,7 @@ def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             archive = np.load(file)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DecodeError(f"{path}: is one array, wanted an .npz file with a matrix for each utterance")
+                raise DecodeError(f"{path}: is one array, wanted one for each utterance: {_SAVE}")
             assert archive.zip is not None
             members = set(archive.zip.namelist())  # numpy would take "a.npy" for that of utterance "a"
             found = {

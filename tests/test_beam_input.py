@@ -102,7 +102,9 @@ def changed(value: float) -> Any:
     [
         (changed(math.nan), {}, "utterance 1, frame 1: log-probability is nan"),
         (changed(math.inf), {}, "utterance 1, frame 1: log-probability is inf"),
-        (np.exp(ROWS), {}, "utterance 1, frame 0: probabilities sum to 5"),
+        (np.exp(ROWS), {}, "utterance 1, frame 0: probabilities sum to 5.*; of logits, log-softmax makes them"),
+        (np.vstack([ROWS, np.zeros(4)]), {}, "utterance 1, frame 3: probabilities sum to 4, not 1: .* by `lengths`"),
+        (ROWS[0], {}, r"utterance 1: expected .* \(T, 4\), found \(4,\): a single utterance goes in a list"),
         (ROWS[:, :3], {}, r"utterance 1: expected log-probabilities of shape \(T, 4\), found \(3, 3\)"),
         (ROWS.astype(np.int32), {}, "utterance 1: expected floating-point log-probabilities, found int32"),
         (ROWS, {"lengths": [3, 4]}, r"utterance 1: length 4 is outside 0\.\.3"),

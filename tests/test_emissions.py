@@ -110,7 +110,7 @@ def pickled() -> bytes:
         (lambda path: path.with_suffix(".json").unlink(), "e.json: cannot read description: No such file or directory"),
         (lambda path: path.write_bytes(b""), "e.npz: damaged or not an .npz file: "),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "e.npz: damaged or not an .npz file: "),
-        (lambda path: path.write_bytes(header("(1,)") + bytes(4)), "e.npz: is one array, wanted an .npz file with a"),
+        (lambda path: path.write_bytes(header("(1,)") + bytes(4)), "e.npz: is one array, wanted one for each"),
         (lambda path: np.savez(path), "e.npz: holds no utterance"),
         (member("v.npy", header("(3, 10)")), "e.npz: utterance v: cannot be read: "),
         (member("v.npy", header(f"({10**12}, 10)")), "e.npz: utterance v: cannot be read: "),
@@ -162,5 +162,7 @@ def test_other_keys_and_references_of_others_are_left_alone(tmp_path: Path) -> N
 
 
 def test_names(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError, match=r"one\.npy: wanted an \.npz file with a matrix .* numpy\.savez\(FILE, "):
+        read_emissions(tmp_path / "one.npy")
     with pytest.raises(DecodeError, match=r"e\.bin: the name of a file of log-probabilities must end in \.npz"):
         write_emissions(tmp_path / "e.bin", Emissions(replace(VOCABULARY), {}, {}))

@@ -248,7 +248,7 @@ def test_rows_that_do_not_sum_to_one(make: Any, total: str | None) -> None:
     ("log_probs", "message"),
     [
         (np.zeros((1, 2, 5)), r"^utterance 0: expected log-probabilities of shape \(T, 4\), found \(2, 5\)$"),
-        (np.zeros((2, 4)), r"^utterance 0: expected log-probabilities of shape \(T, 4\), found \(4,\)$"),
+        (np.zeros((2, 4)), r"^utterance 0: expected log-probabilities of shape \(T, 4\), found \(4,\): a single "),
         (np.zeros(4), r"^utterance 0: expected log-probabilities of shape \(T, 4\), found \(\)$"),
         (np.zeros((1, 1, 2, 4)), r"found \(1, 2, 4\)$"),
         ([log_probs_of(2), np.zeros((2, 3))], r"^utterance 1: .* found \(2, 3\)$"),

@@ -39,6 +39,11 @@ def read_batch(log_probs: Any, lengths: Any, vocabulary: int) -> list[NDArray[An
     if len(limits) != len(rows):
         raise DecodeError(f"{len(limits)} lengths for {len(rows)} utterances")
     for number, (row, limit) in enumerate(zip(rows, limits, strict=True)):
+        if row.shape == (vocabulary,):
+            raise DecodeError(
+                f"utterance {number}: expected log-probabilities of shape (T, {vocabulary}), found {row.shape}: "
+                "a single utterance goes in a list, [log_probs]"
+            )
         check_shape(row, f"utterance {number}", vocabulary)
         if not 0 <= limit <= len(row):
             raise DecodeError(f"utterance {number}: length {limit} is outside 0..{len(row)}")
@@ -121,9 +126,11 @@ def refuse_frame(row: NDArray[Any], total: np.floating, where: str, frame: int) 
     unusable = row[~(row < np.inf)]
     if len(unusable):
         raise DecodeError(f"{where}, frame {frame}: log-probability is {unusable[0]}")
-    raise DecodeError(
-        f"{where}, frame {frame}: probabilities sum to {total:.4g}, not 1: these are not log-probabilities"
-    )
+    if not row.any():
+        advice = "a frame of zeros is padding, to be cut off or left out by `lengths`"
+    else:
+        advice = "these are not log-probabilities; of logits, log-softmax makes them"
+    raise DecodeError(f"{where}, frame {frame}: probabilities sum to {total:.4g}, not 1: {advice}")
 
 
 def _frame_counts(lengths: Any) -> list[int]:
