@@ -1,15 +1,19 @@
 """Searches a language model's weights for the fewest expected word errors on saved log-probabilities."""
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from asr.config import DecodeConfig
 from asr.decode import Hypothesis
 from asr.decoding import Decoder
 from asr.emissions import Emissions
-from asr.errors import ConfigError
+from asr.ensemble import read_ensemble
+from asr.errors import ConfigError, DecodeError
 from asr.hypotheses import Result
-from asr.wer import Counts, score, word_errors
+from asr.wer import HARDLY_ANYTHING, Counts, score, word_errors
 
 Range = tuple[float, float]
 
@@ -67,6 +71,63 @@ class Tuning:
             f"WER {chosen.words.percent:.2f}% [{chosen.words.errors} / {chosen.words.reference}]"
         )
         return "\n".join(lines) + "\n"
+
+
+def tune_files(
+    paths: Sequence[Path], config: DecodeConfig, alpha: Range, beta: Range, *, say: Callable[[str], object]
+) -> Tuning:
+    """Search the weights of a language model for log-probabilities of any model.
+
+    Args:
+        paths: files with references, of several the mean.
+        config: a beam with a language model.
+        alpha, beta: ranges to search.
+        say: is called with lines that say what happens.
+
+    Raises:
+        ConfigError: no language model is named, or a weight cannot be used.
+        DecodeError: a file cannot be used, or is without references.
+    """
+    if not config.lm:
+        raise ConfigError("no language model is named: give --lm FILE")
+    require_weights(config, alpha, beta)
+    emissions = read_with_references(paths, say)
+    return tune_aloud(emissions, Decoder(config, emissions.vocabulary), alpha, beta, say)
+
+
+def require_weights(config: DecodeConfig, alpha: Range, beta: Range) -> None:
+    """ConfigError where a weight in these ranges cannot be used."""
+    for end in (0, 1):
+        replace(config, alpha=alpha[end], beta=beta[end])
+
+
+def read_with_references(paths: Sequence[Path], say: Callable[[str], object]) -> Emissions:
+    """The mean of log-probabilities in files; DecodeError where they cannot be used or are without references."""
+    emissions = read_ensemble(paths)
+    files = ", ".join(map(str, paths))
+    say(f"tuning on {files}")
+    if not emissions.refs:
+        raise DecodeError(f"{files}: the JSON beside it has no refs; tuning needs reference texts")
+    return emissions
+
+
+def tune_aloud(
+    emissions: Emissions, decoder: Decoder, alpha: Range, beta: Range, say: Callable[[str], object]
+) -> Tuning:
+    """As `tune`; `say` is called with how long it took, and with what makes the weights found doubtful."""
+    started = time.perf_counter()
+    tuning = tune(emissions, decoder, alpha, beta)
+    took_s = time.perf_counter() - started
+    say(f"{len(tuning.trials)} settings on {len(emissions.refs)} utterances in {took_s:.1f} s")
+    chosen = tuning.chosen
+    for name, value, limits in (("alpha", chosen.alpha, alpha), ("beta", chosen.beta, beta)):
+        if at_the_end(value, limits) and (name, value) != ("alpha", 0.0):  # the least that there is
+            say(f"note: {name} {value:g} is at the end of its range; --{name} LOW HIGH widens it")
+    if chosen.alpha == 0:
+        say("note: alpha 0 leaves the language model out: its text may be unlike dev's, or dev too small to tell")
+    if chosen.words.percent > HARDLY_ANYTHING:
+        say("note: hardly a word is recognised, so the weights mean little: the model comes first")
+    return tuning
 
 
 def tune(emissions: Emissions, decoder: Decoder, alpha: Range, beta: Range) -> Tuning:

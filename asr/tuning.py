@@ -1,7 +1,6 @@
 """A run's decoder, tuned on dev and kept in the run folder: what `asr tune` does."""
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +12,12 @@ from asr.config import NO_DEV, Config, DecodeConfig, resolve_decode
 from asr.decoder_files import Resources
 from asr.decoding import Decoder, describe
 from asr.emissions import Emissions, read_emissions, write_emissions
-from asr.ensemble import read_ensemble
 from asr.errors import ConfigError, DecodeError
 from asr.evaluate import Evaluation, emit, references_of
 from asr.files import made_since, write_text_atomic
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import pick_device
-from asr.tune import ALPHA, BETA, Range, Tuning, at_the_end, tune
-from asr.wer import HARDLY_ANYTHING
+from asr.tune import ALPHA, BETA, Range, Tuning, read_with_references, require_weights, tune_aloud
 
 LM_FILE = "lm.bin"
 LEXICON_FILE = "lexicon.txt"
@@ -75,25 +72,14 @@ def tune_run(
     wanted = replace(resolve_decode(settings.decode, folder), **{**given, "decoder": "beam"})
     if not wanted.lm:
         raise ConfigError(f"{folder}: names no language model (decode.lm): give --lm FILE")
-    for end in (0, 1):
-        replace(wanted, alpha=alpha[end], beta=beta[end])  # ConfigError where a weight cannot be used
+    require_weights(wanted, alpha, beta)
     if on is None or isinstance(on, Path):
         emissions = _computed(folder, settings, on, device, batch_s, say)
     else:
         emissions = _read(folder, settings, on, say)
     decoder = _decoder(folder, wanted, emissions, estimate_priors)
-    started = time.perf_counter()
-    tuning = tune(emissions, decoder, alpha, beta)
-    took_s = time.perf_counter() - started
-    say(f"{len(tuning.trials)} settings on {len(emissions.refs)} utterances in {took_s:.1f} s")
+    tuning = tune_aloud(emissions, decoder, alpha, beta, say)
     chosen = tuning.chosen
-    for name, value, limits in (("alpha", chosen.alpha, alpha), ("beta", chosen.beta, beta)):
-        if at_the_end(value, limits) and (name, value) != ("alpha", 0.0):  # the least that there is
-            say(f"note: {name} {value:g} is at the end of its range; --{name} LOW HIGH widens it")
-    if chosen.alpha == 0:
-        say("note: alpha 0 leaves the language model out: its text may be unlike dev's, or dev too small to tell")
-    if chosen.words.percent > HARDLY_ANYTHING:
-        say("note: hardly a word is recognised, so the weights mean little: the model comes first")
     _save(folder, settings, decoder.with_weights(chosen.alpha, chosen.beta), say)
     return tuning
 
@@ -106,15 +92,11 @@ def _kept(used: DecodeConfig) -> dict[str, str]:
 
 def _read(folder: Path, settings: Config, paths: Sequence[Path], say: Callable[[str], object]) -> Emissions:
     """The mean of log-probabilities in files, of the run's own labels and with references."""
-    emissions = read_ensemble(paths)
-    files = ", ".join(map(str, paths))
-    say(f"tuning on {files}")
-    if not emissions.refs:
-        raise DecodeError(f"{files}: the JSON beside it has no refs; tuning needs reference texts")
+    emissions = read_with_references(paths, say)
     tokens = checkpoint.load_tokenizer(folder, settings).tokens
     blank, labels = emissions.vocabulary.blank, list(emissions.vocabulary.labels)
     if blank != 0 or labels[1:] != tokens[1:]:  # the blank may have any name
-        raise DecodeError(f"{files}: its labels are not those of {folder}")
+        raise DecodeError(f"{', '.join(map(str, paths))}: its labels are not those of {folder}")
     return emissions
 
 

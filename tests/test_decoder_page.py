@@ -16,6 +16,7 @@ from asr.decoder_files import read_hotwords, read_lexicon
 from asr.emissions import Vocabulary
 from asr.recognizer import Recognizer
 from asr.text import build_tokenizer
+from peaky import write_arpa
 from random_ctc import random_log_probs
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "decoder.md"
@@ -76,6 +77,23 @@ def test_the_files_of_log_probabilities_are_decoded(tmp_path: Path, capsys: pyte
         out, err = capsys.readouterr()
         assert [json.loads(line)["id"] for line in out.splitlines()] == ["u1", "u2"]
         assert ("WER" in err) == ("--labels" not in flags)
+
+
+def test_weights_are_tuned_on_files_of_log_probabilities(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = "Files of log-probabilities"
+    exec(compile(dict(SECTIONS)[section], str(PAGE), "exec"), names_for(section, tmp_path))
+    write_arpa(tmp_path / "lm.arpa", [(-1.0, "A"), (-1.5, "B")])
+    monkeypatch.chdir(tmp_path)
+    tune, decode = re.findall(r"^asr (tune --emissions .*)\n^asr (decode .*)$", PAGE.read_text(), flags=re.MULTILINE)[0]
+    before = sorted(tmp_path.iterdir())
+    assert main(tune.split()) == 0
+    flags = capsys.readouterr().out.splitlines()[-1].split()
+    assert flags[::2] == ["--alpha", "--beta"]
+    assert sorted(tmp_path.iterdir()) == before
+    assert main(decode.split()) == 0
+    assert main([*decode.split()[:4], *flags]) == 0
 
 
 def test_files_are_written_as_they_are_read(tmp_path: Path) -> None:

@@ -203,6 +203,38 @@ def test_emissions_of_others(capsys: Capture, tmp_path: Path) -> None:
         assert ("note: alpha 0 leaves the language model out" in said) == left_out
 
 
+def test_without_a_run_the_flags_of_asr_decode_are_printed(capsys: Capture, tmp_path: Path) -> None:
+    lm = write_arpa(tmp_path / "lm.arpa", [(-0.5, "ab"), (-2.5, "cb")])
+    path = write_spelled(tmp_path / "e.npz", {"u": spelled("cb", instead={0: "a"})}, {"u": "ab"})
+    before = sorted(tmp_path.iterdir())
+    assert main(["tune", "--emissions", str(path), "--lm", str(lm), "--beam-size", "20"]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith(f"tuning on {path}\n")
+    *_, chosen, flags = out.splitlines()
+    _, alpha, _, beta = flags.split()
+    assert chosen.startswith(f"chosen: alpha {alpha}, beta {beta}: ")
+    assert sorted(tmp_path.iterdir()) == before
+    for more, text in (([], "cb"), (["--lm", str(lm), *flags.split()], "ab")):
+        assert main(["decode", str(path), *more]) == 0
+        assert capsys.readouterr().out == f"u\t{text}\n"
+
+
+def test_what_cannot_be_tuned_without_a_run(capsys: Capture, manifest: Path, tmp_path: Path) -> None:
+    lm = write_arpa(tmp_path / "lm.arpa", [(-0.5, "ab")])
+    path = write_spelled(tmp_path / "e.npz", {"u": spelled("ab")}, {"u": "ab"})
+    for flags, message in (
+        (["--lm", lm], "give RUN, a run folder, or --emissions FILE.npz, the log-probabilities of any model"),
+        (["--lm", lm, "--manifest", manifest], "give RUN, a run folder, or --emissions FILE.npz, the log-prob"),
+        (["--emissions", path], "no language model is named: give --lm FILE"),
+        (["--emissions", path, "--lm", lm, "--estimate-priors"], "--estimate-priors needs RUN, where the priors are"),
+        (["--emissions", path, "--lm", lm, "--alpha", "0", "11"], "decode.alpha must be in 0..10, found 11.0"),
+    ):
+        assert error_line(capsys, "tune", *flags).startswith(f"error: {message}")
+    plain = write_spelled(tmp_path / "plain.npz", {"u": spelled("ab")})
+    assert main(["tune", "--emissions", str(plain), "--lm", str(lm)]) == 2
+    assert f"error: {plain}: the JSON beside it has no refs; tuning needs reference texts" in capsys.readouterr().err
+
+
 def test_a_model_that_recognises_hardly_a_word_is_named(capsys: Capture, tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     lm = write_arpa(tmp_path / "lm.arpa", [(-1.0, "ab"), (-1.5, "cb")])

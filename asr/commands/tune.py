@@ -1,11 +1,11 @@
-"""`asr tune`: the weights of a language model on dev, written into the run folder."""
+"""`asr tune`: the weights of a language model on dev, written into the run folder, if there is one."""
 
 import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
-from asr.commands.common import add_compute, add_decoder, batch_seconds, given_decoder
+from asr.commands.common import add_compute, add_decoder, batch_seconds, decode_config, given_decoder
 from asr.errors import ConfigError
 
 ALPHA, BETA = (0.0, 3.2), (-2.0, 6.0)  # asr.tune has them too, but imports numpy
@@ -16,13 +16,14 @@ the 20 best hypotheses, weighted by their probabilities: on a small dev set the 
 the same for many settings. The log-probabilities of the model are computed once and kept in RUN/DEV/emissions.npz. The
 settings found are written into RUN/config.yaml and the language model into RUN/lm.bin (a lexicon into RUN/lexicon.txt,
 priors into RUN/priors.txt), so that the folder needs nothing else. From then on RUN decodes with them in every command
-that is not given --decoder greedy."""
+that is not given --decoder greedy. Without RUN, the weights for the log-probabilities of any model (--emissions) are
+printed as flags for `asr decode`, and nothing is written."""
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr tune`."""
     parser.description = _TUNE
-    parser.add_argument("model", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("model", type=Path, nargs="?", metavar="RUN", help="run folder (with --emissions: or none)")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--manifest", type=Path, metavar="DEV.jsonl", help="utterances to tune on (default: the run's data.dev)"
@@ -55,6 +56,8 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
+    if arguments.model is None:
+        return _tune_files(arguments)
     from asr.tuning import require_own, tune_run
 
     if arguments.estimate_priors and arguments.priors:
@@ -73,4 +76,24 @@ def _tune(arguments: argparse.Namespace) -> int:
         say=partial(print, file=sys.stderr),
     )
     print(tuning.render(), end="")
+    return 0
+
+
+def _tune_files(arguments: argparse.Namespace) -> int:
+    """The weights for log-probabilities from elsewhere, without loading torch."""
+    from asr.tune import tune_files
+
+    if not arguments.emissions:
+        raise ConfigError("give RUN, a run folder, or --emissions FILE.npz, the log-probabilities of any model")
+    if arguments.estimate_priors:
+        raise ConfigError("--estimate-priors needs RUN, where the priors are kept")
+    tuning = tune_files(
+        arguments.emissions,
+        decode_config(given_decoder(arguments)),
+        tuple(arguments.alpha_range),
+        tuple(arguments.beta_range),
+        say=partial(print, file=sys.stderr),
+    )
+    print(tuning.render(), end="")
+    print(f"--alpha {tuning.chosen.alpha:g} --beta {tuning.chosen.beta:g}")
     return 0
