@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from asr.config import DECODE_LIMITS, DecodeConfig
 from asr.decode import Hypothesis
 from asr.decode.greedy import GreedyStream, best_paths
-from asr.decode.hypothesis import Reading
 from asr.decode.inputs import check_labels
 from asr.decoder_files import Resources
 from asr.emissions import Vocabulary
@@ -31,8 +30,9 @@ class Decoder:
     """
 
     def __init__(self, config: DecodeConfig, vocabulary: Vocabulary, resources: Resources | None = None) -> None:
+        _, blank = check_labels(vocabulary.labels, vocabulary.blank)
         self.config = config
-        self.vocabulary = vocabulary
+        self.vocabulary = replace(vocabulary, blank=blank)
         self._resources = resources
         if config.decoder == "beam":
             _ = self._beam  # so that errors come now and not after the first batch
@@ -90,7 +90,7 @@ class Decoder:
             from asr.decode import Stream
 
             return Stream(self._beam, where=where)
-        return GreedyStream(self._reading, self.vocabulary.blank, where=where)
+        return GreedyStream(self.vocabulary.reading, self.vocabulary.blank, where=where)
 
     def _one_by_one(
         self, log_probs: Any, lengths: Any, names: Sequence[str], n_best: int
@@ -105,13 +105,8 @@ class Decoder:
     def _decode(self, log_probs: Any, lengths: Any, n_best: int) -> list[list[Hypothesis]]:
         if self.config.decoder == "beam":
             return self._beam(log_probs, lengths, n_best)
-        found = best_paths(log_probs, lengths, self._reading, self.vocabulary.blank)
+        found = best_paths(log_probs, lengths, self.vocabulary.reading, self.vocabulary.blank)
         return [[hypothesis] for hypothesis in found]
-
-    @cached_property
-    def _reading(self) -> Reading:
-        check_labels(self.vocabulary.labels, self.vocabulary.blank)
-        return self.vocabulary.reading
 
     @cached_property
     def _beam(self) -> "BeamDecoder":

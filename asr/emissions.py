@@ -4,7 +4,7 @@
 utterance id; `NAME.json` beside it says what they mean:
 
     labels   V symbols
-    blank    index of the CTC blank
+    blank    index of the CTC blank; -1 is the last label
     space    index of the word separator among the labels, or the separator itself; null where there is none
     frame_s  seconds from one frame to the next
     lexicon  if labels are phones, word -> pronunciations, each its labels separated by spaces; may be left out
@@ -18,7 +18,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
@@ -212,7 +212,8 @@ def read_labels(path: Path, **settings: Any) -> Vocabulary:
 
     Args:
         path: the file.
-        settings: what the vocabulary has instead of what the file says, or of what `Vocabulary` says.
+        settings: what the vocabulary has instead of what the file says, or of what `Vocabulary` says; `blank` may be
+            the label itself.
 
     Raises:
         DecodeError: the file cannot be read, a label occurs twice, the columns are not 0 to V - 1, a setting does not
@@ -225,19 +226,23 @@ def read_labels(path: Path, **settings: Any) -> Vocabulary:
         labels = sorted(columns, key=columns.__getitem__)
         blanks = [columns[name] for name in ("<pad>", "[PAD]") if name in columns]
         if len(blanks) != 1 and "blank" not in settings:
-            raise DecodeError(f"{path}: which label is the blank? --blank INDEX says so where <pad> or [PAD] does not")
+            raise DecodeError(f"{path}: which label is the blank? --blank says so where <pad> or [PAD] does not")
         said = {"blank": blanks[0] if blanks else 0, "space": "|" if "|" in columns else " "}
     else:
         lines = read_text(path, "labels", DecodeError).split("\n")
         labels = [read_label(line.removesuffix("\r")) for line in (lines if lines[-1] else lines[:-1])]
         said = {}
+    if isinstance(settings.get("blank"), str):
+        if settings["blank"] not in labels:
+            raise DecodeError(f"{path}: blank {settings['blank']!r} is none of the {len(labels)} labels")
+        settings["blank"] = labels.index(settings["blank"])
     return checked(Vocabulary(tuple(labels), **{**said, **settings}), path)
 
 
 def checked(vocabulary: Vocabulary, path: Path) -> Vocabulary:
     """The vocabulary of a file, once checked; DecodeError if a value is out of range, or no label has the separator."""
     try:
-        check_labels(vocabulary.labels, vocabulary.blank)
+        _, blank = check_labels(vocabulary.labels, vocabulary.blank)
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
     if not 0 < vocabulary.frame_s < math.inf:
@@ -247,7 +252,7 @@ def checked(vocabulary: Vocabulary, path: Path) -> Vocabulary:
         raise DecodeError(
             f"{path}: space {separator!r} is none of the {len(vocabulary.labels)} labels and none begins with it"
         )
-    return vocabulary
+    return replace(vocabulary, blank=blank)
 
 
 def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:

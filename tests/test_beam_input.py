@@ -81,6 +81,13 @@ def test_one_hypothesis_is_the_first_of_many() -> None:
         assert first.words == many[0].words
 
 
+def test_a_blank_from_the_end() -> None:
+    batch, labels = [random_log_probs(np.random.default_rng(9), 30, 4)], ["a", " ", "b", "_"]
+    last, counted = (BeamDecoder(labels, blank=blank, lexicon=["ab", "b"]) for blank in (3, -1))
+    assert last(batch) == counted(batch)
+    assert last.stream().accept(batch[0]) == counted.stream().accept(batch[0])
+
+
 def test_no_frames_and_no_utterances() -> None:
     decoder = BeamDecoder(LABELS)
     assert decoder([]) == []

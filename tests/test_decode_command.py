@@ -75,12 +75,15 @@ def test_labels_from_elsewhere(capsys: Capture, tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", u=spelled("ab h")[:, order])
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join("|" if LABELS[place] == " " else LABELS[place] for place in order) + "\n")
-    command = ["decode", str(tmp_path / "e.npz"), "--labels", str(labels), "--blank", "9", "--space", "|"]
-    assert main([*command, "--frame-s", "0.5", "--format", "json"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""  # no reference, no error rate
-    assert json.loads(out)["text"] == "ab h"
-    assert json.loads(out)["words"][1]["start"] == 3.0
+    command = ["decode", str(tmp_path / "e.npz"), "--labels", str(labels), "--space", "|"]
+    for blank in ("9", "-1", LABELS[0]):
+        assert main([*command, "--blank", blank, "--frame-s", "0.5", "--format", "json"]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""  # no reference, no error rate
+        assert json.loads(out)["text"] == "ab h"
+        assert json.loads(out)["words"][1]["start"] == 3.0
+    line = error_line(capsys, *command, "--blank", "<pad>")
+    assert line == f"error: {labels}: blank '<pad>' is none of the 10 labels"
 
 
 def test_the_vocabulary_of_huggingface(capsys: Capture, tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_the_vocabulary_of_huggingface(capsys: Capture, tmp_path: Path) -> None:
     assert main(command) == 0
     assert capsys.readouterr().out == "u\tab h\n"
     labels.write_text(json.dumps({{"<pad>": "?"}.get(name, name): column for column, name in enumerate(names)}))
-    assert "which label is the blank? --blank INDEX says so" in error_line(capsys, *command)
+    assert "which label is the blank? --blank says so" in error_line(capsys, *command)
     assert main([*command, "--blank", "9"]) == 0
     assert capsys.readouterr().out == "u\tab h\n"
     for damaged in ({"a": 0, "b": 2}, {"a": 0, "b": 0}, {"a": 0, "b": "x"}):

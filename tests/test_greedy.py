@@ -163,6 +163,11 @@ def test_sentencepiece_vocabulary_with_the_blank_at_its_end() -> None:
     assert text_of([0, 4, 1, 2, 3, 4, 3, 0], labels, blank=4, space="\u2581") == "the cat the"
 
 
+def test_a_blank_from_the_end() -> None:
+    labels = ["a", "b", "<blank>"]
+    assert text_of([0, 2, 0, 1], labels, blank=-1) == text_of([0, 2, 0, 1], labels, blank=2) == "aab"
+
+
 # --- kinds of array ---------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +284,7 @@ def test_lengths_that_do_not_fit(lengths: Any, message: str) -> None:
         greedy(batch, LABELS, lengths=lengths)
 
 
-@pytest.mark.parametrize("blank", [-1, 4])
+@pytest.mark.parametrize("blank", [-5, 4])
 def test_blank_outside_the_vocabulary(blank: int) -> None:
     with pytest.raises(DecodeError, match=rf"^blank={blank} is outside the vocabulary of 4 labels$"):
         greedy(log_probs_of(2)[None], LABELS, blank=blank)

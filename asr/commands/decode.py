@@ -45,7 +45,10 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         "HuggingFace's vocab.json (default: the JSON beside EMISSIONS)",
     )
     parser.add_argument(
-        "--blank", type=int, metavar="INDEX", help="index of the blank, where --labels are labels alone (0)"
+        "--blank",
+        type=_index_or_label,
+        metavar="BLANK",
+        help="the blank, where --labels are labels alone: its index, from the end if negative, or the label (0)",
     )
     parser.add_argument(
         "--space", metavar="LABEL", help='label that separates words, where --labels are labels alone (" ")'
@@ -70,6 +73,10 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
     add_n_best(parser)
     add_decoder(parser)
     parser.set_defaults(run=_decode)
+
+
+def _index_or_label(text: str) -> int | str:
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _decode(arguments: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ class BeamDecoder:
     entries that agree on everything before it, taken when the search is some frames past it.
 
     Args:
-        labels: V symbols; `blank` is the index of the blank.
+        labels: V symbols; `blank` is the index of the blank, from the end where it is negative.
         space: the word separator: " ", "|" (HuggingFace), or sentencepiece's U+2581 at the beginning of pieces.
         lm: n-gram model of words or of labels.
         lm_unit: what `lm` models; `auto`: labels, if it knows half of the labels, and the separator where words need
@@ -106,7 +106,7 @@ class BeamDecoder:
         confidence_scale: float | None = None,
         threads: int | None = None,
     ) -> None:
-        self.labels = check_labels(labels, blank)
+        self.labels, self.blank = check_labels(labels, blank)
         tiny = math.ulp(0.0)  # for limits that exclude zero
         check_number("beam_size", beam_size, *DECODE_LIMITS["beam_size"], whole=True)
         check_number("n_best", n_best, "at least 1", 1, whole=True)
@@ -126,9 +126,8 @@ class BeamDecoder:
         check_kind("lm", lm, (NGram, NoneType), "an NGram (NGram.load reads one)")
         if lm_unit not in get_args(LmUnit):
             raise DecodeError(f"lm_unit must be one of {', '.join(get_args(LmUnit))}, found {lm_unit!r}")
-        self.blank = int(blank)
         self.space = space
-        reading = Reading.of(self.labels, blank, space, frame_s)
+        reading = Reading.of(self.labels, self.blank, space, frame_s)
         self.beam_size = int(beam_size)
         self.n_best = int(n_best)
         # What begins with an underscore is for the searches in `batch` and `stream`, which are parts of this class.
@@ -143,7 +142,7 @@ class BeamDecoder:
         self._scorer, words = compose(
             self.labels,
             reading,
-            blank,
+            self.blank,
             lm=lm,
             lm_unit=lm_unit,
             lexicon=lexicon,

@@ -30,7 +30,7 @@ def greedy(
             `__array__` or `__dlpack__` (a torch tensor), float16, float32 or float64.
         labels: V symbols; the one at `blank` is never written.
         lengths: (B,) valid frames of each utterance; None: all.
-        blank: index of the CTC blank.
+        blank: index of the CTC blank, from the end where it is negative.
         space: the word separator among the labels: " ", "|" for wav2vec2 vocabularies, or sentencepiece's U+2581,
             which stands at the beginning of a piece.
         frame_s: seconds from one frame to the next; by default, times are in frames.
@@ -47,7 +47,8 @@ def greedy(
             names utterance, frame and value; input is never guessed to be probabilities or logits, nor lengths to be
             fractions. Or a pronunciation contains something that is not a label.
     """
-    reading = Reading.of(check_labels(labels, blank), blank, space, frame_s, pronunciations)
+    labels, blank = check_labels(labels, blank)
+    reading = Reading.of(labels, blank, space, frame_s, pronunciations)
     return best_paths(log_probs, lengths, reading, blank)
 
 

@@ -140,8 +140,12 @@ def _frame_counts(lengths: Any) -> list[int]:
     return [int(count) for count in counts]
 
 
-def check_labels(labels: Sequence[str], blank: int) -> list[str]:
-    """The labels as a list; DecodeError if one is not a string or occurs twice, or the blank is not among them."""
+def check_labels(labels: Sequence[str], blank: int) -> tuple[list[str], int]:
+    """The labels as a list, and the index of the blank, which may be given from the end: -1 is the last label.
+
+    Raises:
+        DecodeError: a label is not a string or occurs twice, or the blank is not among them.
+    """
     if isinstance(labels, Mapping | Set):
         raise DecodeError(
             f"labels must be a list in the order of the columns, found a {type(labels).__name__}; where that gives the "
@@ -151,7 +155,7 @@ def check_labels(labels: Sequence[str], blank: int) -> list[str]:
         labels = list(labels)
     except TypeError as error:
         raise DecodeError(f"labels must be a list of strings, found {labels!r}") from error
-    if not _is_number(blank, whole=True) or not 0 <= blank < len(labels):
+    if not _is_number(blank, whole=True) or not -len(labels) <= blank < len(labels):
         raise DecodeError(f"blank={blank} is outside the vocabulary of {len(labels)} labels")
     seen: dict[str, int] = {}
     for place, label in enumerate(labels):
@@ -160,7 +164,7 @@ def check_labels(labels: Sequence[str], blank: int) -> list[str]:
         if label in seen:
             raise DecodeError(f"label {label!r} stands twice in the vocabulary, at {seen[label]} and {place}")
         seen[label] = place
-    return labels
+    return labels, int(blank) % len(labels)
 
 
 def check_number(

@@ -55,7 +55,7 @@ class Alphabet:
         Raises:
             DecodeError: a label occurs twice, two labels mean the blank, or a label contains a space.
         """
-        found = check_labels(labels, 0)
+        found, _ = check_labels(labels, 0)
         is_bpe = any(label.startswith(("##", BPE_TOKEN)) for label in found)
         if any(label.startswith("##") for label in found):
             found = [_from_wordpiece(label) for label in found]

@@ -104,7 +104,7 @@ class BeamSearchDecoderCTC:
         labels = [BPE_TOKEN + UNK_TOKEN if label == UNK_BPE_TOKEN else label for label in alphabet.labels]
         if "" not in labels:
             raise DecodeError("alphabet: no label is the blank, which is ''; Alphabet.build_alphabet finds it")
-        self._labels = check_labels(labels, labels.index(""))
+        self._labels, _ = check_labels(labels, labels.index(""))
         # transformers reaches the language model through these two.
         self._model_key = b"model"
         self.model_container: dict[bytes, LanguageModel | None] = {self._model_key: language_model}
