@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr import priors
 from asr.config import DecodeConfig
+from asr.decode.inputs import DEFAULT_HOTWORD_WEIGHT
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
 from asr.lexicon import add, entries
@@ -19,8 +20,6 @@ from asr.text import composed
 
 if TYPE_CHECKING:
     from asr.decode import NGram
-
-DEFAULT_HOTWORD_WEIGHT = 5.0  # natural log: a phrase becomes e^5 = 150 times as likely
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,9 @@ def test_wrong_input_is_named(log_probs: Any, options: dict[str, Any], message: 
         ({"lexicon": "ab"}, "lexicon must be a list of words, or a mapping of words to spellings, found 'ab'"),
         ({"lexicon": [1]}, "lexicon: word must be a string, found 1"),
         ({"lexicon": {"ab": 5}}, "lexicon: spellings of 'ab' must be a list of lists of labels, found 5"),
-        ({"hotwords": ["a"]}, "hotwords must be a mapping of phrases to weights"),
+        ({"hotwords": "a"}, "hotwords must be a mapping of phrases to weights, or a list of phrases, found 'a'"),
+        ({"hotwords": 5}, "hotwords must be a mapping of phrases to weights, or a list of phrases, found 5"),
+        ({"hotwords": ["a", 1]}, "hotwords: phrase must be a string, found 1"),
         ({"hotwords": {"a": "x"}}, "hotwords: weight of 'a' must be a number, found 'x'"),
     ],
 )

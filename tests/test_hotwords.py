@@ -8,8 +8,9 @@ import pytest
 
 from asr.decode import BeamDecoder, NGram
 from asr.decode.hotwords import OTHER, WORD_END, Hotwords, build_hotwords
+from asr.decoder_files import read_hotwords
 from asr.errors import DecodeError
-from peaky import LABELS, write_arpa
+from peaky import LABELS, VOCABULARY, write_arpa
 from random_ctc import random_log_probs
 
 
@@ -43,6 +44,14 @@ def test_each_occurrence_as_whole_words() -> None:
         words = rng.choice(["ab", "cd", "b", "abc", "x"], int(rng.integers(1, 7))).tolist()
         wanted = sum(weight * occurrences(phrase, words) for phrase, weight in phrases.items())
         assert bonus(hot, " ".join(words)) == pytest.approx(wanted)
+
+
+def test_a_list_of_phrases_has_the_weight_that_files_leave_out(tmp_path: Path) -> None:
+    (tmp_path / "hotwords").write_text("ab\ncd ab\n")
+    batch = [random_log_probs(np.random.default_rng(1), 20, len(LABELS))]
+    listed = BeamDecoder(LABELS, hotwords=["ab", "cd ab"])(batch, n_best=5)
+    assert listed == BeamDecoder(LABELS, hotwords=read_hotwords(tmp_path / "hotwords", VOCABULARY))(batch, n_best=5)
+    assert listed != BeamDecoder(LABELS)(batch, n_best=5)
 
 
 def test_a_phrase_that_no_label_writes() -> None:

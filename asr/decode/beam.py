@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from asr.config import DECODE_LIMITS, DecodeConfig
 from asr.decode.batch import blocks_of, decode_block
-from asr.decode.compose import Lexicon, LmUnit, compose
+from asr.decode.compose import HotwordsGiven, Lexicon, LmUnit, compose
 from asr.decode.hypothesis import Hypothesis, Reading
 from asr.decode.inputs import check_kind, check_labels, check_number, discounts, read_batch
 from asr.decode.layout import CAPACITY, Workspace, new_workspace
@@ -57,8 +57,9 @@ class BeamDecoder:
             of labels, without its separators. Of words that share a spelling, a hypothesis has those with the highest
             P_LM, as far as 16 sequences at a time tell; the search itself goes by the words before, which matters only
             where it drops prefixes.
-        hotwords: phrase -> natural-log weight, added for each occurrence as whole words. Where a lexicon spells words
-            in labels, phrases are matched by these, so words that are spelled alike get the same weight.
+        hotwords: phrase -> natural-log weight, added for each occurrence as whole words; of a list of phrases each has
+            5. Where a lexicon spells words in labels, phrases are matched by these, so words that are spelled alike get
+            the same weight.
         log_priors: (V,) natural log of each label's prior, such as its mean probability over recordings.
         prior_weight: exponent of the priors, 0 to 1.
         alpha, beta: weights of the formula.
@@ -91,7 +92,7 @@ class BeamDecoder:
         lm: NGram | None = None,
         lm_unit: LmUnit = "auto",
         lexicon: Lexicon | None = None,
-        hotwords: Mapping[str, float] | None = None,
+        hotwords: HotwordsGiven | None = None,
         log_priors: Any = None,
         prior_weight: float = DecodeConfig.prior_weight,
         alpha: float = DecodeConfig.alpha,

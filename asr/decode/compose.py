@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import NoneType
 from typing import Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from asr.decode.automaton import STATE, NGramArrays
 from asr.decode.hashing import table_for
 from asr.decode.hotwords import OTHER, build_hotwords
 from asr.decode.hypothesis import Reading
-from asr.decode.inputs import check_kind
+from asr.decode.inputs import DEFAULT_HOTWORD_WEIGHT, check_kind
 from asr.decode.lexicon import (
     Spellings,
     Trie,
@@ -29,6 +28,7 @@ from asr.errors import DecodeError
 
 LN_10 = math.log(10.0)
 LmUnit = Literal["auto", "word", "token"]
+HotwordsGiven = Mapping[str, float] | Sequence[str]
 Lexicon = Iterable[str] | Mapping[str, Sequence[Sequence[str]]]
 
 # Stands in where there is no language model, so that kernels take the same types with and without one.
@@ -47,7 +47,7 @@ def compose(
     lm: NGram | None,
     lm_unit: LmUnit,
     lexicon: Lexicon | None,
-    hotwords: Mapping[str, float] | None,
+    hotwords: HotwordsGiven | None,
     alpha: float,
     beta: float,
     unknown_offset: float,
@@ -57,7 +57,7 @@ def compose(
 
     See `BeamDecoder` for the arguments and errors.
     """
-    check_kind("hotwords", hotwords, (Mapping, NoneType), "a mapping of phrases to weights")
+    phrases = _weighted(hotwords)
     lexicon = _checked(lexicon)
     if isinstance(lexicon, Mapping):
         lexicon = checked_spellings(lexicon, labels, reading)
@@ -65,8 +65,8 @@ def compose(
     lm_of_words = lm if kind == WORD_LM else None
     words, trie, symbols_of = _words(labels, reading, lm_of_words, lexicon)
     rules = np.zeros(1, RULES)
-    rules["kind"], rules["tracks_words"] = kind, kind == WORD_LM or lexicon is not None or bool(hotwords)
-    rules["lexicon"], rules["hotwords"] = lexicon is not None, bool(hotwords)
+    rules["kind"], rules["tracks_words"] = kind, kind == WORD_LM or lexicon is not None or bool(phrases)
+    rules["lexicon"], rules["hotwords"] = lexicon is not None, bool(phrases)
     rules["first_lm"], rules["eos"] = (-1, -1) if lm is None else (lm.begin_state, lm.eos_id)
     if lm is not None:
         rules["alpha"], rules["beta"], rules["unknown"] = alpha * LN_10, beta, alpha * unknown_offset
@@ -79,9 +79,9 @@ def compose(
         nodes["leave"] = 0.0
     rules["homophones"] = kind == WORD_LM and np.diff(ends["word"]).max() > 1
     spelled = lexicon if isinstance(lexicon, Mapping) else None
-    hot = build_hotwords(hotwords or {}, spelled)
+    hot = build_hotwords(phrases, spelled)
     if spelled is None:
-        _require_written(hotwords or {}, reading, None if lexicon is None else set(words))
+        _require_written(phrases, reading, None if lexicon is None else set(words))
     rules["first_hot"] = hot.first
     signs = np.zeros(len(labels) + 1, LABEL)
     signs["boundary"][:-1], signs["has_text"][:-1] = reading.boundary, [bool(text) for text in reading.texts]
@@ -128,6 +128,16 @@ def _checked(lexicon: Lexicon | None) -> Lexicon | None:
                 for label in spelling:
                     check_kind(f"lexicon: a label of {word!r}", label, str, "a string")
     return lexicon
+
+
+def _weighted(hotwords: HotwordsGiven | None) -> Mapping[str, float]:
+    """Phrases and their weights; those of a list have the default."""
+    if hotwords is None or isinstance(hotwords, Mapping):
+        return hotwords or {}
+    _check_list("hotwords", hotwords, "a mapping of phrases to weights, or a list of phrases")
+    for phrase in hotwords:
+        check_kind("hotwords: phrase", phrase, str, "a string")
+    return dict.fromkeys(hotwords, DEFAULT_HOTWORD_WEIGHT)
 
 
 def _require_written(hotwords: Mapping[str, float], reading: Reading, lexicon: Collection[str] | None) -> None:

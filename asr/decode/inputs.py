@@ -16,6 +16,8 @@ from asr.errors import DecodeError
 SUM_TOLERANCE = 0.02
 LEAST_SUM, LARGEST_SUM = np.float32(1 - SUM_TOLERANCE), np.float32(1 + SUM_TOLERANCE)
 
+DEFAULT_HOTWORD_WEIGHT = 5.0  # natural log: a phrase becomes e^5 = 150 times as likely
+
 _PRIORS_TOLERANCE = 0.01
 
 
