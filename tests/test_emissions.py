@@ -161,6 +161,12 @@ def test_other_keys_and_references_of_others_are_left_alone(tmp_path: Path) -> N
     assert read_emissions(path).refs == {"u": "ab"}
 
 
+def test_a_blank_from_the_end(tmp_path: Path) -> None:
+    path = write_spelled(tmp_path / "e.npz", {"u": spelled("ab")})
+    change(blank=-1)(path)
+    assert read_emissions(path).vocabulary.blank == len(LABELS) - 1
+
+
 def test_names(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"one\.npy: wanted an \.npz file with a matrix .* numpy\.savez\(FILE, "):
         read_emissions(tmp_path / "one.npy")
