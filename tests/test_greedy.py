@@ -138,6 +138,7 @@ def test_a_bar_that_separates_nothing_is_warned_of(caplog: pytest.LogCaptureFixt
         (["a", "b", "<blank>"], 0, "", "blank=0 is the label 'a', but a label called '<blank>' is usually the blank"),
         (["|", "[PAD]", "a"], 2, "|", "blank=2 is the label 'a', but a label called '[PAD]' is usually the blank"),
         (["<blk>", "a"], 0, "", ""),
+        (["<s>", "<pad>", "</s>", "a"], 0, "", ""),  # as fairseq has it
         (["a", "<pad>", "<blank>"], 0, "", ""),
         (["_", "blank", "pad"], 0, "", ""),
         (

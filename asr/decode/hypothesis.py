@@ -14,6 +14,7 @@ from asr.errors import DecodeError
 from asr.lexicon import Lexicon, first_words
 
 _PIECE = "\u2581"  # what sentencepiece puts before a word
+_FAIRSEQ_BLANK = "<s>"  # beside a <pad> that is none
 _BLANK = re.compile(r"[<\[](blank|pad|ctc_blank|blk)[>\]]", re.IGNORECASE)  # what toolkits call the blank
 _UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
@@ -144,7 +145,7 @@ class Reading:
 def _warn_of_blank(labels: Sequence[str], blank: int) -> None:
     """Warn if another label than the blank, and no second one, has the name of a blank."""
     named = [place for place, label in enumerate(labels) if _BLANK.fullmatch(label)]
-    if len(named) == 1 and named[0] != blank:
+    if len(named) == 1 and named[0] != blank and labels[blank] != _FAIRSEQ_BLANK:
         warn_once(
             f"blank={blank} is the label {labels[blank]!r}, but a label called {labels[named[0]]!r} is usually the "
             f"blank: that would be blank={named[0]}"
