@@ -278,11 +278,16 @@ class Transcriber:
         self, waves: dict[int, Tensor], names: Sequence[str], n_best: int
     ) -> dict[int, tuple[list[Hypothesis] | DecodeError, Levels]]:
         """Hypotheses, or the error why there are none, and levels of recordings that are in memory."""
+        places, found = list(waves), {}
         encoder = self.backend.encode
-        encoded = encode_all(self.recognizer, list(waves.values()), self.cutting, batch_s=self.batch_s, encoder=encoder)
-        rows, named = [each.log_probs for each in encoded], [names[place] for place in waves]
-        found = self.recognizer.decoder.attempt(rows, None, names=named, n_best=n_best)
-        return dict(zip(waves, zip(found, [each.levels for each in encoded], strict=True), strict=True))
+        for batch, encoded in encode_all(
+            self.recognizer, list(waves.values()), self.cutting, batch_s=self.batch_s, encoder=encoder
+        ):
+            rows, named = [each.log_probs for each in encoded], [names[places[number]] for number in batch]
+            decoded = self.recognizer.decoder.attempt(rows, None, names=named, n_best=n_best)
+            for number, hypotheses, each in zip(batch, decoded, encoded, strict=True):
+                found[places[number]] = hypotheses, each.levels
+        return found
 
     def _long(self, recording: Recording, wave: Tensor | None, n_best: int) -> Transcript:
         """Transcribe block by block, in bounded memory; a recording shorter than a frame is refused."""

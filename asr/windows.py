@@ -143,7 +143,6 @@ def encode(
     yield from joiner.finish(stream.frames)
 
 
-@torch.inference_mode()
 def encode_all(
     recognizer: Recognizer,
     waves: Sequence[Tensor],
@@ -151,8 +150,8 @@ def encode_all(
     *,
     batch_s: float = 120.0,
     encoder: Encode | None = None,
-) -> list[Encoded]:
-    """Encode recordings that are in memory as `encode` does, the stretches of all of them in the same batches.
+) -> Iterator[tuple[list[int], list[Encoded]]]:
+    """Encode recordings that are in memory as `encode` does; yields places among them, and what came of each.
 
     Args:
         recognizer, cutting, batch_s, encoder: as for `encode`.
@@ -160,29 +159,26 @@ def encode_all(
     """
     batches = _Batches(recognizer, batch_s, encoder or recognizer.encoder)
 
-    def cut(batch: list[int]) -> list[tuple[NDArray[np.float64], list[Stretch]]]:
+    def run(batch: list[int]) -> list[Encoded]:
         padded, lens = pad_waves([waves[place] for place in batch])
         feats, feat_lens = recognizer.log_mel(padded.to(recognizer.device), lens)
-        found = []
-        for row, count in zip(feats, feat_lens.tolist(), strict=True):
+        recordings = [row[:count] for row, count in zip(feats, feat_lens.tolist(), strict=True)]
+        cut: list[list[Stretch]] = []
+        for recording in recordings:
             cutter = _cutter(recognizer, cutting)
-            found.append((levels_of(row[:count]), [*cutter.accept(row[:count]), *cutter.finish()]))
+            cut.append([*cutter.accept(recording), *cutter.finish()])
+        rows = iter(batches.rows([stretch for stretches in cut for stretch in stretches]))
+        found = []
+        for recording, stretches in zip(recordings, cut, strict=True):
+            levels, joiner = levels_of(recording), _Joiner(recognizer)
+            joiner.hear(levels)
+            chunks = [*joiner.join(stretches, [next(rows) for _ in stretches]), *joiner.finish(len(levels))]
+            log_probs = np.concatenate([chunk.log_probs for chunk in chunks])
+            found.append(Encoded(log_probs, recognizer.levels(levels)))
         return found
 
-    heard: dict[int, tuple[NDArray[np.float64], list[Stretch]]] = {}
     lengths = torch.tensor([len(wave) for wave in waves]) / recognizer.log_mel.hop_samples
-    for batch, found in map_batches(cut, batches.of(lengths), recognizer.device):
-        heard.update(zip(batch, found, strict=True))
-    rows = iter(batches.rows([stretch for place in range(len(waves)) for stretch in heard[place][1]]))
-    encoded = []
-    for place in range(len(waves)):
-        levels, stretches = heard[place]
-        joiner = _Joiner(recognizer)
-        joiner.hear(levels)
-        chunks = [*joiner.join(stretches, [next(rows) for _ in stretches]), *joiner.finish(len(levels))]
-        log_probs = np.concatenate([chunk.log_probs for chunk in chunks])
-        encoded.append(Encoded(log_probs, recognizer.levels(levels)))
-    return encoded
+    yield from map_batches(run, batches.of(lengths), recognizer.device)
 
 
 def _cutter(recognizer: Recognizer, cutting: Cutting | None) -> Cutter:

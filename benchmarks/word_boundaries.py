@@ -61,7 +61,7 @@ def sequenced(
 
 def deviations(made: Sequenced, recognizer: Recognizer) -> tuple[np.ndarray, int]:
     """(N, 2, 2) seconds by which labels and sounds start and end later than the words, and how many words were not."""
-    [encoded] = encode_all(recognizer, [made.wave])
+    [(_, [encoded])] = encode_all(recognizer, [made.wave])
     text = " ".join(word for word, _, _ in made.words)
     labelled = align_text(encoded.log_probs, text, recognizer.tokenizer, recognizer.vocabulary).words
     rows = [

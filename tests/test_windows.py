@@ -213,15 +213,20 @@ def test_recordings_encoded_together_are_as_alone() -> None:
         speech((3.0, 3.3), (6.0, 6.2), (9.0, 11.0), duration_s=12.0),
     ]
     for batch_s in (0.1, 600.0):
-        found = encode_all(recognizer, waves, batch_s=batch_s)
-        assert len(found) == len(waves)
-        for wave, encoded in zip(waves, found, strict=True):
+        found = {
+            place: each
+            for batch, encoded in encode_all(recognizer, waves, batch_s=batch_s)
+            for place, each in zip(batch, encoded, strict=True)
+        }
+        assert sorted(found) == list(range(len(waves)))
+        for place, wave in enumerate(waves):
+            encoded = found[place]
             chunks = list(encode(recognizer, [wave]))
             expected = np.concatenate([chunk.log_probs for chunk in chunks])
             np.testing.assert_allclose(encoded.log_probs, expected, rtol=0, atol=1e-3)
             levels = np.concatenate([chunk.levels for chunk in chunks])
             np.testing.assert_allclose(encoded.levels.values, levels, rtol=0, atol=1e-5)
-    assert encode_all(recognizer, []) == []
+    assert list(encode_all(recognizer, [])) == []
 
 
 def test_too_short() -> None:

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -250,9 +250,12 @@ def _encode_group(
     from asr.windows import encode_all
 
     waves = [wave for _, wave in group if not isinstance(wave, AudioError)]
-    encoded = iter(encode_all(recognizer, waves, batch_s=batch_s))
+    encoded: dict[int, Encoded] = {}
+    for batch, found in encode_all(recognizer, waves, batch_s=batch_s):
+        encoded.update(zip(batch, found, strict=True))
+    place = count()
     for utterance, wave in group:
         if isinstance(wave, AudioError):
             yield utterance, wave
         else:
-            yield utterance, _Heard(next(encoded), len(wave) / recognizer.config.audio.sample_rate_hz)
+            yield utterance, _Heard(encoded[next(place)], len(wave) / recognizer.config.audio.sample_rate_hz)
