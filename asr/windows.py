@@ -167,7 +167,7 @@ def encode_all(
         for recording in recordings:
             cutter = _cutter(recognizer, cutting)
             cut.append([*cutter.accept(recording), *cutter.finish()])
-        rows = iter(batches.rows([stretch for stretches in cut for stretch in stretches]))
+        rows = iter(batches.rows([stretch for stretches in cut for stretch in stretches], one_by_one=True))
         found = []
         for recording, stretches in zip(recordings, cut, strict=True):
             levels, joiner = levels_of(recording), _Joiner(recognizer)
@@ -202,17 +202,18 @@ class _Batches:
         """Batches of what has these (N,) lengths in frames of features, as places."""
         return from_short_to_long(lengths.double(), self.frames, None) if len(lengths) else []
 
-    def rows(self, stretches: Sequence[Stretch]) -> list[NDArray[np.float32]]:
-        """The log-probabilities of each stretch that count."""
+    def rows(self, stretches: Sequence[Stretch], *, one_by_one: bool = False) -> list[NDArray[np.float32]]:
+        """The log-probabilities of each stretch that count; `one_by_one` where other batches are computed already."""
         lengths = torch.tensor([len(stretch.feats) for stretch in stretches])
 
         def run(batch: list[int]) -> Tensor:
             feats = torch.nn.utils.rnn.pad_sequence([stretches[place].feats for place in batch], batch_first=True)
             return self.encoder(self.recognizer.normalizer(feats, lengths[batch]), lengths[batch])[0]
 
-        subsampling = self.recognizer.config.encoder.subsampling
+        subsampling, batches = self.recognizer.config.encoder.subsampling, self.of(lengths)
+        done = ((batch, run(batch)) for batch in batches)
         found: dict[int, NDArray[np.float32]] = {}
-        for batch, log_probs in map_batches(run, self.of(lengths), self.recognizer.device):
+        for batch, log_probs in done if one_by_one else map_batches(run, batches, self.recognizer.device):
             for place, row in zip(batch, log_probs, strict=True):
                 first, behind = (strided(at - stretches[place].first, subsampling) for at in stretches[place].keep)
                 found[place] = row[first:behind].cpu().numpy().copy()  # a view would keep the batch

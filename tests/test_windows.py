@@ -1,5 +1,6 @@
 """Recordings of any length: every frame once and in its place, cut in pauses, in memory that does not grow."""
 
+import threading
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -227,6 +228,21 @@ def test_recordings_encoded_together_are_as_alone() -> None:
             levels = np.concatenate([chunk.levels for chunk in chunks])
             np.testing.assert_allclose(encoded.levels.values, levels, rtol=0, atol=1e-5)
     assert list(encode_all(recognizer, [])) == []
+
+
+def test_batches_of_batches_leave_the_number_of_threads() -> None:
+    """Recordings of one batch may be cut into stretches of several, encoded in a thread that has its own number."""
+    recognizer, before, found = recognizer_of(), torch.get_num_threads(), []
+    waves = [speech((0.5, 8.0), (9.5, 9.8), (11.5, 11.8), (13.5, 13.8), duration_s=15.0)] * 4
+    torch.set_num_threads(4)
+    try:
+        assert [len(batch) for batch, _ in encode_all(recognizer, waves, batch_s=31.0)] == [2, 2]
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [4]
 
 
 def test_too_short() -> None:
