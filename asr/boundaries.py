@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode import Word
-from asr.pauses import DIGITAL_SILENCE, LOUD_S, quiet_below, runs_of, smoothed
+from asr.pauses import DIGITAL_SILENCE, LOUD_S, quiet_beside_silence, runs_of, smoothed
 
 # A frame is quiet if it lies below this part of the way from the quiet level to the loud one. Less than what pauses are
 # cut by: words fade out, and of 0.15, 0.25 and 0.35 this was best, without noise and at 10 to 30 dB SNR.
@@ -86,7 +86,7 @@ class _Gaps:
         for first in range(0, len(quiet), judged):
             near = levels.values[max(0, first - judged) : first + 2 * judged]
             heard = near[near > DIGITAL_SILENCE]  # which is no measure of what is quiet
-            threshold = max(DIGITAL_SILENCE, quiet_below(heard, loud, share=_QUIET_SHARE)) if len(heard) else np.inf
+            threshold = quiet_beside_silence(heard, loud, share=_QUIET_SHARE)
             quiet[first : first + judged] = self._levels[first : first + judged] < threshold
         self._begins, self._ends = runs_of(quiet).T.tolist()
 

@@ -18,7 +18,7 @@ from asr.audio import as_rate, as_table
 from asr.encoder_stream import EncoderStream
 from asr.errors import AudioError, ConfigError
 from asr.features import VARIANCE_FLOOR, FrameStream
-from asr.pauses import DIGITAL_SILENCE, JUDGED_S, LOUD_S, SMOOTHED, Cutting, levels_of, quiet_below
+from asr.pauses import DIGITAL_SILENCE, JUDGED_S, LOUD_S, SMOOTHED, Cutting, levels_of, quiet_beside_silence
 from asr.recognizer import Recognizer
 from asr.resampling import StreamResampler
 from asr.windows import Segment
@@ -306,7 +306,7 @@ class _Endpoints:
             loud = np.flatnonzero(levels > DIGITAL_SILENCE)
             self._silent = int(loud[0]) if len(loud) else len(levels)
         judged = levels[self._silent :][-self._judged :]
-        threshold = max(DIGITAL_SILENCE, quiet_below(judged, self._loud)) if len(judged) else math.inf
+        threshold = quiet_beside_silence(judged, self._loud)
         recent = levels[-(len(feats) + SMOOTHED - 1) :]
         recent = np.pad(recent, (len(feats) + SMOOTHED - 1 - len(recent), 0), mode="edge")
         quiet = np.convolve(recent, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid") < threshold

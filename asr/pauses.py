@@ -202,17 +202,23 @@ def quiet_below(
         at_least: the loud level is taken to be no lower than this.
         share: which part of the way from the quiet level to the loud one counts as quiet.
     """
-    last = len(levels) - 1
-    place = last // 10  # of the 10th percentile, which lies between it and the next
-    ordered = np.partition(levels, (place, min(place + 1, last), max(0, len(levels) - loud_frames)))
-    quiet = float(ordered[place] + (last / 10 - place) * (ordered[min(place + 1, last)] - ordered[place]))
-    loud = max(float(ordered[max(0, len(levels) - loud_frames)]), at_least)
+    last, loudest = len(levels) - 1, max(0, len(levels) - loud_frames)
+    below = last // 10  # the 10th percentile lies between this place and the next
+    above = min(below + 1, last)
+    ordered = np.partition(levels, (below, above, loudest))
+    quiet = float(ordered[below] + (last / 10 - below) * (ordered[above] - ordered[below]))
+    loud = max(float(ordered[loudest]), at_least)
     if loud <= DIGITAL_SILENCE:
         return math.inf
     if loud - quiet < _FLATTEST:
         return -math.inf
     quiet = max(quiet, loud - _DEEPEST)
     return quiet + share * (loud - quiet)
+
+
+def quiet_beside_silence(levels: NDArray[np.float64], loud_frames: int, *, share: float = _QUIET_SHARE) -> float:
+    """As `quiet_below`, of levels among which digital silence does not count: it is quiet anyway, and so is nothing."""
+    return max(DIGITAL_SILENCE, quiet_below(levels, loud_frames, share=share)) if len(levels) else math.inf
 
 
 def _largest(values: NDArray[np.float64], count: int) -> float:

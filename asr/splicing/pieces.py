@@ -15,6 +15,7 @@ from torch import Tensor
 
 from asr.align import DOUBTFUL
 from asr.decode import Word
+from asr.pauses import runs_of
 
 # Loudness is measured in windows of this length. A pause is more than _PAUSE_DB below a recording's 95th percentile.
 _LOUDNESS_S = 0.02
@@ -81,12 +82,11 @@ def _is_said(words: Sequence[Word], loud: NDArray[np.bool_]) -> bool:
 
 def _middle_of_longest(marks: NDArray[np.bool_]) -> int | None:
     """The middle of the longest run of true values in (N,) marks; None when there is none."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]]).astype(np.int8)))
-    if not len(edges):
+    runs = runs_of(marks)
+    if not len(runs):
         return None
-    begins, ends = edges[::2], edges[1::2]
-    longest = int(np.argmax(ends - begins))
-    return int(begins[longest] + ends[longest]) // 2
+    begin, end = runs[np.argmax(runs[:, 1] - runs[:, 0])].tolist()
+    return (begin + end) // 2
 
 
 def _loudness_db(wave: Tensor, window: int) -> NDArray[np.float64]:
