@@ -85,7 +85,7 @@ def _middle_of_longest(marks: NDArray[np.bool_]) -> int | None:
     runs = runs_of(marks)
     if not len(runs):
         return None
-    begin, end = runs[np.argmax(runs[:, 1] - runs[:, 0])].tolist()
+    begin, end = map(int, runs[np.argmax(runs[:, 1] - runs[:, 0])])
     return (begin + end) // 2
 
 
