@@ -160,7 +160,8 @@ def _save(folder: Path, settings: Config, decoder: Decoder, say: Callable[[str],
         priors.write(folder / PRIORS_FILE, checkpoint.load_tokenizer(folder, settings).tokens, resources.priors)
     # Hotwords belong to what is recognised, not to the model: the setting stays as the configuration has it.
     kept = _kept(used)
-    decode = replace(used, **kept, hotwords=settings.decode.hotwords)  # type: ignore[arg-type]
+    files: dict[str, Any] = {**kept, "hotwords": settings.decode.hotwords}
+    decode = replace(used, **files)
     write_text_atomic(folder / checkpoint.CONFIG_FILE, config.to_yaml(replace(settings, decode=decode)))
     say(f"{folder}: {', '.join(('config.yaml', *kept.values()))}")
     say(f"{folder} now decodes with: {describe(resolve_decode(decode, folder))}")
