@@ -26,8 +26,8 @@ from asr.decode.inputs import as_array
 from asr.emissions import Vocabulary
 from asr.errors import TextError
 from asr.lengths import ctc_frames_needed
+from asr.segmentation import mean_confidence
 from asr.text import Tokenizer
-from asr.transcript import mean_confidence
 
 # Words with a lower confidence are doubtful. In benchmarks/word_times.py 3 % of the words of AN4's dev set are, with a
 # model that recognises 91 % of them, and 98 % of other words put in their places.

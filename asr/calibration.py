@@ -12,7 +12,7 @@ from asr.decode import Word
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
 from asr.lines import numbered_lines
-from asr.transcript import words_of
+from asr.segmentation import words_of
 from asr.wer import Scored
 
 WORDS_FILE = "words.jsonl"
@@ -77,7 +77,7 @@ def judge(scored: Sequence[Scored], words: Mapping[str, Sequence[Word]]) -> tupl
 
 
 def write_words(path: Path, words: Mapping[str, Sequence[Word]]) -> None:
-    """Write `words.jsonl` atomically: on each line an utterance's words, as `asr.transcript` has them."""
+    """Write `words.jsonl` atomically: on each line an utterance's words, as `asr.segmentation` has them."""
     lines = [json.dumps({"id": name, "words": words_of(found)}, ensure_ascii=False) for name, found in words.items()]
     write_text_atomic(path, "".join(line + "\n" for line in lines))
 

@@ -14,9 +14,10 @@ from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.manifest import Utterance, hours, line_of, part_name
 from asr.pauses import Cutting
+from asr.segmentation import mean_confidence
 from asr.sources import Recording
 from asr.transcribe import WHOLE_S, Joined
-from asr.transcript import Transcript, mean_confidence
+from asr.transcript import Transcript
 
 LEARNT_S = WHOLE_S  # longest utterance that is taken: training takes no longer ones, unless told to
 # A long recording should give many utterances. AN4's 89 of dev, joined without pauses, become 65 of 0.8 to 13 s,

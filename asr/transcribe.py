@@ -27,8 +27,9 @@ from asr.pauses import Cutting
 from asr.process.ahead import map_ahead
 from asr.process.parallel import batches_at_once
 from asr.recognizer import Recognizer, pick_device
+from asr.segmentation import mean_confidence
 from asr.sources import Recording, each_channel
-from asr.transcript import Dialogue, Recognised, Transcript, mean_confidence
+from asr.transcript import Dialogue, Recognised, Transcript
 from asr.windows import Segment, encode, encode_all, segments
 
 # Recordings up to this length are held in memory and decoded as one text; of longer ones each part by itself.

@@ -15,7 +15,8 @@ from typing import Literal, get_args
 from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.lines import escaped
-from asr.transcript import PAUSE_S, Dialogue, Transcript, lines_of
+from asr.segmentation import PAUSE_S, lines_of
+from asr.transcript import Dialogue, Transcript
 
 Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -54,8 +55,8 @@ def render(made: Made, format: Format) -> str:
       that cover the recording, empty intervals where nothing is said; `"` is doubled. Its times have microseconds, as
       the end must be the sound's.
 
-    A subtitle is a segment on one or two lines (`asr.transcript.lines_of`). It is shown from `CUE_MARGIN_MS` before its
-    first word until as long after its last, but no longer than to the middle of a pause; then for at least
+    A subtitle is a segment on one or two lines (`asr.segmentation.lines_of`). It is shown from `CUE_MARGIN_MS` before
+    its first word until as long after its last, but no longer than to the middle of a pause; then for at least
     `MIN_CUE_MS`, or until the next one or the end of the audio.
 
     In a dialogue a line of `txt` is a turn, after its channel and a colon; so are subtitles of `srt`, and `vtt` has the

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from asr.decode import Word, greedy
 from asr.errors import DecodeError
-from asr.transcript import LINE_CHARACTERS, MAX_LINES, MAX_SEGMENT_S, PAUSE_S, Transcript, lines_of, segments_of
+from asr.segmentation import LINE_CHARACTERS, MAX_LINES, MAX_SEGMENT_S, PAUSE_S, lines_of, segments_of
+from asr.transcript import Transcript
 from conftest import ROOT
 from recognised import recognised, transcript, words
 

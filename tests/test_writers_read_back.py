@@ -12,7 +12,8 @@ from typing import Any
 from hypothesis import given
 
 from asr.decode import Word
-from asr.transcript import LINE_CHARACTERS, Dialogue, Transcript
+from asr.segmentation import LINE_CHARACTERS
+from asr.transcript import Dialogue, Transcript
 from asr.writers import (
     MIN_CUE_MS,
     render,

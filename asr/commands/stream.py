@@ -140,7 +140,7 @@ def _latency_s(online: "OnlineRecognizer", words: "Sequence[Word]") -> float:
 
 
 def _show_json(online: "OnlineRecognizer", update: "Update", compute_s: float, changed: bool) -> None:
-    from asr.transcript import Segment
+    from asr.segmentation import Segment
 
     for segment in update.segments:
         words = segment.words
