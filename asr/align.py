@@ -13,8 +13,10 @@ where more is said than the transcript has.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,10 @@ from asr.decode.inputs import as_array
 from asr.emissions import Vocabulary
 from asr.errors import TextError
 from asr.lengths import ctc_frames_needed
+from asr.manifest import Utterance
 from asr.segmentation import mean_confidence
 from asr.text import Tokenizer
+from asr.transcript import Dialogue, Transcript, side_of
 
 # Words with a lower confidence are doubtful. In benchmarks/word_times.py 3 % of the words of AN4's dev set are, with a
 # model that recognises 91 % of them, and 98 % of other words put in their places.
@@ -92,6 +96,24 @@ class AlignedText:
     score: float
     lacks: tuple[Lack, ...]
 
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[float, "AlignedText"]]) -> "AlignedText":
+        """Several parts of a recording as one, words by their start, from where each part begins in seconds."""
+        placed = [
+            (replace(word, start_s=word.start_s + at_s, end_s=word.end_s + at_s), place)
+            for at_s, part in parts
+            for word, place in zip(part.words, part.written, strict=True)
+        ]
+        placed.sort(key=lambda item: item[0].start_s)
+        lacks = [
+            replace(lack, start_s=lack.start_s + at_s, end_s=lack.end_s + at_s)
+            for at_s, part in parts
+            for lack in part.lacks
+        ]
+        silent = [place for _, part in parts for place in part.silent]
+        words, written = zip(*placed, strict=True)
+        return cls(words, written, tuple(silent), sum(part.score for _, part in parts), tuple(lacks))
+
     @property
     def text(self) -> str:
         """The words, separated by single spaces."""
@@ -131,6 +153,34 @@ class AlignedText:
         for lack in self.lacks:
             times = f"{lack.start_s:.2f} to {lack.end_s:.2f} s"
             yield f"near {lack.near}: {times}, the transcript seems to lack what is said there"
+
+
+def recording_of(
+    parts: Sequence[tuple[Utterance, AlignedText]], duration_s: float, source: Path
+) -> Transcript | Dialogue:
+    """What was said in a recording whose utterances were aligned one by one.
+
+    Words that overlap others of the same speaker are cut: one begins no earlier than the one before it ends.
+
+    Args:
+        parts: at least one utterance of the recording, each with its words, timed from its own beginning.
+        duration_s: of the recording.
+        source: what it is called.
+
+    Returns:
+        A transcript, if all is of one speaker or, where none is known, of one channel; otherwise a dialogue, with a
+        side for each in the order in which they first speak.
+    """
+    sides: defaultdict[str, list[tuple[Utterance, AlignedText]]] = defaultdict(list)
+    for utterance, aligned in sorted(parts, key=lambda part: part[0].offset):
+        sides[side_of(utterance.speaker, utterance.channel)].append((utterance, aligned))
+    made = []
+    for spoken in sides.values():
+        joined = AlignedText.joined([(utterance.offset, aligned) for utterance, aligned in spoken])
+        speakers, channels = ({getattr(said, key) for said, _ in spoken} for key in ("speaker", "channel"))
+        speaker, channel = (found.pop() if len(found) == 1 else None for found in (speakers, channels))
+        made.append(Transcript.of([joined], duration_s, source, channel=channel, speaker=speaker))
+    return made[0] if len(made) == 1 else Dialogue(tuple(made))
 
 
 def align_text(

@@ -42,6 +42,7 @@ class Transcript:
         alternatives: the hypotheses, best first; at least one.
         source: the recording's name, in most cases its path.
         channel: which channel of the source, 0 being the first; None: as `AudioConfig.channels` says.
+        speaker: who said it; None if unknown.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Transcript:
     alternatives: tuple[Recognised, ...]
     source: str
     channel: int | None = None
+    speaker: str | None = None
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class Transcript:
         *,
         words: Sequence[Word] | None = None,
         channel: int | None = None,
+        speaker: str | None = None,
     ) -> "Transcript":
         """The transcript of one recording.
 
@@ -73,6 +76,7 @@ class Transcript:
             source: the recording's name, in most cases its path.
             words: those of the best hypothesis with times of their sounds (`asr.boundaries`); None: of their labels.
             channel: of the source, 0 being the first; None: as `AudioConfig.channels` says.
+            speaker: who said it; None if unknown.
 
         Raises:
             DecodeError: there is no hypothesis, a duration, time, score or confidence cannot be, words are not in
@@ -87,7 +91,12 @@ class Transcript:
             _check_scores(found, f"{source}: hypothesis {number}")
         best = hypotheses[0]
         inside = _inside(best.words if words is None else words, duration_s, source)
-        return cls(best.text, inside, segments_of(inside), duration_s, tuple(hypotheses), source, channel)
+        return cls(best.text, inside, segments_of(inside), duration_s, tuple(hypotheses), source, channel, speaker)
+
+    @property
+    def side(self) -> str:
+        """What tells it from the other sides of a dialogue (`side_of`)."""
+        return side_of(self.speaker, self.channel)
 
     @property
     def confidence(self) -> float:
@@ -101,11 +110,11 @@ class Transcript:
         `end`, `probability`); a word stands without the space that Whisper puts before it. Ours are `audio_filepath`,
         `duration`, `confidence` (also of a segment) and `alternatives`, best first, with natural-log scores and a
         confidence (of a recording in one part the decoder's own, otherwise from its words); and `channel`, if it is one
-        of several, 0 being the first.
+        of several, 0 being the first, and `speaker`, if known.
         """
         return {
             "audio_filepath": self.source,
-            **({} if self.channel is None else {"channel": self.channel}),
+            **_whose(self),
             "duration": round(self.duration_s, 3),
             "language": None,  # a model does not know it
             "text": self.text,
@@ -117,22 +126,22 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """What was recognised in each channel of one recording, a speaker on each, to be read as a conversation.
+    """What was said in one recording by each of several speakers, or in each channel, to be read as a conversation.
 
     Attributes:
-        sides: the transcripts of the channels 0, 1, ..., at least one.
+        sides: a transcript for each; at least one.
 
     Raises:
-        DecodeError: the sides are of other channels; the message names the recording.
+        DecodeError: two sides are not told apart, or there is none; the message names the recording.
     """
 
     sides: tuple[Transcript, ...]
 
     def __post_init__(self) -> None:
-        channels = [side.channel for side in self.sides]
-        if not channels or channels != list(range(len(channels))):
+        names = [side.side for side in self.sides]
+        if not names or len({*names}) < len(names):
             whose = self.sides[0].source if self.sides else "dialogue"
-            raise DecodeError(f"{whose}: wanted sides of the channels 0, 1, ..., found {channels}")
+            raise DecodeError(f"{whose}: wanted sides of different speakers or channels, found {names}")
 
     @property
     def source(self) -> str:
@@ -145,10 +154,10 @@ class Dialogue:
         return max(side.duration_s for side in self.sides)
 
     @property
-    def turns(self) -> list[tuple[int, Segment]]:
-        """The segments of all sides with their channels, by start, then channel; they overlap where both speak."""
-        turns = [(channel, segment) for channel, side in enumerate(self.sides) for segment in side.segments]
-        return sorted(turns, key=lambda turn: turn[1].start_s)  # keeps the order of channels
+    def turns(self) -> list[tuple[Transcript, Segment]]:
+        """The segments with the sides that they are of, by start, then side; they overlap where two speak at once."""
+        turns = [(side, segment) for side in self.sides for segment in side.segments]
+        return sorted(turns, key=lambda turn: turn[1].start_s)  # keeps the order of sides
 
     @property
     def text(self) -> str:
@@ -162,7 +171,10 @@ class Dialogue:
         return mean_confidence(words) if words else min(side.confidence for side in self.sides)
 
     def as_json(self) -> dict[str, Any]:
-        """The dialogue as JSON: as `Transcript.as_json`, without `alternatives`; each segment has its `channel`."""
+        """The dialogue as JSON: as `Transcript.as_json`, without `alternatives`.
+
+        Each segment has the `channel` and the `speaker` of its side, if known.
+        """
         return {
             "audio_filepath": self.source,
             "duration": round(self.duration_s, 3),
@@ -170,10 +182,21 @@ class Dialogue:
             "text": self.text,
             "confidence": round(self.confidence, 4),
             "segments": [
-                {"id": number, "channel": channel, **segment.as_json()}
-                for number, (channel, segment) in enumerate(self.turns)
+                {"id": number, **_whose(side), **segment.as_json()} for number, (side, segment) in enumerate(self.turns)
             ],
         }
+
+
+def side_of(speaker: str | None, channel: int | None) -> str:
+    """What a side of a dialogue is called: the speaker or, if that is unknown, the channel."""
+    if speaker is not None:
+        return speaker
+    return "unknown" if channel is None else str(channel)
+
+
+def _whose(side: Transcript) -> dict[str, Any]:
+    known = {"channel": side.channel, "speaker": side.speaker}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def facts_of(found: Sequence[Recognised]) -> dict[str, Any]:

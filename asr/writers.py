@@ -59,10 +59,11 @@ def render(made: Made, format: Format) -> str:
     its first word until as long after its last, but no longer than to the middle of a pause; then for at least
     `MIN_CUE_MS`, or until the next one or the end of the audio.
 
-    In a dialogue a line of `txt` is a turn, after its channel and a colon; so are subtitles of `srt`, and `vtt` has the
-    channel as its voice (`<v 0>`). Subtitles stand by their start, those of each side where it alone would have them,
-    so that they overlap where both speak. `tsv` has a fourth column, `channel`. `ctm` has the sides one after the
-    other, as NIST orders its lines, and `textgrid` has tiers for each: `words 0`, `segments 0`, `words 1`, ...
+    In a dialogue a line of `txt` is a turn, after its side (`Transcript.side`) and a colon; so are subtitles of `srt`,
+    and `vtt` has the side as its voice (`<v 0>`). Subtitles stand by their start, those of each side where it alone
+    would have them, so that they overlap where two speak. `tsv` has a fourth column, `speaker`, or `channel` where no
+    speaker is known. `ctm` has the channels one after the other, as NIST orders its lines, and `textgrid` has tiers for
+    each side: `words 0`, `segments 0`, `words 1`, ...
 
     Raises:
         ConfigError: an unknown format.
@@ -100,17 +101,17 @@ def line_of(name: str, text: str) -> str:
     return f"{escaped(name)}\t{_clean(text)}\n"
 
 
-def _sides(made: Made, mark: str) -> list[tuple[Transcript, str]]:
-    """The sides of a dialogue, each with its channel in place of `{}` in `mark`; or a transcript, with no mark."""
+def _sides(made: Made) -> list[tuple[Transcript, str]]:
+    """The sides of a dialogue with their names on one line; or a transcript, with no name."""
     if isinstance(made, Dialogue):
-        return [(side, mark.format(channel)) for channel, side in enumerate(made.sides)]
+        return [(side, _clean(side.side)) for side in made.sides]
     return [(made, "")]
 
 
 def _txt(made: Made) -> str:
     if isinstance(made, Dialogue):
-        turns = [(channel, _clean(segment.text)) for channel, segment in made.turns]
-        return "".join(f"{channel}: {text}\n" for channel, text in turns if text) or "\n"
+        turns = [(_clean(side.side), _clean(segment.text)) for side, segment in made.turns]
+        return "".join(f"{name}: {text}\n" for name, text in turns if text) or "\n"
     return f"{_clean(made.text)}\n"
 
 
@@ -119,18 +120,19 @@ def _json(made: Made) -> str:
 
 
 def _srt(made: Made) -> str:
-    return "\n".join(
-        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{mark}{_SRT_ARROW.sub('->', text)}\n"
-        for number, (start, end, text, mark) in enumerate(_cues(made, "{}: "), 1)
-    )
+    cues = []
+    for number, (start, end, text, name) in enumerate(_cues(made), 1):
+        spoken = _SRT_ARROW.sub("->", f"{name}: {text}" if name else text)
+        cues.append(f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{spoken}\n")
+    return "\n".join(cues)
 
 
 def _vtt(made: Made) -> str:
-    cues = [
-        f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{mark}{text.translate(_VTT_ESCAPES)}\n"
-        for start, end, text, mark in _cues(made, "<v {}>")
-    ]
-    return "".join(["WEBVTT\n", *cues])
+    cues = ["WEBVTT\n"]
+    for start, end, text, name in _cues(made):
+        voice = f"<v {name.translate(_VTT_ESCAPES)}>" if name else ""
+        cues.append(f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n{voice}{text.translate(_VTT_ESCAPES)}\n")
+    return "".join(cues)
 
 
 def ctm_name(source: str) -> str:
@@ -141,32 +143,35 @@ def ctm_name(source: str) -> str:
 
 
 def _ctm(made: Made) -> str:
-    return "".join(line for side, _ in _sides(made, "") for line in _ctm_lines(side))
+    words = [word for side, _ in _sides(made) for word in _ctm_words(side)]
+    return "".join(line for *_, line in sorted(words, key=lambda word: word[:2]))
 
 
-def _ctm_lines(transcript: Transcript) -> Iterator[str]:
-    name, channel = ctm_name(transcript.source), 1 + (transcript.channel or 0)
-    for word in transcript.words:
+def _ctm_words(side: Transcript) -> Iterator[tuple[int, int, str]]:
+    """Channel, start in milliseconds and line of each word."""
+    name, channel = ctm_name(side.source), 1 + (side.channel or 0)
+    for word in side.words:
         text = _clean(word.text).replace(" ", "_")
         if not text:
             continue  # a line without a word would shift the columns
         start, end = _ms(word.start_s), _ms(word.end_s)
-        yield f"{name} {channel} {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n"
+        line = f"{name} {channel} {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n"
+        yield channel, start, line
 
 
 def _tsv(made: Made) -> str:
     if isinstance(made, Dialogue):
-        column, turns = "\tchannel", [(segment, f"\t{channel}") for channel, segment in made.turns]
+        column = "\tspeaker" if any(side.speaker is not None for side in made.sides) else "\tchannel"
+        turns = [(segment, f"\t{_clean(side.side)}") for side, segment in made.turns]
     else:
         column, turns = "", [(segment, "") for segment in made.segments]
-    lines = [
-        f"{_ms(segment.start_s)}\t{_ms(segment.end_s)}\t{_clean(segment.text)}{channel}\n" for segment, channel in turns
-    ]
+    lines = [f"{_ms(segment.start_s)}\t{_ms(segment.end_s)}\t{_clean(segment.text)}{side}\n" for segment, side in turns]
     return "".join([f"start\tend\ttext{column}\n", *lines])
 
 
-def _tiers(transcript: Transcript, mark: str, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
+def _tiers(transcript: Transcript, name: str, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
     """Names, spans in microseconds up to `end`, and texts of a side's tiers."""
+    mark = f" {name}".replace('"', '""') if name else ""
     # Praat drops intervals without length when it reads the file, so words get a millisecond, which can still be seen.
     words = _spread([(_us(word.start_s), _us(word.end_s)) for word in transcript.words], _US_PER_MS, end)
     firsts = accumulate((len(segment.words) for segment in transcript.segments), initial=0)
@@ -177,7 +182,7 @@ def _tiers(transcript: Transcript, mark: str, end: int) -> Iterator[tuple[str, l
 
 def _textgrid(made: Made) -> str:
     end = _us(made.duration_s)
-    tiers = [tier for side, mark in _sides(made, " {}") for tier in _tiers(side, mark, end)]
+    tiers = [tier for side, name in _sides(made) for tier in _tiers(side, name, end)]
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_decimal(end)}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, spans, texts) in enumerate(tiers, 1):
@@ -203,9 +208,9 @@ def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator
         yield reached, end, ""
 
 
-def _cues(made: Made, mark: str) -> list[tuple[int, int, str, str]]:
-    """Start and end in milliseconds, lines, and mark (`_sides`) of each subtitle, by start, then channel."""
-    cues = [(*cue, marked) for side, marked in _sides(made, mark) for cue in _cues_of(side)]
+def _cues(made: Made) -> list[tuple[int, int, str, str]]:
+    """Start and end in milliseconds, lines, and name (`_sides`) of each subtitle, by start, then side."""
+    cues = [(*cue, name) for side, name in _sides(made) for cue in _cues_of(side)]
     return sorted(cues, key=lambda cue: cue[0])
 
 

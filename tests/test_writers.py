@@ -315,14 +315,29 @@ def test_a_dialogue_without_words() -> None:
     assert [render(made, "textgrid").count(f'name = "{name}"') for name in names] == [1, 1, 1, 1]
 
 
-def test_the_sides_of_a_dialogue_are_all_channels_in_order() -> None:
-    wanted = r"wanted sides of the channels 0, 1, \.\.\., found"
+def test_sides_of_speakers_are_called_by_their_names() -> None:
+    left, right = dialogue(LEFT, RIGHT).sides
+    made = Dialogue((replace(left, speaker='Ann "B" <C>\n'), replace(right, channel=None)))
+    assert render(made, "txt") == GOLDEN_DIALOGUE["txt"].replace("0:", 'Ann "B" <C>:').replace("1:", "unknown:")
+    assert "\nunknown: ->\n" in render(made, "srt")
+    assert '\n<v Ann "B" &lt;C&gt;>who\'s there?\n' in render(made, "vtt")
+    lines = render(made, "tsv").splitlines()
+    assert lines[:2] == ["start\tend\ttext\tspeaker", '400\t1200\twho\'s there?\tAnn "B" <C>']
+    assert '        name = "words Ann ""B"" <C>"\n' in render(made, "textgrid")
+    # All of one channel, as far as is known: by time.
+    starts = [line.split()[1:3] for line in render(made, "ctm").splitlines()]
+    assert starts == [["1", "0.400"], ["1", "0.600"], ["1", "1.000"], ["1", "3.000"], ["1", "3.000"]]
+    segments = json.loads(render(made, "json"))["segments"]
+    whose = [(item.get("channel"), item.get("speaker")) for item in segments]
+    assert whose[:2] == [(0, 'Ann "B" <C>\n'), (None, None)]
+
+
+def test_the_sides_of_a_dialogue_are_told_apart() -> None:
+    wanted = "wanted sides of different speakers or channels, found"
     with pytest.raises(DecodeError, match=rf"^dialogue: {wanted} \[\]$"):
         Dialogue(())
-    with pytest.raises(DecodeError, match=rf"^talk\.wav: {wanted} \[None\]$"):
-        Dialogue((transcript([], 1.0),))
-    with pytest.raises(DecodeError, match=rf"^calls/my talk\.wav: {wanted} \[1, 0\]$"):
-        Dialogue(dialogue(LEFT, RIGHT).sides[::-1])
+    with pytest.raises(DecodeError, match=rf"^talk\.wav: {wanted} \['0', '0'\]$"):
+        Dialogue((replace(transcript([], 1.0), channel=0), replace(transcript([], 1.0), speaker="0")))
 
 
 def test_a_long_subtitle_has_two_balanced_lines() -> None:

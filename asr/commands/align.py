@@ -1,8 +1,10 @@
 """`asr align`: when each word of a given transcript was said, in one recording or in each of a manifest."""
 
 import argparse
+import os
 import re
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
     from asr.align import AlignedText
     from asr.manifest import Utterance
     from asr.recognizer import Recognizer
-    from asr.transcript import Transcript
     from asr.windows import Encoded
 
 _MANIFEST = ".jsonl"
+_UTTERANCE, _RECORDING = "utterance", "recording"
 _HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
 _REMARKS = 20  # shown at most for such a transcript
 # How files begin that say when what was said, what they are, and the corpus that `asr prepare` takes them for.
@@ -77,8 +79,14 @@ def add_align(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--out",
         type=Path,
-        help="file to write (default: standard output); for a manifest, a folder that gets one file for each "
-        "utterance, named after its id; times count from the beginning of the utterance",
+        help="file to write (default: standard output); for a manifest, a folder for its files",
+    )
+    parser.add_argument(
+        "--by",
+        choices=(_UTTERANCE, _RECORDING),
+        help="for a manifest: a file for each utterance, named after its id, with times from the beginning of the "
+        f"utterance ({_UTTERANCE}, the default), or for each audio file, named after it, with times from its beginning "
+        f"and each speaker's words apart ({_RECORDING})",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_compute(parser)
@@ -93,11 +101,14 @@ def _align(arguments: argparse.Namespace) -> int:
 
 
 def _align_recording(arguments: argparse.Namespace) -> int:
+    from asr.transcript import Transcript
     from asr.writers import render, write_transcript
 
     if (arguments.transcript is None) == (arguments.text is None):
         found = "neither" if arguments.text is None else "both"
         raise ConfigError(f"{arguments.source}: wanted the transcript as a file TEXT or --text WORDS, found {found}")
+    if arguments.by is not None:
+        raise ConfigError(f"{arguments.source}: --by goes with a manifest (NAME{_MANIFEST})")
     if arguments.out is not None:
         inputs = [path for path in (arguments.source, arguments.transcript) if path is not None]
         require_free(arguments.out, arguments.overwrite, inputs)
@@ -108,7 +119,8 @@ def _align_recording(arguments: argparse.Namespace) -> int:
     recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
     heard = _encode_recording(arguments.source, recognizer, batch_s, arguments.max_duration_s)
     note_if_averaged(arguments.source, recognizer)
-    transcript = _transcript(heard, text, recognizer, arguments.source, where=where)
+    aligned = _aligned(heard.encoded, text, recognizer, where)
+    transcript = Transcript.of([aligned], heard.duration_s, arguments.source)
     if arguments.out is None:
         print(render(transcript, arguments.format), end="")
     else:
@@ -129,8 +141,9 @@ def _read_transcript(path: Path) -> str:
 
 
 def _align_manifest(arguments: argparse.Namespace) -> int:
+    from asr.align import recording_of
     from asr.manifest import read_manifest
-    from asr.writers import SUFFIXES, write_transcript
+    from asr.writers import write_transcript
 
     if arguments.transcript is not None or arguments.text is not None:
         found = "--text" if arguments.transcript is None else arguments.transcript
@@ -139,42 +152,62 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.source}: a manifest needs --out, the folder for its alignments")
     require_folder(arguments.out)
     utterances = read_manifest(arguments.source)
-    targets = {
-        utterance.id: arguments.out / f"{_file_name(utterance.id)}{SUFFIXES[arguments.format]}"
-        for utterance in utterances
-    }
+    targets = _targets(arguments, utterances)
     require_writable(arguments.out)
-    there = [target for target in targets.values() if exists_already(target)]  # raises where no file can be written
+    # Raises where no file can be written.
+    there = [target for target in dict.fromkeys(targets.values()) if exists_already(target)]
     if there and not arguments.overwrite:
         raise ConfigError(f"{len(there)} alignments exist already, such as {there[0]}; --overwrite replaces them")
     batch_s = batch_seconds(arguments)
     recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
     failed = 0
+    left = Counter(targets.values())  # utterances still to come
+    parts: defaultdict[Path, list[tuple[Utterance, AlignedText]]] = defaultdict(list)
     for utterance, found in _encode_utterances(utterances, recognizer, batch_s):
+        target, source = targets[utterance.id], utterance.audio_filepath
+        left[target] -= 1
         try:
             if isinstance(found, AsrError):
                 raise found
-            # A CTM has ids.
-            source = Path(_file_name(utterance.id)) if arguments.format == "ctm" else utterance.audio_filepath
-            where = f"utterance {utterance.id}"
-            transcript = _transcript(found, utterance.text, recognizer, source, utterance.channel, where=where)
-            write_transcript(transcript, targets[utterance.id], arguments.format)
+            aligned = _aligned(found.encoded, utterance.text, recognizer, f"utterance {utterance.id}")
+            if arguments.by == _RECORDING:
+                parts[target].append((utterance, aligned))
+            else:
+                source = Path(target.stem) if arguments.format == "ctm" else source  # a CTM has ids
+                made = recording_of([(replace(utterance, offset=0.0), aligned)], found.duration_s, source)
+                write_transcript(made, target, arguments.format)
         except AsrError as error:
             failed += 1
             print_error(error)
+        if not left[target] and target in parts:
+            write_transcript(recording_of(parts.pop(target), _length_s(source), source), target, arguments.format)
     print(f"{arguments.out}: {len(utterances) - failed} of {len(utterances)} utterances aligned", file=sys.stderr)
     if failed == len(utterances):
         return FAILED
     return PARTLY_FAILED if failed else 0
 
 
-def _transcript(
-    heard: _Heard, text: str, recognizer: "Recognizer", source: Path, channel: int | None = None, *, where: str
-) -> "Transcript":
-    """The words of a text, each from where its sound begins to where it ends."""
-    from asr.transcript import Transcript
+def _targets(arguments: argparse.Namespace, utterances: "Sequence[Utterance]") -> dict[str, Path]:
+    """The file that each utterance's alignment goes to, by its id."""
+    from asr.destinations import destinations
+    from asr.sources import Recording
+    from asr.writers import SUFFIXES
 
-    return Transcript.of([_aligned(heard.encoded, text, recognizer, where)], heard.duration_s, source, channel=channel)
+    if arguments.by == _RECORDING:
+        recordings = [Recording(str(utterance.audio_filepath), utterance.audio_filepath) for utterance in utterances]
+        shared = os.path.commonpath([os.path.abspath(utterance.audio_filepath.parent) for utterance in utterances])
+        files = destinations(recordings, arguments.format, out=arguments.out, given=[shared])
+        return {utterance.id: path for utterance, path in zip(utterances, files, strict=True)}
+    suffix = SUFFIXES[arguments.format]
+    return {utterance.id: arguments.out / f"{_file_name(utterance.id)}{suffix}" for utterance in utterances}
+
+
+def _length_s(path: Path) -> float:
+    """Seconds of audio in a file that was read before."""
+    from asr import audio
+
+    with audio.opened(path) as opened:
+        return float(opened.frames / opened.file.samplerate)
 
 
 def _aligned(encoded: "Encoded", text: str, recognizer: "Recognizer", where: str) -> "AlignedText":
