@@ -1,7 +1,8 @@
 """Recognition while audio comes in: partial results at once, final ones after each pause.
 
-What a unidirectional model recognises is what it recognises offline, if features are normalised as they are offline: by
-the training set, and not by what was heard so far. See `asr.encoder_stream` for the encoder.
+What a unidirectional model recognises between two pauses is what it recognises there offline, if features are
+normalised as they are offline: by the training set, and not by what was heard so far. Pauses are not always the same,
+as here what comes after them is not known. See `asr.encoder_stream` for the encoder.
 """
 
 import math

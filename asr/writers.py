@@ -51,9 +51,9 @@ def render(made: Made, format: Format) -> str:
       `(word)` as optional.
     - `tsv`: `start end text` with a header, times in milliseconds, as Whisper's writer has it. Nothing is quoted:
       read it with quoting off (`csv.QUOTE_NONE`).
-    - `textgrid`: Praat's text file, long form (Praat manual, "TextGrid file formats"): tiers `words` and `segments`
+    - `textgrid`: Praat's text file, long form (Praat manual, "TextGrid file formats"): tiers `segments` and `words`
       that cover the recording, empty intervals where nothing is said; `"` is doubled. Its times have microseconds, as
-      the end must be the sound's.
+      the end must be the sound's. A segment has the margins of a subtitle.
 
     A subtitle is a segment on one or two lines (`asr.segmentation.lines_of`). It is shown from `CUE_MARGIN_MS` before
     its first word until as long after its last, but no longer than to the middle of a pause; then for at least
@@ -63,7 +63,7 @@ def render(made: Made, format: Format) -> str:
     and `vtt` has the side as its voice (`<v 0>`). Subtitles stand by their start, those of each side where it alone
     would have them, so that they overlap where two speak. `tsv` has a fourth column, `speaker`, or `channel` where no
     speaker is known. `ctm` has the channels one after the other, as NIST orders its lines, and `textgrid` has tiers for
-    each side: `words 0`, `segments 0`, `words 1`, ...
+    each side: `segments 0`, `words 0`, `segments 1`, ...
 
     Raises:
         ConfigError: an unknown format.
@@ -169,15 +169,16 @@ def _tsv(made: Made) -> str:
     return "".join([f"start\tend\ttext{column}\n", *lines])
 
 
-def _tiers(transcript: Transcript, name: str, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
+def _tiers(side: Transcript, name: str, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
     """Names, spans in microseconds up to `end`, and texts of a side's tiers."""
-    mark = f" {name}".replace('"', '""') if name else ""
+    mark = f" {name}" if name else ""
     # Praat drops intervals without length when it reads the file, so words get a millisecond, which can still be seen.
-    words = _spread([(_us(word.start_s), _us(word.end_s)) for word in transcript.words], _US_PER_MS, end)
-    firsts = accumulate((len(segment.words) for segment in transcript.segments), initial=0)
+    words = _spread([(_us(word.start_s), _us(word.end_s)) for word in side.words], _US_PER_MS, end)
+    firsts = accumulate((len(segment.words) for segment in side.segments), initial=0)
     segments = [(words[first][0], words[behind - 1][1]) for first, behind in pairwise(firsts)]
-    yield f"words{mark}", words, [word.text for word in transcript.words]
-    yield f"segments{mark}", segments, [segment.text for segment in transcript.segments]
+    widened = _widened(segments, CUE_MARGIN_MS * _US_PER_MS, end)
+    yield f"segments{mark}", widened, [segment.text for segment in side.segments]
+    yield f"words{mark}", words, [word.text for word in side.words]
 
 
 def _textgrid(made: Made) -> str:
@@ -187,13 +188,16 @@ def _textgrid(made: Made) -> str:
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, spans, texts) in enumerate(tiers, 1):
         intervals = list(_covering(spans, texts, end))
-        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}"]
         lines += ["        xmin = 0", f"        xmax = {_decimal(end)}", f"        intervals: size = {len(intervals)}"]
         for place, (start, stop, text) in enumerate(intervals, 1):
-            quoted = _clean(text).replace('"', '""')
             lines += [f"        intervals [{place}]:", f"            xmin = {_decimal(start)}"]
-            lines += [f"            xmax = {_decimal(stop)}", f'            text = "{quoted}"']
+            lines += [f"            xmax = {_decimal(stop)}", f"            text = {_quoted(_clean(text))}"]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"{}"'.format(text.replace('"', '""'))
 
 
 def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator[tuple[int, int, str]]:
@@ -225,12 +229,21 @@ def _cues_of(transcript: Transcript) -> Iterator[tuple[int, int, str]]:
     if not shown:
         return
     # WebVTT wants a cue to end after it begins.
-    spans = _spread([(start, stop) for start, stop, _ in shown], 1, end)
+    spans = _widened(_spread([(start, stop) for start, stop, _ in shown], 1, end), CUE_MARGIN_MS, end)
+    free = [*(start for start, _ in spans[1:]), end]
+    for (start, stop), until, (_, _, text) in zip(spans, free, shown, strict=True):
+        yield start, max(stop, min(start + MIN_CUE_MS, until)), text
+
+
+def _widened(spans: Sequence[Span], margin: int, end: int) -> list[Span]:
+    """Spans with a margin on either side, of a shorter pause between two of them half, and none beyond the audio."""
+    if not spans:
+        return []
     middles = [0, *((before[1] + after[0]) // 2 for before, after in pairwise(spans)), end]
-    starts = [max(start - CUE_MARGIN_MS, middle) for (start, _), middle in zip(spans, middles[:-1], strict=True)]
-    stops = [min(stop + CUE_MARGIN_MS, middle) for (_, stop), middle in zip(spans, middles[1:], strict=True)]
-    for start, stop, free, (_, _, text) in zip(starts, stops, [*starts[1:], end], shown, strict=True):
-        yield start, max(stop, min(start + MIN_CUE_MS, free)), text
+    return [
+        (max(start - margin, first), min(stop + margin, last))
+        for (start, stop), (first, last) in zip(spans, pairwise(middles), strict=True)
+    ]
 
 
 def _spread(spans: Sequence[Span], least: int, end: int) -> list[Span]:

@@ -234,8 +234,8 @@ def test_a_textgrid_has_tiers_for_each_speaker(capsys: Capture, run: Path, tmp_p
     manifest, out = write_talks(tmp_path), tmp_path / "out"
     assert command(manifest, "--model", run, "-o", out, "--by", "recording", "--format", "textgrid") == 1
     for name, tiers in (
-        ("one", ["words bo", "segments bo", "words ann", "segments ann"]),
-        ("two", ["words", "segments"]),
+        ("one", ["segments bo", "words bo", "segments ann", "words ann"]),
+        ("two", ["segments", "words"]),
     ):
         lines = (out / name / "a.TextGrid").read_text().splitlines()
         assert [line.split('"')[1] for line in lines if line.startswith("        name")] == tiers

@@ -1,222 +1,30 @@
-"""Recordings with TextGrids and ELAN's files: what is read of them, whose it is, and errors that name the place."""
+"""Recordings with TextGrids and ELAN's files: which utterances they become, and whose."""
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from annotated import GRID, SAID, Spoken, about, alignable, elan, put, text_grid, tier
 from asr.corpora import prepare
-from asr.corpora.tiers import Interval, Tier, read_tiers
+from asr.corpora.tiers import read_tiers
 from asr.decode import Word
 from asr.errors import CorpusError
 from asr.manifest import Utterance, read_manifest
+from asr.transcript import Dialogue
 from asr.writers import render
-from fake_corpora import audio, texts, write
+from calls import write_call
+from fake_corpora import audio, texts
 from recognised import transcript
 from tiny_run import save_run, succeed, write_audio
-
-Spoken = tuple[float, float, str]
-
-
-def text_grid(*tiers: tuple[str, list[Spoken]], points: bool = False) -> str:
-    """The long form, as Praat writes it; perhaps with a tier of points in front."""
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0 ", "xmax = 2 ", "tiers? <exists> "]
-    lines += [f"size = {len(tiers) + points} ", "item []: "]
-    if points:
-        lines += ["    item [1]:", '        class = "TextTier" ', '        name = "tones" ', "        xmin = 0 "]
-        lines += ["        xmax = 2 ", "        points: size = 1 ", "        points [1]:", "            number = 0.7 "]
-        lines += ['            mark = "H*" ']
-    for place, (name, spoken) in enumerate(tiers, 1 + points):
-        lines += [f"    item [{place}]:", '        class = "IntervalTier" ', f'        name = "{name}" ']
-        lines += ["        xmin = 0 ", "        xmax = 2 ", f"        intervals: size = {len(spoken)} "]
-        for number, (start_s, end_s, text) in enumerate(spoken, 1):
-            quoted = text.replace('"', '""')
-            lines += [
-                f"        intervals [{number}]:",
-                f"            xmin = {start_s} ",
-                f"            xmax = {end_s} ",
-            ]
-            lines += [f'            text = "{quoted}" ']
-    return "\n".join(lines) + "\n"
-
-
-def shortened(long: str) -> str:
-    """The short form of a long one."""
-    body = re.sub(r"^ *[\w ]+\[\d*\]: *\n", "", long, flags=re.MULTILINE)
-    return re.sub(r"^ *(?:\w+(?:: size)? = |tiers\? )(?!\"ooText|\"TextGrid)", "", body, flags=re.MULTILINE)
-
-
-SLOTS = {"ts1": 100, "ts2": 900, "ts3": 1000, "ts4": 1500, "ts5": None, "ts6": 1800}
-
-
-def alignable(name: str, start: str, end: str, text: str) -> str:
-    return (
-        f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="{name}" TIME_SLOT_REF1="{start}" TIME_SLOT_REF2="{end}">\n'
-        f"<ANNOTATION_VALUE>{text}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>"
-    )
-
-
-def about(name: str, other: str, text: str, before: str = "") -> str:
-    previous = f' PREVIOUS_ANNOTATION="{before}"' if before else ""
-    return (
-        f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="{name}" ANNOTATION_REF="{other}"{previous}>\n'
-        f"<ANNOTATION_VALUE>{text}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
-    )
-
-
-def tier(attributes: str, *annotations: str) -> str:
-    return f'<TIER LINGUISTIC_TYPE_REF="default-lt" {attributes}>{"".join(annotations)}</TIER>'
-
-
-def elan(*tiers: str, media: str = 'MIME_TYPE="audio/x-wav"') -> str:
-    """A document as ELAN 6 writes it."""
-    slots = "".join(
-        f'<TIME_SLOT TIME_SLOT_ID="{name}"{"" if ms is None else f" TIME_VALUE={chr(34)}{ms}{chr(34)}"}/>\n'
-        for name, ms in SLOTS.items()
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<ANNOTATION_DOCUMENT AUTHOR="" DATE="2024-05-01T12:00:00+01:00" '
-        'FORMAT="3.0" VERSION="3.0" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
-        'xsi:noNamespaceSchemaLocation="http://www.mpi.nl/tools/elan/EAFv3.0.xsd">\n'
-        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">\n'
-        f'<MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/talks/a.wav" {media} RELATIVE_MEDIA_URL="./a.wav"/>\n'
-        f'<PROPERTY NAME="lastUsedAnnotationId">9</PROPERTY></HEADER>\n<TIME_ORDER>\n{slots}</TIME_ORDER>\n'
-        + "\n".join(tiers)
-        + '\n<LINGUISTIC_TYPE LINGUISTIC_TYPE_ID="default-lt" TIME_ALIGNABLE="true"/>\n</ANNOTATION_DOCUMENT>\n'
-    )
-
-
-def put(path: Path, content: str, encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode(encoding))
-    return path
 
 
 def prepared(source: Path, **options: str | bool) -> list[Utterance]:
     """The utterances of a folder, none held out."""
     prepare("annotations", source=source, out=source.parent / "out", dev_share=0, **options)
     return read_manifest(source.parent / "out" / "train.jsonl")
-
-
-def spoken(found: list[Tier]) -> list[tuple[str, list[Spoken]]]:
-    return [(tier.name, [interval[2:] for interval in tier.intervals]) for tier in found]
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-SAID = [(0, 0.5, ""), (0.5, 1.25, 'sie sagt "é\n! nö <a> 7"'), (1.25, 2, " so ")]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
-@pytest.mark.parametrize("form", [str, shortened])
-def test_text_grids(tmp_path: Path, form: type[str], encoding: str) -> None:
-    mark = "\ufeff" if encoding == "utf-16-be" else ""
-    content = mark + form(text_grid(("Zoe\u0301", SAID), ("", []), points=True)).replace("\n", "\r\n")
-    zoe, empty = read_tiers(put(tmp_path / "a.TEXTGRID", content, encoding))
-    assert (zoe.name, empty) == ("Zo\u00e9", Tier("", ()))
-    assert [interval.place for interval in zoe.intervals] == [2, 3]
-    assert spoken([zoe]) == [("Zo\u00e9", [(0.5, 1.25, 'sie sagt "é ! nö <a> 7"'), (1.25, 2.0, "so")])]
-
-
-def test_the_short_form_is_short() -> None:
-    wanted = (
-        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0 \n2 \n<exists> \n1 \n"IntervalTier" \n"a" \n0 \n2 \n'
-    )
-    assert shortened(text_grid(("a", [(0, 2, "b")]))) == wanted + '1 \n0 \n2 \n"b" \n'
-
-
-def test_what_stands_between_values_is_no_value(tmp_path: Path) -> None:
-    lines = ['"ooTextFile short" ! 3 "no"', '"TextGrid"', "x1 = 0 [5] 1e0 seconds <exists> 1", '"IntervalTier" "a" 0 1']
-    assert spoken(read_tiers(write(tmp_path / "a.TextGrid", *lines, '1 0 y.5 [2] 1.0E0 "b"'))) == [("a", [(0, 1, "b")])]
-    assert read_tiers(write(tmp_path / "a.TextGrid", *lines[:2], "0 1 <absent>")) == []
-
-
-GRID = text_grid(("a", [(0, 1, "b"), (1, 2, "c")]))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("ooTextFile", "ooBinaryFile", ':1: wanted "ooTextFile", found "ooBinaryFile"'),
-        ('"TextGrid"', '"PitchTier"', ':2: wanted "TextGrid", found "PitchTier"'),
-        ("<exists>", "<maybe>", ":6: wanted <exists>, found <maybe>"),
-        ("size = 1", 'size = "1"', ':7: wanted a number of items, found "1"'),
-        ("IntervalTier", "IntervalTiers", ':10: wanted "IntervalTier", found "IntervalTiers"'),
-        ("size = 2", "size = 2.5", ":14: wanted a number of items, found 2.5"),
-        ("size = 2", "size = 1", ":20: wanted the end of the file, by the counts before, found 1"),
-        ("size = 2", "size = 3", ":22: wanted a number, found the end of the file"),
-        ("xmax = 1 ", "xmax = one ", ':18: wanted a number, found "b"'),
-        ("xmax = 1 ", "xmax = 0 ", ":17: wanted an end after the start, found 0 to 0 s"),
-        ('"c"', '"c', ':22: wanted a text in quotation marks, found "'),
-        ('"b"', "b", ":20: wanted a text in quotation marks, found 1"),
-    ],
-)
-def test_malformed_text_grids(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in GRID
-    path = put(tmp_path / "a.TextGrid", GRID.replace(old, new, 1))
-    with pytest.raises(CorpusError, match=rf"^{re.escape(f'{path}{message}')}$"):
-        read_tiers(path)
-
-
-def test_broken_utf16(tmp_path: Path) -> None:
-    path = tmp_path / "a.TextGrid"
-    path.write_bytes(GRID.encode("utf-16")[:-1])
-    with pytest.raises(CorpusError, match=r"a\.TextGrid: broken UTF-16 text \(byte \d+\)$"):
-        read_tiers(path)
-
-
-def test_elan(tmp_path: Path) -> None:
-    ann = tier('PARTICIPANT="Ann" TIER_ID="A"', alignable("a1", "ts1", "ts2", "yes &amp;\nno"))
-    bob = tier('PARTICIPANT="" TIER_ID="Bob"', alignable("a2", "ts3", "ts4", ""), alignable("a3", "ts4", "ts5", "so"))
-    words = tier('PARENT_REF="A" TIER_ID="words"', about("a4", "a1", "yes"), about("a5", "a1", "no", "a4"))
-    translation = tier('PARENT_REF="words" TIER_ID="t"', about("a6", "a1", "ja nein"), about("a7", "a5", "nein"))
-    path = tmp_path / "a.eaf"
-    for encoding in ("utf-8", "utf-16"):
-        assert read_tiers(put(path, elan(ann, bob, words, translation), encoding)) == [
-            Tier("A", (Interval(1, f"{path}: annotation a1", 0.1, 0.9, "yes & no"),), "Ann"),
-            Tier("Bob", (Interval(1, f"{path}: annotation a2", 1.0, 1.5, ""),), untimed=("a3",)),
-            Tier("words", (), is_dependent=True, untimed=("a4", "a5")),
-            Tier("t", (Interval(1, f"{path}: annotation a6", 0.1, 0.9, "ja nein"),), "", True, ("a7",)),
-        ]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("<a>\n<b></a>", ":2: malformed XML: mismatched tag"),
-        ('<?xml version="1.0"?>\n<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', ":2: wanted no DOCTYPE"),
-        ("<a/>", ": wanted an ANNOTATION_DOCUMENT, found a"),
-        (elan(media='MIME_TYPE="audio/x-wav" TIME_ORIGIN="250"'), ": TIME_ORIGIN of the audio must be 0, found '250'"),
-        (
-            elan(tier("", alignable("a1", "ts2", "ts1", "b"))),
-            ": annotation a1: wanted an end after the start, found 0.9",
-        ),
-        (
-            elan(tier("", alignable("a1", "ts1", "ts9", "b"))),
-            ": annotation a1: wanted milliseconds at TIME_SLOT_REF2 'ts9'",
-        ),
-        (
-            elan(tier("", about("a1", "a9", "b"))),
-            ": annotation a1: wanted another annotation as ANNOTATION_REF, found 'a9'",
-        ),
-        (
-            elan(tier("", about("a1", "a2", "b")), tier("", about("a2", "a1", "c"))),
-            ": annotation a1: wanted another anno",
-        ),
-    ],
-)
-def test_malformed_documents(tmp_path: Path, content: str, message: str) -> None:
-    path = put(tmp_path / "a.eaf", content)
-    with pytest.raises(CorpusError, match=rf"^{re.escape(f'{path}{message}')}"):
-        read_tiers(path)
-
-
-def test_media_that_begin_at_another_time_than_the_audio(tmp_path: Path) -> None:
-    read_tiers(put(tmp_path / "a.eaf", elan(media='MIME_TYPE="video/mp4" TIME_ORIGIN="250"')))
-
-
-# --- recordings -------------------------------------------------------------------------------------------------------
 
 
 def test_every_interval_with_text_becomes_an_utterance(tmp_path: Path) -> None:
@@ -243,6 +51,7 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
     summary = prepare("annotations", source=source, out=tmp_path / "out", dev_share=0)
     assert texts(tmp_path / "out" / "train.jsonl") == {"a-a-0002": "(yes)", "a-a-0003": "Bo: so"}
     assert set(summary.notes) == {
+        "annotations by tier: a 3",
         "annotations without words left out: 1 (a-a-0001)",
         "annotations with brackets, whose content is taken for words: 1 (a-a-0002)",
         "annotations cut to the end of the audio: 1 (a-a-0003)",
@@ -266,7 +75,7 @@ SENTENCES = ("sentences", [(0.0, 1.0, "Yes, no!"), (1.0, 1.9, "So.")])
     [
         (("words", [(0.1, 0.3, "yes"), (0.4, 0.6, "no"), (0.98, 1.2, "so")]), SENTENCES),
         (("sounds", [(0, 0.4, "j"), (0.4, 1, "\u0283"), (1, 1.4, "ts")]), ("words", [(0, 1, "she"), (1, 1.4, "z")])),
-        (("German", [(0, 1, "Ja, nein!"), (1, 1.9, "Also.")]), SENTENCES),
+        (("German", [(0, 0.5, "Ja, nein!"), (1, 1.9, "Also.")]), SENTENCES),
     ],
 )
 def test_a_tier_that_divides_another(tmp_path: Path, fine: tuple[str, list[Spoken]], whole: tuple[str, list]) -> None:
@@ -274,10 +83,18 @@ def test_a_tier_that_divides_another(tmp_path: Path, fine: tuple[str, list[Spoke
     audio(source / "a.wav", 2.0)
     for tiers in ((fine, whole), (whole, fine)):
         path = put(source / "a.TextGrid", text_grid(*tiers))
-        with pytest.raises(CorpusError, match=rf"{path}: tier '\w+' divides tier '\w+': .* such as tiers=\w+$"):
+        message = rf"{path}: tier '{fine[0]}' divides tier '{whole[0]}': .* such as tiers={whole[0]}$"
+        with pytest.raises(CorpusError, match=message):
             prepared(source)
         assert {utterance.speaker for utterance in prepared(source, tiers=whole[0])} == {None}
         assert len(prepared(source, tiers=f"{fine[0]}, {whole[0]}")) == len(fine[1]) + len(whole[1])
+
+
+def test_of_a_sentence_and_its_translation_none_is_advised(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav", 2.0)
+    put(tmp_path / "a.TextGrid", text_grid(SENTENCES, ("German", [(0, 1, "Ja, nein!"), (1, 1.9, "Also.")])))
+    with pytest.raises(CorpusError, match=r"all would be heard twice; choose with tiers=NAME,NAME$"):
+        prepared(tmp_path)
 
 
 def test_speakers_who_interrupt_each_other_do_not_divide(tmp_path: Path) -> None:
@@ -326,13 +143,74 @@ def test_files_without_a_partner(tmp_path: Path) -> None:
         prepared(source)
 
 
-def test_what_align_writes_is_read_back(tmp_path: Path) -> None:
-    words = [Word('R"B', 0.0, 0.4, 1.0), Word("<i>", 0.5, 0.6, 1.0), Word("so", 3.0, 3.2, 1.0)]
-    path = put(tmp_path / "a.TextGrid", render(transcript(words, 4.0), "textgrid"))
+WORDS = [Word('R"B', 0.5, 0.7, 1.0), Word("<i>", 0.8, 0.9, 1.0), Word("so", 3.0, 3.2, 1.0)]
+
+
+def test_a_corrected_transcript_is_training_data(tmp_path: Path) -> None:
+    source = tmp_path / "talks"
+    audio(source / "a.wav", 4.0)
+    path = put(source / "a.TextGrid", render(transcript(WORDS, 4.0), "textgrid"))
     assert [[interval.text for interval in tier.intervals] for tier in read_tiers(path)] == [
-        ['R"B', "<i>", "so"],
         ['R"B <i>', "so"],
+        ['R"B', "<i>", "so"],
     ]
+    path.write_text(path.read_text().replace('"R""B <i>"', '"R and B"'))
+    made = prepare("annotations", source=source, out=tmp_path / "data", dev_share=0)
+    found = read_manifest(tmp_path / "data" / "train.jsonl")
+    assert [(each.id, each.text, each.speaker, each.channel) for each in found] == [
+        ("a-0002", "R and B", None, None),
+        ("a-0004", "so", None, None),
+    ]
+    assert (found[0].offset, found[0].duration) == (0.2, 1.0)
+    assert made.notes[:2] == (
+        "annotations by tier: segments 2",
+        f"annotation files with words below their segments, which are not read: 1 ({path})",
+    )
+    assert [each.text for each in prepared(source, tiers="words")] == ['R"B', "<i>", "so"]
+    sounds = [(0.2, 0.4, "j"), (0.4, 0.7, "\u025b"), (0.7, 0.9, "s")]
+    put(path, text_grid(("words", [(0.2, 0.9, "yes")]), ("segments", sounds)))
+    with pytest.raises(CorpusError, match=r"tier 'segments' divides tier 'words': .* such as tiers=words$"):
+        prepared(source)
+    # Words that stand beside other tiers are a speaker's, as are all of an unknown name.
+    put(path, text_grid(("words", [(0, 1, "yes")]), ("Ann", [(0.5, 2, "no")])))
+    assert [each.speaker for each in prepared(source)] == ["words", "Ann"]
+
+
+def test_the_sides_of_a_corrected_dialogue_are_told_apart(tmp_path: Path) -> None:
+    source = tmp_path / "calls"
+    source.mkdir()
+    write_call(source / "a.wav", channels=2, duration_s=4.0)
+    sides = [replace(transcript(WORDS, 4.0), channel=channel) for channel in (0, 1)]
+    path = put(source / "a.TextGrid", render(Dialogue(tuple(sides)), "textgrid"))
+    made = prepare("annotations", source=source, out=tmp_path / "data", dev_share=0)
+    found = read_manifest(tmp_path / "data" / "train.jsonl")
+    assert [(each.id, each.speaker, each.channel) for each in found] == [
+        ("a#0-0002", None, 0),
+        ("a#1-0002", None, 1),
+        ("a#0-0004", None, 0),
+        ("a#1-0004", None, 1),
+    ]
+    assert not [note for note in made.notes if "overlap" in note]
+
+    put(path, path.read_text().replace('s 1"', 's 2"'))
+    with pytest.raises(CorpusError, match=r"a\.TextGrid:[0-9]+: .*a\.wav: wanted channel 2, 0 being .* found 2"):
+        prepared(source)
+    named = [replace(side, speaker=name) for side, name in zip(sides, ("Ann", "Bo"), strict=True)]
+    put(path, render(Dialogue(tuple(named)), "textgrid"))
+    assert [(each.id, each.speaker, each.channel) for each in prepared(source)[:2]] == [
+        ("a-Ann-0002", "Ann", None),
+        ("a-Bo-0002", "Bo", None),
+    ]
+
+
+def test_a_single_tier_is_the_speaker_where_that_is_said(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        audio(tmp_path / f"{name}.wav", 2.0)
+        put(tmp_path / f"{name}.TextGrid", text_grid((f"speaker of {name}", SAID)))
+    assert {each.speaker for each in prepared(tmp_path)} == {None}
+    assert {each.speaker for each in prepared(tmp_path, speakers="tier")} == {"speaker of a", "speaker of b"}
+    with pytest.raises(CorpusError, match=r"^speakers must be tier, or not given, found 'file'$"):
+        prepared(tmp_path, speakers="file")
 
 
 def test_from_a_partial_transcript_to_the_times_of_its_words(
@@ -346,7 +224,7 @@ def test_from_a_partial_transcript_to_the_times_of_its_words(
     run = save_run(tmp_path / "run")
     manifest, out = tmp_path / "data" / "train.jsonl", tmp_path / "aligned"
     succeed(capsys, "align", manifest, "--model", run, "--format", "textgrid", "--out", out)
-    words, segments = read_tiers(out / "a-sentences-0002.TextGrid")
+    segments, words = read_tiers(out / "a-sentences-0002.TextGrid")
     assert [interval.text for interval in words.intervals] == ["Bad", "cab"]
     assert 0 <= words.intervals[0].start_s < words.intervals[-1].end_s <= 1
     assert " ".join(interval.text for interval in segments.intervals) == "Bad cab"

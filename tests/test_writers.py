@@ -70,6 +70,28 @@ size = 2
 item []:
     item [1]:
         class = "IntervalTier"
+        name = "segments"
+        xmin = 0
+        xmax = 2.3456
+        intervals: size = 4
+        intervals [1]:
+            xmin = 0
+            xmax = 0.02
+            text = ""
+        intervals [2]:
+            xmin = 0.02
+            xmax = 1.221
+            text = "she said\"" R&B"
+        intervals [3]:
+            xmin = 1.221
+            xmax = 1.4
+            text = ""
+        intervals [4]:
+            xmin = 1.4
+            xmax = 2.3456
+            text = "--> <b>"
+    item [2]:
+        class = "IntervalTier"
         name = "words"
         xmin = 0
         xmax = 2.3456
@@ -110,28 +132,6 @@ item []:
             xmin = 2
             xmax = 2.3456
             text = "<b>"
-    item [2]:
-        class = "IntervalTier"
-        name = "segments"
-        xmin = 0
-        xmax = 2.3456
-        intervals: size = 4
-        intervals [1]:
-            xmin = 0
-            xmax = 0.32
-            text = ""
-        intervals [2]:
-            xmin = 0.32
-            xmax = 0.921
-            text = "she said\"" R&B"
-        intervals [3]:
-            xmin = 0.921
-            xmax = 1.7
-            text = ""
-        intervals [4]:
-            xmin = 1.7
-            xmax = 2.3456
-            text = "--> <b>"
 """,
 }
 EMPTY: dict[Format, str] = {
@@ -151,7 +151,7 @@ size = 2
 item []:
     item [1]:
         class = "IntervalTier"
-        name = "words"
+        name = "segments"
         xmin = 0
         xmax = 1.5
         intervals: size = 1
@@ -161,7 +161,7 @@ item []:
             text = ""
     item [2]:
         class = "IntervalTier"
-        name = "segments"
+        name = "words"
         xmin = 0
         xmax = 1.5
         intervals: size = 1

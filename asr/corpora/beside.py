@@ -7,6 +7,7 @@ subtitles, or NAME.transcript, as Zoom does, may stand for NAME. What is said wi
 import re
 import shlex
 import unicodedata
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -68,6 +69,7 @@ class Part(NamedTuple):
         end_s: in seconds, after the start.
         text: as it stands there.
         speaker: None if unknown.
+        channel: of the recording; None: as the recording has it.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Part(NamedTuple):
     end_s: float
     text: str
     speaker: str | None
+    channel: int | None = None
 
 
 def recordings(root: Path, kind: Kind) -> tuple[list[Recording], dict[str, list[str]]]:
@@ -155,29 +158,33 @@ def utterances(
     """The utterances of a recording by their start; adds to `remarks` the ids of some.
 
     Raises:
-        CorpusError: the audio is unreadable, or ends before a part of what is said.
+        CorpusError: the audio is unreadable, lacks a channel, or ends before a part of what is said.
     """
     _, audio, channel, path = recording
     length_s = audio_duration(audio, where=str(path), channel=channel)
-    reached_s, longest_s = 0.0, TrainConfig().max_utterance_s
+    longest_s = TrainConfig().max_utterance_s
+    reached_s: defaultdict[int | None, float] = defaultdict(float)  # in each channel
     for part in sorted(parts, key=lambda part: part.start_s):
+        heard = channel if part.channel is None else part.channel
+        if heard not in reached_s:
+            audio_duration(audio, where=part.where, channel=heard)
         if not any(map(str.isalnum, part.text)):
             remarks[f"{kind.part}s without words left out"].append(part.id)
             continue
         if not 0 <= part.start_s < length_s or part.end_s > length_s + SLACK_S:
             times = f"{part.start_s:.3f} to {part.end_s:.3f} s"
             raise CorpusError(f"{part.where}: {times} is not inside {audio}, which is {length_s:.3f} s long")
-        if part.start_s < reached_s:
+        if part.start_s < reached_s[heard]:
             remarks[f"{kind.part}s that overlap an earlier one"].append(part.id)
         if part.end_s > length_s:
             remarks[f"{kind.part}s cut to the end of the audio"].append(part.id)
         if _BRACKETS.search(part.text):
             remarks[f"{kind.part}s with brackets, whose content is taken for words"].append(part.id)
-        reached_s = max(reached_s, part.end_s)
+        reached_s[heard] = max(reached_s[heard], part.end_s)
         duration_s = min(part.end_s, length_s) - part.start_s
         if duration_s > longest_s:
             remarks[f"{kind.part}s longer than the {longest_s:g} s of train.max_utterance_s"].append(part.id)
-        yield Utterance(part.id, audio, duration_s, part.text, part.start_s, part.speaker, channel)
+        yield Utterance(part.id, audio, duration_s, part.text, part.start_s, part.speaker, heard)
 
 
 def listed(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
