@@ -194,7 +194,7 @@ def smoothed(levels: NDArray[np.float64]) -> NDArray[np.float64]:
 def quiet_below(
     levels: NDArray[np.float64], loud_frames: int, at_least: float = -math.inf, *, share: float = _QUIET_SHARE
 ) -> float:
-    """The level below which a frame among these is quiet; infinite if all are, minus infinite if none is.
+    """The level below which a frame among these is quiet; minus infinite if none is.
 
     Args:
         levels: (T,) levels of frames.
@@ -209,7 +209,7 @@ def quiet_below(
     quiet = float(ordered[below] + (last / 10 - below) * (ordered[above] - ordered[below]))
     loud = max(float(ordered[loudest]), at_least)
     if loud <= DIGITAL_SILENCE:
-        return math.inf
+        return DIGITAL_SILENCE  # a short word is all that is loud
     if loud - quiet < _FLATTEST:
         return -math.inf
     quiet = max(quiet, loud - _DEEPEST)
