@@ -1,9 +1,5 @@
 """Every command of docs/calls.md runs as it stands, on calls in the language of tests/tones.py."""
 
-import io
-import re
-import shlex
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +7,13 @@ import pytest
 import soundfile
 
 from asr import checkpoint
-from asr.cli import main
 from asr.hypotheses import read_hypotheses
 from asr.manifest import read_manifest
 from asr.train import Trainer
-from conftest import ROOT
+from page_commands import blocks_of, commands_of, run
 from tones import RATE_HZ, tiny, wave, write_corpus
 
-PAGE = (ROOT / "docs" / "calls.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+BLOCKS = blocks_of("calls.md")
 TEXTS = ["ab cab", "bad cab", "ba", "dab", "abba cab", "cad ab", "ba dab", "cab", "ad ba", "dab cab"]
 
 
@@ -46,19 +40,6 @@ def write_calls(folder: Path) -> None:
     (folder / "calls.csv").write_text("\n".join(rows) + "\n")
 
 
-def run(line: str) -> None:
-    """A command of the page, in this process."""
-    words = shlex.split(line, comments=True)
-    words, target = words[: words.index(">")] if ">" in words else words, words[-1]
-    with redirect_stdout(io.StringIO()) as out:
-        if words[0] == "cat":
-            out.write("".join(Path(name).read_text() for name in words[1:]))
-        else:
-            assert main(words[1:]) == 0, line
-    if ">" in line:
-        Path(target).write_text(out.getvalue())
-
-
 def test_from_calls_to_a_model_that_learnt_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_calls(tmp_path)
     manifest = write_corpus(tmp_path / "other", TEXTS * 2)
@@ -67,7 +48,7 @@ def test_from_calls_to_a_model_that_learnt_from_others(tmp_path: Path, monkeypat
     Trainer(tiny(manifest, manifest, *quickly), beginning).run()
     monkeypatch.chdir(tmp_path)
     assert [language for language, _ in BLOCKS] == ["csv", "sh", "sh", "sh", "text", "sh", "sh"]
-    for line in "".join(code for language, code in BLOCKS if language == "sh").replace("\\\n", " ").splitlines():
+    for line in commands_of(BLOCKS):
         run(line)
         if "--beside" in line:  # calls 10 to 13 are to be corrected
             for path in Path("calls").glob("*.srt"):
