@@ -47,6 +47,8 @@ def test_one_recording(capsys: Capture, run: Path, tmp_path: Path) -> None:
     for name in FORMATS:
         assert command(audio, text, "--model", run, "--format", name) == 0
         assert "Bad," in capsys.readouterr().out
+    assert command(audio, text, "--model", run, "--format", "TextGrid") == 0
+    assert capsys.readouterr().out.startswith('File type = "ooTextFile"')
 
 
 def test_formats_are_those_of_the_writers() -> None:

@@ -82,7 +82,7 @@ def test_one_recording_to_standard_output(capsys: Capture, run: Path, calls: Pat
 
 
 def test_beside(capsys: Capture, run: Path, calls: Path) -> None:
-    assert succeed(capsys, "transcribe", "calls", "--model", run, "--beside", "--format", "srt") == ("", "")
+    assert succeed(capsys, "transcribe", "calls", "--model", run, "--beside", "--format", "SRT") == ("", "")
     assert list(written(calls)) == ["a.srt", "one/b.srt", "one/c.srt"]
 
 

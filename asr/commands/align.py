@@ -70,6 +70,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument(
         "--format",
+        type=str.lower,
         choices=FORMATS,
         default="json",
         help="words and segments with times and confidences (json), subtitles (srt, vtt), NIST's CTM, tables, Praat's "

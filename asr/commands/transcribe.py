@@ -56,6 +56,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument(
         "--format",
+        type=str.lower,
         choices=FORMATS,
         default="txt",
         help="txt: one line per recording; json: the same with words, times, confidences (%(default)s)",
