@@ -99,7 +99,11 @@ def test_existing_files_are_replaced_where_that_is_said(capsys: Capture, run: Pa
     (out / "u0.json").write_text("corrected")
     for arguments, message in (
         (one, f"{out / 'u0.json'}: exists already; --overwrite replaces it"),
-        (all_of_them, f"1 alignments exist already, such as {out / 'u0.json'}; --overwrite replaces them"),
+        (
+            all_of_them,
+            f"1 of 1 files to write exist already, such as {out / 'u0.json'} (perhaps your own transcripts, subtitles "
+            "or annotations): --overwrite replaces them",
+        ),
     ):
         assert command(*arguments) == 2
         assert capsys.readouterr().err == f"error: {message}\n"
@@ -250,7 +254,7 @@ def test_alignments_of_recordings_are_replaced_where_that_is_said(capsys: Captur
     there.write_text("corrected")
     arguments = (manifest, "--model", run, "-o", tmp_path / "out", "--by", "recording", "--format", "srt")
     assert command(*arguments) == 2
-    assert capsys.readouterr().err == f"error: 1 alignments exist already, such as {there}; --overwrite replaces them\n"
+    assert capsys.readouterr().err.startswith(f"error: 1 of 2 files to write exist already, such as {there} (perhaps ")
     assert there.read_text() == "corrected"
     assert command(*arguments, "--overwrite") == 1
     assert "ann: cab" in there.read_text()

@@ -160,8 +160,8 @@ def test_what_is_there_is_not_replaced_unasked(capsys: Capture, run: Path, calls
     Path("out/one").mkdir(parents=True)
     Path("out/one/b.txt").write_text("by hand\n")
     assert error_line(capsys, *command) == (
-        "error: 1 of 3 transcripts exist already, such as out/one/b.txt: --skip-existing keeps them, --overwrite "
-        "replaces them"
+        "error: 1 of 3 files to write exist already, such as out/one/b.txt (perhaps your own transcripts, subtitles or "
+        "annotations): --skip-existing keeps them, --overwrite replaces them"
     )
     assert list(written(Path("out"))) == ["one/b.txt"]
     assert succeed(capsys, *command, "--skip-existing") == ("", "")

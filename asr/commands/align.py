@@ -15,6 +15,7 @@ from asr.commands.common import (
     FAILED,
     FORMATS,
     PARTLY_FAILED,
+    PERHAPS_YOURS,
     add_audio,
     add_compute,
     batch_seconds,
@@ -155,10 +156,13 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
     utterances = read_manifest(arguments.source)
     targets = _targets(arguments, utterances)
     require_writable(arguments.out)
-    # Raises where no file can be written.
-    there = [target for target in dict.fromkeys(targets.values()) if exists_already(target)]
+    files = dict.fromkeys(targets.values())
+    there = [path for path in files if exists_already(path)]  # raises where no file can be written
     if there and not arguments.overwrite:
-        raise ConfigError(f"{len(there)} alignments exist already, such as {there[0]}; --overwrite replaces them")
+        raise ConfigError(
+            f"{len(there)} of {len(files)} files to write exist already, such as {there[0]} ({PERHAPS_YOURS}): "
+            "--overwrite replaces them"
+        )
     batch_s = batch_seconds(arguments)
     recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
     failed = 0

@@ -10,6 +10,7 @@ from asr.commands.common import (
     FAILED,
     FORMATS,
     PARTLY_FAILED,
+    PERHAPS_YOURS,
     add_compute,
     add_decoder,
     add_n_best,
@@ -175,8 +176,8 @@ def _to_files(
     goes_on = arguments.overwrite or arguments.skip_existing or world.size > 1 or launched()
     if any(there) and not goes_on:
         raise ConfigError(
-            f"{sum(there)} of {len(targets)} transcripts exist already, such as {targets[there.index(True)]}: "
-            "--skip-existing keeps them, --overwrite replaces them"
+            f"{sum(there)} of {len(targets)} files to write exist already, such as {targets[there.index(True)]} "
+            f"({PERHAPS_YOURS}): --skip-existing keeps them, --overwrite replaces them"
         )
     if arguments.merged is not None:
         if arguments.format == "ctm":
