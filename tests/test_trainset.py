@@ -68,6 +68,21 @@ def test_dev_that_cannot_be_read_is_found_before_the_first_step(
         Trainer(tiny(corpus, tmp_path / "dev.jsonl"), tmp_path / "run")
 
 
+@pytest.mark.parametrize(("moved", "kept"), [(2, 1), (1, 2)])
+def test_manifests_joined_in_another_folder(tmp_path: Path, corpus: Path, moved: int, kept: int) -> None:
+    joined = tmp_path / "deep" / "joined.jsonl"
+    here = read_manifest(write_corpus(tmp_path / "deep", ["ab"] * kept, name="here"))
+    there = read_manifest(write_corpus(tmp_path / "deep" / "est" / "other", ["cab"] * moved, name="there"))
+    elsewhere = tmp_path / "deep" / "est" / "elsewhere.jsonl"
+    write_manifest(joined, here)
+    write_manifest(elsewhere, there)
+    joined.write_text(joined.read_text() + elsewhere.read_text())
+    with pytest.raises(AudioError, match=f"^{moved} of 3 audio files are missing: utterance there-0: .*wav") as raised:
+        Trainer(tiny(corpus, joined), tmp_path / "run")
+    hint = "; paths in a manifest are relative to its folder, so one that is moved or joined from others must lie in"
+    assert (hint in str(raised.value)) == (moved > kept)
+
+
 def test_unusable_utterances_are_listed_and_left_out(
     tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

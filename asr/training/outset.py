@@ -129,7 +129,8 @@ def set_out(config: Config, world: World, device: torch.device, precision: str, 
         change = start_from(recognizer, Path(config.train.init_from))
     train_set, left_out = usable(train, config, recognizer)
     dev_set = label(dev, tokenizer, "data.dev, ", vocabulary=config.data.vocabulary)
-    require_audio(dev if shards else [*train_set.utterances, *dev])
+    for manifest in (dev,) if shards else (train_set.utterances, dev):
+        require_audio(manifest)
     require_segments(dev, config, recognizer)
     origin = Origin(
         settings=deciding(config),

@@ -25,6 +25,10 @@ from asr.text import Tokenizer, build_tokenizer
 from asr.training.state import fingerprint
 
 _SHOWN = 5  # unusable utterances named on the error line
+_MOVED = (
+    "; paths in a manifest are relative to its folder, so one that is moved or joined from others must lie in a folder "
+    "as deep as before"
+)
 
 
 @dataclass(frozen=True)
@@ -225,13 +229,14 @@ def infeasible(
 
 
 def require_audio(utterances: Sequence[Utterance]) -> None:
-    """AudioError when audio files are missing: better now than when their batch comes."""
+    """AudioError when audio files of a manifest are missing: better now than when their batch comes."""
     missing = [utterance for utterance in utterances if not utterance.audio_filepath.is_file()]
     if missing:
         first = missing[0]
         raise AudioError(
             f"{len(missing)} of {len(utterances)} audio files are missing: utterance {first.id}: {first.audio_filepath}"
             + (" and more" if len(missing) > 1 else "")
+            + (_MOVED if len(missing) >= len(utterances) / 2 else "")
         )
 
 
