@@ -1,4 +1,4 @@
-"""Transcripts as text files: plain, JSON, subtitles, and what scoring tools and Praat read.
+"""Transcripts as text files: plain, JSON, subtitles, and what scoring tools, Praat and ELAN read.
 
 All are UTF-8 with LF line ends. Each time is rounded to milliseconds by itself, so what did not overlap before does not
 overlap afterwards. White space and control characters inside a word (a label may hold any) become one space;
@@ -6,19 +6,22 @@ a path whose bytes are not UTF-8 is written with backslash escapes.
 """
 
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
+from asr import elan
 from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.lines import escaped
 from asr.segmentation import PAUSE_S, lines_of
 from asr.transcript import Dialogue, Transcript
 
-Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid"]
+Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid", "eaf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: dict[Format, str] = {name: f".{name}" for name in FORMATS} | {"textgrid": ".TextGrid"}  # as Praat spells it
 
@@ -36,7 +39,7 @@ Span = tuple[int, int]  # first and last tick
 Made = Transcript | Dialogue
 
 
-def render(made: Made, format: Format) -> str:
+def render(made: Made, format: Format, folder: Path = Path()) -> str:
     """The text of a file in a format; every format is valid even without a word.
 
     - `txt`: the text on one line. Silence is an empty line, so that `cat *.txt` has a line for each file.
@@ -54,6 +57,8 @@ def render(made: Made, format: Format) -> str:
     - `textgrid`: Praat's text file, long form (Praat manual, "TextGrid file formats"): tiers `segments` and `words`
       that cover the recording, empty intervals where nothing is said; `"` is doubled. Its times have microseconds, as
       the end must be the sound's. A segment has the margins of a subtitle.
+    - `eaf`: ELAN's document (`asr.elan`): the same tiers, words depending on segments, in milliseconds. A source
+      that is named like an audio file is its medium, by its path from `folder`, where the text is to be written.
 
     A subtitle is a segment on one or two lines (`asr.segmentation.lines_of`). It is shown from `CUE_MARGIN_MS` before
     its first word until as long after its last, but no longer than to the middle of a pause; then for at least
@@ -63,12 +68,12 @@ def render(made: Made, format: Format) -> str:
     and `vtt` has the side as its voice (`<v 0>`). Subtitles stand by their start, those of each side where it alone
     would have them, so that they overlap where two speak. `tsv` has a fourth column, `speaker`, or `channel` where no
     speaker is known. `ctm` has the channels one after the other, as NIST orders its lines, and `textgrid` has tiers for
-    each side: `segments 0`, `words 0`, `segments 1`, ...
+    each side: `segments 0`, `words 0`, `segments 1`, ...; so has `eaf`, with the speaker, if known, as participant.
 
     Raises:
         ConfigError: an unknown format.
     """
-    written = {
+    writers: dict[str, Callable[[Made], str]] = {
         "txt": _txt,
         "json": _json,
         "srt": _srt,
@@ -76,11 +81,12 @@ def render(made: Made, format: Format) -> str:
         "ctm": _ctm,
         "tsv": _tsv,
         "textgrid": _textgrid,
-    }.get(format)
-    if written is None:
+        "eaf": partial(_eaf, folder=folder),
+    }
+    if format not in writers:
         raise ConfigError(f"wanted a format among {', '.join(FORMATS)}, found {format!r}")
     # Only lone surrogates, which stand for a path's undecodable bytes, cannot be encoded. JSON spells the escape alike.
-    return written(made).encode("utf-8", "backslashreplace").decode("utf-8")
+    return writers[format](made).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_transcript(made: Made, path: Path, format: Format) -> None:
@@ -90,7 +96,7 @@ def write_transcript(made: Made, path: Path, format: Format) -> None:
         ConfigError: an unknown format.
         OSError: the file cannot be written; it names `path`.
     """
-    write_text_atomic(path, render(made, format))
+    write_text_atomic(path, render(made, format, path.parent))
 
 
 def line_of(name: str, text: str) -> str:
@@ -198,6 +204,22 @@ def _textgrid(made: Made) -> str:
 
 def _quoted(text: str) -> str:
     return '"{}"'.format(text.replace('"', '""'))
+
+
+def _eaf(made: Made, folder: Path) -> str:
+    end = _us(made.duration_s) // _US_PER_MS * _US_PER_MS  # no time is rounded beyond the audio
+    tiers = []
+    for side, name in _sides(made):
+        participant = None if side.speaker is None else _clean(side.speaker)
+        parent = None
+        for tier, spans, texts in _tiers(side, name, end):
+            # Halves are rounded up, so that a word of a millisecond still has one.
+            starts, ends = ([(span[edge] + _US_PER_MS // 2) // _US_PER_MS for span in spans] for edge in (0, 1))
+            said = zip(starts, ends, map(_clean, texts), strict=True)
+            tiers.append(elan.Tier(tier, [spoken for spoken in said if spoken[2]], participant, parent))
+            parent = tier
+    is_audio = made.source.lower().endswith(AUDIO_SUFFIXES)
+    return elan.document(tiers, _clean(os.path.relpath(made.source, folder)) if is_audio else None)
 
 
 def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator[tuple[int, int, str]]:

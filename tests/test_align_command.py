@@ -236,6 +236,17 @@ def test_a_manifest_by_recordings(capsys: Capture, run: Path, tmp_path: Path) ->
     assert other["segments"][0]["start"] >= 1
 
 
+def test_in_elan_audio_stands_beside_times_that_are_its_own(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    manifest = write_texts(tmp_path / "m.jsonl", "bad")
+    record = {"audio_filepath": "a.wav", "duration": 0.5, "offset": 0.5, "text": "egg a", "id": "late"}
+    manifest.write_text(manifest.read_text() + json.dumps(record) + "\n")
+    for by, named in (("utterance", {"u0": True, "late": False}), ("recording", {"a": True})):
+        assert command(manifest, "--model", run, "-o", tmp_path / by, "--by", by, "--format", "eaf") == 0
+        documents = {path.stem: path.read_text() for path in (tmp_path / by).iterdir()}
+        assert {name: 'MEDIA_URL="file:../a.wav"' in text for name, text in documents.items()} == named
+        assert {name: "MEDIA_DESCRIPTOR" in text for name, text in documents.items()} == named
+
+
 def test_a_textgrid_has_tiers_for_each_speaker(capsys: Capture, run: Path, tmp_path: Path) -> None:
     manifest, out = write_talks(tmp_path), tmp_path / "out"
     assert command(manifest, "--model", run, "-o", out, "--by", "recording", "--format", "textgrid") == 1

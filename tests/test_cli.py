@@ -54,7 +54,7 @@ def test_help_lists_the_commands(capsys: Capture) -> None:
         (
             "transcribe",
             [
-                *("PATH", "--model RUN", "--format {txt,json,srt,vtt,ctm,tsv,textgrid}", "--device", "--n-best"),
+                *("PATH", "--model RUN", "--format {txt,json,srt,vtt,ctm,tsv,textgrid,eaf}", "--device", "--n-best"),
                 *("--out DIR", "--beside", "--skip-existing", "--overwrite", "--merged FILE"),
                 *("--alpha", "--hotwords", "--stream", "--sample-rate HZ"),
             ],

@@ -79,7 +79,7 @@ def test_files_are_written_whole_as_utf8(tmp_path: Path, format: Format) -> None
     assert not exists_already(path)
     write_transcript(made, path, format)
     assert exists_already(path)
-    assert path.read_bytes() == render(made, format).encode("utf-8")
+    assert path.read_bytes() == render(made, format, path.parent).encode("utf-8")
     assert os.listdir(path.parent) == [path.name]
 
 

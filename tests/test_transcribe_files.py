@@ -65,6 +65,7 @@ def test_out(capsys: Capture, run: Path, calls: Path, format: str) -> None:
     files = written(Path("out/texts"))
     assert list(files) == [f"{name}{SUFFIXES[format]}" for name in NAMES]  # type: ignore[index]
     begins = {"json": '{"audio_filepath": "calls/', "vtt": "WEBVTT\n", "tsv": "start\tend\ttext\n", "srt": "1\n00:00:0"}
+    begins["eaf"] = '<?xml version="1.0" encoding="UTF-8"?>\n<ANNOTATION_DOCUMENT '
     begins["textgrid"] = 'File type = "ooTextFile"\n'
     for name, text in files.items():
         assert text.startswith(begins.get(format, "")), name
@@ -78,6 +79,8 @@ def test_one_recording_to_standard_output(capsys: Capture, run: Path, calls: Pat
     out, _ = succeed(capsys, "transcribe", "calls/a.wav", "--model", run, "--format", format)
     succeed(capsys, "transcribe", "calls/a.wav", "--model", run, "--format", format, "--out", "out")
     [text] = written(Path("out")).values()
+    if format == "eaf":  # where the audio is from there
+        text = text.replace("../calls/a.wav", "./calls/a.wav")
     assert out == (f"calls/a.wav\t{text}" if format == "txt" else text)
 
 

@@ -379,11 +379,11 @@ def test_a_path_that_is_not_utf8_is_written_escaped_and_json_gives_it_back() -> 
 
 
 def test_an_unknown_format_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"^wanted a format among txt, json, .*, textgrid, found 'doc'$"):
+    with pytest.raises(ConfigError, match=r"^wanted a format among txt, json, .*, eaf, found 'doc'$"):
         render(transcript([], 1.0), "doc")  # type: ignore[arg-type]
 
 
 def test_every_format_has_a_suffix() -> None:
-    assert {*SUFFIXES} == {*FORMATS} == {*GOLDEN, "json"}
+    assert {*SUFFIXES} == {*FORMATS} == {*GOLDEN, "json", "eaf"}
     assert SUFFIXES["textgrid"] == ".TextGrid"
     assert SUFFIXES["srt"] == ".srt"

@@ -75,7 +75,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         default="json",
         help="words and segments with times and confidences (json), subtitles (srt, vtt), NIST's CTM, tables, Praat's "
-        "TextGrid, or plain text (%(default)s)",
+        "TextGrid, ELAN's document (eaf), or plain text (%(default)s)",
     )
     parser.add_argument(
         "-o",
@@ -178,7 +178,8 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
             if arguments.by == _RECORDING:
                 parts[target].append((utterance, aligned))
             else:
-                source = Path(target.stem) if arguments.format == "ctm" else source  # a CTM has ids
+                if arguments.format == "ctm" or (arguments.format == "eaf" and utterance.offset):
+                    source = Path(target.stem)  # a CTM has ids; in ELAN the audio would begin elsewhere
                 made = recording_of([(replace(utterance, offset=0.0), aligned)], found.duration_s, source)
                 write_transcript(made, target, arguments.format)
         except AsrError as error:

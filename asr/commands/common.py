@@ -17,7 +17,7 @@ from asr.html import is_own_page
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
-FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid")  # asr.writers has them too, but imports numpy
+FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid", "eaf")  # asr.writers has them too, but imports numpy
 # Of files that would be replaced: those beside recordings often are a user's own work.
 PERHAPS_YOURS = "perhaps your own transcripts, subtitles or annotations"
 CHANNELS = "what to do with several channels (default: the model's setting)"  # help of --channels
