@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from asr.characters import composed, no_mark
 from asr.errors import ConfigError
 from asr.files import is_url
 from asr.lengths import ms_to_samples
@@ -88,6 +89,7 @@ class TextConfig:
 
     case: Literal["lower", "upper", "keep"] = "lower"
     punctuation: Literal["strip", "keep"] = "strip"
+    letters: str = ""  # punctuation and symbols that punctuation=strip keeps, as ' and : where they write sounds
     unit: Literal["char", "bpe", "phone"] = "char"
     bpe_size: int = 128  # vocabulary size for unit=bpe, blank included
     # For unit=phone: file with lines of word TAB phones separated by spaces; a word's first pronunciation is learned.
@@ -97,6 +99,15 @@ class TextConfig:
     def __post_init__(self) -> None:
         _require(4 <= self.bpe_size <= 1_000_000, "text.bpe_size", "in 4..1000000", self.bpe_size)
         _require(not self.lexicon or self.unit == "phone", "text.unit", "phone where text.lexicon is given", self.unit)
+        if self.letters:
+            _require(self.punctuation == "strip", "text.letters", "empty where text.punctuation=keep", self.letters)
+            if wrong := no_mark(self.letters):
+                raise ConfigError(
+                    "text.letters must be punctuation and symbols that Unicode NFKC leaves such "
+                    f"(letters stay anyway), found {wrong!r} in {self.letters!r}"
+                )
+            # One form for the same letters, so that configurations compare equal.
+            object.__setattr__(self, "letters", "".join(sorted(set(composed(self.letters)))))
 
 
 @dataclass(frozen=True)

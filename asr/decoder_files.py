@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr import priors
+from asr.characters import composed
 from asr.config import DecodeConfig
 from asr.decode.inputs import DEFAULT_HOTWORD_WEIGHT
 from asr.emissions import Vocabulary
 from asr.errors import DecodeError
 from asr.lexicon import add, entries
 from asr.lines import numbered_lines
-from asr.text import composed
 
 if TYPE_CHECKING:
     from asr.decode import NGram

@@ -12,22 +12,27 @@ Normalisation, in this order:
    composed with their letter; only the Thai and Lao vowel `am` stays one character.
 4. `punctuation: strip` makes every character of a Unicode punctuation or symbol category a space (`well-known` ->
    `well known`), accents on it included, except an apostrophe, `·` or the Hebrew gershayim (U+05F4) between two letters
-   (`don't`, `col·lecció`) and `.`, `,`, `:` or their Arabic forms (U+066B, U+066C) between two digits (`3.5`).
+   (`don't`, `col·lecció`) and `.`, `,`, `:` or their Arabic forms (U+066B, U+066C) between two digits (`3.5`). What
+   `text.letters` names, in the form that rules 1 to 3 give it, is a letter: it stays wherever it stands, with its
+   accents, and an apostrophe beside it may be between two letters.
 5. `case: lower | upper | keep`, by the rules that Unicode has for all languages, then composed again. Turkish, in which
    i and I are not a pair, is best written in one case and kept.
 6. White space of any kind becomes one space; the ends are trimmed.
 
 Numbers are left as they are written: "42" is two symbols, and spelling it out is up to the corpus. NFKC writes
 superscripts as plain digits (`10⁵` -> `105`).
-Training transcripts and references for scoring go through the same function.
+Training transcripts and references for scoring go through the same function. A text in the normal form stays as it is:
+spliced and labelled data are such texts. So U+02BC, a letter in Unicode, is no other apostrophe at the edge of a word.
 """
 
 import hashlib
-import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
+from asr.characters import JOINERS, composed, nfkc
 from asr.config import TextConfig
 from asr.errors import TextError
 from asr.files import write_text_atomic
@@ -38,68 +43,62 @@ from asr.units import PRONUNCIATIONS_FILE, Characters, Phones, Pieces, Units, lo
 BLANK = 0
 BLANK_NAME = "<blank>"
 TOKENS_FILE = "tokens.txt"
-_JOINERS = "\u200c\u200d"
-# Before NFKC, which takes U+00B4 (and U+1FFD, the same) for a space with an accent, and U+0149 apart.
-_REPLACED = {
-    **dict.fromkeys([0x20E3, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)], ""),
-    **dict.fromkeys([0x2018, 0x2019, 0x02BC, 0x00B4, 0x1FFD, 0x05F3], "'"),
-    0x0149: "'n",
-}
-# After NFKC, which takes the Thai and Lao vowels apart, and makes the Arabic stroke from other characters.
-_MENDED = (("\u0e4d\u0e32", "\u0e33"), ("\u0ecd\u0eb2", "\u0eb3"), ("\u0640", ""))
-_FRACTIONS = "\u00bc-\u00be\u2150-\u215f\u2189"
-_BEFORE_FRACTION = re.compile(rf"(?<=[\d{_FRACTIONS}])(?=[{_FRACTIONS}])")
+_OF_WORDS = ("L", "M")  # M: accents and vowel signs
+_MARKS = ("P", "S")
 
 
 def normalize(text: str, config: TextConfig) -> str:
     """The transcript in the form that the recogniser learns and is scored in; see the module's rules."""
-    text = "".join(_cleaned(composed(text), strip=config.punctuation == "strip"))
+    text = "".join(_cleaned(composed(text), config))
     if config.case != "keep":
         text = text.lower() if config.case == "lower" else text.upper()
     # An accented letter may be one character in lower case and several in upper case.
-    return " ".join(_nfkc(text).split())
+    return " ".join(nfkc(text).split())
 
 
-def composed(text: str) -> str:
-    """The text in one form where it may be written in several that look alike: the first three rules."""
-    return _nfkc(_BEFORE_FRACTION.sub(" ", "".join(map(_visible, text)).translate(_REPLACED)))
+def removed(texts: Iterable[str], config: TextConfig) -> Counter[str]:
+    """How often `normalize` removes each character of the texts, in the form of rule 3; invisible ones do not count."""
+    # What is removed depends on the neighbours inside a word, and most words occur often.
+    words = Counter(chain.from_iterable(map(str.split, texts)))
+    doubtful = {
+        character
+        for character in set().union(*words)
+        if any(_kind(written, config.letters) not in ("L", "N") for written in composed(character))
+    }
+    counts: Counter[str] = Counter()
+    for word, times in words.items():
+        if doubtful.isdisjoint(word):
+            continue
+        written = composed(word)
+        for character, left in zip(written, _cleaned(written, config), strict=True):
+            if character != left and not character.isspace() and character not in JOINERS:
+                counts[character] += times
+    return counts
 
 
-def _nfkc(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text)
-    for found, wanted in _MENDED:
-        text = text.replace(found, wanted)
-    return text
-
-
-def _visible(character: str) -> str:
-    invisible = unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
-    return "" if invisible and character not in _JOINERS else character
-
-
-def _cleaned(text: str, *, strip: bool) -> Iterator[str]:
-    """The characters without joiners that join nothing, and with `strip` without punctuation."""
-    last = " "
-    for position, character in enumerate(text):
-        category, written = unicodedata.category(character)[0], character
-        if character in _JOINERS:
-            after = text[position + 1 : position + 2]
-            joins = _is(after, "LM") or (character == "\u200d" and _is(last, "M"))
-            written = character if joins and _is(last, "LM") else ""
-        elif strip and category in "PS":
-            after = text[position + 1 : position + 2]
-            inside_word = character in "'·\u05f4" and _is(last, "LM") and _is(after, "LM")  # M: accents and vowel signs
-            inside_number = character in ".,:\u066b\u066c" and _is(last, "N") and _is(after, "N")
+def _cleaned(text: str, config: TextConfig) -> Iterator[str]:
+    """What is left of each character: nothing of joiners that join nothing, and a space of punctuation to strip."""
+    kinds = [*(_kind(character, config.letters) for character in text), ""]
+    before = "Z"  # the kind of what was written last
+    for character, kind, after in zip(text, kinds[:-1], kinds[1:], strict=True):
+        written = character
+        if character in JOINERS:
+            joins = after in _OF_WORDS or (character == "\u200d" and before == "M")
+            written = character if joins and before in _OF_WORDS else ""
+        elif config.punctuation == "strip" and kind in _MARKS:
+            inside_word = character in "'·\u05f4" and before in _OF_WORDS and after in _OF_WORDS
+            inside_number = character in ".,:\u066b\u066c" and before == after == "N"
             written = character if inside_word or inside_number else " "
-        elif strip and category == "M" and last.isspace():  # what it belonged to was punctuation
+        elif config.punctuation == "strip" and kind == "M" and before == "Z":  # what it belonged to was punctuation
             written = ""
+        yield written
         if written:
-            yield written
-            last = written
+            before = "Z" if written.isspace() else kind
 
 
-def _is(character: str, categories: str) -> bool:
-    return bool(character) and unicodedata.category(character)[0] in categories
+def _kind(character: str, letters: str) -> str:
+    """The first letter of its Unicode category, but L for what `text.letters` names."""
+    return "L" if character in letters else unicodedata.category(character)[0]
 
 
 class Tokenizer:

@@ -196,6 +196,42 @@ def test_ranges(override: str) -> None:
         load(None, [override])
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("'", "'"),
+        ("\u2019\u02bc", "'"),
+        ('"\'"', "'"),
+        (":!:\uff01", "!:"),
+        ("#", "#"),
+        ("{,[", ",[{"),
+        ("~", "~"),
+        ("", ""),
+        ("\u2026\u02e5", ".\u02e5"),
+    ],
+)
+def test_letters_have_one_form(tmp_path: Path, given: str, kept: str) -> None:
+    found = load(None, [f"text.letters={given}"])
+    assert found.text.letters == kept
+    assert load(written(tmp_path, to_yaml(found))) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [("! :", " "), ("'a", "a"), ("\u02bb", "\u02bb"), ("!\u200b", "\u200b"), ("\u02d9", "\u02d9"), ("7", "7")],
+)
+def test_letters_that_are_no_punctuation(given: str, wrong: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(None, [f"text.letters={given}"])
+    assert str(raised.value).startswith("text.letters must be punctuation and symbols that ")
+    assert str(raised.value).endswith(f", found {wrong!r} in {given!r}")
+
+
+def test_letters_where_all_punctuation_is_kept() -> None:
+    with pytest.raises(ConfigError, match=r"^text\.letters must be empty where text\.punctuation=keep, found '!'$"):
+        load(None, ["text.letters=!", "text.punctuation=keep"])
+
+
 def test_limits_that_infinity_switches_off() -> None:
     found = load(None, ["audio.max_duration_s=.inf", "decode.token_threshold=-.inf", "decode.beam_threshold=-.inf"])
     assert found.audio.max_duration_s == math.inf

@@ -98,6 +98,8 @@ def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
     for text in ("text.unit=bpe", "text.punctuation=keep"):
         with pytest.raises(ConfigError, match=f"data.vocabulary=.*: {text.partition('=')[0]} is .* in that run"):
             Trainer(tiny(manifest, manifest, f"data.vocabulary={run}", text), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"text\.letters is empty in that run, but ! in this one"):
+        Trainer(tiny(manifest, manifest, f"data.vocabulary={run}", "text.letters=!"), tmp_path / "out")
     conf = run / checkpoint.CONFIG_FILE
     conf.write_text(conf.read_text().replace("unit: char", "unit: bpe"))
     with pytest.raises(ConfigError, match=r"text\.bpe_size is 128 in that run, but 99 in this one"):

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from asr.config import TextConfig
 from asr.errors import TextError
-from asr.text import TOKENS_FILE, Tokenizer, build_tokenizer, normalize
+from asr.text import TOKENS_FILE, Tokenizer, build_tokenizer, normalize, removed
 from asr.units import BPE_FILE
 
 LOWER = TextConfig()
 KEEP = TextConfig(case="keep", punctuation="keep")
+LETTERS = TextConfig(letters="'!:-=.\u00b7\u02e5\u02e7\u2021")
 
 
 @pytest.mark.parametrize(
@@ -72,13 +73,53 @@ def test_punctuation_kept() -> None:
     assert normalize(" Well-known:  \u2018A/B\u2019\u2026 ", TextConfig(punctuation="keep")) == "well-known: 'a/b'..."
 
 
+@pytest.mark.parametrize(
+    ("written", "letters", "wanted"),
+    [
+        ("K\u02bca t\u02bc", "'", "k'a t'"),
+        ("\u2019okina, \u2018o \u00b4k''", "\u02bc", "'okina 'o 'k''"),  # quotation marks of the same form stay as well
+        ("K\u02bca t\u02bc, 't", "", "k'a t t"),  # so that a text in the normal form stays as it is
+        ("ma\u02e5\u02e7. m\u00e1!", "\u02e5\u02e7", "ma\u02e5\u02e7 má"),
+        ("!Xoo! ka:na: 12:30: (a)", "!:", "!xoo! ka:na: 12:30: a"),
+        (
+            "\uff01xoo a!'a !\u0301a '!",
+            "\uff01",
+            "!xoo a!'a !\u0301a !",
+        ),  # full width; accents and apostrophes beside it
+        ("mu-ndu=ko -- ok?", "-=", "mu-ndu=ko -- ok"),
+    ],
+)
+def test_punctuation_that_writes_sounds(written: str, letters: str, wanted: str) -> None:
+    config = TextConfig(letters=letters)
+    assert normalize(written, config) == normalize(wanted, config) == wanted
+
+
+def test_what_is_removed_is_counted() -> None:
+    texts = ["Kʼa tʼ, ‘don’t’  3.5\tma˥˧.", "ma˥˧?… a \u0301b \u200bc\u00ad 12:30", "ka:na (t) t\u02bc"]
+    assert removed(texts, LOWER) == {
+        "'": 4,
+        ".": 4,
+        "˥": 2,
+        "˧": 2,
+        ",": 1,
+        "?": 1,
+        "\u0301": 1,
+        ":": 1,
+        "(": 1,
+        ")": 1,
+    }
+    assert removed(texts, LETTERS) == {",": 1, "?": 1, "\u0301": 1, "(": 1, ")": 1}
+    assert not removed(texts, KEEP)
+    assert not removed(["don't l\u02bcété 3.5", " नमस्ते  col·lecció\u00a0صہ "], LOWER)
+
+
 def is_plain(character: str) -> bool:
     """Whether it is a letter without case that NFKC leaves alone, as most are, or none at all."""
     category = unicodedata.category(character)
     return category in ("Cn", "Co", "Cs") or (category == "Lo" and unicodedata.is_normalized("NFKC", character))
 
 
-@pytest.mark.parametrize("config", [LOWER, KEEP], ids=["lower", "keep"])
+@pytest.mark.parametrize("config", [LOWER, KEEP, LETTERS], ids=["lower", "keep", "letters"])
 def test_what_is_normal_stays_so(config: TextConfig) -> None:
     """All of Unicode, alone and between others; each is a word, so that one text holds them all."""
     characters = [character for character in map(chr, range(0x110000)) if not is_plain(character)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from asr import checkpoint
 from asr.batch import Batch
 from asr.config import TextConfig
 from asr.errors import AudioError, ConfigError, TextError, TrainingError
@@ -177,6 +178,26 @@ def test_texts_are_normalised_once_where_no_symbol_is_dropped(monkeypatch: pytes
     labelled = label(utterances, Tokenizer(["<blank>", "a", "b"], TextConfig()))
     assert (labelled.labels, labelled.unknown) == ([[1, 2], [2, 1]], [[], []])
     assert normalized == ["ab", "ba"]
+
+
+def test_characters_that_are_not_learnt_are_told(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "characters of the transcripts that are not learnt: "
+    manifest = tmp_path / "marked.jsonl"
+    texts = ["a'b?", "c'", "ba, b? d", "a.", "!d", "a b", "c!", "a?"]
+    write_manifest(
+        manifest, [replace(item, text=text) for item, text in zip(read_manifest(corpus), texts, strict=True)]
+    )
+    Trainer(tiny(manifest, corpus, "train.epochs=1"), tmp_path / "run").run()
+    assert f"""{told}'?' 3, '!' 2, "'" 1, ',' 1, '.' 1; text.letters keeps some\n""" in capsys.readouterr().err
+    config = tiny(manifest, corpus, "train.epochs=1", "text.letters='!", "train.skip_unusable=true")
+    Trainer(config, tmp_path / "letters").run()
+    assert f"{told}'?' 3, ',' 1, '.' 1; text.letters keeps some\n" in capsys.readouterr().err
+    found = checkpoint.load(tmp_path / "letters").tokenizer
+    assert (found.normalize("C' !d?"), found.tokens[1:4]) == ("c' !d", [" ", "!", "'"])
+    Trainer(tiny(corpus, manifest, "train.epochs=1", "text.allow_oov=true"), tmp_path / "plain").run()
+    assert told not in capsys.readouterr().err  # dev is only evaluated on
 
 
 def test_dev_symbols_outside_the_vocabulary(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from asr.process.distributed import World, processes_here
 from asr.recognizer import Recognizer, parameters_of
 from asr.shards.index import ShardIndex, is_shards, read_index, require_shards
 from asr.shards.order import ShardOrder
+from asr.text import removed
 from asr.training.finetune import VocabularyChange, start_from
 from asr.training.state import Origin, deciding
 from asr.training.trainset import (
@@ -97,9 +98,17 @@ class Outset:
             lines.append(f"{len(uncounted)} dev utterances count in WER but not in dev loss: {shown}")
         dropped = Counter(symbol for symbols in self.train_set.unknown + self.dev_set.unknown for symbol in symbols)
         if dropped:
-            symbols = ", ".join(f"{symbol!r} {count}" for symbol, count in dropped.most_common(10))
-            lines.append(f"{dropped.total()} out-of-vocabulary symbols dropped: {symbols}")
+            lines.append(f"{dropped.total()} out-of-vocabulary symbols dropped: {_most_frequent(dropped)}")
+        unlearnt = removed((utterance.text for utterance in self.train_set.utterances), config.text)
+        if unlearnt:
+            shown = _most_frequent(unlearnt)
+            lines.append(f"characters of the transcripts that are not learnt: {shown}; text.letters keeps some")
         return lines
+
+
+def _most_frequent(counts: Counter[str]) -> str:
+    """The ten most frequent symbols with their counts, as part of a note."""
+    return ", ".join(f"{symbol!r} {count}" for symbol, count in counts.most_common(10))
 
 
 def set_out(config: Config, world: World, device: torch.device, precision: str, resumed: Path | None) -> Outset:

@@ -90,10 +90,8 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
         there = checkpoint.load_config(Path(named)).text
         if different := unlike(there, config.text):
             key = different[0]
-            raise ConfigError(
-                f"data.vocabulary={named}: text.{key} is {getattr(there, key)} in that run, "
-                f"but {getattr(config.text, key)} in this one"
-            )
+            found, wanted = (getattr(text, key) or "empty" for text in (there, config.text))
+            raise ConfigError(f"data.vocabulary={named}: text.{key} is {found} in that run, but {wanted} in this one")
         if config.text.lexicon not in ("", there.lexicon):
             raise ConfigError(f"data.vocabulary={named}: the lexicon comes from that run; leave text.lexicon empty")
         return checkpoint.load_tokenizer(Path(named), config)
@@ -103,8 +101,8 @@ def tokenizer_for(config: Config, train: Sequence[Utterance]) -> Tokenizer:
 
 def unlike(one: TextConfig, other: TextConfig) -> list[str]:
     """The settings in which two configurations differ so that they cannot share labels."""
-    sizes = ["bpe_size"] if other.unit == "bpe" else []
-    return [key for key in ("unit", "case", "punctuation", *sizes) if getattr(one, key) != getattr(other, key)]
+    keys = ["unit", "case", "punctuation", "letters", *(["bpe_size"] if other.unit == "bpe" else [])]
+    return [key for key in keys if getattr(one, key) != getattr(other, key)]
 
 
 def vocabulary_source(config: Config) -> str:
