@@ -107,9 +107,9 @@ class Recognizer(nn.Module):
         """The decoder that `config.decode` asks for, made once; DecodeError if its files cannot be used."""
         return Decoder(self.config.decode, self.vocabulary)
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
-        """What the columns of the log-probabilities mean."""
+        """What the columns of the log-probabilities mean; made once, and so is its table of pronunciations."""
         tokenizer = self.tokenizer
         return Vocabulary(tuple(tokenizer.tokens), BLANK, tokenizer.units.space, self.frame_s, tokenizer.lexicon)
 

@@ -268,7 +268,7 @@ def test_an_exported_model_has_its_words(run: Path, tmp_path: Path) -> None:
 
 def test_words_of_phones_are_aligned(run: Path) -> None:
     recognizer = checkpoint.load(run)
-
+    assert recognizer.vocabulary.reading is recognizer.vocabulary.reading  # made once: of a large lexicon it takes long
     wave = recognizer.load(read_manifest(run.parent / "train.jsonl")[4])
     log_probs, _ = recognizer(wave[None], torch.tensor([len(wave)]))
     found = align_text(log_probs[0].detach(), "dab bab ABBA x", recognizer.tokenizer, recognizer.vocabulary)
