@@ -113,7 +113,8 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
         else:
             paths, left = find_audio(_matches(argument))
             if glob.has_magic(argument):  # `**` gives a folder, and what is below it again
-                paths, left = list(dict.fromkeys(paths)), [path for path in dict.fromkeys(left) if path not in {*paths}]
+                named = dict.fromkeys(paths)
+                paths, left = list(named), [path for path in dict.fromkeys(left) if path not in named]
             inside = [Recording(str(path), path) for path in paths]
         found += inside
         others += left

@@ -4,7 +4,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -95,6 +95,17 @@ def test_folder_that_cannot_be_read(tree: Path) -> None:
 )
 def test_patterns(tree: Path, pattern: str, names: list[str]) -> None:
     assert found(pattern) == names
+
+
+def test_many_files_that_a_pattern_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work grows with their number, not with its square."""
+    for name in (f"{number}.{suffix}" for number in range(200) for suffix in ("wav", "txt")):
+        (tmp_path / name).touch()
+    compared = []
+    plain = PurePath.__hash__
+    monkeypatch.setattr(PurePath, "__hash__", lambda path: compared.append(path) or plain(path))
+    assert len(found(f"{tmp_path}/**")) == 400
+    assert 400 < len(compared) < 4000
 
 
 def test_pattern_that_matches_nothing(tree: Path) -> None:
