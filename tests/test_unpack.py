@@ -1,5 +1,6 @@
 """Archives, good ones and ones made to misbehave."""
 
+import errno
 import gzip
 import io
 import os
@@ -106,6 +107,19 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert {path.name for path in folder.parent.iterdir()} == {".corpus.unfinished", ".lock"}
     unpack(archive, folder)
     assert {path.name for path in folder.parent.iterdir()} == {"corpus", ".lock"}
+
+
+def test_a_full_disk_is_what_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Path.mkdir
+
+    def full(path: Path, **how: bool) -> None:
+        if path.name == "content":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        plain(path, **how)
+
+    archive = good_tar(tmp_path / "a.tar")
+    monkeypatch.setattr(Path, "mkdir", full)
+    refused(archive, tmp_path / "out" / "corpus", "cannot unpack: .*No space left on device")
 
 
 def test_two_at_once(tmp_path: Path) -> None:

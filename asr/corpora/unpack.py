@@ -68,11 +68,10 @@ def unpack(archive: Path, folder: Path, *, replacing: Callable[[], None] = lambd
         if temporary.exists():
             shutil.rmtree(temporary)
         try:
-            target = temporary / "content"
-            target.mkdir(parents=True)
-            writer = _Writer(archive, target)
             with _errors_of(archive):
-                _fill(archive, writer)
+                target = temporary / "content"
+                target.mkdir(parents=True)
+                _fill(archive, _Writer(archive, target))
                 origin = _origin(archive) | {"digest": digest_of(archive, "sha256")}
                 (target / MARKER).write_text(json.dumps(origin), encoding="utf-8")
                 if folder.exists():
@@ -80,7 +79,7 @@ def unpack(archive: Path, folder: Path, *, replacing: Callable[[], None] = lambd
                     folder.rename(temporary / "old")
                 target.rename(folder)
         finally:
-            shutil.rmtree(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)  # an error here would hide the one that it comes after
     return folder
 
 
