@@ -252,10 +252,9 @@ def label_stage(manifest: Path, model: Path, out: Path) -> None:
     """
     from asr import checkpoint
 
-    record = out.with_suffix(f".{MADE_FROM_FILE}")
-    recordings = digest_of(manifest, "sha256")
+    record, made_from = out.with_suffix(f".{MADE_FROM_FILE}"), {"recordings": digest_of(manifest, "sha256")}
     newer = made_since(out, model / checkpoint.WEIGHTS_FILE, model / checkpoint.CONFIG_FILE)
-    if newer and record.is_file() and json.loads(record.read_text(encoding="utf-8")) == {"recordings": recordings}:
+    if newer and read_record(record) == made_from:
         say(f"label: complete in {out}, skipped")
         return
     say(f"label: {out}")
@@ -265,23 +264,26 @@ def label_stage(manifest: Path, model: Path, out: Path) -> None:
     arguments = parse(commands(), command)
     if arguments.run(arguments):
         raise AudioError(f"{manifest}: not all of its recordings could be recognised")
-    write_text_atomic(record, json.dumps({"recordings": recordings}) + "\n")
+    write_text_atomic(record, json.dumps(made_from) + "\n")
 
 
 def splice_stage(manifest: Path, model: Path, out: Path, *, hours: float, seconds: tuple[float, float]) -> None:
-    """Run `asr splice` into `out`, once for these weights and arguments; see `asr.splicing.sentences`."""
+    """Run `asr splice` into `out`, once for this manifest and for these weights; see `asr.splicing.sentences`."""
     from asr import checkpoint
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
     from asr.splicing.sentences import MANIFEST_FILE, Plan, splice
 
+    plan, record, made_from = Plan(hours, seconds), out / MADE_FROM_FILE, {"recordings": digest_of(manifest, "sha256")}
     newer = made_since(out / MANIFEST_FILE, model / checkpoint.WEIGHTS_FILE)
-    if newer and Plan.read(out) == Plan(hours, seconds):
+    if newer and Plan.read(out) == plan and read_record(record) == made_from:
         say(f"splice: complete in {out}, skipped")
         return
     say(f"splice: {out}")
+    record.unlink(missing_ok=True)
     recognizer = checkpoint.load(model, pick_device("auto"))
-    print(splice(read_manifest(manifest), recognizer, out, Plan(hours, seconds)).render(), file=sys.stderr)
+    print(splice(read_manifest(manifest), recognizer, out, plan).render(), file=sys.stderr)
+    write_text_atomic(record, json.dumps(made_from) + "\n")
 
 
 def score_stage(model: Path, manifest: Path, out: Path) -> None:
@@ -360,7 +362,7 @@ def language_model_stage(
     made_from = {str(file.resolve()): digest_of(file, "sha256") for file in files}
     newer = made_since(out / checkpoint.CONFIG_FILE, weights)
     if newer and (decode := checkpoint.load_config(out).decode).decoder == "beam":  # what `asr tune` writes at its end
-        before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        before = read_record(record)
         if sorted(before.values()) != sorted(made_from.values()):
             raise CorpusError(
                 f"{out}: was made from other files ({', '.join(before) or 'none'}), or other content of these; --out "
@@ -389,6 +391,11 @@ def language_model_stage(
         told = partial(print, file=sys.stderr)
         tuning = tune_run(out, given, data / "dev.jsonl", estimate_priors=priors, say=told)
     print(tuning.render(), end="")
+
+
+def read_record(record: Path) -> dict[str, Any]:
+    """What a stage has recorded that its output was made from; empty where it has recorded nothing."""
+    return dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else {}
 
 
 def say(text: str) -> None:

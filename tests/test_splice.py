@@ -8,10 +8,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from asr import checkpoint
+from asr import checkpoint, recipe
 from asr.cli import main
 from asr.errors import ConfigError, ManifestError
-from asr.manifest import Utterance, read_manifest
+from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.splicing.sentences import Plan, splice
 from asr.train import Trainer
 from asr.training.trainset import label, unusable
@@ -113,6 +113,21 @@ def test_sentences_that_could_not_be_trained_on_are_not_made(run: Path, tmp_path
     with pytest.raises(ConfigError, match="would be overwritten"):
         splice(items, recognizer, tmp_path / "mine", Plan(0.01, (0.3, 2)))
     assert (tmp_path / "mine" / "train.jsonl").read_text() == mine
+
+
+def test_a_recipe_s_sentences_are_of_the_manifest_as_it_is(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    manifest, out = tmp_path / "spoken.jsonl", tmp_path / "out"
+    spoken = read_manifest(run / "train.jsonl")
+
+    def skipped(number: int) -> bool:
+        write_manifest(manifest, spoken[:number])
+        recipe.splice_stage(manifest, run / "model", out, hours=0.001, seconds=(0.5, 3))
+        assert [item.id for item in read_manifest(out / "train.jsonl")][:number] == [
+            item.id for item in spoken[:number]
+        ]
+        return "skipped" in capsys.readouterr().err
+
+    assert [skipped(number) for number in (6, 6, 5, 5)] == [False, True, False, True]
 
 
 def test_audio_of_an_earlier_call_does_not_stay(run: Path, tmp_path: Path) -> None:
