@@ -6,9 +6,9 @@ Every key is used, or is an error that suggests the right one. The comment besid
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from asr.characters import composed, no_mark
 from asr.errors import ConfigError
@@ -38,6 +38,15 @@ def _require(condition: bool, key: str, wanted: str, found: object) -> None:
         raise ConfigError(f"{key} must be {wanted}, found {found!r}")
 
 
+def _require_choices(section: Any, name: str) -> None:
+    """Check the fields that take one of a few values; OmegaConf does so only for what YAML and overrides give."""
+    for item in fields(section):
+        if get_origin(item.type) is Literal:
+            *others, last = map(str, get_args(item.type))
+            found = getattr(section, item.name)
+            _require(found in get_args(item.type), f"{name}.{item.name}", f"{', '.join(others)} or {last}", found)
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Where the manifests are."""
@@ -57,6 +66,7 @@ class AudioConfig:
     max_duration_s: float = 3600.0  # longer segments are an error, found in the header before memory is taken
 
     def __post_init__(self) -> None:
+        _require_choices(self, "audio")
         _require(1000 <= self.sample_rate_hz <= 192000, "audio.sample_rate_hz", "1000..192000", self.sample_rate_hz)
         _require(self.max_duration_s > 0, "audio.max_duration_s", "positive", self.max_duration_s)
 
@@ -76,6 +86,7 @@ class FeatureConfig:
     prior_s: float = 1.0  # map: the training set's mean counts as much as this many seconds of the utterance
 
     def __post_init__(self) -> None:
+        _require_choices(self, "features")
         _require(8 <= self.mel_bins <= 1024, "features.mel_bins", "in 8..1024", self.mel_bins)
         _require(self.window_ms <= 1000, "features.window_ms", "at most 1000", self.window_ms)
         _require(0 < self.hop_ms <= self.window_ms, "features.hop_ms", "in (0, window_ms]", self.hop_ms)
@@ -97,6 +108,7 @@ class TextConfig:
     allow_oov: bool = False  # true: unknown symbols are dropped from the labels, counted and listed
 
     def __post_init__(self) -> None:
+        _require_choices(self, "text")
         _require(4 <= self.bpe_size <= 1_000_000, "text.bpe_size", "in 4..1000000", self.bpe_size)
         _require(not self.lexicon or self.unit == "phone", "text.unit", "phone where text.lexicon is given", self.unit)
         if self.letters:
@@ -166,6 +178,7 @@ class EncoderConfig:
     forget_bias: float = 1.0  # initial bias of the LSTM's forget gate (Gers et al. 2000; Jozefowicz et al. 2015)
 
     def __post_init__(self) -> None:
+        _require_choices(self, "encoder")
         for key in ("conv_channels", "layers", "width"):
             _require(1 <= getattr(self, key) <= 16384, f"encoder.{key}", "in 1..16384", getattr(self, key))
         _require(0 <= self.projection <= 16384, "encoder.projection", "in 0..16384", self.projection)
@@ -206,6 +219,7 @@ class TrainConfig:
     keep_states: int = 2  # how many states are kept to resume from; if the newest is damaged, the one before serves
 
     def __post_init__(self) -> None:
+        _require_choices(self, "train")
         for key in ("epochs", "dev_every", "max_bad_steps", "keep_states"):
             _require(getattr(self, key) >= 1, f"train.{key}", "at least 1", getattr(self, key))
         for key in ("batch_s", "max_utterance_s", "learning_rate", "grad_clip", "checkpoint_minutes"):
@@ -245,7 +259,7 @@ class DecodeConfig:
     prior_weight: float = 0.3  # how strongly they are discounted
 
     def __post_init__(self) -> None:
-        _require(self.decoder in ("greedy", "beam"), "decode.decoder", "greedy or beam", self.decoder)
+        _require_choices(self, "decode")
         for key, (wanted, least, largest) in DECODE_LIMITS.items():
             _require(least <= getattr(self, key) <= largest, f"decode.{key}", wanted, getattr(self, key))
 

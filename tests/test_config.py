@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 import yaml
@@ -230,6 +232,20 @@ def test_letters_that_are_no_punctuation(given: str, wrong: str) -> None:
 def test_letters_where_all_punctuation_is_kept() -> None:
     with pytest.raises(ConfigError, match=r"^text\.letters must be empty where text\.punctuation=keep, found '!'$"):
         load(None, ["text.letters=!", "text.punctuation=keep"])
+
+
+@pytest.mark.parametrize("section", ["audio", "features", "text", "encoder", "train", "decode"])
+def test_choices_from_python(section: str) -> None:
+    """A section that is made in Python takes no other values than a file."""
+    settings = getattr(Config(), section)
+    fields = [item for item in dataclasses.fields(settings) if get_origin(item.type) is Literal]
+    assert fields
+    for item in fields:
+        last = get_args(item.type)[-1]
+        for value in ("frist", None, ["auto"]):
+            message = rf"^{section}\.{item.name} must be .* or {last}, found {re.escape(repr(value))}$"
+            with pytest.raises(ConfigError, match=message):
+                dataclasses.replace(settings, **{item.name: value})
 
 
 def test_limits_that_infinity_switches_off() -> None:
