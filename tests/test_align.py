@@ -250,6 +250,11 @@ def test_texts_that_cannot_be_aligned(text: str, message: str) -> None:
     assert str(caught.value) == f"talk.txt: {message}"
 
 
+def test_a_text_that_needs_every_frame() -> None:
+    aligned = align_text(spelled("abcde"), "abcde hgfe", TOKENIZER, VOCABULARY)
+    assert [(word.text, round(word.start_s / 0.04)) for word in aligned.words] == [("abcde", 0), ("hgfe", 6)]
+
+
 def aligned_pieces(text: str, said: str) -> tuple[AlignedText, Tokenizer, list[int]]:
     """`text` aligned with pieces that spell `said`, each in every third frame, and the labels of what was said."""
     corpus = ["the cat sat on the mat", "a cat and a hat", "that is the hat of a cat"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.augment import speed_of
-from asr.batch import SORT_JITTER, Batch, Batches, BatchOrder, Example, Examples, collate
+from asr.batch import SORT_JITTER, Batch, Batches, BatchOrder, Example, Examples, collate, default_workers
 from asr.config import AudioConfig, AugmentConfig
 from asr.errors import AudioError, TrainingError
 from asr.manifest import Utterance
@@ -287,3 +287,26 @@ def test_batches_hold_what_speeds_make_of_utterances(epoch: int) -> None:
     assert sorted(flat(order.batches())) == list(range(len(durations)))
     assert max(padded_s) <= 24 + 1e-9
     assert 1 - sum(lasting) / sum(padded_s) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "processes", "workers"),
+    [
+        ("cuda", 1, 1, 1),  # at least one
+        ("cuda", 8, 1, 6),
+        ("cuda", 8, 2, 2),
+        ("cuda", 64, 1, 14),
+        ("cpu", 2, 1, 0),
+        ("cpu", 3, 1, 1),
+        ("cpu", 64, 1, 1),
+        ("cpu", 8, 4, 0),
+    ],
+)
+def test_loading_processes(
+    device: str, cores: int, processes: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.batch.cores", lambda: cores)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert default_workers(torch.device(device), processes) == workers
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert default_workers(torch.device(device), processes) == (workers if device == "cuda" else 0)

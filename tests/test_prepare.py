@@ -130,6 +130,22 @@ def test_which_recordings_are_held_out_depends_on_their_names_alone(
     assert len({min(held(Path(), 0, seed)) for seed in range(20)}) > 3
 
 
+def test_a_recording_goes_by_its_file_alone_where_no_other_is_called_so() -> None:
+    def held(names: Sequence[str], seed: int) -> tuple[list[str], str]:
+        utterances = [
+            Utterance(f"{place}-{number}", Path(f"{name}.wav"), 1.0, "text")
+            for place, name in enumerate(names)
+            for number in range(2)
+        ]
+        _, found, note = hold_out(utterances, split="dev", share=0.5, seed=seed)
+        return [item.id for item in found], note
+
+    for seed in range(9):
+        taken, note = held(["1/a", "2/a", "3/a", "d", "e", "f"], seed)
+        assert note.startswith("dev is 3 of 6 training recordings")
+        assert held(["1/a", "2/a", "3/a", "x/d", "y/z/e", "f"], seed) == (taken, note)
+
+
 def test_hold_out_leaves_something_to_train_on() -> None:
     _, held, _ = hold_out(speech({"a": 1, "b": 1, "c": 1}), split="dev", share=0.01, seed=0)
     assert len(held) == 1
