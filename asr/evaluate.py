@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.batch import Batch, Batches, BatchOrder, Examples, in_parts
+from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers, in_parts
 from asr.calibration import WORDS_FILE, write_words
 from asr.config import DecodeConfig
 from asr.ctc import ctc_losses, drawn_labels
@@ -225,6 +225,32 @@ def require_own(
     if {(result.id, result.reference) for result in previous} != set(references.items()):
         before = "other utterances" if made is None else made.manifest
         raise ScoringError(f"{folder}: holds results of {before}, not of {manifest}; {hint}")
+
+
+def evaluate_into(
+    folder: Path,
+    utterances: Sequence[Utterance],
+    recognizer: Recognizer,
+    made: Made,
+    *,
+    batch_s: float,
+    keep: dict[str, NDArray[np.float32]] | None = None,
+) -> str:
+    """Recognise utterances with the recogniser's own decoder and write the results; returns the report.
+
+    Args:
+        folder: see `require_own`, which is to be called first.
+        utterances, recognizer, batch_s: as for `Evaluation`.
+        made: what the results are made from.
+        keep: as for `Evaluation.run`.
+
+    Raises:
+        AudioError, DecodeError: as `Evaluation.run`.
+    """
+    evaluation = Evaluation(utterances, recognizer, batch_s=batch_s, workers=default_workers(recognizer.device))
+    words: dict[str, Sequence[Word]] = {}
+    results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep, words=words)
+    return write_results(folder, results, made, words)
 
 
 def write_results(

@@ -18,7 +18,6 @@ from asr.process.signals import ending_at_once
 
 if TYPE_CHECKING:  # torch comes with these: functions import them, once `run_command` has set it up
     from asr.config import Config
-    from asr.decode import Word
 
 MADE_FROM_FILE = "made_from.json"
 
@@ -293,10 +292,9 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
         ScoringError: `out` holds results of other utterances.
     """
     from asr import checkpoint
-    from asr.batch import default_workers
     from asr.config import resolve_decode
     from asr.decoding import describe
-    from asr.evaluate import Evaluation, Made, references_of, require_own, write_results
+    from asr.evaluate import Made, evaluate_into, references_of, require_own
     from asr.hypotheses import HYPOTHESES_FILE, read_hypotheses
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
@@ -315,15 +313,13 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     results = read_hypotheses(hypotheses) if newer and Made.read(out) == made else []
     if results and {result.id: result.reference for result in results} == references:
         say(f"score: complete in {out}, skipped")
+        summary = summary_line(score(results))
     else:
         say(f"score: {out}")
         recognizer = checkpoint.load(model, pick_device(settings.train.device))
-        workers = default_workers(recognizer.device)
-        evaluation = Evaluation(utterances, recognizer, batch_s=settings.train.batch_s, workers=workers)
-        words: dict[str, Sequence[Word]] = {}
-        results, _ = evaluation.run(recognizer, recognizer.decoder, words=words)
-        write_results(out, results, made, words)
-    print(f"{out.name}: {summary_line(score(results))}; {describe(made.decode)}")
+        report = evaluate_into(out, utterances, recognizer, made, batch_s=settings.train.batch_s)
+        summary = report.split("\n", 1)[0]
+    print(f"{out.name}: {summary}; {describe(made.decode)}")
 
 
 def language_model_stage(

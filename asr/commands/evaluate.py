@@ -10,12 +10,8 @@ from asr.errors import ConfigError, ScoringError
 from asr.files import require_folder, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
-
-    from asr.decode import Word
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +35,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from asr.batch import default_workers
     from asr.emissions import require_own_place, write_emissions
-    from asr.evaluate import Evaluation, Made, emissions_of, references_of, require_own, write_results
+    from asr.evaluate import Made, emissions_of, evaluate_into, references_of, require_own
     from asr.manifest import read_manifest
     from asr.training.state import STATES_FOLDER
 
@@ -64,13 +59,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     require_own(out, arguments.manifest, references)
     for folder in {out} if arguments.emissions is None else {out, arguments.emissions.parent}:
         require_writable(folder)
-    workers = default_workers(recognizer.device)
-    evaluation = Evaluation(utterances, recognizer, batch_s=batch_s, workers=workers)
     keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}
-    words: dict[str, Sequence[Word]] = {}
-    results, _ = evaluation.run(recognizer, recognizer.decoder, keep=keep, words=words)
     made = Made.of(arguments.manifest, recognizer.config.decode)
-    print(write_results(out, results, made, words).split("\n", 1)[0])
+    print(evaluate_into(out, utterances, recognizer, made, batch_s=batch_s, keep=keep).split("\n", 1)[0])
     if keep is not None:
         write_emissions(arguments.emissions, emissions_of(utterances, keep, recognizer))
     print(f"{out}: hypotheses.jsonl, report.txt, words.jsonl, evaluation.json", file=sys.stderr)
