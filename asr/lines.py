@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -41,8 +42,29 @@ def read_label(line: str) -> str:
 
 def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows of a table as lines, the first column flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]) for first, *others in rows]
+    widths = [max(map(width_of, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [" " * (width - width_of(text)) + text for text, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([padded(first, widths[0]), *cells]))
+    return lines
+
+
+def padded(text: str, width: int) -> str:
+    """A text with spaces behind it that make it so many terminal cells wide."""
+    return text + " " * (width - width_of(text))
+
+
+def width_of(text: str) -> int:
+    """Terminal cells: none for combining marks and format characters, two for wide East Asian characters."""
+    return sum(
+        0
+        if unicodedata.category(character) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )
 
 
 def read_text(path: Path, what: str, error: type[AsrError], *, utf16: bool = False) -> str:

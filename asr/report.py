@@ -4,12 +4,11 @@ What the text and the pages of `asr.pages` have in common is public here: which 
 grouped and which errors are frequent.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from asr.lines import escaped
+from asr.lines import escaped, in_columns, padded, width_of
 from asr.wer import Column, Comparison, Counts, Score, Scored, wer_interval
 
 GAP = "***"
@@ -174,13 +173,7 @@ def mark(column: Column) -> str:
 def _speakers(utterances: Sequence[Scored]) -> list[str]:
     rows = [["speaker", *COUNT_HEADS]]
     rows += [[escaped(name), *count_cells(counts, size)] for name, counts, size in speakers_worst_first(utterances)]
-    widths = [max(_width(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [_pad(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+    return in_columns(rows)
 
 
 def _frequent(title: str, ranked: Sequence[tuple[str, int]]) -> list[str]:
@@ -197,7 +190,7 @@ def _utterance(utterance: Scored) -> list[str]:
     speaker = "" if utterance.result.speaker is None else f" (speaker {escaped(utterance.result.speaker)})"
     lines = [f"{escaped(utterance.result.id)}{speaker}: WER {counts_text(utterance.words)}"]
     for block in _blocks(utterance.alignment):
-        widths = [max(_width(said or GAP), _width(heard or GAP)) for said, heard in block]
+        widths = [max(width_of(said or GAP), width_of(heard or GAP)) for said, heard in block]
         lines += [
             _row("REF:", [said or GAP for said, _ in block], widths),
             _row("HYP:", [heard or GAP for _, heard in block], widths),
@@ -214,7 +207,7 @@ def _blocks(alignment: Iterable[Column]) -> Iterable[list[Column]]:
     used = 0
     for said, heard in alignment:
         # One cell more for the space before the word; "REF:" takes four in front.
-        needed = 1 + max(_width(said or GAP), _width(heard or GAP))
+        needed = 1 + max(width_of(said or GAP), width_of(heard or GAP))
         if block and 4 + used + needed > LINE_WIDTH:
             yield block
             block, used = [], 0
@@ -225,20 +218,4 @@ def _blocks(alignment: Iterable[Column]) -> Iterable[list[Column]]:
 
 
 def _row(name: str, words: Sequence[str], widths: Sequence[int]) -> str:
-    return " ".join([name, *(_pad(word, width) for word, width in zip(words, widths, strict=True))]).rstrip(" ")
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
-
-
-def _width(text: str) -> int:
-    """Terminal cells: none for combining marks and format characters, two for wide East Asian characters."""
-    return sum(
-        0
-        if unicodedata.category(character) in ("Mn", "Me", "Cf")
-        else 2
-        if unicodedata.east_asian_width(character) in "WF"
-        else 1
-        for character in text
-    )
+    return " ".join([name, *(padded(word, width) for word, width in zip(words, widths, strict=True))]).rstrip(" ")

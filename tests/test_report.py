@@ -4,6 +4,7 @@ import textwrap
 import unicodedata
 
 from asr.hypotheses import Result
+from asr.lines import in_columns
 from asr.report import LINE_WIDTH, render_comparison, render_report, summary_line
 from asr.wer import Comparison, Counts, Interval, Score, compare, score
 
@@ -140,6 +141,14 @@ def test_columns_align_with_combining_and_wide_characters() -> None:
         "REF: cafe\u0301s \u65e5\u672c end",
         "HYP: cafes \u65e5   fin",
         "     S     S    S",
+    ]
+
+
+def test_tables_align_with_combining_and_wide_characters() -> None:
+    assert in_columns([("cafe\u0301", "9"), ("\u65e5\u672c\u8a9e", "\u65e5"), ("a", "10")]) == [
+        "cafe\u0301     9",
+        "\u65e5\u672c\u8a9e  \u65e5",
+        "a       10",
     ]
 
 

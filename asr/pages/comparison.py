@@ -9,7 +9,16 @@ from asr.pages import alignment, scored
 from asr.pages.alignment import LEGEND, of_two, picture
 from asr.pages.recordings import LIMITS, Recordings, utterances_of
 from asr.pages.scored import MOST_SPEAKERS
-from asr.report import counts_text, difference_text, grouped, interval_text, plural, verdict
+from asr.report import (
+    COUNT_HEADS,
+    count_cells,
+    counts_text,
+    difference_text,
+    grouped,
+    interval_text,
+    plural,
+    verdict,
+)
 from asr.wer import Comparison, Score, Scored, compare
 
 STYLE = alignment.STYLE + scored.STYLE
@@ -67,19 +76,12 @@ def _change(pair: Pair) -> int:
 
 
 def _totals(scores: dict[str, Score]) -> Html:
-    heads = ["system", "WER", "95% interval", "errors", "words", "ins", "del", "sub", "CER"]
-    rows = [
-        [
-            name,
-            f"{each.words.percent:.2f}%",
-            interval_text(each),
-            *map(str, (each.words.errors, each.words.reference, each.words.insertions, each.words.deletions)),
-            str(each.words.substitutions),
-            f"{each.characters.percent:.2f}%",
-        ]
-        for name, each in scores.items()
-    ]
-    return table("Both systems", heads, rows)
+    rate, *counts, _ = COUNT_HEADS  # both have the same utterances
+    rows = []
+    for name, each in scores.items():
+        percent, *numbers, _ = count_cells(each.words, len(each.utterances))
+        rows.append([name, percent, interval_text(each), *numbers, f"{each.characters.percent:.2f}%"])
+    return table("Both systems", ["system", rate, "95% interval", *counts, "CER"], rows)
 
 
 def _speakers(score_a: Score, score_b: Score) -> Html:
