@@ -1,7 +1,4 @@
-"""Connectionist temporal classification (Graves et al. 2006): the loss, and which transcripts it can align."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Connectionist temporal classification (Graves et al. 2006): the loss, and transcripts drawn from a model."""
 
 import numpy as np
 import torch
@@ -9,7 +6,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from asr.lengths import ctc_frames_needed
 from asr.text import BLANK
 
 
@@ -53,21 +49,3 @@ def drawn_labels(log_probs: NDArray[np.float32], count: int, generator: np.rando
     paths = np.stack([(generator.random((len(rising), 1)) >= rising).sum(axis=1) for _ in range(count)])
     changes = np.diff(paths, axis=1, prepend=-1) != 0
     return [path[kept].tolist() for path, kept in zip(paths, changes & (paths != BLANK), strict=True)]
-
-
-@dataclass(frozen=True)
-class Infeasible:
-    """An utterance with fewer output frames than its labels need."""
-
-    id: str
-    frames: int
-    needed: int
-
-    def __str__(self) -> str:
-        return f"utterance {self.id}: {self.frames} output frames, its transcript needs {self.needed}"
-
-
-def find_infeasible(ids: Sequence[str], frames: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Infeasible]:
-    """Utterances whose labels (and the blanks between repeats) do not fit in their output frames."""
-    rows = zip(ids, frames, map(ctc_frames_needed, labels), strict=True)
-    return [Infeasible(name, found, needed) for name, found, needed in rows if found < needed]

@@ -13,10 +13,9 @@ import torch
 from asr import audio, checkpoint
 from asr.augment import noise_files
 from asr.config import NO_DEV, Config, TextConfig
-from asr.ctc import Infeasible, find_infeasible
 from asr.errors import AudioError, CheckpointError, ConfigError, TextError, TrainingError
 from asr.files import is_url
-from asr.lengths import s_to_samples
+from asr.lengths import ctc_frames_needed, s_to_samples
 from asr.lexicon import read_pronunciations, to_text
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
@@ -179,11 +178,12 @@ def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> d
     """
     # Audio may end a little before the segment does: where that could matter, its header tells how much there is.
     least_s = [duration - audio.END_TOLERANCE_S for duration in labelled.durations_s]
-    doubtful = _too_short(labelled, least_s, config, recognizer)
+    fastest = max(config.augment.speeds, default=1.0) / (1 - 2 * config.augment.crop_share)
+    doubtful = {item.id for item in infeasible(labelled, least_s, config, recognizer, speed=fastest)}
     reasons = {}
     if doubtful:
         heard_s = [_heard_s(item) if item.id in doubtful else item.duration for item in labelled.utterances]
-        reasons = _too_short(labelled, heard_s, config, recognizer)
+        reasons = {item.id: str(item) for item in infeasible(labelled, heard_s, config, recognizer, speed=fastest)}
     limits = (
         (config.train.max_utterance_s, "train.max_utterance_s"),
         (config.audio.max_duration_s, "audio.max_duration_s"),
@@ -196,19 +196,6 @@ def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> d
     return reasons
 
 
-def _too_short(
-    labelled: LabelledSet, durations_s: Sequence[float], config: Config, recognizer: Recognizer
-) -> dict[str, str]:
-    """Why utterances that last so long in training are too short for a frame or for their labels, by id."""
-    fastest = max(config.augment.speeds, default=1.0) / (1 - 2 * config.augment.crop_share)
-    found = infeasible(labelled, durations_s, config, recognizer, speed=fastest)
-    reasons = {item.id: str(item) for item in found}
-    for utterance, duration_s in zip(labelled.utterances, durations_s, strict=True):
-        if s_to_samples(duration_s / fastest, config.audio.sample_rate_hz) < recognizer.log_mel.fft_samples:
-            reasons[utterance.id] = f"utterance {utterance.id}: {duration_s:.3f} s, shorter than one frame"
-    return reasons
-
-
 def _heard_s(utterance: Utterance) -> float:
     """How much of an utterance's segment its file holds, by the header; its duration where that cannot be read."""
     with suppress(AudioError), audio.opened(utterance.audio_filepath) as opened:
@@ -216,14 +203,35 @@ def _heard_s(utterance: Utterance) -> float:
     return utterance.duration  # what is wrong with the file is told elsewhere; shards are not opened here
 
 
+@dataclass(frozen=True)
+class Infeasible:
+    """An utterance with fewer output frames than its labels need, or with none.
+
+    Attributes:
+        seconds: duration that the frames were counted for, before the speed.
+    """
+
+    id: str
+    seconds: float
+    frames: int
+    needed: int
+
+    def __str__(self) -> str:
+        if not self.frames:
+            return f"utterance {self.id}: {self.seconds:.3f} s, shorter than one frame"
+        return f"utterance {self.id}: {self.frames} output frames, its transcript needs {self.needed}"
+
+
 def infeasible(
     labelled: LabelledSet, durations_s: Sequence[float], config: Config, recognizer: Recognizer, *, speed: float
 ) -> list[Infeasible]:
-    """Utterances whose labels do not fit in the output frames of so many seconds played at `speed`."""
+    """Utterances that are too short for a frame, or for their labels, if they last so long and play at `speed`."""
     rate_hz = config.audio.sample_rate_hz
     samples = torch.tensor([s_to_samples(duration / speed, rate_hz) for duration in durations_s])
     frames = recognizer.output_lengths(samples).tolist()
-    return find_infeasible([utterance.id for utterance in labelled.utterances], frames, labelled.labels)
+    needed = [max(1, ctc_frames_needed(labels)) for labels in labelled.labels]
+    rows = zip(labelled.utterances, durations_s, frames, needed, strict=True)
+    return [Infeasible(item.id, seconds, found, least) for item, seconds, found, least in rows if found < least]
 
 
 def require_audio(utterances: Sequence[Utterance]) -> None:
