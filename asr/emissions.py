@@ -32,7 +32,7 @@ from asr.decode.inputs import check_labels, check_shape, probabilities, warn_onc
 from asr.errors import DecodeError
 from asr.files import atomic_path, write_text_atomic
 from asr.lexicon import Lexicon, as_json
-from asr.lines import read_label, read_text
+from asr.lines import json_object, read_label, read_text
 
 _SAVE = "numpy.savez(FILE, **{id: log_probs, ...})"  # what errors advise
 _WRITTEN = {"labels", "blank", "space", "frame_s", "refs"}  # what `write_emissions` always writes
@@ -190,13 +190,7 @@ def _read_description(path: Path) -> tuple[Vocabulary, dict[str, str], str]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_text(path, "description", DecodeError))
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise DecodeError(f"{path}: expected a JSON object, found {type(found).__name__}")
-    return found
+    return json_object(read_text(path, "description", DecodeError), str(path), DecodeError)
 
 
 def is_description(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from asr.errors import ScoringError
 from asr.files import write_text_atomic
-from asr.lines import has_surrogate, records_of, repeated
+from asr.lines import has_surrogate, json_object, records_of, repeated
 
 HYPOTHESES_FILE = "hypotheses.jsonl"  # in a folder of results
 
@@ -60,13 +60,8 @@ def read_hypotheses(path: Path | str) -> list[Result]:
 
 
 def _parse(line: str, where: str) -> Result:
-    try:
-        # Every number here is a duration; as a float an absurdly long integer is just infinite.
-        record = json.loads(line, parse_int=float)
-    except (ValueError, RecursionError) as error:
-        raise ScoringError(f"{where}: not a JSON record: {error}") from error
-    if not isinstance(record, dict):
-        raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    # Every number here is a duration; as a float an absurdly long integer is just infinite.
+    record = json_object(line, where, ScoringError, parse_int=float)
     wanted = [item.name for item in fields(Result)]
     for key in wanted:
         if key not in record:

@@ -1,12 +1,13 @@
 """Lines of text: names, labels and tables on them, and files that are read whole, with errors that name them."""
 
 import codecs
+import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from asr.errors import AsrError
 
@@ -89,6 +90,23 @@ def read_text(path: Path, what: str, error: type[AsrError], *, utf16: bool = Fal
         if is_utf16:
             raise error(f"{path}: broken UTF-16 text (byte {fault.start})") from fault
         raise error(f"{path}: not UTF-8 text (byte {fault.start})") from fault
+
+
+def json_object(
+    text: str, where: str, error: type[AsrError], *, parse_int: Callable[[str], Any] | None = None
+) -> dict[str, Any]:
+    """The JSON object that a text is; `parse_int` makes something else of whole numbers.
+
+    Raises:
+        AsrError: as `error`, with a message that begins with `where`: it is none.
+    """
+    try:
+        found = json.loads(text, parse_int=parse_int)
+    except (ValueError, RecursionError) as fault:  # ValueError: also a number of 5,000 digits
+        raise error(f"{where}: not a JSON record: {fault}") from fault
+    if not isinstance(found, dict):
+        raise error(f"{where}: expected a JSON object, found {type(found).__name__}")
+    return found
 
 
 class Named(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 
 from asr.errors import ManifestError
 from asr.files import write_text_atomic
-from asr.lines import has_surrogate, records_of, repeated
+from asr.lines import has_surrogate, json_object, records_of, repeated
 
 _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that no float can hold
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
@@ -121,11 +121,9 @@ def parse_line(line: str, *, where: str, folder: Path, with_texts: bool = True) 
     Without `with_texts` a record need not have a text.
     """
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; deep nesting
-        raise ManifestError(f"{where}: not a JSON record: {error}{_hint(line, where)}") from error
-    if not isinstance(record, dict):
-        raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        record = json_object(line, where, ManifestError)
+    except ManifestError as error:
+        raise ManifestError(f"{error}{_hint(line, where)}") from error
     for key in record:
         close = [] if key in (*KEYS, *_OTHERS) else difflib.get_close_matches(key, KEYS, n=1, cutoff=0.8)
         if close:

@@ -124,6 +124,10 @@ def test_url_without_the_name_of_the_index(shards: Path) -> None:
         (lambda text: text[: text.rindex('{"id"')], r":\d+: ends inside 00000\d.tar, which has \d utterances"),
         (lambda text: text[:-20], r":\d+: not a JSON record"),
         (
+            lambda text: text.replace('{"shard": "000000.tar"', '["shard"]\n{"', 1),
+            r":2: expected a JSON object, found list",
+        ),
+        (
             lambda text: text.replace('"shard": "000000.tar"', '"shard": "../000000.tar"'),
             r": shard '../000000.tar' is not named like",
         ),

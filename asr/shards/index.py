@@ -26,6 +26,7 @@ from typing import Any
 
 from asr.errors import AudioError, ManifestError, TrainingError
 from asr.files import is_url
+from asr.lines import json_object
 from asr.manifest import Utterance, parse_line
 
 INDEX_NAME = "index.jsonl"
@@ -302,12 +303,9 @@ def _opening() -> bytes:
 
 def _fields(line: str, where: str, **types: type) -> dict[str, Any]:
     """The values of a JSON record under these keys, of these types."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not a JSON record: {error}") from error
+    record = json_object(line, where, ManifestError)
     for key, kind in types.items():
-        value = record.get(key) if isinstance(record, dict) else None
+        value = record.get(key)
         if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
             raise ManifestError(f"{where}: {key} must be {'a string' if kind is str else 'a count'}, found {value!r}")
     return {key: record[key] for key in types}
