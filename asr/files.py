@@ -30,6 +30,11 @@ def is_called_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._")
 
 
+def is_called_manifest(path: Path) -> bool:
+    """Whether the name is that of a manifest."""
+    return path.suffix == ".jsonl"
+
+
 def files_below(folder: Path, error: type[AsrError]) -> list[Path]:
     """The files in a folder and those below it, sorted; links to folders are followed, each folder once.
 

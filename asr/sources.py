@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from asr.audio import opened
 from asr.errors import AudioError
-from asr.files import AUDIO_SUFFIXES, files_below, is_called_audio
+from asr.files import AUDIO_SUFFIXES, files_below, is_called_audio, is_called_manifest
 from asr.manifest import part_name, read_manifest
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
@@ -108,7 +108,7 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
             if "-" in listed:
                 raise AudioError("standard input: the list names standard input itself")
             inside, left = find_recordings(listed, stdin)
-        elif argument.endswith(".jsonl"):
+        elif is_called_manifest(Path(argument)):
             inside, left = list(_of_manifest(Path(argument))), []
         else:
             paths, left = find_audio(_matches(argument))

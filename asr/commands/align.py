@@ -26,7 +26,7 @@ from asr.commands.common import (
 )
 from asr.commands.recordings import note_if_averaged
 from asr.errors import AsrError, AudioError, ConfigError, TextError
-from asr.files import exists_already, require_folder, require_writable
+from asr.files import exists_already, is_called_manifest, require_folder, require_writable
 from asr.lines import read_text
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognizer
     from asr.windows import Encoded
 
-_MANIFEST = ".jsonl"
 _UTTERANCE, _RECORDING = "utterance", "recording"
 _HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
 _REMARKS = 20  # shown at most for such a transcript
@@ -59,7 +58,7 @@ class _Heard(NamedTuple):
 
 def add_align(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr align`."""
-    parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
+    parser.add_argument("source", type=Path, metavar="AUDIO", help="an audio file, or a manifest (NAME.jsonl)")
     parser.add_argument(
         "transcript",
         type=Path,
@@ -97,7 +96,7 @@ def add_align(parser: argparse.ArgumentParser) -> None:
 
 
 def _align(arguments: argparse.Namespace) -> int:
-    if arguments.source.suffix == _MANIFEST:
+    if is_called_manifest(arguments.source):
         return _align_manifest(arguments)
     return _align_recording(arguments)
 
@@ -110,7 +109,7 @@ def _align_recording(arguments: argparse.Namespace) -> int:
         found = "neither" if arguments.text is None else "both"
         raise ConfigError(f"{arguments.source}: wanted the transcript as a file TEXT or --text WORDS, found {found}")
     if arguments.by is not None:
-        raise ConfigError(f"{arguments.source}: --by goes with a manifest (NAME{_MANIFEST})")
+        raise ConfigError(f"{arguments.source}: --by goes with a manifest (NAME.jsonl)")
     if arguments.out is not None:
         inputs = [path for path in (arguments.source, arguments.transcript) if path is not None]
         require_free(arguments.out, arguments.overwrite, inputs)

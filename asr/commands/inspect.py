@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from asr.commands.common import CHANNELS, print_note, require_html
 from asr.commands.recordings import note_if_averaged
 from asr.errors import ConfigError
-from asr.files import require_folder
+from asr.files import is_called_manifest, require_folder
 from asr.lines import in_columns
 from asr.pictures.page import PAGE
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from asr.manifest import Utterance
     from asr.recognizer import Recognizer
 
-_MANIFEST = ".jsonl"
 _OF_MANIFEST = ("memory.json", "half_lives.*", "reach.*")  # what is written beside the page
 _OF_RECORDING = ("overview.*", "layer*-forward.*", "layer*-backward.*")
 _UTTERANCES = 50  # more move the medians by less than one frame
@@ -36,7 +35,7 @@ half-lives of its units and as the reach of its outputs into the input, in a tab
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr inspect`."""
     parser.description = _INSPECT
-    parser.add_argument("source", type=Path, metavar="AUDIO", help=f"an audio file, or a manifest (NAME{_MANIFEST})")
+    parser.add_argument("source", type=Path, metavar="AUDIO", help="an audio file, or a manifest (NAME.jsonl)")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--channels", choices=("auto", "first", "mean"), help=CHANNELS)
@@ -62,7 +61,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    of_manifest = arguments.source.suffix == _MANIFEST
+    of_manifest = is_called_manifest(arguments.source)
     _check_flags(arguments, of_manifest)
     require_folder(arguments.out)
     _require_own(arguments.out, _OF_MANIFEST if of_manifest else _OF_RECORDING)
@@ -91,7 +90,7 @@ def _check_flags(arguments: argparse.Namespace, of_manifest: bool) -> None:
         idle = {"utterances": "--utterances"}
     for name, flag in idle.items():
         if getattr(arguments, name) is not None:
-            kind = "a manifest" if of_manifest else f"a recording (a manifest is called NAME{_MANIFEST})"
+            kind = "a manifest" if of_manifest else "a recording (a manifest is called NAME.jsonl)"
             raise ConfigError(f"{arguments.source}: {flag} does nothing for {kind}")
     for flag, value in (("--from", arguments.start_s), ("--to", arguments.end_s)):
         if value is not None and not 0 <= value < math.inf:

@@ -17,7 +17,7 @@ from asr.commands.recordings import (
     transcripts_of,
 )
 from asr.errors import ConfigError
-from asr.files import require_writable
+from asr.files import is_called_manifest, require_writable
 from asr.process import launched
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _require_place(arguments: argparse.Namespace) -> None:
     from asr.label import left_of
 
     out: Path = arguments.out
-    if out.suffix != ".jsonl":
+    if not is_called_manifest(out):
         raise ConfigError(f"--out {out}: wanted a name that ends in .jsonl")
     for path in (out, left_of(out)):
         require_free(path, arguments.overwrite, map(Path, (*arguments.audio, *arguments.without)))

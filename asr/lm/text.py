@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, cast, get_args
 
 from asr.errors import TextError
+from asr.files import is_called_manifest
 
 Unit = Literal["word", "char", "token"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -97,7 +98,7 @@ def unnormalised(words: Collection[str]) -> str:
 
 def _lines(text: Iterable[str | Path], unit: Unit) -> Iterator[tuple[str, str]]:
     for number, item in enumerate(text, start=1):
-        if isinstance(item, Path) and item.suffix == ".jsonl":
+        if isinstance(item, Path) and is_called_manifest(item):
             if unit == "token":
                 raise TextError(f"{item}: unit=token wants text that is cut into pieces, but a manifest has words")
             from asr.manifest import read_manifest
