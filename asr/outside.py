@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from asr.errors import CorpusError
 from asr.lines import repeated
-from asr.recipe import train_stage
+from asr.stages import train_stage
 
 if TYPE_CHECKING:  # torch comes with these
     from asr.config import Config

@@ -39,7 +39,7 @@ from typing import Any
 import yaml
 from timing import report
 
-from asr import config, recipe
+from asr import config, stages
 from asr.cli import parse, run_command
 from asr.errors import ConfigError
 from asr.files import digest_of, is_url, write_text_atomic
@@ -203,8 +203,8 @@ def train(run: Run) -> None:
     if is_complete(run):
         return
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for the table
-        recipe.train_stage(run.folder, run.settings)
-        recipe.score_stage(run.folder, Path(run.settings.data.dev), run.folder / DEV)
+        stages.train_stage(run.folder, run.settings)
+        stages.score_stage(run.folder, Path(run.settings.data.dev), run.folder / DEV)
     write_text_atomic(run.folder / DATA_FILE, json.dumps(_digests(run)) + "\n")
     shutil.rmtree(run.folder / "states")  # eight times the size of the weights, and nothing goes on from here
 
@@ -335,7 +335,7 @@ def run_all() -> int:
     runs = plan(settings, arguments.conf, arguments.overrides, seeds, arguments.out, data)
     if not arguments.table:
         for number, run in enumerate(runs, start=1):
-            recipe.say(f"run {number} of {len(runs)}: {run.folder}")
+            stages.say(f"run {number} of {len(runs)}: {run.folder}")
             train(run)
     rows = summarize(runs)
     if not rows:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr import checkpoint, config, recipe
+from asr import checkpoint, config, stages
 from asr.errors import CheckpointError, ConfigError
 from asr.recognizer import Recognizer
 from asr.text import BLANK_NAME, Tokenizer
@@ -83,7 +83,7 @@ def test_the_labels_of_a_run_are_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     kept.run()
     assert "0 labels are new to that model\n" in capsys.readouterr().err
     shutil.rmtree(first)  # it has its own labels by now
-    recipe.train_stage(tmp_path / "kept", kept.config)
+    stages.train_stage(tmp_path / "kept", kept.config)
     assert "[train: complete in" in capsys.readouterr().err
     Trainer(kept.config, tmp_path / "kept", resume=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr import checkpoint, recipe
+from asr import checkpoint, stages
 from asr.align import align_text
 from asr.cli import main
 from asr.config import DecodeConfig, TextConfig
@@ -292,11 +292,11 @@ def test_a_finished_training_of_other_words_is_refused(run: Path, capsys: pytest
     settings, words = checkpoint.load_config(run), run.parent / "words.txt"
     try:
         words.write_text(WORDS)
-        recipe.train_stage(run, settings)
+        stages.train_stage(run, settings)
         assert "complete" in capsys.readouterr().err
         words.write_text(WORDS + "dab\ta a\n")
         with pytest.raises(CheckpointError, match=r"other texts or words than .*text\.lexicon names now"):
-            recipe.train_stage(run, settings)
+            stages.train_stage(run, settings)
     finally:
         words.unlink()
 

@@ -7,28 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from soundfile import info
 
-from asr import checkpoint, recipe
+from asr import checkpoint, stages
 from asr.cli import main
 from asr.config import Config
 from asr.errors import (
     TRY_AGAIN,
-    AudioError,
     CheckpointError,
     ConfigError,
     CorpusError,
     Interrupted,
     ScoringError,
 )
-from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.manifest import read_manifest, write_manifest
 from asr.outside import join, read_outside
 from asr.train import Trainer
 from asr.training.state import state_files
 from fake_corpora import audio, ids, make_digits, pack
 from peaky import write_arpa
 from recipes.librispeech import run as librispeech
-from tiny_run import save_run, write_audio
 from tones import tiny, write_corpus
 
 WORDS = ["ab", "ba", "abba"]
@@ -49,13 +46,13 @@ def settings(data: Path, *overrides: str) -> Config:
 
 def test_a_complete_experiment_is_not_run_again(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = data.parent / "model"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     first = capsys.readouterr()
     assert first.out.startswith("test: WER ")
     assert first.out.endswith("; greedy\n")
     assert "skipped" not in first.err
     before = (model / checkpoint.WEIGHTS_FILE).stat().st_mtime_ns
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     again = capsys.readouterr()
     assert again.out == first.out
     assert f"[train: complete in {model}, skipped]" in again.err
@@ -65,10 +62,10 @@ def test_a_complete_experiment_is_not_run_again(data: Path, capsys: pytest.Captu
 
 def test_no_dev_stays_no_dev(data: Path) -> None:
     model = data.parent / "model"
-    recipe.run_experiment(data, model, settings(data, "data.dev=none"))
+    stages.run_experiment(data, model, settings(data, "data.dev=none"))
     assert checkpoint.load_config(model).data.dev == "none"
     tuned = data.parent / "model-lm"
-    recipe.language_model_stage(data, model, tuned, order=2)  # on the dev that was not used
+    stages.language_model_stage(data, model, tuned, order=2)  # on the dev that was not used
     assert checkpoint.load_config(tuned).decode.decoder == "beam"
 
 
@@ -79,19 +76,19 @@ def test_a_training_that_is_stopped_before_its_first_step(data: Path, monkeypatc
         with pytest.raises(
             Interrupted, match=r"^stopped by SIGTERM, with nothing to save; start the same .* go on$"
         ) as stop:
-            recipe.train_stage(data.parent / "model", settings(data))
+            stages.train_stage(data.parent / "model", settings(data))
     finally:
         signal.signal(signal.SIGTERM, previous)
     assert stop.value.exit_code == TRY_AGAIN
 
 
 def test_other_manifests_stay_as_they_are(data: Path) -> None:
-    given = recipe.with_data(settings(data, f"data.vocabulary={data / 'v.jsonl'}"), data)
+    given = stages.with_data(settings(data, f"data.vocabulary={data / 'v.jsonl'}"), data)
     assert given.data.vocabulary == str(data / "v.jsonl")
     assert (given.data.train, given.data.dev) == (str(data / "train.jsonl"), str(data / "dev.jsonl"))
     for key in ("train", "dev"):
         with pytest.raises(ConfigError, match=rf"^data\.{key}=/x\.jsonl: the recipe takes its own, .*/{key}\.jsonl"):
-            recipe.with_data(settings(data, f"data.{key}=/x.jsonl"), data)
+            stages.with_data(settings(data, f"data.{key}=/x.jsonl"), data)
 
 
 def test_other_recordings_are_not_those_of_the_recipe(data: Path) -> None:
@@ -115,98 +112,98 @@ def test_other_recordings_are_not_those_of_the_recipe(data: Path) -> None:
 
 def test_a_part_of_a_corpus_is_scored_where_it_is_asked_for(data: Path) -> None:
     (data / "summary.json").write_text('{"corpus": "librispeech", "partial": true}')
-    (data / recipe.MADE_FROM_FILE).write_text("{}")
-    recipe.corpus_stage(data, "librispeech", None, allow_partial=True)
+    (data / stages.MADE_FROM_FILE).write_text("{}")
+    stages.corpus_stage(data, "librispeech", None, allow_partial=True)
     with pytest.raises(CorpusError, match=r"data: holds only a part of the corpus .*; --out chooses another folder"):
-        recipe.corpus_stage(data, "librispeech", None)
+        stages.corpus_stage(data, "librispeech", None)
 
 
 def test_manifests_of_another_corpus_are_refused(tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
-    (tmp_path / recipe.MADE_FROM_FILE).write_text('{"source": null}')
+    (tmp_path / stages.MADE_FROM_FILE).write_text('{"source": null}')
     for content, found in (('{"corpus": "digits"}', "digits"), ('{"settings": {}}', "demo")):
         summary.write_text(content)
-        recipe.require_corpus(tmp_path, found)
+        stages.require_corpus(tmp_path, found)
         for partial in (True, False):
             with pytest.raises(CorpusError, match=rf"holds the corpus {found}, not an4; choose another folder"):
-                recipe.corpus_stage(tmp_path, "an4", None, allow_partial=partial)
+                stages.corpus_stage(tmp_path, "an4", None, allow_partial=partial)
         assert summary.read_text() == content
 
 
 def test_a_complete_training_with_damaged_weights_is_told(data: Path) -> None:
     model = data.parent / "model"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     weights = model / checkpoint.WEIGHTS_FILE
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(CheckpointError, match="damaged: its tensors do not have the checksum"):
-        recipe.run_experiment(data, model, settings(data))
+        stages.run_experiment(data, model, settings(data))
 
 
 def test_other_settings_in_the_same_folder_are_refused(data: Path) -> None:
     model = data.parent / "model"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     with pytest.raises(ConfigError, match=r"train\.seed=1, which cannot go on with 2; --out chooses another folder"):
-        recipe.run_experiment(data, model, settings(data, "train.seed=2"))
+        stages.run_experiment(data, model, settings(data, "train.seed=2"))
 
 
 def test_a_decoder_that_a_trained_model_would_ignore_is_refused(data: Path) -> None:
     model = data.parent / "model"
     given = settings(data, "decode.beam_size=7", f"decode.hotwords={data / 'train.jsonl'}")
-    recipe.run_experiment(data, model, given)
-    recipe.run_experiment(data, model, given)
+    stages.run_experiment(data, model, given)
+    stages.run_experiment(data, model, given)
     with pytest.raises(ConfigError, match=r"^decode\.beam_size=9: is not kept, as .*model holds a run with 7; asr tu"):
-        recipe.run_experiment(data, model, settings(data, "decode.beam_size=9"))
+        stages.run_experiment(data, model, settings(data, "decode.beam_size=9"))
     path = model / checkpoint.CONFIG_FILE  # as `asr tune` leaves it
     path.write_text(path.read_text().replace("beam_size: 7", "beam_size: 9"))
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
 
 
 def test_newer_weights_are_scored_again(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = data.parent / "model"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     os.utime(model / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)  # whatever the clock's resolution
     capsys.readouterr()
-    recipe.score_stage(model, data / "test.jsonl", model / "test")
+    stages.score_stage(model, data / "test.jsonl", model / "test")
     assert "skipped" not in capsys.readouterr().err
 
 
 def test_the_score_says_which_decoder_it_is_of(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also where `asr evaluate` wrote results of another one into the recipe's folder."""
     model, test = data.parent / "model", data / "test.jsonl"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     before = capsys.readouterr().out
     assert main(["evaluate", str(test), "--model", str(model), "--decoder", "beam", "--beam-size", "7"]) == 0
     capsys.readouterr()
-    recipe.score_stage(model, test, model / "test")
+    stages.score_stage(model, test, model / "test")
     again = capsys.readouterr()
     assert again.out == before
     assert "skipped" not in again.err
     path = model / checkpoint.CONFIG_FILE
     path.write_text(path.read_text().replace("decoder: greedy", "decoder: beam"))
-    recipe.score_stage(model, test, model / "test")
+    stages.score_stage(model, test, model / "test")
     assert capsys.readouterr().out.endswith("; beam of 100\n")
-    recipe.score_stage(model, test, model / "test")
+    stages.score_stage(model, test, model / "test")
     assert "skipped" in capsys.readouterr().err
 
 
 def test_results_of_another_manifest_of_the_same_name(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, other = data.parent / "model", write_corpus(data.parent / "other", ["abab"], name="test")
-    recipe.train_stage(model, recipe.with_data(settings(data), data))
+    stages.train_stage(model, stages.with_data(settings(data), data))
     assert main(["evaluate", str(other), "--model", str(model)]) == 0
     message = rf"holds results of {other}, not of .*/data/test\.jsonl; move that folder away, and run the recipe"
     with pytest.raises(ScoringError, match=message):
-        recipe.score_stage(model, data / "test.jsonl", model / "test")
+        stages.score_stage(model, data / "test.jsonl", model / "test")
     capsys.readouterr()
 
 
 def test_a_run_that_died_before_its_first_checkpoint_starts_again(data: Path) -> None:
     model = data.parent / "model"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     for path in (*state_files(model), model / checkpoint.WEIGHTS_FILE):
         path.unlink()
-    recipe.train_stage(model, recipe.with_data(settings(data), data))
+    stages.train_stage(model, stages.with_data(settings(data), data))
     assert checkpoint.load(model)
 
 
@@ -223,9 +220,9 @@ def test_where_the_corpus_is_that_was_prepared(tmp_path: Path) -> None:
     corpus, archive = make_digits(tmp_path / "fsdd"), tmp_path / "fsdd.tar.gz"
     pack(corpus, archive)
     for name, source in (("folder", corpus), ("archive", archive)):
-        recipe.corpus_stage(tmp_path / name, "digits", source, allow_partial=True)
-    assert recipe.roots_of(tmp_path / "folder") == [corpus]
-    assert recipe.roots_of(tmp_path / "archive") == [tmp_path / "archive" / "source" / "fsdd"]
+        stages.corpus_stage(tmp_path / name, "digits", source, allow_partial=True)
+    assert stages.roots_of(tmp_path / "folder") == [corpus]
+    assert stages.roots_of(tmp_path / "archive") == [tmp_path / "archive" / "source" / "fsdd"]
 
 
 def test_prepared_data_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,12 +230,12 @@ def test_prepared_data_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / "summary.json").write_text("{}")
         return "a table"
 
-    recipe.prepare_stage(tmp_path, make, {"source": "/a", "part": "x"})
+    stages.prepare_stage(tmp_path, make, {"source": "/a", "part": "x"})
     assert "a table" in capsys.readouterr().err
-    recipe.prepare_stage(tmp_path, make, {"source": None, "part": "x"})
+    stages.prepare_stage(tmp_path, make, {"source": None, "part": "x"})
     assert capsys.readouterr().err == f"[prepare: complete in {tmp_path}, skipped]\n"
     with pytest.raises(CorpusError, match=r"was made from part=x, not y"):
-        recipe.prepare_stage(tmp_path, make, {"source": "/a", "part": "y"})
+        stages.prepare_stage(tmp_path, make, {"source": "/a", "part": "y"})
 
 
 def test_an_archive_that_was_replaced_is_prepared_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,7 +244,7 @@ def test_an_archive_that_was_replaced_is_prepared_anew(tmp_path: Path, capsys: p
     pack(corpus, archive)
 
     def prepared() -> bool:
-        recipe.corpus_stage(data, "digits", archive, allow_partial=True)
+        stages.corpus_stage(data, "digits", archive, allow_partial=True)
         return "skipped" not in capsys.readouterr().err
 
     assert prepared()
@@ -264,43 +261,43 @@ def test_an_archive_that_was_replaced_is_prepared_anew(tmp_path: Path, capsys: p
 
 def test_a_language_model_of_the_training_transcripts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, tuned = data.parent / "model", data.parent / "model-lm"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     greedy_config = (model / checkpoint.CONFIG_FILE).read_bytes()
-    recipe.language_model_stage(data, model, tuned, order=2)
+    stages.language_model_stage(data, model, tuned, order=2)
     assert (model / checkpoint.CONFIG_FILE).read_bytes() == greedy_config
     assert checkpoint.load_config(tuned).decode.decoder == "beam"
     assert sorted(checkpoint.load(tuned).decoder.resources.lm.words) == ["</s>", "<s>", "<unk>", "ab", "abba", "ba"]
-    recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
+    stages.score_stage(tuned, data / "test.jsonl", tuned / "test")
     capsys.readouterr()
-    recipe.language_model_stage(data, model, tuned, order=2)
+    stages.language_model_stage(data, model, tuned, order=2)
     assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"
     with pytest.raises(
         CorpusError, match=r"model-lm: was made from other files \(none\), or other .*; --out chooses another"
     ):
-        recipe.language_model_stage(data, model, tuned, order=2, texts=[data / "test.jsonl"])
+        stages.language_model_stage(data, model, tuned, order=2, texts=[data / "test.jsonl"])
     with pytest.raises(CorpusError, match=r"model-lm: was made without priors of labels; --out chooses another"):
-        recipe.language_model_stage(data, model, tuned, order=2, priors=True)
+        stages.language_model_stage(data, model, tuned, order=2, priors=True)
 
 
 def test_a_language_model_of_other_texts_too(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, tuned, text = data.parent / "model", data.parent / "model-text", data.parent / "text.txt"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     text.write_text("BAB ab\n")
-    recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
+    stages.language_model_stage(data, model, tuned, order=2, texts=[text])
     words = sorted(checkpoint.load(tuned).decoder.resources.lm.words)
     assert words == ["</s>", "<s>", "<unk>", "ab", "abba", "ba", "bab"]  # in the case of the model
     capsys.readouterr()
-    recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
+    stages.language_model_stage(data, model, tuned, order=2, texts=[text])
     assert capsys.readouterr().err == f"[language model: complete in {tuned}, skipped]\n"
     text.write_text("cab\n")
     with pytest.raises(CorpusError, match=r"model-text: was made from other files \(.*text\.txt\)"):
-        recipe.language_model_stage(data, model, tuned, order=2, texts=[text])
+        stages.language_model_stage(data, model, tuned, order=2, texts=[text])
 
 
 def test_a_language_model_for_a_model_that_was_tuned_itself(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted, it is not taken for complete."""
     model, tuned, words = data.parent / "model", data.parent / "model-lm", data.parent / "words"
-    recipe.run_experiment(data, model, settings(data))
+    stages.run_experiment(data, model, settings(data))
     words.write_text("ab\nba\nabba\n")
     arpa = write_arpa(data.parent / "lm.arpa", [(-1.0, "ab"), (-1.5, "ba")])
     tune = ["tune", str(model), "--lm", str(arpa), "--lexicon", str(words), "--estimate-priors"]
@@ -312,65 +309,9 @@ def test_a_language_model_for_a_model_that_was_tuned_itself(data: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("asr.tuning.tune_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            recipe.language_model_stage(data, model, tuned, order=2)
-    recipe.language_model_stage(data, model, tuned, order=2)
+            stages.language_model_stage(data, model, tuned, order=2)
+    stages.language_model_stage(data, model, tuned, order=2)
     decode = checkpoint.load_config(tuned).decode
     assert (decode.decoder, decode.lm, decode.lexicon, decode.priors) == ("beam", "lm.bin", "lexicon.txt", "")
     assert (tuned / "lexicon.txt").read_text() == words.read_text()
-    recipe.language_model_stage(data, model, tuned, order=2)  # complete
-
-
-def test_a_mean_is_of_the_runs_as_they_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs, out = [save_run(tmp_path / name) for name in "ab"], tmp_path / "mean"
-    recipe.average_stage(runs, out)
-    capsys.readouterr()
-    recipe.average_stage(runs, out)
-    assert capsys.readouterr().err == f"[average: complete in {out}, skipped]\n"
-    monkeypatch.chdir(tmp_path)  # the same paths, spelled otherwise
-    (tmp_path / "link").symlink_to(tmp_path)
-    recipe.average_stage([Path("a"), Path("link/b")], Path("mean"))
-    assert capsys.readouterr().err == "[average: complete in mean, skipped]\n"
-    with pytest.raises(CheckpointError, match=r"mean: is not the mean of what .*a, .*b, .*c hold now"):
-        recipe.average_stage([*runs, save_run(tmp_path / "c")], out)
-    os.utime(runs[0] / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)
-    with pytest.raises(CheckpointError, match="is not the mean of what"):
-        recipe.average_stage(runs, out)
-
-
-def test_labels_are_of_the_recordings_and_of_the_model_as_they_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run, manifest, out = save_run(tmp_path / "run"), tmp_path / "heard.jsonl", tmp_path / "own" / "heard.jsonl"
-    weights = checkpoint.load(run).state_dict()
-    weights["encoder.output.weight"] *= 100  # one label is certain in each frame
-    checkpoint.save_weights(run, weights, {"step": 0})
-    audio = [write_audio(tmp_path / f"{name}.wav", seconds) for name, seconds in (("a", 0.5), ("b", 0.75), ("c", 1.0))]
-
-    def write(number: int) -> None:
-        write_manifest(manifest, [Utterance(path.stem, path, info(path).duration, "") for path in audio[:number]])
-
-    write(2)
-    made, complete = f"[label: {out}]\n", f"[label: complete in {out}, skipped]\n"
-
-    def said() -> str:
-        recipe.label_stage(manifest, run, out)
-        return capsys.readouterr().err
-
-    assert said().startswith(made)
-    assert len(read_manifest(out)) == 2
-    assert said() == complete
-    write(2)  # the same again
-    assert said() == complete
-    write(3)
-    assert said().startswith(made)
-    assert len(read_manifest(out)) == 3
-    os.utime(run / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)
-    assert said().startswith(made)
-    os.utime(run / checkpoint.WEIGHTS_FILE, (time.time() - 9,) * 2)
-    audio[0].write_text("no audio")
-    manifest.write_text(manifest.read_text() + "\n")
-    for _ in range(2):  # it is not complete then
-        with pytest.raises(AudioError, match=r"heard\.jsonl: not all of its recordings"):
-            recipe.label_stage(manifest, run, out)
+    stages.language_model_stage(data, model, tuned, order=2)  # complete

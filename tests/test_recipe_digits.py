@@ -1,6 +1,7 @@
 """What recipes/digits has of its own: quiet around words, digits of others, a model without each speaker."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,16 @@ import pytest
 import soundfile
 import torch
 
-from asr import checkpoint, recipe
-from asr.errors import AudioError, ManifestError
+from asr import checkpoint, stages
+from asr.errors import AudioError, CheckpointError, ManifestError
 from asr.hypotheses import read_hypotheses
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.splicing.pieces import Piece
 from recipes.digits import clips
 from recipes.digits import run as digits
+from recipes.digits.own_stages import average_stage, label_stage
 from recipes.digits.silence import noise_db, surround
+from tiny_run import save_run, write_audio
 from tones import RATE_HZ, TINY
 
 Capture = pytest.CaptureFixture[str]
@@ -144,15 +147,15 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
         write_manifest(spliced / "train.jsonl", read_manifest(manifest))
 
     def label_stage(heard: Path, model: Path, labelled: Path) -> None:
-        """All but the first recording are a two; the real one is tested in tests/test_recipe.py."""
+        """All but the first recording are a two; the real one is tested below."""
         assert checkpoint.load_config(model).decode.decoder == "beam"
         write_manifest(labelled, [replace(item, text="two") for item in read_manifest(heard, with_texts=False)[1:]])
 
-    whole_stage = recipe.corpus_stage
-    monkeypatch.setattr(recipe, "splice_stage", splice_stage)
-    monkeypatch.setattr(recipe, "corpus_stage", corpus_stage)
+    whole_stage = stages.corpus_stage
+    monkeypatch.setattr(stages, "splice_stage", splice_stage)
+    monkeypatch.setattr(stages, "corpus_stage", corpus_stage)
     monkeypatch.setattr(clips, "cut_digits", cut_digits)
-    monkeypatch.setattr(recipe, "label_stage", label_stage)
+    monkeypatch.setattr(digits, "label_stage", label_stage)
     monkeypatch.setattr(digits, "START", out / "model")
     for name in ("digits.yaml", "digits-strangers.yaml"):
         (tmp_path / name).write_text("train: {epochs: 1}\n")
@@ -220,8 +223,62 @@ def test_the_official_part_alone_asks_for_nothing_of_strangers(
 ) -> None:
     conf = tmp_path / "digits.yaml"  # no digits-strangers.yaml beside it
     conf.write_text("train: {epochs: 1}\n")
-    monkeypatch.setattr(recipe, "corpus_stage", lambda *_, **__: None)
-    monkeypatch.setattr(recipe, "run_experiment", lambda *_: print("trained"))
+    monkeypatch.setattr(stages, "corpus_stage", lambda *_, **__: None)
+    monkeypatch.setattr(stages, "run_experiment", lambda *_: print("trained"))
     monkeypatch.setattr("sys.argv", ["run.py", "--official-only", "--out", str(tmp_path / "out"), "--conf", str(conf)])
     assert digits.run() == 0
     assert capsys.readouterr().out == "trained\n"
+
+
+def test_a_mean_is_of_the_runs_as_they_are(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, out = [save_run(tmp_path / name) for name in "ab"], tmp_path / "mean"
+    average_stage(runs, out)
+    capsys.readouterr()
+    average_stage(runs, out)
+    assert capsys.readouterr().err == f"[average: complete in {out}, skipped]\n"
+    monkeypatch.chdir(tmp_path)  # the same paths, spelled otherwise
+    (tmp_path / "link").symlink_to(tmp_path)
+    average_stage([Path("a"), Path("link/b")], Path("mean"))
+    assert capsys.readouterr().err == "[average: complete in mean, skipped]\n"
+    with pytest.raises(CheckpointError, match=r"mean: is not the mean of what .*a, .*b, .*c hold now"):
+        average_stage([*runs, save_run(tmp_path / "c")], out)
+    os.utime(runs[0] / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)
+    with pytest.raises(CheckpointError, match="is not the mean of what"):
+        average_stage(runs, out)
+
+
+def test_labels_are_of_the_recordings_and_of_the_model_as_they_are(tmp_path: Path, capsys: Capture) -> None:
+    run, manifest, out = save_run(tmp_path / "run"), tmp_path / "heard.jsonl", tmp_path / "own" / "heard.jsonl"
+    weights = checkpoint.load(run).state_dict()
+    weights["encoder.output.weight"] *= 100  # one label is certain in each frame
+    checkpoint.save_weights(run, weights, {"step": 0})
+    audio = [write_audio(tmp_path / f"{name}.wav", seconds) for name, seconds in (("a", 0.5), ("b", 0.75), ("c", 1.0))]
+
+    def write(number: int) -> None:
+        write_manifest(
+            manifest, [Utterance(path.stem, path, soundfile.info(path).duration, "") for path in audio[:number]]
+        )
+
+    write(2)
+    made, complete = f"[label: {out}]\n", f"[label: complete in {out}, skipped]\n"
+
+    def said() -> str:
+        label_stage(manifest, run, out)
+        return capsys.readouterr().err
+
+    assert said().startswith(made)
+    assert len(read_manifest(out)) == 2
+    assert said() == complete
+    write(2)  # the same again
+    assert said() == complete
+    write(3)
+    assert said().startswith(made)
+    assert len(read_manifest(out)) == 3
+    os.utime(run / checkpoint.WEIGHTS_FILE, (time.time() + 9,) * 2)
+    assert said().startswith(made)
+    os.utime(run / checkpoint.WEIGHTS_FILE, (time.time() - 9,) * 2)
+    audio[0].write_text("no audio")
+    manifest.write_text(manifest.read_text() + "\n")
+    for _ in range(2):  # it is not complete then
+        with pytest.raises(AudioError, match=r"heard\.jsonl: not all of its recordings"):
+            label_stage(manifest, run, out)

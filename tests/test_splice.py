@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from asr import checkpoint, recipe
+from asr import checkpoint, stages
 from asr.cli import main
 from asr.errors import ConfigError, ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
@@ -121,7 +121,7 @@ def test_a_recipe_s_sentences_are_of_the_manifest_as_it_is(run: Path, tmp_path: 
 
     def skipped(number: int) -> bool:
         write_manifest(manifest, spoken[:number])
-        recipe.splice_stage(manifest, run / "model", out, hours=0.001, seconds=(0.5, 3))
+        stages.splice_stage(manifest, run / "model", out, hours=0.001, seconds=(0.5, 3))
         assert [item.id for item in read_manifest(out / "train.jsonl")][:number] == [
             item.id for item in spoken[:number]
         ]

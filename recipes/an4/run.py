@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from asr import config, recipe
+from asr import config, recipe, stages
 from asr.cli import parse, run_command
 from asr.outside import add_outside, read_outside, train_with_outside
 
@@ -36,14 +36,14 @@ def run() -> int:
     name = "outside" if arguments.outside else "model"
     data, first, spliced, model = (arguments.out / folder for folder in ("data", "first", "spliced", name))
     tuned = arguments.out / f"{name}-{'text' if arguments.text else 'lm'}"
-    recipe.corpus_stage(data, "an4", arguments.source)
+    stages.corpus_stage(data, "an4", arguments.source)
     outside = read_outside(arguments.outside, data)
 
     def settings(*overrides: str, train: Path | None = None) -> config.Config:
-        return recipe.with_data(config.load(arguments.conf, overrides), data, train)
+        return stages.with_data(config.load(arguments.conf, overrides), data, train)
 
-    recipe.train_stage(first, settings(*arguments.overrides, *FIRST))
-    recipe.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
+    stages.train_stage(first, settings(*arguments.overrides, *FIRST))
+    stages.splice_stage(data / "train.jsonl", first, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
     train = spliced / "train.jsonl"
     start = f"train.init_from={first}"
     if outside:
@@ -51,10 +51,10 @@ def run() -> int:
         last = (*SECOND, *LAST, *arguments.overrides)
         train_with_outside(arguments.out, train, outside, settings, others, last)
     else:
-        recipe.train_stage(model, settings(*SECOND, *arguments.overrides, start, train=train))
-    recipe.score_stage(model, data / "test.jsonl", model / "test")
-    recipe.language_model_stage(data, model, tuned, ORDER_WITH_TEXT if arguments.text else ORDER, arguments.text)
-    recipe.score_stage(tuned, data / "test.jsonl", tuned / "test")
+        stages.train_stage(model, settings(*SECOND, *arguments.overrides, start, train=train))
+    stages.score_stage(model, data / "test.jsonl", model / "test")
+    stages.language_model_stage(data, model, tuned, ORDER_WITH_TEXT if arguments.text else ORDER, arguments.text)
+    stages.score_stage(tuned, data / "test.jsonl", tuned / "test")
     return 0
 
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from asr import config, recipe
+from asr import config, stages
 from asr.cli import run_command
 from asr.errors import CheckpointError
 from asr.files import write_text_atomic
@@ -95,7 +95,7 @@ def ship(model: Path, data: Path, out: Path, note: str = "") -> None:
     results = {}
     for name, scored, split in (("dev", out, "dev"), ("test", out, "test"), ("full", model, "test")):
         folder = model / (split if scored is model else f"{split}-float16")
-        recipe.score_stage(scored, data / f"{split}.jsonl", folder)
+        stages.score_stage(scored, data / f"{split}.jsonl", folder)
         results[name] = read_hypotheses(folder / HYPOTHESES_FILE)
     scores = {name: score(found) for name, found in results.items()}
     facts = checkpoint.load_facts(weights)

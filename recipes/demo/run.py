@@ -18,7 +18,7 @@ from asr.cli import parse, run_command
 def run() -> int:
     """The recipe's stages; returns the exit code."""
     # Inside, because the speaking processes start by importing this file and have no use for torch.
-    from asr import config, recipe
+    from asr import config, recipe, stages
     from asr.manifest import hours, read_manifest
     from recipes.demo.speech import make_speech
 
@@ -34,9 +34,9 @@ def run() -> int:
             for name, facts in splits.items()
         )
 
-    recipe.require_corpus(data, "demo")
-    recipe.prepare_stage(data, speak, {})
-    recipe.run_experiment(data, model, settings)
+    stages.require_corpus(data, "demo")
+    stages.prepare_stage(data, speak, {})
+    stages.run_experiment(data, model, settings)
     test = read_manifest(data / "test.jsonl")
     example = max(test, key=lambda utterance: utterance.duration)
     print(f"\nSynthetic speech by espeak-ng, {hours(test):.2f} h of voices that training did not hear.")

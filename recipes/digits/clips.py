@@ -5,7 +5,7 @@ from pathlib import Path
 
 import soundfile
 
-from asr import checkpoint, recipe
+from asr import checkpoint, stages
 from asr.corpora.digits import WORDS
 from asr.files import atomic_path, made_since
 from asr.manifest import Utterance, read_manifest, write_manifest
@@ -27,9 +27,9 @@ def cut_digits(manifest: Path, model: Path, out: Path) -> Path:
     """
     made = out / "clips.jsonl"
     if made_since(made, model / checkpoint.WEIGHTS_FILE):
-        recipe.say(f"clips: complete in {out}, skipped")
+        stages.say(f"clips: complete in {out}, skipped")
         return made
-    recipe.say(f"clips: {out}")
+    stages.say(f"clips: {out}")
     sentences = [utterance for utterance in read_manifest(manifest) if set(WORDS) & set(utterance.text.lower().split())]
     recognizer = checkpoint.load(model, pick_device("auto"))
     clips: list[Utterance] = []
@@ -43,7 +43,7 @@ def cut_digits(manifest: Path, model: Path, out: Path) -> Path:
                     soundfile.write(temporary, wave.numpy(), RATE_HZ, format="FLAC", subtype="PCM_16")
                 clips.append(Utterance(name, path, len(wave) / RATE_HZ, piece.text, speaker=sentence.speaker))
     write_manifest(made, clips)
-    recipe.say(f"clips: {_counts(clips)} by {len({clip.speaker for clip in clips})} speakers")
+    stages.say(f"clips: {_counts(clips)} by {len({clip.speaker for clip in clips})} speakers")
     return made
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which the installed package lacks
 
-from asr import config, recipe
+from asr import config, recipe, stages
 from asr.cli import parse, run_command
 from asr.corpora import digits as corpus
 from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses
@@ -17,6 +17,7 @@ from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.outside import add_outside, read_outside
 from asr.report import summary_line
 from asr.wer import score
+from recipes.digits.own_stages import average_stage, label_stage
 from recipes.digits.silence import RECORDINGS, STILL_DB, surround
 
 # Four voices are not enough to recognise a stranger's. What a model learnt from 67 speakers of AN4 carries over, and so
@@ -49,9 +50,9 @@ def run() -> int:
     by_telephone = None if arguments.official_only else strangers(arguments, START, *TELEPHONE)
     out: Path = arguments.out
     official = out / "data"
-    recipe.corpus_stage(official, "digits", arguments.source)
+    stages.corpus_stage(official, "digits", arguments.source)
     outside = read_outside(arguments.outside, official)
-    recipe.run_experiment(official, out / "model", settings)
+    stages.run_experiment(official, out / "model", settings)
     if by_telephone is not None:
         telephone = telephone_stage(out, arguments.an4, by_telephone)
         leave_one_out(official, out, outside, partial(strangers, arguments), telephone)
@@ -68,9 +69,9 @@ def telephone_stage(out: Path, source: Path | None, settings: config.Config) -> 
     """Train the model from which the trainings without a speaker start; returns its run folder."""
     an4, spliced, telephone = out / "an4", out / "spliced", out / "telephone"
     heard = spliced / "train.jsonl"
-    recipe.corpus_stage(an4, "an4", source)
-    recipe.splice_stage(an4 / "train.jsonl", START, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
-    recipe.train_stage(telephone, recipe.with_data(settings, an4, heard))
+    stages.corpus_stage(an4, "an4", source)
+    stages.splice_stage(an4 / "train.jsonl", START, spliced, hours=SPLICED_HOURS, seconds=SPLICED_SECONDS)
+    stages.train_stage(telephone, stages.with_data(settings, an4, heard))
     return telephone
 
 
@@ -81,7 +82,7 @@ def leave_one_out(
     from recipes.digits.clips import cut_digits  # it imports torch, after the settings that `run_command` makes
 
     utterances = [item for split in ("train", "dev", "test") for item in read_manifest(official / f"{split}.jsonl")]
-    recordings = corpus.find(recipe.roots_of(official))
+    recordings = corpus.find(stages.roots_of(official))
     surround(recordings, out / "own-noise")
     surround(recordings, out / "still", STILL_DB)
     clips = read_manifest(cut_digits(out / "an4" / "train.jsonl", START, out / "clips"))
@@ -101,10 +102,10 @@ def as_stranger(speaker: str, fold: Path, others: list[Utterance], settings: con
     The fifth speaker is used to choose epochs and the weights of the 2-gram.
     """
     data, train, model = fold / "data", fold / "train.jsonl", fold / "model"
-    recipe.corpus_stage(data, "digits", fold.parent / "own-noise", held_out_speaker=speaker)
+    stages.corpus_stage(data, "digits", fold.parent / "own-noise", held_out_speaker=speaker)
     write_manifest(train, [*twice(read_manifest(data / "train.jsonl"), fold.parent / "still"), *others])
-    train_several(model, recipe.with_data(settings, data, train))
-    recipe.score_stage(model, data / "test.jsonl", model / "test")
+    train_several(model, stages.with_data(settings, data, train))
+    stages.score_stage(model, data / "test.jsonl", model / "test")
     return recognise(with_two_gram(model, data), data / "test.jsonl")
 
 
@@ -122,10 +123,10 @@ def as_acquaintance(fold: Path, settings: Callable[..., config.Config]) -> list[
         heard, labelled, train, test = (half / f"{name}.jsonl" for name in ("heard", "labelled", "train", "test"))
         write_manifest(heard, [replace(item, text="") for item in own[1 - number :: 2]])
         write_manifest(test, own[number::2])
-        recipe.label_stage(heard, with_two_gram(fold / "model", data), labelled)
+        label_stage(heard, with_two_gram(fold / "model", data), labelled)
         write_manifest(train, [*before, *twice(read_manifest(labelled), fold.parent / "still")])
         going_on = settings(fold / "model", f"train.epochs={OWN_EPOCHS}")
-        train_several(half / "model", recipe.with_data(going_on, data, train))
+        train_several(half / "model", stages.with_data(going_on, data, train))
         results += recognise(with_two_gram(half / "model", data), test)
     return results
 
@@ -134,8 +135,8 @@ def train_several(model: Path, settings: config.Config) -> None:
     """Train with `SEEDS` seeds, into folders beside `model`, which gets the mean of their weights."""
     runs = [model.with_name(f"seed-{seed}") for seed in range(settings.train.seed, settings.train.seed + SEEDS)]
     for seed, run in enumerate(runs, settings.train.seed):
-        recipe.train_stage(run, replace(settings, train=replace(settings.train, seed=seed)))
-    recipe.average_stage(runs, model)
+        stages.train_stage(run, replace(settings, train=replace(settings.train, seed=seed)))
+    average_stage(runs, model)
 
 
 def twice(utterances: list[Utterance], still: Path) -> list[Utterance]:
@@ -154,13 +155,13 @@ def twice(utterances: list[Utterance], still: Path) -> list[Utterance]:
 def with_two_gram(model: Path, data: Path) -> Path:
     """The model with a 2-gram of sentences of one word, which says that a recording holds one of ten words."""
     tuned = model.with_name(f"{model.name}-lm")
-    recipe.language_model_stage(data, model, tuned, order=2)
+    stages.language_model_stage(data, model, tuned, order=2)
     return tuned
 
 
 def recognise(model: Path, manifest: Path) -> list[Result]:
     """Score `model` on a manifest; returns what it recognised."""
-    recipe.score_stage(model, manifest, model / "test")
+    stages.score_stage(model, manifest, model / "test")
     return read_hypotheses(model / "test" / HYPOTHESES_FILE)
 
 

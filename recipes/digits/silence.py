@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr import audio, recipe
+from asr import audio, stages
 from asr.config import AudioConfig
 from asr.corpora.common import matching
 from asr.errors import AudioError
@@ -42,9 +42,9 @@ def surround(recordings: Path, out: Path, level_db: float | None = None) -> None
         AudioError: a recording cannot be read, or is too short for its noise to be measured.
     """
     if out.is_dir():
-        recipe.say(f"silence: complete in {out}, skipped")
+        stages.say(f"silence: complete in {out}, skipped")
         return
-    recipe.say(f"silence: {out}")
+    stages.say(f"silence: {out}")
     with whole_folder(out) as folder:
         (folder / RECORDINGS).mkdir()
         for path in matching(recordings, "*.wav"):

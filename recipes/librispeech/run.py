@@ -3,7 +3,7 @@
 import sys
 from functools import partial
 
-from asr import config, recipe
+from asr import config, recipe, stages
 from asr.cli import parse, run_command
 from asr.corpora.librispeech import PARTS
 from asr.errors import CorpusError
@@ -26,14 +26,14 @@ def run() -> int:
         if part not in PARTS:
             raise CorpusError(f"--test-parts: there is no part {part!r}; there are {', '.join(PARTS)}")
     prepare = partial(
-        recipe.corpus_stage, corpus="librispeech", source=arguments.source, allow_partial=arguments.allow_partial
+        stages.corpus_stage, corpus="librispeech", source=arguments.source, allow_partial=arguments.allow_partial
     )
     prepare(data, train_parts=arguments.train_parts, dev_parts=arguments.dev_parts)
     for part in tests:
         prepare(data / part, test_parts=part)
-    recipe.train_stage(model, recipe.with_data(settings, data))
+    stages.train_stage(model, stages.with_data(settings, data))
     for part in tests:
-        recipe.score_stage(model, data / part / "test.jsonl", model / part)
+        stages.score_stage(model, data / part / "test.jsonl", model / part)
     return 0
 
 

@@ -14,7 +14,7 @@ from asr.files import write_text_atomic
 from asr.overrides import filled
 from asr.process.lock import locked
 from asr.process.signals import serve
-from asr.recipe import say
+from asr.stages import say
 from recipes.memory.tasks import TASKS
 from recipes.memory.trial import CELLS, LARGEST_LAG, SMALLEST_LAG, Trial, limit_of, run_trial
 

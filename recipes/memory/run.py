@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which the installed package lacks
 
-from asr import recipe
+from asr import stages
 from asr.cli import parse, run_command
 from asr.files import require_folder, write_text_atomic
 
@@ -31,7 +31,7 @@ def run() -> int:
     write_text_atomic(arguments.out / TABLE_FILE, text)
     print(text, end="")
     summary.draw(trials, arguments.out)
-    recipe.say(f"picture: {arguments.out / 'long_lags.svg'}")
+    stages.say(f"picture: {arguments.out / 'long_lags.svg'}")
     return 0
 
 

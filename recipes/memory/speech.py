@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from asr import config, recipe
+from asr import config, stages
 from asr.cli import parse, run_command
 from asr.config import Config, EncoderConfig
 from asr.corpora import SUMMARY_FILE
@@ -72,9 +72,9 @@ def run() -> int:
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1, found {arguments.seeds}")
     settings = config.load(ROOT / "conf" / "an4.yaml", [*SMALL, *arguments.overrides])
-    recipe.require_corpus(arguments.data, "an4")
+    stages.require_corpus(arguments.data, "an4")
     if not (arguments.data / SUMMARY_FILE).is_file():  # made by this recipe, AN4's own, or `asr prepare`: all the same
-        recipe.corpus_stage(arguments.data, "an4", arguments.source)
+        stages.corpus_stage(arguments.data, "an4", arguments.source)
     kinds = [kind for kind in kinds_of(settings, arguments.data) if arguments.only in (None, name_of(kind))]
     done = [replace(kind, counts=train(kind, settings, arguments)) for kind in kinds]
     text = table(done)
@@ -130,7 +130,7 @@ def train(kind: Setting, settings: Config, arguments: argparse.Namespace) -> tup
         encoder = of_kind(settings.encoder, kind.cell, kind.directions, kind.width)
         own = replace(settings, encoder=encoder, train=replace(settings.train, seed=seed))
         model = arguments.out / f"{name_of(kind)}-seed{seed}"
-        recipe.run_experiment(arguments.data, model, own)
+        stages.run_experiment(arguments.data, model, own)
         counts.append(score(read_hypotheses(model / "test" / HYPOTHESES_FILE)).words)
     return tuple(counts)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which the installed package lacks
 
-from asr import config, recipe
+from asr import config, recipe, stages
 from asr.cli import parse, run_command
 from asr.corpora import speechocean
 from asr.errors import ConfigError, CorpusError
@@ -48,12 +48,12 @@ def run() -> int:
     name = "outside" if arguments.outside else "model"
     data, model = arguments.out / "data", arguments.out / name
     tuned = arguments.out / f"{name}-{'text' if arguments.text else 'lm'}"
-    recipe.corpus_stage(data, "speechocean", arguments.source)
+    stages.corpus_stage(data, "speechocean", arguments.source)
     manifest, results = data / "test.jsonl", "test"
-    corpus = speechocean.find(recipe.roots_of(data))
+    corpus = speechocean.find(stages.roots_of(data))
     if arguments.part == "test":  # before the training, so that a missing folder is reported now
         manifest, results = data / "official-test" / "test.jsonl", "official-test"
-        recipe.corpus_stage(manifest.parent, "speechocean", corpus, part="test")
+        stages.corpus_stage(manifest.parent, "speechocean", corpus, part="test")
     outside = read_outside(arguments.outside, data)
 
     words: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def run() -> int:
         raise ConfigError(f"--lexicon needs text.unit=phone, found {text.unit}")
 
     def settings(*overrides: str, train: Path | None = None) -> config.Config:
-        return recipe.with_data(config.load(arguments.conf, (*words, *overrides)), data, train)
+        return stages.with_data(config.load(arguments.conf, (*words, *overrides)), data, train)
 
     start = f"train.init_from={START}"
     if outside:
@@ -75,10 +75,10 @@ def run() -> int:
         last = (*LAST, *arguments.overrides)
         train_with_outside(arguments.out, data / "train.jsonl", outside, settings, others, last)
     else:
-        recipe.train_stage(model, settings(start, *arguments.overrides))
-    recipe.score_stage(model, manifest, model / results)
-    recipe.language_model_stage(data, model, tuned, 3, arguments.text, allowed, priors=True)
-    recipe.score_stage(tuned, manifest, tuned / results)
+        stages.train_stage(model, settings(start, *arguments.overrides))
+    stages.score_stage(model, manifest, model / results)
+    stages.language_model_stage(data, model, tuned, 3, arguments.text, allowed, priors=True)
+    stages.score_stage(tuned, manifest, tuned / results)
     return 0
 
 
