@@ -96,23 +96,20 @@ class AlignedText:
     score: float
     lacks: tuple[Lack, ...]
 
+    def later(self, by_s: float) -> "AlignedText":
+        """The same, as what begins so many seconds after the beginning of a recording."""
+        words = (replace(word, start_s=word.start_s + by_s, end_s=word.end_s + by_s) for word in self.words)
+        lacks = (replace(lack, start_s=lack.start_s + by_s, end_s=lack.end_s + by_s) for lack in self.lacks)
+        return replace(self, words=tuple(words), lacks=tuple(lacks))
+
     @classmethod
-    def joined(cls, parts: Sequence[tuple[float, "AlignedText"]]) -> "AlignedText":
-        """Several parts of a recording as one, words by their start, from where each part begins in seconds."""
-        placed = [
-            (replace(word, start_s=word.start_s + at_s, end_s=word.end_s + at_s), place)
-            for at_s, part in parts
-            for word, place in zip(part.words, part.written, strict=True)
-        ]
-        placed.sort(key=lambda item: item[0].start_s)
-        lacks = [
-            replace(lack, start_s=lack.start_s + at_s, end_s=lack.end_s + at_s)
-            for at_s, part in parts
-            for lack in part.lacks
-        ]
-        silent = [place for _, part in parts for place in part.silent]
-        words, written = zip(*placed, strict=True)
-        return cls(words, written, tuple(silent), sum(part.score for _, part in parts), tuple(lacks))
+    def joined(cls, parts: Sequence["AlignedText"]) -> "AlignedText":
+        """Several parts of a recording as one, words by their start."""
+        placed = [pair for part in parts for pair in zip(part.words, part.written, strict=True)]
+        words, written = zip(*sorted(placed, key=lambda pair: pair[0].start_s), strict=True)
+        silent = tuple(place for part in parts for place in part.silent)
+        lacks = tuple(lack for part in parts for lack in part.lacks)
+        return cls(words, written, silent, sum(part.score for part in parts), lacks)
 
     @property
     def text(self) -> str:
@@ -163,7 +160,7 @@ def recording_of(
     Words that overlap others of the same speaker are cut: one begins no earlier than the one before it ends.
 
     Args:
-        parts: at least one utterance of the recording, each with its words, timed from its own beginning.
+        parts: at least one utterance of the recording, each with its words, timed from the recording's beginning.
         duration_s: of the recording.
         source: what it is called.
 
@@ -176,7 +173,7 @@ def recording_of(
         sides[side_of(utterance.speaker, utterance.channel)].append((utterance, aligned))
     made = []
     for spoken in sides.values():
-        joined = AlignedText.joined([(utterance.offset, aligned) for utterance, aligned in spoken])
+        joined = AlignedText.joined([aligned for _, aligned in spoken])
         speakers, channels = ({getattr(said, key) for said, _ in spoken} for key in ("speaker", "channel"))
         speaker, channel = (found.pop() if len(found) == 1 else None for found in (speakers, channels))
         made.append(Transcript.of([joined], duration_s, source, channel=channel, speaker=speaker))

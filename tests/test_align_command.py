@@ -214,6 +214,10 @@ def test_a_manifest_by_recordings(capsys: Capture, run: Path, tmp_path: Path) ->
         "error: utterance one/a@2.0: no word can be aligned: line 1, word 1 '99': the vocabulary lacks '9'"
     ]
     assert err.splitlines()[-1] == f"{out}: 4 of 5 utterances aligned"
+    [note] = [
+        line for line in err.splitlines() if line.startswith("note: utterance one/a@3.0: line 1, word 1 'cab': 3.")
+    ]
+    assert note.endswith(" s, doubtful: confidence 0.00")
     assert sorted(out.rglob("*.*")) == [out / "one" / "a.json", out / "two" / "a.json"]
     found = json.loads((out / "one" / "a.json").read_text())
     assert (found["audio_filepath"], found["duration"]) == (str(tmp_path / "one" / "a.wav"), 4.0)

@@ -52,6 +52,8 @@ def test_what_is_left_out_or_unusual_is_noted(tmp_path: Path) -> None:
     assert texts(tmp_path / "out" / "train.jsonl") == {"a-a-0002": "(yes)", "a-a-0003": "Bo: so"}
     assert set(summary.notes) == {
         "annotations by tier: a 3",
+        "annotation files with one tier, which names a speaker only with speakers=tier: 2 "
+        f"({source / 'a.TextGrid'}, {source / 'b.TextGrid'})",
         "annotations without words left out: 1 (a-a-0001)",
         "annotations with brackets, whose content is taken for words: 1 (a-a-0002)",
         "annotations cut to the end of the audio: 1 (a-a-0003)",
@@ -73,7 +75,7 @@ SENTENCES = ("sentences", [(0.0, 1.0, "Yes, no!"), (1.0, 1.9, "So.")])
 @pytest.mark.parametrize(
     ("fine", "whole"),
     [
-        (("words", [(0.1, 0.3, "yes"), (0.4, 0.6, "no"), (0.98, 1.2, "so")]), SENTENCES),
+        (("tokens", [(0.1, 0.3, "yes"), (0.4, 0.6, "no"), (0.98, 1.2, "so")]), SENTENCES),
         (("sounds", [(0, 0.4, "j"), (0.4, 1, "\u0283"), (1, 1.4, "ts")]), ("words", [(0, 1, "she"), (1, 1.4, "z")])),
         (("German", [(0, 0.5, "Ja, nein!"), (1, 1.9, "Also.")]), SENTENCES),
     ],
@@ -122,6 +124,8 @@ def test_tiers_are_chosen(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"annotation files without a tier of these names: 1 \(.*b\.TextGrid\) \("):
         prepared(source, tiers="s")
     assert len(prepared(source, tiers="s", allow_partial=True)) == 1
+    notes = prepare("annotations", source=source, out=tmp_path / "b", allow_partial=True, dev_share=0, tiers="s").notes
+    assert "annotations in tiers that were not named: u 2" in notes
     put(source / "b.TextGrid", text_grid(("u", SAID), ("u", SAID)))
     with pytest.raises(CorpusError, match=r"b\.TextGrid: two tiers are called 'u'; rename one$"):
         prepared(source)
@@ -164,9 +168,27 @@ def test_a_corrected_transcript_is_training_data(tmp_path: Path) -> None:
     assert (found[0].offset, found[0].duration) == (0.2, 1.0)
     assert made.notes[:2] == (
         "annotations by tier: segments 2",
-        f"annotation files with words below their segments, which are not read: 1 ({path})",
+        f"annotation files with words below what was said, which are not read: 1 ({path})",
     )
     assert [each.text for each in prepared(source, tiers="words")] == ['R"B', "<i>", "so"]
+    # Corrected in the wrong tier, or not at all: nothing was.
+    put(source / "b.TextGrid", render(transcript(WORDS, 4.0), "textgrid"))
+    audio(source / "b.wav", 4.0)
+    notes = prepare("annotations", source=source, out=tmp_path / "data", dev_share=0).notes
+    untouched = "annotation files that say only what their words say, perhaps not corrected"
+    assert f"{untouched}: 1 ({source / 'b.TextGrid'})" in notes
+    for name in ("b.TextGrid", "b.wav"):
+        (source / name).unlink()
+
+    # The segments of whoever knows the speaker; words that are no part of what is said; those of sounds.
+    put(path, render(transcript(WORDS, 4.0), "textgrid").replace('"segments"', '"Ann"'))
+    assert [(each.text, each.speaker) for each in prepared(source, speakers="tier")] == [
+        ('R"B <i>', "Ann"),
+        ("so", "Ann"),
+    ]
+    put(path, text_grid(("words", [(0.2, 0.9, "yes no"), (1, 1.9, "perhaps")]), ("turns", [(0, 2, "A")])))
+    with pytest.raises(CorpusError, match=r"tier 'words' divides tier 'turns'"):
+        prepared(source)
     sounds = [(0.2, 0.4, "j"), (0.4, 0.7, "\u025b"), (0.7, 0.9, "s")]
     put(path, text_grid(("words", [(0.2, 0.9, "yes")]), ("segments", sounds)))
     with pytest.raises(CorpusError, match=r"tier 'segments' divides tier 'words': .* such as tiers=words$"):

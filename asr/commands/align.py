@@ -173,13 +173,15 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
         try:
             if isinstance(found, AsrError):
                 raise found
-            aligned = _aligned(found.encoded, utterance.text, recognizer, f"utterance {utterance.id}")
+            offset_s = utterance.offset if arguments.by == _RECORDING else 0.0
+            where = f"utterance {utterance.id}"
+            aligned = _aligned(found.encoded, utterance.text, recognizer, where, offset_s)
             if arguments.by == _RECORDING:
                 parts[target].append((utterance, aligned))
             else:
                 if arguments.format == "ctm" or (arguments.format == "eaf" and utterance.offset):
                     source = Path(target.stem)  # a CTM has ids; in ELAN the audio would begin elsewhere
-                made = recording_of([(replace(utterance, offset=0.0), aligned)], found.duration_s, source)
+                made = recording_of([(utterance, aligned)], found.duration_s, source)
                 write_transcript(made, target, arguments.format)
         except AsrError as error:
             failed += 1
@@ -215,13 +217,15 @@ def _length_s(path: Path) -> float:
         return float(opened.frames / opened.file.samplerate)
 
 
-def _aligned(encoded: "Encoded", text: str, recognizer: "Recognizer", where: str) -> "AlignedText":
+def _aligned(
+    encoded: "Encoded", text: str, recognizer: "Recognizer", where: str, offset_s: float = 0.0
+) -> "AlignedText":
     """Align a transcript, and list on standard error the words that could not be aligned well."""
     from asr.align import align_text
     from asr.boundaries import bounded
 
     aligned = align_text(encoded.log_probs, text, recognizer.tokenizer, recognizer.vocabulary, where=where)
-    aligned = replace(aligned, words=bounded(aligned.words, encoded.levels))
+    aligned = replace(aligned, words=bounded(aligned.words, encoded.levels)).later(offset_s)
     doubtful, words = len(aligned.doubtful), len(aligned.words)
     hopeless = doubtful > _HOPELESS * words
     for remark in islice(aligned.remarks(), _REMARKS if hopeless else None):

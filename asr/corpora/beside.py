@@ -24,7 +24,7 @@ _LISTED = 3  # how many a note names of what it counts
 _FILMS = (".mp4", ".m4a", ".mkv", ".webm", ".mov", ".avi", ".aac", ".wma")  # what ffmpeg makes audio of
 _VERSION = re.compile(r"\.(?:[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*|transcript)\Z")  # a language; Zoom's .cc and .transcript
 _CHANNEL = re.compile(r"#([0-9]{1,4})\Z")
-_BRACKETS = re.compile(r"\[.*\]|\(.*\)|<\w.*>")  # most often about sounds
+_BRACKETS = re.compile(r"\[.*\]|\(.*\)|\{.*\}|<\w.*>")  # most often about sounds
 
 Side = tuple[str, int | None]  # a recording's path without suffix, and a channel of it, or None for the whole
 
