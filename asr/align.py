@@ -14,7 +14,7 @@ where more is said than the transcript has.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from asr.lengths import ctc_frames_needed
 from asr.manifest import Utterance
 from asr.segmentation import mean_confidence
 from asr.text import Tokenizer
-from asr.transcript import Dialogue, Transcript, side_of
+from asr.transcript import Dialogue, Transcript
 
 # Words with a lower confidence are doubtful. In benchmarks/word_times.py 3 % of the words of AN4's dev set are, with a
 # model that recognises 91 % of them, and 98 % of other words put in their places.
@@ -40,6 +40,8 @@ DOUBTFUL = 0.05
 # AN4's dev set there never is so much where no word is missing, and of sentences taken out of a transcript 73 to 89 %
 # leave it, with models of letters, phones and pieces (docs/experiments.md).
 LACKING, LACKING_S = 3, 0.5
+# Annotations that follow one another may touch.
+OVERLAP_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def recording_of(
 ) -> Transcript | Dialogue:
     """What was said in a recording whose utterances were aligned one by one.
 
-    Words that overlap others of the same speaker are cut: one begins no earlier than the one before it ends.
+    Words that overlap others of the same side are cut: one begins no earlier than the one before it ends.
 
     Args:
         parts: at least one utterance of the recording, each with its words, timed from the recording's beginning.
@@ -165,19 +167,34 @@ def recording_of(
         source: what it is called.
 
     Returns:
-        A transcript, if all is of one speaker or, where none is known, of one channel; otherwise a dialogue, with a
-        side for each in the order in which they first speak.
+        A transcript, if all is of one speaker and channel; otherwise a dialogue, with a side for each in the order in
+        which they first speak.
     """
-    sides: defaultdict[str, list[tuple[Utterance, AlignedText]]] = defaultdict(list)
+    sides: defaultdict[tuple[str | None, int | None], list[AlignedText]] = defaultdict(list)
     for utterance, aligned in sorted(parts, key=lambda part: part[0].offset):
-        sides[side_of(utterance.speaker, utterance.channel)].append((utterance, aligned))
-    made = []
-    for spoken in sides.values():
-        joined = AlignedText.joined([aligned for _, aligned in spoken])
-        speakers, channels = ({getattr(said, key) for said, _ in spoken} for key in ("speaker", "channel"))
-        speaker, channel = (found.pop() if len(found) == 1 else None for found in (speakers, channels))
-        made.append(Transcript.of([joined], duration_s, source, channel=channel, speaker=speaker))
+        sides[_side_of(utterance)].append(aligned)
+    made = [
+        Transcript.of([AlignedText.joined(spoken)], duration_s, source, channel=channel, speaker=speaker)
+        for (speaker, channel), spoken in sides.items()
+    ]
     return made[0] if len(made) == 1 else Dialogue(tuple(made))
+
+
+def overlapping(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """Those of a recording that begin more than `OVERLAP_S` before another one of the same side ends."""
+    reached_s: dict[tuple[str | None, int | None], float] = {}
+    found = []
+    for utterance in sorted(utterances, key=lambda utterance: utterance.offset):
+        side = _side_of(utterance)
+        if utterance.offset < reached_s.get(side, 0.0) - OVERLAP_S:
+            found.append(utterance)
+        reached_s[side] = max(reached_s.get(side, 0.0), utterance.offset + utterance.duration)
+    return found
+
+
+def _side_of(utterance: Utterance) -> tuple[str | None, int | None]:
+    """The speaker, with single spaces, and the channel."""
+    return " ".join((utterance.speaker or "").split()) or None, utterance.channel
 
 
 def align_text(

@@ -93,7 +93,10 @@ def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
     """
     record: dict[str, Any] = {
         "id": utterance.id,
-        "audio_filepath": os.path.relpath(utterance.audio_filepath.resolve(), path.parent.resolve()),
+        # Through a link to a folder `..` would lead elsewhere; of a file, its name is what users know.
+        "audio_filepath": os.path.relpath(
+            utterance.audio_filepath.parent.resolve() / utterance.audio_filepath.name, path.parent.resolve()
+        ),
         "duration": round(utterance.duration, 6),
         "text": utterance.text,
     }

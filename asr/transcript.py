@@ -76,7 +76,7 @@ class Transcript:
             source: the recording's name, in most cases its path.
             words: those of the best hypothesis with times of their sounds (`asr.boundaries`); None: of their labels.
             channel: of the source, 0 being the first; None: as `AudioConfig.channels` says.
-            speaker: who said it; None if unknown.
+            speaker: who said it, a name on one line; None if unknown.
 
         Raises:
             DecodeError: there is no hypothesis, a duration, time, score or confidence cannot be, words are not in
@@ -95,8 +95,10 @@ class Transcript:
 
     @property
     def side(self) -> str:
-        """What tells it from the other sides of a dialogue (`side_of`)."""
-        return side_of(self.speaker, self.channel)
+        """What it is called as a side of a dialogue: by its speaker or, if that is unknown, its channel."""
+        if self.speaker is not None:
+            return self.speaker
+        return "unknown" if self.channel is None else str(self.channel)
 
     @property
     def confidence(self) -> float:
@@ -138,10 +140,10 @@ class Dialogue:
     sides: tuple[Transcript, ...]
 
     def __post_init__(self) -> None:
-        names = [side.side for side in self.sides]
-        if not names or len({*names}) < len(names):
-            whose = self.sides[0].source if self.sides else "dialogue"
-            raise DecodeError(f"{whose}: wanted sides of different speakers or channels, found {names}")
+        whose = [(side.speaker, side.channel) for side in self.sides]
+        if not whose or len({*whose}) < len(whose):
+            name = self.sides[0].source if self.sides else "dialogue"
+            raise DecodeError(f"{name}: wanted sides of different speakers or channels, found {whose}")
 
     @property
     def source(self) -> str:
@@ -185,13 +187,6 @@ class Dialogue:
                 {"id": number, **_whose(side), **segment.as_json()} for number, (side, segment) in enumerate(self.turns)
             ],
         }
-
-
-def side_of(speaker: str | None, channel: int | None) -> str:
-    """What a side of a dialogue is called: the speaker or, if that is unknown, the channel."""
-    if speaker is not None:
-        return speaker
-    return "unknown" if channel is None else str(channel)
 
 
 def _whose(side: Transcript) -> dict[str, Any]:

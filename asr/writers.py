@@ -18,6 +18,7 @@ from asr import elan
 from asr.errors import ConfigError
 from asr.files import AUDIO_SUFFIXES, write_text_atomic
 from asr.lines import escaped
+from asr.manifest import part_name
 from asr.segmentation import PAUSE_S, lines_of
 from asr.transcript import Dialogue, Transcript
 
@@ -67,8 +68,10 @@ def render(made: Made, format: Format, folder: Path = Path()) -> str:
     In a dialogue a line of `txt` is a turn, after its side (`Transcript.side`) and a colon; so are subtitles of `srt`,
     and `vtt` has the side as its voice (`<v 0>`). Subtitles stand by their start, those of each side where it alone
     would have them, so that they overlap where two speak. `tsv` has a fourth column, `speaker`, or `channel` where no
-    speaker is known. `ctm` has the channels one after the other, as NIST orders its lines, and `textgrid` has tiers for
-    each side: `segments 0`, `words 0`, `segments 1`, ...; so has `eaf`, with the speaker, if known, as participant.
+    speaker is known. `ctm` has the channels one after the other, as NIST orders its lines. `textgrid` has tiers for
+    each side: `segments Ann` and `words Ann` for a speaker, `segments #0` for the channel of an unknown one, and
+    `segments Ann#0` for both, as also where a single transcript states them; so has `eaf`, with the speaker as the
+    participant, too.
 
     Raises:
         ConfigError: an unknown format.
@@ -175,8 +178,9 @@ def _tsv(made: Made) -> str:
     return "".join([f"start\tend\ttext{column}\n", *lines])
 
 
-def _tiers(side: Transcript, name: str, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
+def _tiers(side: Transcript, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
     """Names, spans in microseconds up to `end`, and texts of a side's tiers."""
+    name = part_name(_clean(side.speaker or ""), channel=side.channel)  # `Ann`, `#0`, `Ann#0` or nothing
     mark = f" {name}" if name else ""
     # Praat drops intervals without length when it reads the file, so words get a millisecond, which can still be seen.
     words = _spread([(_us(word.start_s), _us(word.end_s)) for word in side.words], _US_PER_MS, end)
@@ -189,7 +193,7 @@ def _tiers(side: Transcript, name: str, end: int) -> Iterator[tuple[str, list[Sp
 
 def _textgrid(made: Made) -> str:
     end = _us(made.duration_s)
-    tiers = [tier for side, name in _sides(made) for tier in _tiers(side, name, end)]
+    tiers = [tier for side, _ in _sides(made) for tier in _tiers(side, end)]
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_decimal(end)}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, spans, texts) in enumerate(tiers, 1):
@@ -209,17 +213,17 @@ def _quoted(text: str) -> str:
 def _eaf(made: Made, folder: Path) -> str:
     end = _us(made.duration_s) // _US_PER_MS * _US_PER_MS  # no time is rounded beyond the audio
     tiers = []
-    for side, name in _sides(made):
+    for side, _ in _sides(made):
         participant = None if side.speaker is None else _clean(side.speaker)
         parent = None
-        for tier, spans, texts in _tiers(side, name, end):
+        for tier, spans, texts in _tiers(side, end):
             # Halves are rounded up, so that a word of a millisecond still has one.
             starts, ends = ([(span[edge] + _US_PER_MS // 2) // _US_PER_MS for span in spans] for edge in (0, 1))
             said = zip(starts, ends, map(_clean, texts), strict=True)
             tiers.append(elan.Tier(tier, [spoken for spoken in said if spoken[2]], participant, parent))
             parent = tier
-    is_audio = made.source.lower().endswith(AUDIO_SUFFIXES)
-    return elan.document(tiers, _clean(os.path.relpath(made.source, folder)) if is_audio else None)
+    is_audio = made.source.lower().endswith(AUDIO_SUFFIXES) and os.path.isfile(made.source)  # and no id like a name
+    return elan.document(tiers, os.path.relpath(made.source, folder) if is_audio else None)
 
 
 def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator[tuple[int, int, str]]:

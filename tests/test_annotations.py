@@ -214,15 +214,25 @@ def test_the_sides_of_a_corrected_dialogue_are_told_apart(tmp_path: Path) -> Non
     ]
     assert not [note for note in made.notes if "overlap" in note]
 
-    put(path, path.read_text().replace('s 1"', 's 2"'))
+    put(path, path.read_text().replace('s #1"', 's #2"'))
     with pytest.raises(CorpusError, match=r"a\.TextGrid:[0-9]+: .*a\.wav: wanted channel 2, 0 being .* found 2"):
         prepared(source)
-    named = [replace(side, speaker=name) for side, name in zip(sides, ("Ann", "Bo"), strict=True)]
-    put(path, render(Dialogue(tuple(named)), "textgrid"))
-    assert [(each.id, each.speaker, each.channel) for each in prepared(source)[:2]] == [
-        ("a-Ann-0002", "Ann", None),
-        ("a-Bo-0002", "Bo", None),
-    ]
+    for speaker, channel in (("Ann", None), ("1", None), ("Bo", 1), ("C#", None), ("C#", 0)):
+        side = replace(sides[0], speaker=speaker, channel=channel)
+        for format, suffix in (("textgrid", "TextGrid"), ("eaf", "eaf")):
+            path.unlink()
+            path = put(path.with_suffix(f".{suffix}"), render(side, format))
+            assert {(each.speaker, each.channel) for each in prepared(source)} == {(speaker, channel)}
+
+
+def test_words_of_a_transcript_that_is_corrected_in_part_are_not_read(tmp_path: Path) -> None:
+    source = tmp_path / "talks"
+    audio(source / "a.wav", 4.0)
+    text = render(transcript(WORDS, 4.0), "textgrid")
+    path = put(source / "a.TextGrid", text.replace('"so"', '""', 1))
+    assert [each.text for each in prepared(source)] == ['R"B <i>']
+    put(path, text.replace('"segments"', '"segments Ann"').replace('"words"', '"words Ann"').replace('"so"', '""', 1))
+    assert [(each.text, each.speaker) for each in prepared(source)] == [('R"B <i>', "Ann")]
 
 
 def test_a_single_tier_is_the_speaker_where_that_is_said(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 
 from asr.corpora import prepare
@@ -100,12 +101,16 @@ def said(tier: Tier) -> list[tuple[int, int, str]]:
     return [(round(start * 1000), round(end * 1000), text) for _, _, start, end, text in tier.intervals]
 
 
-def test_whole_picture() -> None:
+def test_whole_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("calls").mkdir()
+    Path("calls/my & talk.WAV").touch()
     assert render(transcript(WORDS, 2.3456, "calls/my & talk.WAV"), "eaf") == GOLDEN
 
 
-def test_silence_in_a_recording_that_is_no_file() -> None:
-    assert render(transcript([], 1.5, "standard input"), "eaf") == SILENCE
+@pytest.mark.parametrize("source", ["standard input", "an-id.wav"])
+def test_silence_in_a_recording_that_is_no_file(source: str) -> None:
+    assert render(transcript([], 1.5, source), "eaf") == SILENCE
 
 
 def test_sides_with_their_speakers(tmp_path: Path) -> None:
@@ -116,12 +121,13 @@ def test_sides_with_their_speakers(tmp_path: Path) -> None:
         (tier.name, tier.participant, tier.is_dependent)
         for tier in read_back(Dialogue((left, right)), tmp_path / "a.eaf")
     ] == [
-        ("segments 0", "", False),
-        ("words 0", "", True),
-        (f"segments {named}", named, False),
-        (f"words {named}", named, True),
+        ("segments #0", "", False),
+        ("words #0", "", True),
+        (f"segments {named}#1", named, False),
+        (f"words {named}#1", named, True),
     ]
-    assert [tier.name for tier in read_back(right, tmp_path / "b.eaf")] == ["segments", "words"]
+    alone = read_back(replace(right, channel=None), tmp_path / "b.eaf")
+    assert [tier.name for tier in alone] == [f"segments {named}", f"words {named}"]
     assert {tier.participant for tier in read_tiers(tmp_path / "b.eaf")} == {named}
 
 
@@ -140,10 +146,12 @@ def test_the_audio_is_found_from_the_folder_of_the_document(tmp_path: Path) -> N
         assert found.attrib["MEDIA_URL"] == f"file:{found.attrib['RELATIVE_MEDIA_URL']}"
         return [found.attrib[name] for name in ("RELATIVE_MEDIA_URL", "MIME_TYPE")]
 
-    talk = tmp_path / "talks" / "one" / "a.flac"
-    assert media(talk.with_suffix(".eaf"), str(talk)) == ["./a.flac", "audio/*"]
-    assert media(talk.with_suffix(".eaf"), os.path.relpath(talk)) == ["./a.flac", "audio/*"]
-    assert media(tmp_path / "drafts" / "a.eaf", str(talk)) == ["../talks/one/a.flac", "audio/*"]
+    talk = tmp_path / "talks" / "one" / "a  b & c.flac"
+    talk.parent.mkdir(parents=True)
+    talk.touch()
+    assert media(talk.with_suffix(".eaf"), str(talk)) == ["./a  b & c.flac", "audio/*"]
+    assert media(talk.with_suffix(".eaf"), os.path.relpath(talk)) == ["./a  b & c.flac", "audio/*"]
+    assert media(tmp_path / "drafts" / "a.eaf", str(talk)) == ["../talks/one/a  b & c.flac", "audio/*"]
 
 
 def test_a_corrected_draft_is_training_data(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def run(folder: Path, program: str, **environment: str) -> subprocess.CompletedP
     if not (folder / "asr").exists():
         (folder / "asr").mkdir()
         source = Path(asr.__file__).parent
-        modules = "__init__ config errors files lengths lexicon lines overrides".split()
+        modules = "__init__ characters config errors files lengths lexicon lines overrides".split()
         for name in (f"{module}.py" for module in modules):
             shutil.copyfile(source / name, folder / "asr" / name)
         for name in ("decode", "process"):

@@ -311,7 +311,7 @@ def test_a_dialogue_without_words() -> None:
         assert render(made, format) == wanted[format]
     facts = json.loads(render(made, "json"))
     assert (facts["text"], facts["segments"], facts["confidence"]) == ("", [], 0.875)
-    names = ("words 0", "segments 0", "words 1", "segments 1")
+    names = ("words #0", "segments #0", "words #1", "segments #1")
     assert [render(made, "textgrid").count(f'name = "{name}"') for name in names] == [1, 1, 1, 1]
 
 
@@ -323,7 +323,8 @@ def test_sides_of_speakers_are_called_by_their_names() -> None:
     assert '\n<v Ann "B" &lt;C&gt;>who\'s there?\n' in render(made, "vtt")
     lines = render(made, "tsv").splitlines()
     assert lines[:2] == ["start\tend\ttext\tspeaker", '400\t1200\twho\'s there?\tAnn "B" <C>']
-    assert '        name = "words Ann ""B"" <C>"\n' in render(made, "textgrid")
+    assert '        name = "words Ann ""B"" <C>#0"\n' in render(made, "textgrid")
+    assert '        name = "segments"\n' in render(made, "textgrid")
     # All of one channel, as far as is known: by time.
     starts = [line.split()[1:3] for line in render(made, "ctm").splitlines()]
     assert starts == [["1", "0.400"], ["1", "0.600"], ["1", "1.000"], ["1", "3.000"], ["1", "3.000"]]
@@ -336,8 +337,11 @@ def test_the_sides_of_a_dialogue_are_told_apart() -> None:
     wanted = "wanted sides of different speakers or channels, found"
     with pytest.raises(DecodeError, match=rf"^dialogue: {wanted} \[\]$"):
         Dialogue(())
-    with pytest.raises(DecodeError, match=rf"^talk\.wav: {wanted} \['0', '0'\]$"):
-        Dialogue((replace(transcript([], 1.0), channel=0), replace(transcript([], 1.0), speaker="0")))
+    ann = replace(transcript([], 1.0), speaker="Ann", channel=0)
+    with pytest.raises(DecodeError, match=rf"^talk\.wav: {wanted} \[\('Ann', 0\), \('Ann', 0\)\]$"):
+        Dialogue((ann, ann))
+    for other in (replace(ann, channel=1), replace(ann, speaker="0"), replace(ann, speaker=None)):
+        assert len(Dialogue((ann, other)).sides) == 2
 
 
 def test_a_long_subtitle_has_two_balanced_lines() -> None:

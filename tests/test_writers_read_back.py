@@ -174,7 +174,7 @@ def test_each_side_of_a_dialogue_is_written_as_it_is_alone(left: Transcript, rig
     segments = json.loads(render(made, "json"))["segments"]
     assert [segment["id"] for segment in segments] == list(range(len(segments)))
     _, tiers = textgrid_of(render(made, "textgrid"))
-    assert list(tiers) == ["segments 0", "words 0", "segments 1", "words 1"]
+    assert list(tiers) == ["segments #0", "words #0", "segments #1", "words #1"]
     for channel, side in enumerate(sides):
         rows_alone = render(side, "tsv").split("\n")[1:-1]
         assert ["\t".join(row[:3]) for row in rows if row[3] == str(channel)] == rows_alone
@@ -183,7 +183,7 @@ def test_each_side_of_a_dialogue_is_written_as_it_is_alone(left: Transcript, rig
             item.as_json()["words"] for item in side.segments
         ]
         _, alone = textgrid_of(render(replace(side, duration_s=end), "textgrid"))
-        assert {name: tiers[f"{name} {channel}"] for name in alone} == alone
+        assert {name: tiers[name] for name in alone} == alone
 
 
 def test_words_without_time_at_the_end_of_the_audio_have_room_in_a_textgrid() -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from asr.manifest import Utterance
     from asr.recognizer import Recognizer
     from asr.windows import Encoded
+    from asr.writers import Format
 
 _UTTERANCE, _RECORDING = "utterance", "recording"
 _HOPELESS = 0.5  # share of doubtful words above which the transcript itself is in doubt
@@ -187,7 +188,7 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
             failed += 1
             print_error(error)
         if not left[target] and target in parts:
-            write_transcript(recording_of(parts.pop(target), _length_s(source), source), target, arguments.format)
+            failed += _write_recording(parts.pop(target), target, arguments.format)
     print(f"{arguments.out}: {len(utterances) - failed} of {len(utterances)} utterances aligned", file=sys.stderr)
     if failed == len(utterances):
         return FAILED
@@ -209,12 +210,27 @@ def _targets(arguments: argparse.Namespace, utterances: "Sequence[Utterance]") -
     return {utterance.id: arguments.out / f"{_file_name(utterance.id)}{suffix}" for utterance in utterances}
 
 
-def _length_s(path: Path) -> float:
-    """Seconds of audio in a file that was read before."""
+def _write_recording(parts: "Sequence[tuple[Utterance, AlignedText]]", target: Path, format: "Format") -> int:
+    """Write the words of all utterances of a recording; returns how many could not be written."""
     from asr import audio
+    from asr.align import overlapping, recording_of
+    from asr.writers import write_transcript
 
-    with audio.opened(path) as opened:
-        return float(opened.frames / opened.file.samplerate)
+    source = parts[0][0].audio_filepath
+    mixed = overlapping(utterance for utterance, _ in parts)
+    if mixed:
+        print_note(
+            f"{target}: words of {len(mixed)} utterances stand among those of others that they overlap, such as "
+            f"{mixed[0].id}: with the same speaker and channel, or none, they cannot be told apart"
+        )
+    try:
+        with audio.opened(source) as opened:
+            duration_s = opened.frames / opened.file.samplerate
+        write_transcript(recording_of(parts, duration_s, source), target, format)
+    except AsrError as error:
+        print_error(error)
+        return len(parts)
+    return 0
 
 
 def _aligned(

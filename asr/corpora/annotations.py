@@ -5,7 +5,7 @@ place in it, such as `talks/a-Ann-0001`. Its speaker is the participant that ELA
 unknown, where a single tier is taken and names none. Taken are the tiers that `tiers=NAME,NAME` names, or else all with
 text, except those of ELAN that are about others. `asr.corpora.beside` says which file belongs to which recording.
 
-What `asr.writers` writes can be read once it is corrected: `words` below what was said are not read, and `segments 0`
+What `asr.writers` writes can be read once it is corrected: `words` below what was said are not read, and `segments #0`
 is about the first channel, `segments Ann` by Ann.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
-from asr.corpora.beside import Kind, Part, listed, recordings, utterances
+from asr.corpora.beside import Kind, Part, Recording, listed, recordings, utterances
 from asr.corpora.common import Contents, Corpus
 from asr.corpora.repeating import divides, is_untouched, words_below
 from asr.corpora.tiers import Tier, read_tiers, tier_name
@@ -26,9 +26,8 @@ from asr.manifest import Utterance, part_name
 
 _KIND = Kind("annotation", "annotation", (".TextGrid", ".eaf"))
 _TIERS_LISTED = 20
-# What `asr.writers` calls the tiers of a transcript, and of each side of a dialogue: a channel, or a speaker.
-_SEGMENTS = re.compile(r"segments(?: (.+))?")
-_CHANNEL = re.compile(r"[0-9]{1,4}")
+# What `asr.writers` calls tiers: `segments`, `segments Ann`, `segments #0` or `segments Ann#0`.
+_SEGMENTS = re.compile(r"segments(?: (.*?)(?:#([0-9]{1,4}))?)?")
 
 
 def read(roots: Sequence[Path], *, tiers: str | None = None, speakers: str | None = None) -> Contents:
@@ -73,7 +72,7 @@ def read(roots: Sequence[Path], *, tiers: str | None = None, speakers: str | Non
                 remarks["annotation files with words below what was said, which are not read"].append(path)
             if above in taken and _SEGMENTS.fullmatch(above.name) and is_untouched(above, words):
                 remarks["annotation files that say only what their words say, perhaps not corrected"].append(path)
-        parts = _parts(recording.name, taken, remarks, path, by_tier=speakers is not None)
+        parts = _parts(recording, taken, remarks, by_tier=speakers is not None)
         said += utterances(recording, parts, _KIND, remarks)
     for name in names or ():
         if name not in there:
@@ -108,20 +107,22 @@ def _check(taken: Sequence[Tier], path: Path, *, are_named: bool) -> None:
 
 
 def _parts(
-    name: str, tiers: Sequence[Tier], remarks: Mapping[str, list[str]], path: str, *, by_tier: bool
+    recording: Recording, tiers: Sequence[Tier], remarks: Mapping[str, list[str]], *, by_tier: bool
 ) -> Iterator[Part]:
-    """What is said in the tiers of a file; a tier of segments has the side of a dialogue in its name."""
+    """What is said in the tiers of a file; a tier of segments has speaker and channel in its name."""
     for tier in tiers:
-        draft = _SEGMENTS.fullmatch(tier.name)
-        called = draft[1] or "" if draft else tier.name
-        channel = int(called) if draft and _CHANNEL.fullmatch(called) else None
-        told = by_tier or draft or len(tiers) > 1
-        speaker = tier.participant or (called if told and channel is None else "") or None
-        if not (speaker or draft):
-            remarks["annotation files with one tier, which names a speaker only with speakers=tier"].append(path)
-        whose = part_name(name, channel=channel) + (f"-{called}" if called and channel is None else "")
+        segments = _SEGMENTS.fullmatch(tier.name)
+        called, side = (segments[1] or "", segments[2]) if segments else (tier.name, None)
+        channel = None if side is None else int(side)
+        speaker = tier.participant or (called if segments or by_tier or len(tiers) > 1 else "") or None
+        if not (speaker or segments):
+            remarks["annotation files with one tier, which names a speaker only with speakers=tier"].append(
+                str(recording.path)
+            )
+        name = part_name(recording.name, channel=channel if recording.channel is None else None)
         for place, where, start_s, end_s, text in tier.intervals:
-            yield Part(f"{whose}-{place:04d}", where, start_s, end_s, text, speaker, channel)
+            number = f"-{called}-{place:04d}" if called else f"-{place:04d}"
+            yield Part(name + number, where, start_s, end_s, text, speaker, channel)
 
 
 def _counted(what: str, counts: Counter[str]) -> Iterator[str]:

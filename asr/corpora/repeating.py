@@ -34,18 +34,27 @@ def divides(fine: Tier, whole: Tier) -> bool:
 def words_below(tiers: Sequence[Tier]) -> dict[str, tuple[Tier, Tier]]:
     """Tiers of words as `asr transcribe` writes them below what was said: by name, each with the tier above it.
 
-    Words lie inside that tier's annotations, which have about as many letters: they name no turns, and are no sounds.
+    That is the one called `segments` instead of `words`, unless its annotations lie inside the words, as sounds do; or,
+    where it was renamed, a tier inside whose annotations words lie, with about as many letters: it does not name turns.
     """
+    named = {tier.name: tier for tier in tiers}
     below = {}
     for words in tiers:
-        for other in tiers if _WORDS.fullmatch(words.name) else ():
-            around = _around(words.intervals, other.intervals)
-            inside = sum(whole is not None for whole in around)
+        if not words.intervals or not _WORDS.fullmatch(words.name):
+            continue
+        segments = named.get(words.name.replace("words", "segments", 1))
+        if segments is not None and not (segments.intervals and _lies_in(segments, words)):
+            below[words.name] = (words, segments)
+        for other in tiers if segments is None else ():
             spelled, letters = ("".join(map(_letters, tier.intervals)) for tier in (words, other))
-            is_told = len(letters) > _MOST * len(spelled) and inside >= _NEARLY_ALL * len(words.intervals)
-            if is_told and not _WORDS.fullmatch(other.name):
+            if _lies_in(words, other) and len(letters) > _MOST * len(spelled) and not _WORDS.fullmatch(other.name):
                 below[words.name] = (words, other)
     return below
+
+
+def _lies_in(fine: Tier, whole: Tier) -> bool:
+    inside = sum(other is not None for other in _around(fine.intervals, whole.intervals))
+    return inside >= _NEARLY_ALL * len(fine.intervals)
 
 
 def is_untouched(whole: Tier, words: Tier) -> bool:
