@@ -275,6 +275,34 @@ def test_alignments_of_recordings_are_replaced_where_that_is_said(capsys: Captur
     assert "ann: cab" in there.read_text()
 
 
+def test_utterances_that_overlap_are_told(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 4.0)
+    spoken = [("u0", 0.5, None, None), ("u1", 1.0, None, None), ("u2", 1.5, "ann", None), ("u3", 1.0, None, 0)]
+    spoken += [("u4", 2.48, "ann", None), ("u5", 2.5, "ann ", None)]  # touches u2, and is in u4
+    records = [
+        {
+            "id": name,
+            "audio_filepath": "a.wav",
+            "offset": offset,
+            "duration": 1.0,
+            "text": "a",
+            "speaker": who,
+            "channel": side,
+        }
+        for name, offset, who, side in spoken
+    ]
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "out"
+    manifest.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert command(manifest, "--model", run, "-o", out, "--by", "recording", "--format", "textgrid") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "that they overlap" in line]
+    assert told == [
+        f"note: {out / 'a.TextGrid'}: words of 2 utterances stand among those of others that they overlap, such as u1: "
+        "with the same speaker and channel, or none, they cannot be told apart"
+    ]
+    names = [line.split('"')[1] for line in (out / "a.TextGrid").read_text().splitlines() if "  name" in line]
+    assert names == ["segments", "words", "segments #0", "words #0", "segments ann", "words ann"]
+
+
 def test_one_recording_is_not_divided(capsys: Capture, run: Path, tmp_path: Path) -> None:
     audio = write_audio(tmp_path / "a.wav")
     assert command(audio, "--text", "bad", "--model", run, "--by", "recording") == 2

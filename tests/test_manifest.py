@@ -167,6 +167,14 @@ def test_written_paths_are_relative_so_that_a_corpus_can_move(tmp_path: Path) ->
     assert moved.resolve() == (tmp_path / "moved" / "audio" / "a.wav").resolve()
 
 
+def test_a_linked_file_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "77.wav").touch()
+    (tmp_path / "story.wav").symlink_to(tmp_path / "store" / "77.wav")
+    write_manifest(tmp_path / "m.jsonl", [Utterance("a", tmp_path / "story.wav", 1.0, "yes")])
+    assert read_manifest(tmp_path / "m.jsonl")[0].audio_filepath == tmp_path / "story.wav"
+
+
 def test_a_manifest_in_a_linked_folder(tmp_path: Path) -> None:
     (tmp_path / "real" / "lists").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real" / "lists")
