@@ -388,4 +388,5 @@ def test_plain_lines_where_there_is_no_terminal(
     lines = printed.err.splitlines()
     assert printed.out == ""
     assert lines[0].startswith("training on 8 utterances, 0.00 h; dev 8 utterances; 6 tokens; ")
-    assert [line.split("  ")[0] for line in lines[1:]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[1].startswith("8 of 8 dev utterances are of audio that is trained on too ")
+    assert [line.split("  ")[0] for line in lines[2:]] == ["epoch 1/2", "epoch 2/2"]

@@ -16,7 +16,7 @@ from asr.text import Tokenizer, build_tokenizer
 from asr.train import Trainer
 from asr.training.learner import Outcome
 from asr.training.outset import UNUSABLE_FILE
-from asr.training.trainset import label, leave_out
+from asr.training.trainset import heard_in_training, label, leave_out
 from tones import tiny, write_corpus
 
 TEXTS = ["ab", "cab", "bad dad", "a b c", "abba cab", "d", "dab", "cc"]
@@ -178,6 +178,63 @@ def test_texts_are_normalised_once_where_no_symbol_is_dropped(monkeypatch: pytes
     labelled = label(utterances, Tokenizer(["<blank>", "a", "b"], TextConfig()))
     assert (labelled.labels, labelled.unknown) == ([[1, 2], [2, 1]], [[], []])
     assert normalized == ["ab", "ba"]
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "duration", "channel", "shared"),
+    [
+        ("a.wav", 1.0, 1.0, None, True),  # the same
+        ("b.wav", 1.0, 1.0, None, False),
+        ("a.wav", 0.0, 1.02, None, False),  # they touch
+        ("a.wav", 0.0, 1.06, None, True),
+        ("a.wav", 1.98, 1.0, None, False),
+        ("a.wav", 1.9, 1.0, None, True),
+        ("a.wav", 1.4, 0.1, None, True),  # inside
+        ("a.wav", 0.0, 9.0, None, True),  # around
+        ("a.wav", 4.9, 0.5, None, True),  # the second one ends before the first, which is longer
+        ("a.wav", 5.1, 0.5, None, False),
+        ("c.wav", 0.0, 1.0, 0, True),
+        ("c.wav", 0.0, 1.0, 1, False),  # the other side of a call
+        ("c.wav", 0.0, 1.0, None, True),
+        ("a.wav", 1.0, 1.0, 1, True),
+        ("link.wav", 1.0, 1.0, None, True),
+        ("linked/a.wav", 1.0, 1.0, None, True),
+        ("linked/../folder/a.wav", 1.0, 1.0, None, True),
+    ],
+)
+def test_dev_that_is_trained_on(
+    tmp_path: Path, name: str, offset: float, duration: float, channel: int | None, shared: bool
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link.wav").symlink_to(folder / "a.wav")
+    (folder / "linked").symlink_to(folder)
+    train = [
+        Utterance("t2", folder / "a.wav", 0.5, "a", 3.5),
+        Utterance("t1", folder / "a.wav", 2.0, "a", 3.0),
+        Utterance("t0", folder / "a.wav", 1.0, "a", 1.0),
+        Utterance("t3", folder / "c.wav", 1.0, "a", channel=0),
+    ]
+    other = Utterance("other", folder / "d.wav", 1.0, "a")
+    dev = Utterance("one", folder / name, duration, "a", offset, channel=channel)
+    assert heard_in_training([other, dev], train) == (["one"] if shared else [])
+
+
+def test_training_tells_that_dev_is_trained_on(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "dev utterances are of audio that is trained on too"
+    others = read_manifest(write_corpus(tmp_path, ["ab", "cab"], name="others"))
+    write_manifest(tmp_path / "dev.jsonl", [*others, *read_manifest(corpus)[:5]])
+    Trainer(tiny(corpus, tmp_path / "dev.jsonl", "train.epochs=1"), tmp_path / "run").run()
+    first = "train-0; train-1; train-2; and 2 more"
+    line = f"5 of 7 {told} ({first}): the error rate on dev is not that on unheard recordings\n"
+    assert capsys.readouterr().err.count(line) == 1
+    for dev in (tmp_path / "others.jsonl", "none"):
+        assert told not in "".join(Trainer(tiny(corpus, dev), tmp_path / "other").notes)
+    # What is left out is not trained on.
+    left = Trainer(tiny(corpus, corpus, "train.max_utterance_s=1.1", "train.skip_unusable=true"), tmp_path / "left")
+    assert f"7 of 8 {told} " in "".join(left.notes)
 
 
 def test_characters_that_are_not_learnt_are_told(

@@ -22,6 +22,7 @@ from asr.training.finetune import VocabularyChange, start_from
 from asr.training.state import Origin, deciding
 from asr.training.trainset import (
     LabelledSet,
+    heard_in_training,
     infeasible,
     label,
     listed,
@@ -92,6 +93,12 @@ class Outset:
             lines.append(told)
         if self.left_out:
             lines.append(f"{len(self.left_out)} unusable utterances left out, listed in {out / UNUSABLE_FILE}")
+        known = heard_in_training(self.dev_set.utterances, self.train_set.utterances) if self.shards is None else []
+        if known:  # an index of shards does not say which files its utterances were cut from
+            lines.append(
+                f"{len(known)} of {heard} dev utterances are of audio that is trained on too ({listed(known, 3)}): the "
+                "error rate on dev is not that on unheard recordings"
+            )
         uncounted = infeasible(self.dev_set, self.dev_set.durations_s, config, recognizer, speed=1.0)
         if uncounted:
             shown = listed(uncounted, 3)

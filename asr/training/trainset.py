@@ -2,9 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from asr.text import Tokenizer, build_tokenizer
 from asr.training.state import fingerprint
 
 _SHOWN = 5  # unusable utterances named on the error line
+_SHARED_S = 0.05  # least overlap that counts: neighbours in annotations touch, and times are rounded
 _MOVED = (
     "; paths in a manifest are relative to its folder, so one that is moved or joined from others must lie in a folder "
     "as deep as before"
@@ -270,6 +275,38 @@ def usable(utterances: Sequence[Utterance], config: Config, recognizer: Recogniz
     labelled = label(utterances, recognizer.tokenizer, vocabulary=config.data.vocabulary)
     reasons = unusable(labelled, config, recognizer)
     return leave_out(labelled, reasons, config), list(reasons.values())
+
+
+def heard_in_training(dev: Sequence[Utterance], train: Iterable[Utterance]) -> list[str]:
+    """Ids of the dev utterances that share 50 ms of audio or more with an utterance that is trained on.
+
+    Audio is the same where the file is, by whatever path or link, and the channel, or where one names no channel.
+    """
+    folder = cache(os.path.realpath)  # to look up every part of every path would take long
+
+    @cache
+    def file_of(path: Path) -> str:
+        place = os.path.join(folder(path.parent), path.name)
+        return os.path.realpath(place) if os.path.islink(place) else place
+
+    trained: defaultdict[str, list[Utterance]] = defaultdict(list)
+    for item in train:
+        if item.duration >= _SHARED_S:
+            trained[file_of(item.audio_filepath)].append(item)
+
+    @cache
+    def spans(file: str, channel: int | None) -> tuple[list[float], list[float]]:
+        """The starts of what is trained on, in order, and up to each the latest end."""
+        parts = [item for item in trained[file] if channel == item.channel or None in (channel, item.channel)]
+        parts.sort(key=lambda item: item.offset)
+        return [item.offset for item in parts], list(accumulate((item.offset + item.duration for item in parts), max))
+
+    def heard(item: Utterance) -> bool:
+        starts, ends = spans(file_of(item.audio_filepath), item.channel)
+        before = bisect_right(starts, item.offset + item.duration - _SHARED_S)
+        return before > 0 and item.duration >= _SHARED_S and ends[before - 1] >= item.offset + _SHARED_S
+
+    return [item.id for item in dev if heard(item)]
 
 
 def listed(reasons: Sequence[object], shown: int) -> str:
