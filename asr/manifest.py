@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.errors import ManifestError
+from asr.errors import AudioError, ManifestError
 from asr.files import write_text_atomic
 from asr.lines import has_surrogate, json_object, records_of, repeated
 
@@ -22,6 +22,10 @@ _ENDLESS_S = 1e12  # 30,000 years; JSON also spells infinity and integers that n
 KEYS = ("audio_filepath", "duration", "text", "offset", "channel", "speaker", "id")
 _OTHERS = ("channels", "n_channels")  # written by other tools and not read here, but no misspellings
 _LONGEST_ID = 1000  # characters
+_MOVED = (
+    "; paths in a manifest are relative to its folder, so one that is moved or joined from others must lie in a folder "
+    "as deep as before"
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,23 @@ def line_of(utterance: Utterance, path: Path, **more: Any) -> str:
     if utterance.speaker is not None:
         record["speaker"] = utterance.speaker
     return json.dumps(record | more, ensure_ascii=False)
+
+
+def require_audio(utterances: Iterable[Utterance], *, some: bool = False) -> None:
+    """AudioError where audio files are missing, with `some` only where all are: better now than at their turn."""
+    first_of: dict[Path, Utterance] = {}
+    for utterance in utterances:
+        first_of.setdefault(utterance.audio_filepath, utterance)
+    if some and any(map(os.path.exists, first_of)):
+        return
+    missing = [utterance for path, utterance in first_of.items() if not path.exists()]
+    if missing:
+        first = missing[0]
+        raise AudioError(
+            f"{len(missing)} of {len(first_of)} audio files are missing: utterance {first.id}: {first.audio_filepath}"
+            + (" and more" if len(missing) > 1 else "")
+            + (_MOVED if len(missing) >= len(first_of) / 2 else "")
+        )
 
 
 def hours(utterances: Sequence[Utterance]) -> float:

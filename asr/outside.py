@@ -34,8 +34,7 @@ def read_outside(manifests: list[Path], data: Path) -> list["Utterance"]:
         AudioError: an audio file is missing.
     """
     from asr.corpora import SUMMARY_FILE
-    from asr.manifest import read_manifest
-    from asr.training.trainset import require_audio
+    from asr.manifest import read_manifest, require_audio
 
     found: list[Utterance] = []
     if not manifests:

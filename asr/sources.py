@@ -13,7 +13,7 @@ from typing import BinaryIO
 from asr.audio import opened
 from asr.errors import AudioError
 from asr.files import AUDIO_SUFFIXES, files_below, is_called_audio, is_called_manifest
-from asr.manifest import part_name, read_manifest
+from asr.manifest import part_name, read_manifest, require_audio
 
 # How audio begins in the containers that can come through a pipe; anything else on standard input is a list of paths.
 # The last ones, of WebM, AMR and MP4, are refused when they are opened.
@@ -72,8 +72,8 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
     these, one a line.
 
     Raises:
-        AudioError: a folder or pattern gives no audio file, or a folder cannot be read. (A missing file is reported
-            when its turn comes, so that the others are done.)
+        AudioError: a folder or pattern gives no audio file, or a manifest none that exists, or a folder cannot be read.
+            (Any other missing file is reported when its turn comes, so that the others are done.)
         ManifestError: as `read_manifest`.
     """
     found: list[Recording] = []
@@ -122,7 +122,9 @@ def find_recordings(arguments: Sequence[str], stdin: BinaryIO | None) -> tuple[l
 
 
 def _of_manifest(path: Path) -> Iterator[Recording]:
-    for utterance in read_manifest(path, with_texts=False):
+    utterances = read_manifest(path, with_texts=False)
+    require_audio(utterances, some=True)
+    for utterance in utterances:
         yield Recording(
             utterance.id,
             utterance.audio_filepath,

@@ -15,7 +15,7 @@ from asr.emissions import Emissions, read_emissions, write_emissions
 from asr.errors import ConfigError, DecodeError
 from asr.evaluate import Evaluation, emit, references_of
 from asr.files import made_since, write_text_atomic
-from asr.manifest import Utterance, read_manifest
+from asr.manifest import Utterance, read_manifest, require_audio
 from asr.recognizer import pick_device
 from asr.tune import ALPHA, BETA, Range, Tuning, read_with_references, require_weights, tune_aloud
 
@@ -118,6 +118,7 @@ def _computed(
         if kept.refs == refs and kept.source == source:
             say(f"log-probabilities: read from {path}")
             return kept
+    require_audio(utterances)
     # Greedy, because the run's own decoder is not needed here and may name a file that is gone.
     recognizer = checkpoint.load(folder, pick_device(device), decode={"decoder": "greedy"})
     evaluation = Evaluation(utterances, recognizer, batch_s=batch_s, workers=default_workers(recognizer.device))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from asr import checkpoint
+from asr.cli import main
 from tiny_run import FRAME_SAMPLES, RATE_HZ, error_line, read_once, save_run, write_noise
 
 Capture = pytest.CaptureFixture[str]
@@ -74,7 +75,6 @@ def test_manifest(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"audio_filepath": "none.wav"}, "{folder}/none.wav: cannot read audio: No such file or directory"),
         ({"audio_filepath": "."}, "{folder}: is a folder, not an audio file"),
         ({"duration": 1.5}, "{folder}/a.wav: segment 0..1.5 s is not inside the audio, which is 1.000 s long"),
         ({"offset": 3.0}, "{folder}/a.wav: segment 3..4 s is not inside the audio, which is 1.000 s long"),
@@ -86,6 +86,49 @@ def test_audio_of_a_manifest(capsys: Capture, run: Path, tmp_path: Path, change:
     manifest = write_manifest(tmp_path / "m.jsonl", {**GOOD, "id": "good"}, {**GOOD, **change, "id": "u2"})
     line = error_line(capsys, "evaluate", manifest, "--model", run, "--out", tmp_path / "out")
     assert line.startswith(f"error: utterance u2: {message.format(folder=tmp_path)}")
+
+
+# As messages end where a manifest was moved, or joined from others.
+MOVED = "; paths in a manifest are relative to its folder, so one that is moved or joined from others must lie in "
+
+
+@pytest.mark.parametrize("command", ["align", "evaluate", "label", "pack", "splice", "transcribe"])
+def test_manifest_that_was_moved(capsys: Capture, tmp_path: Path, command: str) -> None:
+    (tmp_path / "moved").mkdir()
+    there = [{**GOOD, "offset": offset, "id": f"u{offset}"} for offset in range(5)]
+    records = [*there, {**GOOD, "audio_filepath": "b.wav"}]
+    manifest = write_manifest(tmp_path / "m.jsonl", *records).rename(tmp_path / "moved" / "m.jsonl")
+    more = ["--keep-order"] if command == "pack" else ["--model", tmp_path / "none"]  # refused before it is loaded
+    out = [] if command == "transcribe" else ["--out", tmp_path / "out.jsonl"]
+    line = error_line(capsys, command, manifest, *more, *out)
+    gone = tmp_path / "moved" / "a.wav"
+    assert line.startswith(f"error: 2 of 2 audio files are missing: utterance u0: {gone} and more{MOVED}")
+    assert command == "pack" or not (tmp_path / "out.jsonl").exists()  # shards that are there need no audio
+
+
+@pytest.mark.parametrize("command", ["evaluate", "pack", "splice"])
+def test_audio_of_a_manifest_that_is_missing(capsys: Capture, run: Path, tmp_path: Path, command: str) -> None:
+    records = [{**GOOD, "id": "good"}, {**GOOD, "offset": 0.5}, {**GOOD, "audio_filepath": "none.wav"}]
+    records += [{**GOOD, "audio_filepath": f"{name}.wav"} for name in "bc"]
+    manifest = write_manifest(tmp_path / "m.jsonl", *records)
+    for name in "bc":
+        write_noise(tmp_path / f"{name}.wav")
+    model = [] if command == "pack" else ["--model", run]
+    line = error_line(capsys, command, manifest, *model, "--out", tmp_path / "out")
+    assert line == f"error: 1 of 4 audio files are missing: utterance none: {tmp_path / 'none.wav'}"
+
+
+@pytest.mark.parametrize("command", ["align", "transcribe"])
+def test_the_audio_of_a_manifest_that_is_there_is_used(
+    capsys: Capture, run: Path, tmp_path: Path, command: str
+) -> None:
+    missing = [{**GOOD, "audio_filepath": f"{name}.wav"} for name in ("none", "gone")]
+    manifest = write_manifest(tmp_path / "m.jsonl", *missing, GOOD)
+    arguments = [command, str(manifest), "--model", str(run), "--out", str(tmp_path / "out"), "--format", "json"]
+    assert main(arguments) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert [line.rsplit(": ", 2)[1:] for line in errors] == [["cannot read audio", "No such file or directory"]] * 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize("what", ["none.jsonl", "folder"])

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -253,6 +254,7 @@ def test_a_plain_network_has_a_reach_alone(tmp_path: Path, capsys: Capture) -> N
         (["m.jsonl", "--from", "1"], "m.jsonl: --from does nothing for a manifest"),
         (["m.jsonl", "--utterances", "0"], "--utterances must be at least 1, found 0"),
         (["nowhere.jsonl"], "nowhere.jsonl: cannot read manifest"),
+        (["moved/m.jsonl"], "1 of 1 audio files are missing: utterance u0: moved/a.wav; paths in a manifest are relat"),
         (["a.wav", "--out", "a.wav"], "a.wav: is a file, wanted a folder"),
     ],
 )
@@ -261,6 +263,8 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_texts(Path("m.jsonl"), "ab")
+    Path("moved").mkdir()
+    shutil.copy("m.jsonl", "moved")
     Path("empty.wav").touch()
     write_audio(Path("short.wav"), 0.01)
     if "long.wav" in arguments:

@@ -147,6 +147,7 @@ def test_manifest(tmp_path: Path) -> None:
         {"audio_filepath": "a.wav", "duration": 2.0, "offset": 1.5},
         {"audio_filepath": "/b.wav", "duration": 3.0, "text": ""},
     )
+    (tmp_path / "a.wav").touch()  # one that is missing is found out later
     recordings, others = find_recordings([str(manifest)], io.BytesIO())
     assert recordings == [
         Recording("u1", tmp_path / "a.wav", 0.0, 1.0),

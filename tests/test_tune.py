@@ -278,6 +278,10 @@ def test_what_cannot_be_tuned(capsys: Capture, manifest: Path, tmp_path: Path) -
         assert line == "error: decode.alpha must be in 0..10, found -1.0"
         assert main(["tune", str(tmp_path / "none"), "--lm", str(lm)]) == 2
         assert "none: run folder is missing" in capsys.readouterr().err
+    (tmp_path / "a.wav").unlink()
+    assert main(["tune", str(run), "--lm", str(lm), "--manifest", str(manifest)]) == 2
+    missing = f"error: 1 of 1 audio files are missing: utterance u0: {tmp_path / 'a.wav'}; paths in a manifest are "
+    assert capsys.readouterr().err.splitlines()[1].startswith(missing)
     plain = write_spelled(tmp_path / "plain.npz", {"u": spelled("ab")})
     assert main(["tune", str(run), "--lm", str(lm), "--emissions", str(plain)]) == 2
     assert "the JSON beside it has no refs; tuning needs reference texts" in capsys.readouterr().err

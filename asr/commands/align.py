@@ -144,7 +144,7 @@ def _read_transcript(path: Path) -> str:
 
 def _align_manifest(arguments: argparse.Namespace) -> int:
     from asr.align import recording_of
-    from asr.manifest import read_manifest
+    from asr.manifest import read_manifest, require_audio
     from asr.writers import write_transcript
 
     if arguments.transcript is not None or arguments.text is not None:
@@ -154,6 +154,7 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.source}: a manifest needs --out, the folder for its alignments")
     require_folder(arguments.out)
     utterances = read_manifest(arguments.source)
+    require_audio(utterances, some=True)  # the others are aligned
     targets = _targets(arguments, utterances)
     require_writable(arguments.out)
     files = dict.fromkeys(targets.values())

@@ -37,7 +37,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.emissions import require_own_place, write_emissions
     from asr.evaluate import Made, emissions_of, evaluate_into, references_of, require_own
-    from asr.manifest import read_manifest
+    from asr.manifest import read_manifest, require_audio
     from asr.training.state import STATES_FOLDER
 
     if arguments.emissions is not None:
@@ -51,8 +51,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.out is None and out.name == STATES_FOLDER:
         raise ConfigError(f"{out}: holds the run's training states; --out chooses another folder for the results")
     batch_s = batch_seconds(arguments)
-    recognizer = load_model(arguments, given_decoder(arguments), arguments.channels)
     utterances = read_manifest(arguments.manifest)
+    require_audio(utterances)
+    recognizer = load_model(arguments, given_decoder(arguments), arguments.channels)
     references = references_of(utterances, recognizer.tokenizer)
     if not any(references.values()):
         raise ScoringError(f"{arguments.manifest}: no text has a word after normalisation; WER needs at least one")

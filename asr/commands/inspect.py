@@ -136,11 +136,12 @@ def _recording(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
 
 
 def _memory(arguments: argparse.Namespace, recognizer: "Recognizer") -> int:
-    from asr.manifest import read_manifest
+    from asr.manifest import read_manifest, require_audio
     from asr.memory import measure
     from asr.pictures.memory_page import MEMORY_HEAD, memory_rows, reach_line, write_memory
 
     utterances = _spread(read_manifest(arguments.source, with_texts=False), arguments.utterances or _UTTERANCES)
+    require_audio(utterances)
     measured = measure(recognizer, utterances)
     about = f"{arguments.model} on {len(utterances)} utterances of {arguments.source}, {measured.audio_s:.0f} s"
     files = write_memory(measured, about, arguments.out)

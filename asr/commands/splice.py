@@ -40,7 +40,7 @@ def add_splice(parser: argparse.ArgumentParser) -> None:
 
 
 def _splice(arguments: argparse.Namespace) -> int:
-    from asr.manifest import read_manifest
+    from asr.manifest import read_manifest, require_audio
     from asr.splicing.sentences import Plan, splice
 
     low, high = arguments.seconds
@@ -51,6 +51,7 @@ def _splice(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.order <= 10:
         raise ConfigError(f"--order must be in 1..10, found {arguments.order}")
     utterances = read_manifest(arguments.manifest)
+    require_audio(utterances)
     plan = Plan(arguments.hours, (low, high), arguments.order, arguments.seed)
     recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
     made = splice(utterances, recognizer, arguments.out, plan)

@@ -17,7 +17,7 @@ import soundfile
 from asr.audio import END_TOLERANCE_S, OpenAudio, opened
 from asr.errors import AudioError, CorpusError, ManifestError
 from asr.files import atomic_path, remove_temporary, write_text_atomic
-from asr.manifest import Utterance, hours, read_manifest
+from asr.manifest import Utterance, hours, read_manifest, require_audio
 from asr.process.ahead import map_ahead
 from asr.process.lock import locked
 from asr.progress import Progress
@@ -144,6 +144,7 @@ def _write_shards(utterances: Sequence[Utterance], out: Path, limit_bytes: float
     while (kept := _utterances_in(out, _name(len(names)))) is not None:
         done += kept
         names.append(_name(len(names)))
+    require_audio(utterances[done:])
     with Progress(len(utterances), "utterances", done=done) as progress:
         if done:
             progress.line(f"{out}: going on after {len(names)} complete shards with {done} utterances")

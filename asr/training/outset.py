@@ -12,7 +12,7 @@ from asr.batch import Batches, BatchOrder, Examples, default_workers, in_parts
 from asr.config import Config
 from asr.features import TRAINED
 from asr.lengths import s_to_samples
-from asr.manifest import hours
+from asr.manifest import hours, require_audio
 from asr.process.distributed import World, processes_here
 from asr.recognizer import Recognizer, parameters_of
 from asr.shards.index import ShardIndex, is_shards, read_index, require_shards
@@ -30,7 +30,6 @@ from asr.training.trainset import (
     origin_of,
     read_dev,
     read_utterances,
-    require_audio,
     require_segments,
     tokenizer_for,
     unlike,

@@ -29,10 +29,6 @@ from asr.training.state import fingerprint
 
 _SHOWN = 5  # unusable utterances named on the error line
 _SHARED_S = 0.05  # least overlap that counts: neighbours in annotations touch, and times are rounded
-_MOVED = (
-    "; paths in a manifest are relative to its folder, so one that is moved or joined from others must lie in a folder "
-    "as deep as before"
-)
 
 
 @dataclass(frozen=True)
@@ -237,18 +233,6 @@ def infeasible(
     needed = [max(1, ctc_frames_needed(labels)) for labels in labelled.labels]
     rows = zip(labelled.utterances, durations_s, frames, needed, strict=True)
     return [Infeasible(item.id, seconds, found, least) for item, seconds, found, least in rows if found < least]
-
-
-def require_audio(utterances: Sequence[Utterance]) -> None:
-    """AudioError when audio files of a manifest are missing: better now than when their batch comes."""
-    missing = [utterance for utterance in utterances if not utterance.audio_filepath.is_file()]
-    if missing:
-        first = missing[0]
-        raise AudioError(
-            f"{len(missing)} of {len(utterances)} audio files are missing: utterance {first.id}: {first.audio_filepath}"
-            + (" and more" if len(missing) > 1 else "")
-            + (_MOVED if len(missing) >= len(utterances) / 2 else "")
-        )
 
 
 def require_segments(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> None:
