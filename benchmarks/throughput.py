@@ -58,7 +58,7 @@ def make_shards(folder: Path, hours: float) -> Path:
         list(pool.map(lambda piece: soundfile.write(*piece, RATE_HZ), pieces))
     write_manifest(folder / "train.jsonl", records)
     write_manifest(folder / "dev.jsonl", records[:4])
-    pack(folder / "train.jsonl", folder / "shards", shard_mb=64, seed=1, workers=max(1, cores - 1))
+    pack(folder / "train.jsonl", folder / "shards", shard_mb=64, seed=1, threads=max(1, cores - 1))
     return folder / "shards" / "index.jsonl"
 
 
