@@ -12,6 +12,7 @@ nothing (a dash) has no time and is left out. Both are reported, and so are word
 where more is said than the transcript has.
 """
 
+import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,8 +41,6 @@ DOUBTFUL = 0.05
 # AN4's dev set there never is so much where no word is missing, and of sentences taken out of a transcript 73 to 89 %
 # leave it, with models of letters, phones and pieces (docs/experiments.md).
 LACKING, LACKING_S = 3, 0.5
-# Annotations that follow one another may touch.
-OVERLAP_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -180,21 +179,26 @@ def recording_of(
     return made[0] if len(made) == 1 else Dialogue(tuple(made))
 
 
-def overlapping(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """Those of a recording that begin more than `OVERLAP_S` before another one of the same side ends."""
+def overlapping(parts: Iterable[tuple[Utterance, AlignedText]]) -> list[Utterance]:
+    """The utterances of a recording whose words begin before those of another one of the same side have ended.
+
+    Args:
+        parts: as for `recording_of`.
+    """
     reached_s: dict[tuple[str | None, int | None], float] = {}
     found = []
-    for utterance in sorted(utterances, key=lambda utterance: utterance.offset):
+    for utterance, aligned in sorted(parts, key=lambda part: part[1].words[0].start_s):
         side = _side_of(utterance)
-        if utterance.offset < reached_s.get(side, 0.0) - OVERLAP_S:
+        if aligned.words[0].start_s < reached_s.get(side, 0.0):
             found.append(utterance)
-        reached_s[side] = max(reached_s.get(side, 0.0), utterance.offset + utterance.duration)
+        reached_s[side] = max(reached_s.get(side, 0.0), aligned.words[-1].end_s)
     return found
 
 
 def _side_of(utterance: Utterance) -> tuple[str | None, int | None]:
-    """The speaker, with single spaces, and the channel."""
-    return " ".join((utterance.speaker or "").split()) or None, utterance.channel
+    """The speaker, in Unicode's NFC with single spaces, and the channel."""
+    speaker = unicodedata.normalize("NFC", " ".join((utterance.speaker or "").split()))
+    return speaker or None, utterance.channel
 
 
 def align_text(

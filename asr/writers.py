@@ -180,7 +180,8 @@ def _tsv(made: Made) -> str:
 
 def _tiers(side: Transcript, end: int) -> Iterator[tuple[str, list[Span], list[str]]]:
     """Names, spans in microseconds up to `end`, and texts of a side's tiers."""
-    name = part_name(_clean(side.speaker or ""), channel=side.channel)  # `Ann`, `#0`, `Ann#0` or nothing
+    speaker = re.sub(r"(?<=\S)(?=#[0-9]+\Z)", " ", _clean(side.speaker or ""))  # that number is no channel
+    name = part_name(speaker, channel=side.channel)  # `Ann`, `#0`, `Ann#0` or nothing
     mark = f" {name}" if name else ""
     # Praat drops intervals without length when it reads the file, so words get a millisecond, which can still be seen.
     words = _spread([(_us(word.start_s), _us(word.end_s)) for word in side.words], _US_PER_MS, end)

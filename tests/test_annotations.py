@@ -177,6 +177,9 @@ def test_a_corrected_transcript_is_training_data(tmp_path: Path) -> None:
     notes = prepare("annotations", source=source, out=tmp_path / "data", dev_share=0).notes
     untouched = "annotation files that say only what their words say, perhaps not corrected"
     assert f"{untouched}: 1 ({source / 'b.TextGrid'})" in notes
+    put(source / "b.TextGrid", render(transcript(WORDS, 4.0), "textgrid").replace('"so"', '""', 1))
+    notes = prepare("annotations", source=source, out=tmp_path / "data", dev_share=0).notes
+    assert not [note for note in notes if note.startswith(untouched)]  # one of them was cleared
     for name in ("b.TextGrid", "b.wav"):
         (source / name).unlink()
 
@@ -217,12 +220,52 @@ def test_the_sides_of_a_corrected_dialogue_are_told_apart(tmp_path: Path) -> Non
     put(path, path.read_text().replace('s #1"', 's #2"'))
     with pytest.raises(CorpusError, match=r"a\.TextGrid:[0-9]+: .*a\.wav: wanted channel 2, 0 being .* found 2"):
         prepared(source)
-    for speaker, channel in (("Ann", None), ("1", None), ("Bo", 1), ("C#", None), ("C#", 0)):
+    odd = (("C#", None), ("C#", 0), ("Speaker #1", None), ("Speaker #1", 0))
+    for speaker, channel in (("Ann", None), ("1", None), ("Bo", 1), *odd):
         side = replace(sides[0], speaker=speaker, channel=channel)
         for format, suffix in (("textgrid", "TextGrid"), ("eaf", "eaf")):
             path.unlink()
             path = put(path.with_suffix(f".{suffix}"), render(side, format))
             assert {(each.speaker, each.channel) for each in prepared(source)} == {(speaker, channel)}
+
+
+def test_a_speaker_with_a_number_like_that_of_a_channel(tmp_path: Path) -> None:
+    write_call(tmp_path / "a.wav", channels=2, duration_s=4.0)
+    side = replace(transcript(WORDS, 4.0), speaker="spk#1")
+    put(tmp_path / "a.TextGrid", render(side, "textgrid"))
+    assert {(each.speaker, each.channel) for each in prepared(tmp_path)} == {("spk #1", None)}
+    (tmp_path / "a.TextGrid").unlink()
+    put(tmp_path / "a.eaf", render(side, "eaf"))
+    assert {(each.speaker, each.channel) for each in prepared(tmp_path)} == {("spk#1", None)}
+
+
+def test_the_transcript_of_a_single_word(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav", 0.5)
+    put(tmp_path / "a.TextGrid", render(transcript([Word("so", 0.0, 0.5, 1.0)], 0.5), "textgrid"))
+    assert [each.text for each in prepared(tmp_path)] == ["so"]
+
+
+def said_by(*tiers: tuple[str, list[Spoken]], folder: Path) -> list[tuple[str, str | None]]:
+    audio(folder / "a.wav", 2.0)
+    put(folder / "a.TextGrid", text_grid(*tiers))
+    return [(each.text, each.speaker) for each in prepared(folder)]
+
+
+def test_words_below_tiers_of_other_names(tmp_path: Path) -> None:
+    words = ("words", [(0, 0.2, "yes"), (0.2, 0.4, "no"), (0.4, 0.7, "so"), (1, 1.2, "well"), (1.2, 1.5, "then")])
+    ann, bo = ("Ann", [(0.0, 0.7, "Yes, now so.")]), ("Bo", [(1.0, 1.5, "Well then")])
+    assert said_by(ann, bo, words, folder=tmp_path) == [("Yes, now so.", "Ann"), ("Well then", "Bo")]
+    assert said_by(ann, words, folder=tmp_path) == [("Yes, now so.", None)]  # the rest was cleared
+    for other in (
+        ("English", [(0.0, 0.7, "Ja"), (1.0, 1.5, "Nun")]),
+        ("kinds", [(start_s, end_s, "UH") for start_s, end_s, _ in words[1]]),
+        ("lemmas", [(start_s, end_s, text) for start_s, end_s, text in words[1]]),
+    ):
+        with pytest.raises(CorpusError, match="all would be heard twice"):
+            said_by(other, words, folder=tmp_path)
+    sounds = [(start_s, start_s + 0.08, "a") for start_s in (0, 0.1, 0.2, 0.3, 0.45, 1, 1.1, 1.2, 1.3)]
+    with pytest.raises(CorpusError, match="tier 'segments' divides tier 'words'"):
+        said_by(("segments", sounds), words, folder=tmp_path)
 
 
 def test_words_of_a_transcript_that_is_corrected_in_part_are_not_read(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def _write_recording(parts: "Sequence[tuple[Utterance, AlignedText]]", target: P
     from asr.writers import write_transcript
 
     source = parts[0][0].audio_filepath
-    mixed = overlapping(utterance for utterance, _ in parts)
+    mixed = overlapping(parts)
     if mixed:
         print_note(
             f"{target}: words of {len(mixed)} utterances stand among those of others that they overlap, such as "

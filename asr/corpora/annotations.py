@@ -26,8 +26,8 @@ from asr.manifest import Utterance, part_name
 
 _KIND = Kind("annotation", "annotation", (".TextGrid", ".eaf"))
 _TIERS_LISTED = 20
-# What `asr.writers` calls tiers: `segments`, `segments Ann`, `segments #0` or `segments Ann#0`.
-_SEGMENTS = re.compile(r"segments(?: (.*?)(?:#([0-9]{1,4}))?)?")
+# What `asr.writers` calls tiers: `segments`, `segments Ann`, `segments #0` or `segments Ann#0`; not `segments Ann #0`.
+_SEGMENTS = re.compile(r"segments(?: (?P<speaker>(?:.*?\S)??)(?:#(?P<channel>[0-9]{1,4}))?)?")
 
 
 def read(roots: Sequence[Path], *, tiers: str | None = None, speakers: str | None = None) -> Contents:
@@ -68,9 +68,9 @@ def read(roots: Sequence[Path], *, tiers: str | None = None, speakers: str | Non
         elif not any(tier.intervals for tier in taken):
             remarks["annotation files without text"].append(path)
         for words, above in below.values():
-            if above in taken and words not in taken:
+            if words not in taken and any(tier in taken for tier in above):
                 remarks["annotation files with words below what was said, which are not read"].append(path)
-            if above in taken and _SEGMENTS.fullmatch(above.name) and is_untouched(above, words):
+            if len(above) == 1 and above[0] in taken and is_untouched(above[0], words):
                 remarks["annotation files that say only what their words say, perhaps not corrected"].append(path)
         parts = _parts(recording, taken, remarks, by_tier=speakers is not None)
         said += utterances(recording, parts, _KIND, remarks)
@@ -112,7 +112,7 @@ def _parts(
     """What is said in the tiers of a file; a tier of segments has speaker and channel in its name."""
     for tier in tiers:
         segments = _SEGMENTS.fullmatch(tier.name)
-        called, side = (segments[1] or "", segments[2]) if segments else (tier.name, None)
+        called, side = (segments["speaker"] or "", segments["channel"]) if segments else (tier.name, None)
         channel = None if side is None else int(side)
         speaker = tier.participant or (called if segments or by_tier or len(tiers) > 1 else "") or None
         if not (speaker or segments):

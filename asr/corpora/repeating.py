@@ -31,30 +31,29 @@ def divides(fine: Tier, whole: Tier) -> bool:
     return bool(pairs) and len(pairs) >= enough and (spelled >= enough or is_full)
 
 
-def words_below(tiers: Sequence[Tier]) -> dict[str, tuple[Tier, Tier]]:
-    """Tiers of words as `asr transcribe` writes them below what was said: by name, each with the tier above it.
+def words_below(tiers: Sequence[Tier]) -> dict[str, tuple[Tier, tuple[Tier, ...]]]:
+    """Tiers of words as `asr transcribe` writes them below what was said: by name, each with the tiers above it.
 
-    That is the one called `segments` instead of `words`, unless its annotations lie inside the words, as sounds do; or,
-    where it was renamed, a tier inside whose annotations words lie, with about as many letters: it does not name turns.
+    Above `words` is `segments`, unless it has more annotations: then they are sounds. Where it was renamed, or shared
+    out among speakers, what was said may be corrected or cleared in part, but most of the words that lie in annotations
+    of other tiers are parts of these, and there are more words: else those are translations, or kinds of words.
     """
     named = {tier.name: tier for tier in tiers}
+    others = tuple(tier for tier in tiers if not (tier.is_dependent or _WORDS.fullmatch(tier.name)))
+    said = [interval for tier in others for interval in tier.intervals]
     below = {}
     for words in tiers:
         if not words.intervals or not _WORDS.fullmatch(words.name):
             continue
         segments = named.get(words.name.replace("words", "segments", 1))
-        if segments is not None and not (segments.intervals and _lies_in(segments, words)):
-            below[words.name] = (words, segments)
-        for other in tiers if segments is None else ():
-            spelled, letters = ("".join(map(_letters, tier.intervals)) for tier in (words, other))
-            if _lies_in(words, other) and len(letters) > _MOST * len(spelled) and not _WORDS.fullmatch(other.name):
-                below[words.name] = (words, other)
+        if segments is None:
+            pairs = zip(words.intervals, _around(words.intervals, said), strict=True)
+            spelled = [_letters(word) in _letters(around) for word, around in pairs if around]
+            if len(said) < len(words.intervals) and sum(spelled) > _MOST * len(spelled):
+                below[words.name] = (words, others)
+        elif len(segments.intervals) <= len(words.intervals):
+            below[words.name] = (words, (segments,))
     return below
-
-
-def _lies_in(fine: Tier, whole: Tier) -> bool:
-    inside = sum(other is not None for other in _around(fine.intervals, whole.intervals))
-    return inside >= _NEARLY_ALL * len(fine.intervals)
 
 
 def is_untouched(whole: Tier, words: Tier) -> bool:
@@ -62,7 +61,8 @@ def is_untouched(whole: Tier, words: Tier) -> bool:
     spelled: defaultdict[Interval | None, str] = defaultdict(str)
     for word, around in zip(words.intervals, _around(words.intervals, whole.intervals), strict=True):
         spelled[around] += _letters(word)
-    return all(_letters(interval) == spelled[interval] for interval in whole.intervals)
+    parts = [(interval, spelled.pop(interval, "")) for interval in whole.intervals]
+    return bool(parts) and not spelled and all(_letters(interval) == said for interval, said in parts)
 
 
 def _around(parts: Sequence[Interval], wholes: Sequence[Interval]) -> Iterator[Interval | None]:
