@@ -270,9 +270,9 @@ def test_a_foreign_line_in_the_log_is_named(capsys: Capture, stopped: Path) -> N
 
 
 def error_line_among_others(capsys: Capture, *arguments: object) -> str:
-    """The only line of a command on standard error that speaks of an error."""
+    """The only line of a command on standard error that is an error."""
     assert main([str(argument) for argument in arguments]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     return line
 
 
