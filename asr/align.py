@@ -12,7 +12,6 @@ nothing (a dash) has no time and is left out. Both are reported, and so are word
 where more is said than the transcript has.
 """
 
-import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +28,7 @@ from asr.decode.inputs import as_array
 from asr.emissions import Vocabulary
 from asr.errors import TextError
 from asr.lengths import ctc_frames_needed
+from asr.lines import compared_name
 from asr.manifest import Utterance
 from asr.segmentation import mean_confidence
 from asr.text import Tokenizer
@@ -196,9 +196,8 @@ def overlapping(parts: Iterable[tuple[Utterance, AlignedText]]) -> list[Utteranc
 
 
 def _side_of(utterance: Utterance) -> tuple[str | None, int | None]:
-    """The speaker, in Unicode's NFC with single spaces, and the channel."""
-    speaker = unicodedata.normalize("NFC", " ".join((utterance.speaker or "").split()))
-    return speaker or None, utterance.channel
+    """The speaker, as names are compared, and the channel."""
+    return compared_name(utterance.speaker or "") or None, utterance.channel
 
 
 def align_text(

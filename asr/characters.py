@@ -34,11 +34,11 @@ def _visible(character: str) -> str:
     return "" if invisible and character not in JOINERS else character
 
 
-def is_mark(character: str) -> bool:
+def _is_mark(character: str) -> bool:
     """Whether it is of a Unicode punctuation or symbol category."""
     return unicodedata.category(character)[0] in "PS"
 
 
 def no_mark(text: str) -> str:
     """The first character that is no punctuation or symbol, or has another form that is none; empty if all are."""
-    return next((one for one in text if not composed(one) or not all(map(is_mark, composed(one)))), "")
+    return next((one for one in text if not composed(one) or not all(map(_is_mark, composed(one)))), "")

@@ -26,6 +26,11 @@ def repeated(names: Iterable[str]) -> str | None:
     return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
+def compared_name(text: str) -> str:
+    """A name of a speaker or a tier as it is compared: in Unicode's NFC, with single spaces."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
 def has_surrogate(text: str) -> bool:
     """Whether a text holds half of a surrogate pair, as JSON and undecodable paths may; no file can hold it."""
     return any("\ud800" <= character <= "\udfff" for character in text)

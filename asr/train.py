@@ -98,7 +98,7 @@ class Trainer:
         self.epoch_batches = len(self.order.batches())  # jitter changes it by one or two, and over shards by a tenth
         self.total_steps = config.train.epochs * self.epoch_batches
         self.log: RunLog | Quiet = Quiet()  # until this run has locked the folder
-        self.notes = [*self._header(), *(f"state not used: {fault}" for fault in self.damaged.values())]
+        self.notes = self._header() if self.world.leads else []  # the others show none, and counting takes time
         self.saved = time.perf_counter()
         self.saved_step = self.position.step
         self.started = self.saved - self.position.elapsed_s
@@ -346,7 +346,7 @@ class Trainer:
         lines = self.outset.notes(self.out, self.world)
         if self.states:
             lines.append(f"resuming at epoch {self.position.epoch + 1}, step {self.position.step}")
-        return lines
+        return [*lines, *(f"state not used: {fault}" for fault in self.damaged.values())]
 
     def _save_if_asked(self) -> None:
         """Save or stop in all processes, if any asks for it; called between steps and at an epoch's end."""

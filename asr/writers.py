@@ -110,11 +110,8 @@ def line_of(name: str, text: str) -> str:
     return f"{escaped(name)}\t{_clean(text)}\n"
 
 
-def _sides(made: Made) -> list[tuple[Transcript, str]]:
-    """The sides of a dialogue with their names on one line; or a transcript, with no name."""
-    if isinstance(made, Dialogue):
-        return [(side, _clean(side.side)) for side in made.sides]
-    return [(made, "")]
+def _sides(made: Made) -> tuple[Transcript, ...]:
+    return made.sides if isinstance(made, Dialogue) else (made,)
 
 
 def _txt(made: Made) -> str:
@@ -152,7 +149,7 @@ def ctm_name(source: str) -> str:
 
 
 def _ctm(made: Made) -> str:
-    words = [word for side, _ in _sides(made) for word in _ctm_words(side)]
+    words = [word for side in _sides(made) for word in _ctm_words(side)]
     return "".join(line for *_, line in sorted(words, key=lambda word: word[:2]))
 
 
@@ -194,7 +191,7 @@ def _tiers(side: Transcript, end: int) -> Iterator[tuple[str, list[Span], list[s
 
 def _textgrid(made: Made) -> str:
     end = _us(made.duration_s)
-    tiers = [tier for side, _ in _sides(made) for tier in _tiers(side, end)]
+    tiers = [tier for side in _sides(made) for tier in _tiers(side, end)]
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_decimal(end)}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, spans, texts) in enumerate(tiers, 1):
@@ -214,7 +211,7 @@ def _quoted(text: str) -> str:
 def _eaf(made: Made, folder: Path) -> str:
     end = _us(made.duration_s) // _US_PER_MS * _US_PER_MS  # no time is rounded beyond the audio
     tiers = []
-    for side, _ in _sides(made):
+    for side in _sides(made):
         participant = None if side.speaker is None else _clean(side.speaker)
         parent = None
         for tier, spans, texts in _tiers(side, end):
@@ -240,8 +237,9 @@ def _covering(spans: Sequence[Span], texts: Sequence[str], end: int) -> Iterator
 
 
 def _cues(made: Made) -> list[tuple[int, int, str, str]]:
-    """Start and end in milliseconds, lines, and name (`_sides`) of each subtitle, by start, then side."""
-    cues = [(*cue, name) for side, name in _sides(made) for cue in _cues_of(side)]
+    """Start and end in milliseconds, lines, and in a dialogue the side of each subtitle, by start, then side."""
+    are_named = isinstance(made, Dialogue)
+    cues = [(*cue, _clean(side.side) if are_named else "") for side in _sides(made) for cue in _cues_of(side)]
     return sorted(cues, key=lambda cue: cue[0])
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from asr.process.distributed import World
     from asr.sources import Recording
     from asr.transcribe import Failure
-    from asr.writers import Made
+    from asr.writers import Format, Made
 
 _TRANSCRIBE = """Turns audio into text. PATH is an audio file, a folder (searched for audio), a pattern in quotes,
 a manifest (.jsonl), or - for standard input: audio, or a list of these, one a line. Without --out or --beside results
@@ -276,9 +276,9 @@ def _merge(
                 file.write(text)
 
 
-def _shown(recording: "Recording", made: "Made", format: str) -> str:
+def _shown(recording: "Recording", made: "Made", format: "Format") -> str:
     """A transcript or dialogue for standard output, where many may follow one another."""
     from asr.writers import line_of, render
 
-    text = render(made, format)  # type: ignore[arg-type]
+    text = render(made, format)
     return "".join(line_of(recording.title, line) for line in text.splitlines()) if format == "txt" else text

@@ -19,9 +19,9 @@ from pathlib import Path
 from asr.corpora.beside import Kind, Part, Recording, listed, recordings, utterances
 from asr.corpora.common import Contents, Corpus
 from asr.corpora.repeating import divides, is_untouched, words_below
-from asr.corpora.tiers import Tier, read_tiers, tier_name
+from asr.corpora.tiers import Tier, read_tiers
 from asr.errors import CorpusError
-from asr.lines import repeated
+from asr.lines import compared_name, repeated
 from asr.manifest import Utterance, part_name
 
 _KIND = Kind("annotation", "annotation", (".TextGrid", ".eaf"))
@@ -45,7 +45,7 @@ def read(roots: Sequence[Path], *, tiers: str | None = None, speakers: str | Non
     """
     if speakers not in (None, "tier"):
         raise CorpusError(f"speakers must be tier, or not given, found {speakers!r}")
-    names = None if tiers is None else [tier_name(name) for name in tiers.split(",")]
+    names = None if tiers is None else [compared_name(name) for name in tiers.split(",")]
     found, missing = recordings(roots[0], _KIND)
     without: list[str] = []
     missing["annotation files without a tier of these names"] = without

@@ -166,7 +166,7 @@ def utterances(
     reached_s: defaultdict[int | None, float] = defaultdict(float)  # in each channel
     for part in sorted(parts, key=lambda part: part.start_s):
         heard = channel if part.channel is None else part.channel
-        if heard not in reached_s:
+        if heard != channel and heard not in reached_s:
             audio_duration(audio, where=part.where, channel=heard)
         if not any(map(str.isalnum, part.text)):
             remarks[f"{kind.part}s without words left out"].append(part.id)

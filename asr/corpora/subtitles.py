@@ -5,7 +5,6 @@ Each cue is an utterance. Its id is the path of the recording without suffix and
 before the words, or unknown. `asr.corpora.beside` says which file belongs to which recording.
 """
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,6 +14,7 @@ from asr.corpora.beside import Kind, Part, Recording, listed, recordings, uttera
 from asr.corpora.common import Contents, Corpus
 from asr.corpora.cues import read_cues
 from asr.errors import CorpusError
+from asr.lines import compared_name
 from asr.manifest import Utterance
 
 _KIND = Kind("subtitle", "cue", (".srt", ".vtt"))
@@ -75,7 +75,7 @@ def _speaker_and_words(text: str) -> tuple[str | None, str]:
     name, colon, rest = text.partition(": ")
     words = name.lstrip("->").split()
     if colon and len(words) in (1, 2) and words[0][0].isupper() and not words[-1][0].islower():
-        return unicodedata.normalize("NFC", " ".join(words)), rest
+        return compared_name(" ".join(words)), rest
     return None, text
 
 

@@ -6,7 +6,6 @@ Annotation Format" (EAFv3.0.xsd): an annotation stands between two time slots, o
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from asr.errors import CorpusError
-from asr.lines import read_text
+from asr.lines import compared_name, read_text
 
 _TEXT, _NUMBER, _COUNT, _FLAG = "a text in quotation marks", "a number", "a number of items", "<exists>"
 _FORMS = {
@@ -48,7 +47,7 @@ class Tier(NamedTuple):
     """Intervals, most often by one speaker.
 
     Attributes:
-        name: as `tier_name` makes it.
+        name: as `compared_name` makes it.
         intervals: in the order of the file; of a TextGrid those with text.
         participant: who speaks, or "".
         is_dependent: whether it is about another tier, as a translation is.
@@ -76,11 +75,6 @@ def _interval(place: int, where: str, start_s: float, end_s: float, text: str) -
     if not start_s < end_s:
         raise CorpusError(f"{where}: wanted an end after the start, found {start_s:g} to {end_s:g} s")
     return Interval(place, where, start_s, end_s, " ".join(text.split()))
-
-
-def tier_name(text: str) -> str:
-    """A name as it is compared: in Unicode's NFC, with single spaces."""
-    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 class _Values:
@@ -124,7 +118,7 @@ def _textgrid(values: _Values) -> Iterator[Tier]:
     count = int(values.take(_COUNT)) if values.take(_FLAG) == "<exists>" else 0
     for _ in range(count):
         is_interval = values.text("IntervalTier", "TextTier") == "IntervalTier"
-        name = tier_name(values.text())
+        name = compared_name(values.text())
         values.span()
         intervals = []
         for place in range(1, int(values.take(_COUNT)) + 1):
@@ -164,7 +158,7 @@ def _elan(text: str, path: Path) -> Iterator[Tier]:
                 intervals.append(_interval(place, where, *span, spoken))
             else:
                 untimed.append(annotation.get("ANNOTATION_ID", ""))
-        name, participant = tier_name(tier.get("TIER_ID", "")), tier_name(tier.get("PARTICIPANT", ""))
+        name, participant = compared_name(tier.get("TIER_ID", "")), compared_name(tier.get("PARTICIPANT", ""))
         yield Tier(name, tuple(intervals), participant, bool(tier.get("PARENT_REF")), tuple(untimed))
 
 
