@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 QUICK := not slow and not gpu and not processes
+# A process for each core up to four, which takes a file of tests at a time: what a file prepares is prepared once.
+SHARED_OUT := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check pictures clean
@@ -32,8 +34,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## install if needed, then train and recognise from nothing, offline
 	@$(BIN)/python recipes/demo/run.py
 
-test: setup ## the quick tests: no network, no GPU, about five minutes, of which one compiles kernels the first time
-	$(BIN)/python -m pytest -m '$(QUICK)'
+test: setup ## the quick tests: no network, no GPU, two to five minutes; the first time one more to compile kernels
+	$(BIN)/python -m asr.decode.compile
+	$(BIN)/python -m pytest -m '$(QUICK)' $(SHARED_OUT)
 
 test-all: setup ## every test, the slow and the GPU ones too
 	$(BIN)/python -m pytest

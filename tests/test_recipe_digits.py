@@ -157,6 +157,7 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(clips, "cut_digits", cut_digits)
     monkeypatch.setattr(digits, "label_stage", label_stage)
     monkeypatch.setattr(digits, "START", out / "model")
+    monkeypatch.setattr(digits, "SEEDS", 2)
     for name in ("digits.yaml", "digits-strangers.yaml"):
         (tmp_path / name).write_text("train: {epochs: 1}\n")
     arguments = ["run.py", "--source", str(source), "--out", str(out), "--conf", str(tmp_path / "digits.yaml"), *TINY]
@@ -180,7 +181,7 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
             *(utterance.id for utterance in heard),
             *(f"{utterance.id}-still" for utterance in heard),
         ]
-        for seed in (1, 2, 3):
+        for seed in (1, 2):
             assert checkpoint.load_config(fold / f"seed-{seed}").train.init_from == str(out / "telephone")
             assert checkpoint.load_config(fold / f"seed-{seed}").train.seed == seed
         assert checkpoint.load_config(fold / "model-lm").decode.decoder == "beam"
@@ -191,7 +192,7 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
             half = fold / f"half-{number}"
             heard = read_manifest(half / "heard.jsonl", with_texts=False)
             assert [(item.id, item.text) for item in heard] == [(item.id, "") for item in halves[1 - number]]
-            for seed in (1, 2, 3):
+            for seed in (1, 2):
                 settings = checkpoint.load_config(half / f"seed-{seed}")
                 assert settings.train.init_from == str(fold / "model")
                 assert settings.train.seed == seed
@@ -207,7 +208,6 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
     assert f"[train: {out}" not in again.err
 
     write_manifest(tmp_path / "more.jsonl", [Utterance("m1", outside, 1 / 3, "two")])
-    monkeypatch.setattr(digits, "SEEDS", 2)
     monkeypatch.setattr(  # tested above
         digits, "as_acquaintance", lambda fold, _: read_hypotheses(fold / "model-lm" / "test" / "hypotheses.jsonl")
     )
