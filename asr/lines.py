@@ -73,13 +73,13 @@ def width_of(text: str) -> int:
     )
 
 
-def read_text(path: Path, what: str, error: type[AsrError], *, utf16: bool = False) -> str:
-    """The content of a UTF-8 file, without a byte order mark; messages call its content `what`.
+def read_text(path: Path, what: str, error: type[AsrError]) -> str:
+    """The content of a file in UTF-8, or in UTF-16 if it begins with a byte order mark of that; without the mark.
 
-    With `utf16` a file with the byte order mark of UTF-16 is read as that.
+    Messages call the content `what`.
 
     Raises:
-        AsrError: as `error`: the file cannot be read or is not UTF-8.
+        AsrError: as `error`: the file cannot be read or is neither.
     """
     try:
         content = path.read_bytes()
@@ -87,11 +87,9 @@ def read_text(path: Path, what: str, error: type[AsrError], *, utf16: bool = Fal
         raise error(f"{path}: cannot read {what}: {fault.strerror or fault}") from fault
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-16" if is_utf16 and utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as fault:
-        if is_utf16 and not utf16:
-            raise error(f"{path}: is UTF-16 text, save it as UTF-8") from fault
         if is_utf16:
             raise error(f"{path}: broken UTF-16 text (byte {fault.start})") from fault
         raise error(f"{path}: not UTF-8 text (byte {fault.start})") from fault

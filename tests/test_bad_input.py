@@ -316,7 +316,7 @@ def test_no_gpu(capsys: Capture, run: Path, tmp_path: Path) -> None:
         (["an5"], "there is no corpus 'an5'; did you mean 'an4'?"),
         (["xyz"], "there is no corpus 'xyz'; there are an4, "),
         (["an4", "--source", "none"], "none: the source does not exist"),
-        (["csv"], "corpus csv has no official address; give --source PATH (a .csv file, folder or archive)"),
+        (["csv"], "corpus csv has no official address; give --source PATH (a .csv file, .tsv file, folder or archive)"),
         (["an4", "speakers=3"], "corpus an4 has no option 'speakers'"),
         (["an4", "speakers"], "option 'speakers' is not of the form key=value; --source names what to read"),
         (["an4", "test-share=0.1"], "'test-share=0.1' is spelled --test-share here"),

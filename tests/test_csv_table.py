@@ -39,7 +39,7 @@ def test_csv_suffix_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "._train.CSV").write_bytes(b"\0\5\x16\7")  # macOS
     assert prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0).splits["train"].utterances == 1
     write(tmp_path / "train.csv", "audio,text", "a.wav,no")
-    with pytest.raises(CorpusError, match=r"train\.CSV: there is a train\.csv as well"):
+    with pytest.raises(CorpusError, match=r"train\.csv: there is a train\.CSV as well"):
         prepare("csv", source=tmp_path, out=tmp_path / "out", dev_share=0)
 
 
@@ -113,6 +113,26 @@ def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
         prepare("csv", source=source, out=tmp_path / "out", dev_share=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "separator", "comma", "encoding"),
+    [
+        ("my.csv", ";", ",", "utf-8-sig"),  # Excel where the decimal comma is usual
+        ("my.csv", "\t", ".", "utf-16"),  # its "Unicode Text"
+        ("my.tsv", "\t", ".", "utf-8"),
+    ],
+)
+def test_csv_with_other_separators(tmp_path: Path, name: str, separator: str, comma: str, encoding: str) -> None:
+    audio(tmp_path / "a.wav", 2.0)
+    rows = ["audio,text,offset,duration", f"a.wav,'Yes, (a) {separator} b',0_5,1_25", "a.wav,'a, b,\nc',,"]
+    table = "\r\n".join(rows).replace(",", separator).replace("'", '"').replace("_", comma)
+    (tmp_path / name).write_bytes(table.encode(encoding))
+    prepare("csv", source=tmp_path / name, out=tmp_path / "out", dev_share=0)
+    first, second = read_manifest(tmp_path / "out" / "train.jsonl")
+    assert (first.id, first.text) == ("a@0.5", f"Yes{separator} (a) {separator} b")
+    assert (first.offset, first.duration) == (0.5, 1.25)
+    assert (second.id, second.text) == ("a", f"a{separator} b{separator}\nc")
+
+
 def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
     audio(tmp_path / "a.wav", 2.0)
     rows = ["a.wav,0.5,1,yes", "a.wav,1.5,,no", "a.wav,,0.25,yes", "a.wav,1,1.04,no"]
@@ -141,7 +161,7 @@ def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
 
 def test_csv_of_another_name(tmp_path: Path) -> None:
     source = write(tmp_path / "my.txt", "audio,text", "a.wav,yes")
-    with pytest.raises(CorpusError, match=r"my\.txt: wanted a file \*\.csv, a folder or an archive$"):
+    with pytest.raises(CorpusError, match=r"my\.txt: wanted a file \*\.csv or \*\.tsv, a folder or an archive$"):
         prepare("csv", source=source, out=tmp_path / "out")
 
 
@@ -152,7 +172,9 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
             ["path,text", "a.wav,yes"],
             "wanted a header with audio,text and perhaps speaker,offset,duration,channel, .*; found 'path,text'",
         ),
-        (["audio;text", "a.wav;yes"], "commas, each once; found 'audio;text'"),
+        (["audio|text", "a.wav|yes"], r"commas, semicolons or TABs, each once; found 'audio\|text'"),
+        (["audio;text;offset", "a.wav;yes;1,2,3"], r"a\.wav: offset must be 0 or more seconds, found '1.2.3'"),
+        (["audio\ttext\toffset", "a.wav\tyes\t0,1"], r"a\.wav: offset must be 0 or more seconds, found '0,1'"),
         (["audio,text,Text", "a.wav,yes,no"], "each once; found 'audio,text,text'"),
         (["audio,text", "a.wav"], r"my.csv:2: wanted 2 fields, found 1: \['a.wav'\]"),
         (["audio,text", "a.wav,yes", "", "b.wav,no"], "my.csv:4: b.wav: audio file .*b.wav is missing"),

@@ -38,8 +38,8 @@ def test_text_files_must_be_utf8(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"my.csv: not UTF-8 text \(byte 17\)"):
         prepare("csv", source=table, out=tmp_path / "out")
     for coding in ("utf-16-le", "utf-16-be"):
-        table.write_bytes("\ufeffaudio,text\na.wav,yes\n".encode(coding))
-        with pytest.raises(CorpusError, match=r"my.csv: is UTF-16 text, save it as UTF-8$"):
+        table.write_bytes("\ufeffaudio,text\na.wav,yes\n".encode(coding)[:-1])
+        with pytest.raises(CorpusError, match=r"my.csv: broken UTF-16 text \(byte \d+\)$"):
             prepare("csv", source=table, out=tmp_path / "out")
 
 
@@ -319,7 +319,7 @@ def test_a_foreign_summary_is_not_overwritten(tmp_path: Path) -> None:
         ("ljspeech", {}, "found no metadata.csv"),
         ("kaldi", {}, "found no data folder"),
         ("csv", {}, "found no CSV file"),
-        ("csv", {"source": Path(__file__)}, "wanted a file *.csv, a folder or an archive"),
+        ("csv", {"source": Path(__file__)}, "wanted a file *.csv or *.tsv, a folder or an archive"),
     ],
 )
 def test_wrong_calls(tmp_path: Path, corpus: str, arguments: dict[str, object], message: str) -> None:

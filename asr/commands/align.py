@@ -132,7 +132,7 @@ def _align_recording(arguments: argparse.Namespace) -> int:
 
 def _read_transcript(path: Path) -> str:
     """The content of a file of plain text; TextError if it has times, too, which would be taken for words."""
-    text = read_text(path, "transcript", TextError, utf16=True)
+    text = read_text(path, "transcript", TextError)
     for beginning, what, corpus in _WITH_TIMES:
         if beginning.match(text.lstrip()):
             raise TextError(

@@ -58,7 +58,7 @@ class Corpus:
         archives: official archives to download for the given options; empty when there is no official address.
         expected: wanted numbers for the keys of `Contents.counts`; a key that is absent is not checked.
         options: names of the options that `read` and `archives` take.
-        file_suffix: suffix of a single file that the reader takes as its source (".csv"), or None.
+        file_suffixes: of a single file that the reader takes as its source, as (".csv", ".tsv").
     """
 
     name: str
@@ -66,7 +66,7 @@ class Corpus:
     archives: Callable[..., tuple[Archive, ...]] = lambda **options: ()
     expected: Mapping[str, int] = field(default_factory=dict)
     options: tuple[str, ...] = ()
-    file_suffix: str | None = None
+    file_suffixes: tuple[str, ...] = ()
 
 
 def find_root(roots: Sequence[Path], is_root: Callable[[Path], bool], wanted: str) -> Path:

@@ -65,7 +65,7 @@ def read_cues(path: Path) -> list[Cue]:
     """The cues of a .srt or .vtt file in its order.
 
     Raises:
-        CorpusError: the file is not UTF-8, or malformed; the message names the line.
+        CorpusError: the file is neither UTF-8 nor UTF-16, or malformed; the message names the line.
     """
     is_vtt = path.suffix.lower() == ".vtt"
     texts = read_text(path, "text", CorpusError).split("\n")

@@ -112,7 +112,7 @@ def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str,
     if source is None:
         archives = entry.archives(**options)
         if not archives:
-            kind = f"{entry.file_suffix} file, folder or archive" if entry.file_suffix else "folder or archive"
+            kind = ", ".join([*(f"{suffix} file" for suffix in entry.file_suffixes), "folder or archive"])
             raise CorpusError(f"corpus {entry.name} has no official address; give --source PATH (a {kind})")
         roots = []
         for archive in archives:
@@ -127,10 +127,11 @@ def _locate(entry: Corpus, source: Path | None, out: Path, options: Mapping[str,
         raise CorpusError(f"{source}: the source does not exist")
     if source.name in ("", ".."):  # the name of a folder may say which split it is
         return [source.resolve()], str(source)
-    if source.is_dir() or (entry.file_suffix is not None and source.suffix.lower() == entry.file_suffix):
+    if source.is_dir() or source.suffix.lower() in entry.file_suffixes:
         return [source], str(source)
-    if entry.file_suffix is not None and not source.name.lower().endswith(_ARCHIVE_SUFFIXES):
-        raise CorpusError(f"{source}: wanted a file *{entry.file_suffix}, a folder or an archive")
+    if entry.file_suffixes and not source.name.lower().endswith(_ARCHIVE_SUFFIXES):
+        kinds = " or ".join(f"*{suffix}" for suffix in entry.file_suffixes)
+        raise CorpusError(f"{source}: wanted a file {kinds}, a folder or an archive")
     folder = unpack(source, _unpack_folder(out, source.name), replacing=lambda: _begin(out))
     return [folder], str(source)
 

@@ -67,7 +67,7 @@ def read_tiers(path: Path) -> list[Tier]:
     Raises:
         CorpusError: the file is neither UTF-8 nor UTF-16, or malformed; the message names the line or the annotation.
     """
-    text = read_text(path, "text", CorpusError, utf16=True)
+    text = read_text(path, "text", CorpusError)
     return list(_elan(text, path) if path.suffix.lower() == ".eaf" else _textgrid(_Values(text, path)))
 
 
