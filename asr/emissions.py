@@ -1,7 +1,7 @@
 """Log-probabilities on disk, to decode and tune without the model that made them, on any machine.
 
 `NAME.npz` holds a float32 (float16 and float64 are read too) matrix (T, V) of natural-log probabilities for each
-utterance id; `NAME.json` beside it says what they mean:
+utterance id; `NAME.npy` holds that of one utterance. `NAME.json` beside it says what they mean:
 
     labels   V symbols
     blank    index of the CTC blank; -1 is the last label
@@ -131,10 +131,10 @@ def write_emissions(path: Path, emissions: Emissions) -> None:
 
 
 def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emissions:
-    """Read and check what `write_emissions`, or anyone's `numpy.savez`, wrote.
+    """Read and check what `write_emissions`, or anyone's `numpy.savez`, wrote; or `numpy.save`.
 
     Args:
-        path: the .npz file.
+        path: the .npz file, or a .npy file of one utterance, whose id is the file's name without the suffix.
         meaning: what the columns mean, without references, or the JSON file that says it; None: the one beside `path`.
 
     Raises:
@@ -142,8 +142,8 @@ def read_emissions(path: Path, meaning: Vocabulary | Path | None = None) -> Emis
             has no reference while others have. The message names file and utterance. The logger `asr.decode` warns of
             references without an utterance.
     """
-    if path.suffix != ".npz":
-        raise DecodeError(f"{path}: wanted an .npz file with a matrix (T, V) for each utterance: {_SAVE}")
+    if path.suffix not in (".npz", ".npy"):
+        raise DecodeError(f"{path}: wanted a .npy file with a matrix (T, V), or .npz for several utterances: {_SAVE}")
     if not path.exists():  # otherwise the file beside it would be reported first
         raise DecodeError(f"{path}: cannot be read: No such file or directory")
     refs: Mapping[str, str] = {}
@@ -254,6 +254,8 @@ def _read_matrices(path: Path) -> dict[str, NDArray[Any]]:
         # Our own handle: numpy leaves the one that it opens to the garbage collector when the file is damaged.
         with path.open("rb") as file:
             archive = np.load(file)
+            if path.suffix == ".npy" and isinstance(archive, np.ndarray):
+                return {path.stem: archive}
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DecodeError(f"{path}: is one array, wanted one for each utterance: {_SAVE}")
             assert archive.zip is not None

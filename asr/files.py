@@ -140,6 +140,15 @@ def made_since(made: Path, *sources: Path) -> bool:
     return made.is_file() and made.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
 
 
+def file_name_of(name: str) -> str:
+    """An utterance's id as a file name, without a suffix.
+
+    Characters that no file name can hold are percent-encoded, as in URLs, and so is a dot that would hide the file.
+    """
+    name = name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+    return f"%2E{name[1:]}" if name.startswith(".") else name
+
+
 def require_folder(path: Path) -> None:
     """Raise ConfigError if `path` is not a folder and cannot be made one, because something else is in its place."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink())

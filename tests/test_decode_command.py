@@ -1,6 +1,7 @@
 """`asr decode`: log-probabilities of any model to text, without torch."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from asr.cli import main
 from asr.decode import Word
+from asr.writers import FORMATS, SUFFIXES, Format, render
 from conftest import ROOT
 from peaky import LABELS, spelled, write_arpa, write_spelled
 from recognised import transcript
@@ -67,6 +69,59 @@ def test_json(capsys: Capture, emissions: Path) -> None:
         (first["alternatives"], as_transcribed["alternatives"]),
     ):
         assert list(mine[0]) == list(others[0])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_for_each_utterance(capsys: Capture, tmp_path: Path, format: Format) -> None:
+    path = write_spelled(tmp_path / "e.npz", {"u1": spelled("ab h"), ".a/b": spelled("cd")})
+    command = ["decode", str(path), "--format", format.upper(), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert capsys.readouterr().out == ""
+    files = [tmp_path / "out" / f"{name}{SUFFIXES[format]}" for name in ("%2Ea%2Fb", "u1")]
+    assert sorted((tmp_path / "out").iterdir()) == files
+    text = files[1].read_text()
+    if format == "json":
+        assert json.loads(text)["id"] == "u1"
+    else:  # words begin and end with their labels
+        words = [Word("ab", 0.0, 0.12, 1.0), Word("h", 0.24, 0.28, 1.0)]
+        expected = render(transcript(words, 0.32, "u1"), format)
+        assert re.sub(r"[01]\.\d{4}$", "1.0000", text, flags=re.MULTILINE) == expected  # confidences of CTM
+    files[0].unlink()
+    assert "1 of 2 files to write exist already, such as" in error_line(capsys, *command)
+    assert main([*command, "--overwrite"]) == 0
+    assert files[0].exists()
+
+
+def test_what_may_follow_one_another(capsys: Capture, emissions: Path, tmp_path: Path) -> None:
+    assert main(["decode", str(emissions), "--format", "ctm"]) == 0
+    assert [line.split()[:5] for line in capsys.readouterr().out.splitlines()] == [
+        ["u1", "1", "0.000", "0.120", "ab"],
+        ["u0", "1", "0.000", "0.120", "ab"],
+        ["u0", "1", "0.240", "0.040", "h"],
+    ]
+    line = error_line(capsys, "decode", emissions, "--format", "srt")
+    assert line == (
+        "error: 2 utterances in one stream of srt could not be told apart: --out DIR writes a file for each"
+    )
+    alone = write_spelled(tmp_path / "alone.npz", {"u": spelled("ab")})
+    assert main(["decode", str(alone), "--format", "srt"]) == 0
+    assert capsys.readouterr().out == "1\n00:00:00,000 --> 00:00:00,160\nab\n"
+    alike = write_spelled(tmp_path / "alike.npz", {"a b": spelled("ab"), "a_b": spelled("ab")})
+    line = error_line(capsys, "decode", alike, "--format", "ctm")
+    assert line.startswith("error: two utterances would be called a_b in one CTM file: --out DIR")
+
+
+def test_times_need_the_length_of_a_frame(capsys: Capture, tmp_path: Path) -> None:
+    np.save(tmp_path / "talk.npy", spelled("ab"))
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(label.replace(" ", "<space>") for label in LABELS))
+    command = ["decode", str(tmp_path / "talk.npy"), "--labels", str(labels)]
+    assert main(command) == 0
+    assert capsys.readouterr().out == "talk\tab\n"
+    line = error_line(capsys, *command, "--format", "vtt")
+    assert line.startswith("error: --format vtt has times, and nothing says how long a frame is: give --frame-s")
+    assert main([*command, "--format", "vtt", "--frame-s", "0.5"]) == 0
+    assert capsys.readouterr().out == "WEBVTT\n\n00:00:00.000 --> 00:00:01.800\nab\n"
 
 
 def test_labels_from_elsewhere(capsys: Capture, tmp_path: Path) -> None:
@@ -129,6 +184,8 @@ def test_json_of_another_name(capsys: Capture, emissions: Path) -> None:
         (["--beta", "1"], "--beta does nothing without a language model: give --lm FILE"),
         (["--lm", "{labels}"], "{labels}: not an ARPA language model"),
         (["--n-best", "2"], "--n-best above 1 needs --format json"),
+        (["--overwrite"], "--overwrite goes with --out DIR"),
+        (["--out", "{labels}"], "{labels}: is a file, wanted a folder"),
     ],
 )
 def test_flags_that_cannot_be(capsys: Capture, emissions: Path, flags: list[str], message: str) -> None:

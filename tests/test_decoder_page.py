@@ -68,7 +68,9 @@ def test_block_runs(section: str, code: str, tmp_path: Path) -> None:
     exec(compile(code, str(PAGE), "exec"), names_for(section, tmp_path))
 
 
-def test_the_files_of_log_probabilities_are_decoded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_of_log_probabilities_are_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     section = "Files of log-probabilities"
     exec(compile(dict(SECTIONS)[section], str(PAGE), "exec"), names_for(section, tmp_path))
     (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "|": 1, "A": 2, "B": 3}))
@@ -77,6 +79,17 @@ def test_the_files_of_log_probabilities_are_decoded(tmp_path: Path, capsys: pyte
         out, err = capsys.readouterr()
         assert [json.loads(line)["id"] for line in out.splitlines()] == ["u1", "u2"]
         assert ("WER" in err) == ("--labels" not in flags)
+    monkeypatch.chdir(tmp_path)
+    np.save("talk.npy", random_log_probs(np.random.default_rng(0), 12, 4))
+    commands = re.findall(r"^asr (decode .* --format (?!json).*)$", PAGE.read_text(), flags=re.MULTILINE)
+    made = []
+    for command in commands:
+        assert main(command.split(" > ")[0].split()) == 0
+        made.append(capsys.readouterr().out)
+    assert made[0].startswith("1\n00:00:00,000 --> ")
+    assert made[1].startswith("u1 1 ")
+    assert made[2] == ""
+    assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == ["u1.TextGrid", "u2.TextGrid"]
 
 
 def test_weights_are_tuned_on_files_of_log_probabilities(

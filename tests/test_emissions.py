@@ -168,7 +168,7 @@ def test_a_blank_from_the_end(tmp_path: Path) -> None:
 
 
 def test_names(tmp_path: Path) -> None:
-    with pytest.raises(DecodeError, match=r"one\.npy: wanted an \.npz file with a matrix .* numpy\.savez\(FILE, "):
-        read_emissions(tmp_path / "one.npy")
+    with pytest.raises(DecodeError, match=r"one\.txt: wanted a \.npy file with a matrix .* numpy\.savez\(FILE, "):
+        read_emissions(tmp_path / "one.txt")
     with pytest.raises(DecodeError, match=r"e\.bin: the name of a file of log-probabilities must end in \.npz"):
         write_emissions(tmp_path / "e.bin", Emissions(replace(VOCABULARY), {}, {}))

@@ -15,7 +15,6 @@ from asr.commands.common import (
     FAILED,
     FORMATS,
     PARTLY_FAILED,
-    PERHAPS_YOURS,
     add_audio,
     add_compute,
     batch_seconds,
@@ -23,10 +22,11 @@ from asr.commands.common import (
     print_error,
     print_note,
     require_free,
+    require_new,
 )
 from asr.commands.recordings import note_if_averaged
 from asr.errors import AsrError, AudioError, ConfigError, TextError
-from asr.files import exists_already, is_called_manifest, require_folder, require_writable
+from asr.files import file_name_of, is_called_manifest, require_folder, require_writable
 from asr.lines import read_text
 
 if TYPE_CHECKING:
@@ -157,13 +157,7 @@ def _align_manifest(arguments: argparse.Namespace) -> int:
     require_audio(utterances, some=True)  # the others are aligned
     targets = _targets(arguments, utterances)
     require_writable(arguments.out)
-    files = dict.fromkeys(targets.values())
-    there = [path for path in files if exists_already(path)]  # raises where no file can be written
-    if there and not arguments.overwrite:
-        raise ConfigError(
-            f"{len(there)} of {len(files)} files to write exist already, such as {there[0]} ({PERHAPS_YOURS}): "
-            "--overwrite replaces them"
-        )
+    require_new(list(dict.fromkeys(targets.values())), arguments.overwrite)
     batch_s = batch_seconds(arguments)
     recognizer = load_model(arguments, {"decoder": "greedy"}, arguments.channels)  # no decoder is needed
     failed = 0
@@ -208,7 +202,7 @@ def _targets(arguments: argparse.Namespace, utterances: "Sequence[Utterance]") -
         files = destinations(recordings, arguments.format, out=arguments.out, given=[shared])
         return {utterance.id: path for utterance, path in zip(utterances, files, strict=True)}
     suffix = SUFFIXES[arguments.format]
-    return {utterance.id: arguments.out / f"{_file_name(utterance.id)}{suffix}" for utterance in utterances}
+    return {utterance.id: arguments.out / f"{file_name_of(utterance.id)}{suffix}" for utterance in utterances}
 
 
 def _write_recording(parts: "Sequence[tuple[Utterance, AlignedText]]", target: Path, format: "Format") -> int:
@@ -250,15 +244,6 @@ def _aligned(
     if hopeless:
         print_note(f"{where}: {doubtful} of {words} words are doubtful: is it the transcript of this recording?")
     return aligned
-
-
-def _file_name(name: str) -> str:
-    """An utterance's id as a file name.
-
-    Characters that no file name can hold are percent-encoded, as in URLs, and so is a dot that would hide the file.
-    """
-    name = name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
-    return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
 def _encode_recording(path: Path, recognizer: "Recognizer", batch_s: float, longest_s: float | None) -> _Heard:

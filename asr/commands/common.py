@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
 FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv", "textgrid", "eaf")  # asr.writers has them too, but imports numpy
+JOINABLE = ("txt", "json", "ctm")  # several recordings may stand in one file
 # Of files that would be replaced: those beside recordings often are a user's own work.
 PERHAPS_YOURS = "perhaps your own transcripts, subtitles or annotations"
 CHANNELS = "what to do with several channels (default: the model's setting)"  # help of --channels
@@ -141,6 +142,16 @@ def require_free(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> No
         raise ConfigError(f"{path}: is an input, and would be replaced")
     if exists_already(path) and not overwrite:
         raise ConfigError(f"{path}: exists already; --overwrite replaces it")
+
+
+def require_new(paths: Sequence[Path], overwrite: bool) -> None:
+    """ConfigError, before any work, where files to be written exist already, unless `overwrite`."""
+    there = [path for path in paths if exists_already(path)]  # raises where no file can be written
+    if there and not overwrite:
+        raise ConfigError(
+            f"{len(there)} of {len(paths)} files to write exist already, such as {there[0]} ({PERHAPS_YOURS}): "
+            "--overwrite replaces them"
+        )
 
 
 def require_html(flag: str, path: Path) -> None:

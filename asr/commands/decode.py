@@ -7,24 +7,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import add_decoder, add_n_best, decode_config, flag_of, given_decoder, given_n_best, print_note
+from asr.commands.common import (
+    FORMATS,
+    JOINABLE,
+    add_decoder,
+    add_n_best,
+    decode_config,
+    flag_of,
+    given_decoder,
+    given_n_best,
+    print_note,
+    require_new,
+)
 from asr.errors import ConfigError, DecodeError
+from asr.files import file_name_of, require_folder, require_writable, write_text_atomic
 
 if TYPE_CHECKING:
     from asr.config import DecodeConfig
     from asr.decode import Hypothesis
     from asr.decoding import Decoder
     from asr.emissions import Emissions, Vocabulary
+    from asr.writers import Format
 
 _AT_ONCE = 256  # utterances decoded before the first of them is printed
 _RISK_OVER = 20  # hypotheses of each model with --combine mbr; with 10 and 100 dev errors of AN4 were within one
 
 _DECODE = """Decodes log-probabilities of any CTC model. EMISSIONS.npz holds a matrix (T, V) of natural-log
-probabilities for each utterance id, and a JSON file says what they mean: labels (V texts), blank (index), space (index
-or text), frame_s (seconds) and, where they are known, refs (id -> text). `asr evaluate --emissions` writes both. For a
-file without JSON give --labels FILE.txt. Several files are an ensemble: the mean of their log-probabilities is decoded;
-with --combine mbr each model is decoded by itself, and the result is the one of all their hypotheses that has the
-fewest expected word errors."""
+probabilities for each utterance id, EMISSIONS.npy that of one utterance, and a JSON file says what they mean: labels (V
+texts), blank (index), space (index or text), frame_s (seconds) and, where they are known, refs (id -> text). `asr
+evaluate --emissions` writes both. For a file without JSON give --labels FILE.txt. Several files are an ensemble: the
+mean of their log-probabilities is decoded; with --combine mbr each model is decoded by itself, and the result is the
+one of all their hypotheses that has the fewest expected word errors. Without the audio a word has the times of its
+labels, which lie anywhere inside its sounds: `asr transcribe` knows better when words begin and end."""
+_TIMELESS = ("txt", "json")  # formats that can do with frames for times
 
 
 def add_decode(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +49,7 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
         "emissions",
         type=Path,
         nargs="+",
-        metavar="EMISSIONS.npz",
+        metavar="EMISSIONS",
         help="log-probabilities; several files: those of several models for the same utterances",
     )
     parser.add_argument(
@@ -58,10 +73,13 @@ def add_decode(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("txt", "json"),
+        type=str.lower,
+        choices=FORMATS,
         default="txt",
-        help="one line per utterance: id TAB text, or JSON (%(default)s)",
+        help="one line per utterance: id TAB text (txt) or JSON; or as `asr transcribe` has it (%(default)s)",
     )
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="a file for each utterance, in this folder")
+    parser.add_argument("--overwrite", action="store_true", help="with --out: replace existing files")
     parser.add_argument(
         "--combine",
         choices=("mean", "mbr"),
@@ -80,15 +98,16 @@ def _index_or_label(text: str) -> int | str:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from asr.transcript import facts_of
     from asr.writers import line_of
 
     combine = _combine() if arguments.combine == "mbr" else None
     n_best = arguments.n_best if combine is None else _RISK_OVER
     models = _models_of(arguments)
+    names = list(models[0].log_probs)
+    frame_s = models[0].vocabulary.frame_s
+    files = _files_of(arguments, names, frame_s)
     of_beam = [*given_n_best(arguments), *(["--combine mbr"] if combine else [])]
     decoders = _decoders(decode_config(given_decoder(arguments, *of_beam)), models, arguments.emissions)
-    names = list(models[0].log_probs)
     texts: dict[str, str] = {}
     for start in range(0, len(names), _AT_ONCE):
         some = names[start : start + _AT_ONCE]
@@ -99,13 +118,59 @@ def _decode(arguments: argparse.Namespace) -> int:
         for name, *lists in zip(some, *by_model, strict=True):
             found = lists[0] if combine is None else combine(lists, arguments.n_best)
             texts[name] = found[0].text
-            if arguments.format == "json":
-                print(json.dumps({"id": name, **facts_of(found)}, ensure_ascii=False))
-            else:
+            duration_s = len(models[0].log_probs[name]) * frame_s
+            if files:
+                write_text_atomic(files[name], _rendered(name, found, duration_s, arguments.format))
+            elif arguments.format == "txt":
                 print(line_of(name, found[0].text), end="")
+            else:
+                print(_rendered(name, found, duration_s, arguments.format), end="")
     if models[0].refs:
         _print_score(models[0], texts)
     return 0
+
+
+def _files_of(arguments: argparse.Namespace, names: Sequence[str], frame_s: float) -> dict[str, Path]:
+    """The file to write for each utterance; none where all goes to standard output.
+
+    Raises:
+        ConfigError: the utterances cannot be written in this format, or to these files.
+    """
+    from asr.emissions import Vocabulary
+    from asr.lines import repeated
+    from asr.writers import SUFFIXES, ctm_name
+
+    if arguments.format not in _TIMELESS and frame_s == Vocabulary.frame_s:
+        raise ConfigError(
+            f"--format {arguments.format} has times, and nothing says how long a frame is: give --frame-s, or frame_s "
+            "in the JSON"
+        )
+    if arguments.out is not None:
+        require_folder(arguments.out)
+        files = {name: arguments.out / f"{file_name_of(name)}{SUFFIXES[arguments.format]}" for name in names}
+        require_writable(arguments.out)
+        require_new(list(files.values()), arguments.overwrite)
+        return files
+    if arguments.overwrite:
+        raise ConfigError("--overwrite goes with --out DIR")
+    if len(names) > 1 and arguments.format not in JOINABLE:
+        raise ConfigError(
+            f"{len(names)} utterances in one stream of {arguments.format} could not be told apart: --out DIR writes a "
+            "file for each"
+        )
+    if arguments.format == "ctm" and (twice := repeated(map(ctm_name, names))) is not None:
+        raise ConfigError(f"two utterances would be called {twice} in one CTM file: --out DIR writes a file for each")
+    return {}
+
+
+def _rendered(name: str, found: Sequence["Hypothesis"], duration_s: float, format: "Format") -> str:
+    """An utterance in a format, from its hypotheses, best first."""
+    from asr.transcript import Transcript, facts_of
+    from asr.writers import render
+
+    if format == "json":
+        return json.dumps({"id": name, **facts_of(found)}, ensure_ascii=False) + "\n"
+    return render(Transcript.of(found, duration_s, name), format)
 
 
 def _print_score(emissions: "Emissions", texts: dict[str, str]) -> None:

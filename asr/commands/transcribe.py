@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asr.commands.common import (
     FAILED,
     FORMATS,
+    JOINABLE,
     PARTLY_FAILED,
     PERHAPS_YOURS,
     add_compute,
@@ -47,7 +48,6 @@ a manifest (.jsonl), or - for standard input: audio, or a list of these, one a l
 go to standard output. Under torchrun the processes share the recordings; when started again, they go on where they
 stopped."""
 _OF_FILES = ("out", "beside", "skip_existing", "overwrite", "merged", "channels", "max_duration_s")
-_JOINABLE = ("txt", "json", "ctm")  # several recordings may stand in one file
 
 
 def add_transcribe(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +139,7 @@ def _to_output(arguments: argparse.Namespace, decode: dict[str, Any], recordings
     require_output()
     if arguments.merged is not None or arguments.skip_existing or arguments.overwrite:
         raise ConfigError("--merged, --skip-existing and --overwrite go with --out DIR or --beside")
-    if len(recordings) > 1 and arguments.format not in _JOINABLE:
+    if len(recordings) > 1 and arguments.format not in JOINABLE:
         raise ConfigError(
             f"{len(recordings)} recordings in one stream of {arguments.format} could not be told apart: --out DIR or "
             "--beside writes a file for each"
@@ -162,8 +162,8 @@ def _to_files(
     from asr.destinations import destinations
     from asr.writers import write_transcript
 
-    if arguments.merged is not None and arguments.format not in _JOINABLE:
-        raise ConfigError(f"--merged joins {', '.join(_JOINABLE)}, found --format {arguments.format}")
+    if arguments.merged is not None and arguments.format not in JOINABLE:
+        raise ConfigError(f"--merged joins {', '.join(JOINABLE)}, found --format {arguments.format}")
     if arguments.out is not None:
         require_folder(arguments.out)
     if arguments.beside and any(isinstance(recording.audio, bytes) for recording in recordings):
