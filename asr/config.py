@@ -82,7 +82,7 @@ class FeatureConfig:
     high_hz: float = 0.0  # 0: half the sample rate
     # How each mel bin is normalised. global: by mean and deviation of the training set. map: by that deviation, and a
     # mean between the training set's and the utterance's. utterance: by the utterance's own. none: not at all.
-    normalization: Literal["global", "map", "utterance", "none"] = "global"
+    normalization: Literal["global", "map", "utterance", "none"] = "map"
     prior_s: float = 1.0  # map: the training set's mean counts as much as this many seconds of the utterance
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class AugmentConfig:
 
     speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.05, 1.1)  # speed factors, one drawn per utterance; in whole per cent
     crop_share: float = 0.0  # up to this share is cut off at each end, uniform: for words trimmed more or less tightly
-    gain_db: float = 6.0  # uniform in -gain_db..gain_db; no effect with features.normalization=utterance
+    gain_db: float = 20.0  # uniform in -gain_db..gain_db; no effect with features.normalization=utterance
     noise_probability: float = 0.3  # chance that noise is added to an utterance
     noise_snr_db: tuple[float, float] = (10.0, 30.0)  # uniform range of the signal-to-noise ratio
     noise_dir: str = ""  # folder of recordings; empty: synthetic noise of a random spectral slope
