@@ -92,7 +92,7 @@ def read_text(path: Path, what: str, error: type[AsrError]) -> str:
     except UnicodeDecodeError as fault:
         if is_utf16:
             raise error(f"{path}: broken UTF-16 text (byte {fault.start})") from fault
-        raise error(f"{path}: not UTF-8 text (byte {fault.start})") from fault
+        raise error(f"{path}: not UTF-8 text (byte {fault.start}): save it as UTF-8") from fault
 
 
 def json_object(

@@ -104,5 +104,5 @@ def test_no_words(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=r"words\.jsonl: cannot read words: No such file or directory$"):
         read_words(tmp_path / "words.jsonl")
     (tmp_path / "words.jsonl").write_bytes(b"\xff")
-    with pytest.raises(ScoringError, match=r"words\.jsonl: not UTF-8 text \(byte 0\)$"):
+    with pytest.raises(ScoringError, match=r"words\.jsonl: not UTF-8 text \(byte 0\): save it as UTF-8$"):
         read_words(tmp_path / "words.jsonl")

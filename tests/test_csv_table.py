@@ -133,6 +133,25 @@ def test_csv_with_other_separators(tmp_path: Path, name: str, separator: str, co
     assert (second.id, second.text) == ("a", f"a{separator} b{separator}\nc")
 
 
+def test_csv_from_windows(tmp_path: Path) -> None:
+    audio(tmp_path / "sub" / "a.wav")
+    audio(tmp_path / "sub" / "B.WAV")
+    rows = ["sep=;", "audio;text", "sub\\a.wav;yes", "sub/B.WAV;no"]
+    table = write(tmp_path / "my.csv", *rows)
+    prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    assert texts(tmp_path / "out" / "train.jsonl") == {"sub/a": "yes", "sub/B": "no"}
+    write(table, *rows[:-1], "sub\\b.wav;no")
+    with pytest.raises(CorpusError, match=r"my\.csv:4: sub\\b\.wav: audio file .* is missing$"):
+        prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
+    write(table, *rows[:-1], "sub/b.wav;no")
+    with pytest.raises(CorpusError, match=r"sub/b\.wav is missing; capitals count, and B\.WAV is there$"):
+        prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
+    audio(tmp_path / "sub\\a.wav")  # a name of this system comes first
+    write(table, *rows)
+    prepare("csv", source=table, out=tmp_path / "again", dev_share=0)
+    assert texts(tmp_path / "again" / "train.jsonl") == {"sub\\a": "yes", "sub/B": "no"}
+
+
 def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
     audio(tmp_path / "a.wav", 2.0)
     rows = ["a.wav,0.5,1,yes", "a.wav,1.5,,no", "a.wav,,0.25,yes", "a.wav,1,1.04,no"]

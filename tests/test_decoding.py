@@ -117,7 +117,7 @@ def test_words_and_phrases_in_another_unicode_form(tmp_path: Path) -> None:
         (b"ab\nAb\n", ":2: word 'Ab' holds 'A', which no label writes: the labels are small letters"),
         (b"one\ta x\n", ":1: word 'one' is spelled with 'x', which is no label"),
         (b"one\t \n", ":1: word 'one' is spelled with nothing"),
-        (b"caf\xe9\n", ": not UTF-8 text (byte 3)"),
+        (b"caf\xe9\n", ": not UTF-8 text (byte 3): save it as UTF-8"),
     ],
 )
 def test_lexicons_that_are_wrong(tmp_path: Path, content: bytes, message: str) -> None:

@@ -124,7 +124,7 @@ def test_malformed_records_are_refused_with_file_and_line(tmp_path: Path, bad: s
     [
         (b"", "manifest holds no utterance"),
         (b"\n \n", "manifest holds no utterance"),
-        (b'{"text": "\xe9"}', r"not UTF-8 text \(byte 10\)"),
+        (b'{"text": "\xe9"}', r"not UTF-8 text \(byte 10\): save it as UTF-8"),
     ],
 )
 def test_files_that_are_no_manifest(tmp_path: Path, content: bytes, message: str) -> None:

@@ -147,6 +147,17 @@ def check_text(text: str, where: str) -> None:
         raise CorpusError(f"{where}: the transcript is empty")
 
 
+def _nearly(path: Path) -> str:
+    """What a message adds about a file whose name only seems to be that of `path`."""
+    forms = {form: Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")}
+    there = next((form for form, other in forms.items() if other.is_file()), None)
+    if there is not None:
+        return f"; its name looks the same in Unicode's form {there}, and that file is there"
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    other_case = next((other for other in beside if other.name.casefold() == path.name.casefold()), None)
+    return "" if other_case is None else f"; capitals count, and {other_case.name} is there"
+
+
 def audio_duration(path: Path, *, where: str, channel: int | None = None) -> float:
     """Length of an audio file in seconds, from its header.
 
@@ -157,10 +168,7 @@ def audio_duration(path: Path, *, where: str, channel: int | None = None) -> flo
     from asr import audio  # not at the top: it imports torch, and recipes import the corpora before `process.set_up`
 
     if not path.is_file():
-        forms = {form: Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")}
-        there = next((form for form, other in forms.items() if other.is_file()), None)
-        hint = f"; its name looks the same in Unicode's form {there}, and that file is there" if there else ""
-        raise CorpusError(f"{where}: audio file {path} is missing{hint}")
+        raise CorpusError(f"{where}: audio file {path} is missing{_nearly(path)}")
     try:
         with audio.opened(path) as opened:
             if channel is not None:

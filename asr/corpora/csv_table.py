@@ -2,16 +2,18 @@
 
 The header row names them in any order, in capitals or not; a misspelled one is an error, others are not used, and the
 summary lists them. Columns are separated by commas, semicolons or TABs, by which of them the header tells; where it is
-semicolons, numbers may have a decimal comma. Rows of blank cells are ignored. Audio paths are relative to the table,
-and the path without its suffix is the utterance id; offsets, in seconds, are added to it as `@1.5` and channels, of
-which 0 is the first, as `#0`. The source is one table (.csv or .tsv), or a folder with `train.csv` and optionally
-`dev.csv` and `test.csv`. A single file is for training unless its name is that of another split.
+semicolons, numbers may have a decimal comma. Rows of blank cells are ignored. Audio paths are relative to the table and
+may have the backslashes of Windows, and the path without its suffix is the utterance id; offsets, in seconds, are added
+to it as `@1.5` and channels, of which 0 is the first, as `#0`. The source is one table (.csv or .tsv), or a folder with
+`train.csv` and optionally `dev.csv` and `test.csv`. A single file is for training unless its name is that of another
+split.
 """
 
 import csv
 import difflib
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ from asr.manifest import Utterance, part_name
 
 _SUFFIXES = (".csv", ".tsv")
 _SEPARATORS = ",;\t"
+_SEPARATOR_LINE = re.compile("sep=.")  # above the header, for Excel
 _COLUMNS = ("audio", "text", "speaker", "offset", "duration", "channel")
 _OTHER_TIMES = ("start", "begin", "from", "end", "stop", "to")  # what other tables call the times of a part
 
@@ -67,6 +70,8 @@ class _Row:
 def _read_file(path: Path, notes: list[str]) -> list[Utterance]:
     """The utterances of a table; adds to `notes` which columns it does not use."""
     lines = read_lines(path)
+    if lines and _SEPARATOR_LINE.fullmatch(lines[0][1]):
+        del lines[0]
     header, separator = _header(path, [line + "\n" for _, line in lines])
     unused = dict.fromkeys(column for column in header if column and column not in _COLUMNS)
     if unused:
@@ -126,7 +131,7 @@ def _rows(path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], s
             if (held := _held_row(others, path.parent, separator)) is not None:
                 raise CorpusError(f"{path}:{lines[first][0]}: the quotation that begins here holds the row {held!r}")
             row = dict(zip(header, cells, strict=True))
-            row["audio"] = row["audio"].strip()
+            row["audio"] = _slashed(row["audio"].strip(), path.parent)
             if not row["audio"]:
                 raise CorpusError(f"{where}: the audio path is empty")
             if not PurePath(row["audio"]).name:
@@ -162,6 +167,14 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[list[str], str]:
             f"commas, semicolons or TABs, each once; found {separator.join(header)!r}"
         )
     return header, separator
+
+
+def _slashed(audio: str, folder: Path) -> str:
+    """A path with the slashes of this system, where it has those of Windows and no file is called so."""
+    if "\\" not in audio or os.path.isfile(folder / audio):
+        return audio
+    other = audio.replace("\\", "/")
+    return other if os.path.isfile(folder / other) else audio
 
 
 def _held_row(cells: Sequence[str], folder: Path, separator: str) -> str | None:
