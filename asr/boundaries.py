@@ -3,8 +3,9 @@
 A CTC model emits labels in few frames, anywhere inside the sounds they stand for: that a word ends is not to be seen in
 them, least of all where the word is a single label. Between the labels of two words there is a pause or the boundary
 between their sounds, and the audio says where: the pause is the longest run of quiet frames there, and without one the
-words meet in the quietest frame near the second one's labels. `benchmarks/word_boundaries.py` measures how far the
-times are from true ones.
+words meet in the quietest frame near the second one's labels. Labels may also lie in the pause beside their sound:
+models of one direction, and those of recordings with single words, say what they heard after it. `benchmarks/
+word_boundaries.py` measures how far the times are from true ones.
 """
 
 from bisect import bisect_right
@@ -28,6 +29,9 @@ _SHORTEST_PAUSE_S = 0.03
 # A pause shorter than this may be inside a word, before a stop, and so may be the quietest frame: they count only this
 # near to the labels of the second word, as those of the first may come at its beginning.
 _SURE_PAUSE_S, _NEAR_S = 0.06, 0.2
+# A pause at least this long is not the silence before a stop: a label in it is outside of its sound, which is at most
+# this far away.
+_OUTSIDE_S, _ASTRAY_S = 0.15, 1.0
 # A word reaches no further than this beyond its labels, unless another word takes up the sound from there.
 _REACH_S = 0.5
 
@@ -48,7 +52,10 @@ class Levels:
 
 
 def bounded(words: Sequence[Word], levels: Levels) -> tuple[Word, ...]:
-    """The words, each from where its sound begins to where it ends; at least as long as its labels.
+    """The words, each from where its sound begins to where it ends.
+
+    A word is at least as long as its labels outside of pauses. Where all of them lie in one, they count as if at the
+    end of the sound before it or, if labels in pauses are nearer to what comes after them, at the beginning of that.
 
     Args:
         words: in order, with the times of their labels, none beginning before the one before it ends.
@@ -57,6 +64,7 @@ def bounded(words: Sequence[Word], levels: Levels) -> tuple[Word, ...]:
     if not words or not len(levels.values):
         return tuple(words)
     gaps = _Gaps(levels)
+    words = gaps.outside_pauses(words)
     first, behind = gaps.frame(words[0].start_s), gaps.frame(words[-1].end_s)
     starts_s = [min(words[0].start_s, gaps.time_s(gaps.begin(first)))]
     ends_s: list[float] = []
@@ -81,6 +89,7 @@ class _Gaps:
         self._near = round(_NEAR_S / levels.frame_s)
         self._shortest = round(_SHORTEST_PAUSE_S / levels.frame_s)
         self._sure = round(_SURE_PAUSE_S / levels.frame_s)
+        self._outside, self._astray = (round(time_s / levels.frame_s) for time_s in (_OUTSIDE_S, _ASTRAY_S))
         judged, loud = round(_JUDGED_S / levels.frame_s), round(LOUD_S / levels.frame_s)
         quiet = np.empty(len(self._levels), np.bool_)
         for first in range(0, len(quiet), judged):
@@ -89,6 +98,50 @@ class _Gaps:
             threshold = quiet_beside_silence(heard, loud, share=_QUIET_SHARE)
             quiet[first : first + judged] = self._levels[first : first + judged] < threshold
         self._begins, self._ends = runs_of(quiet).T.tolist()
+
+    def outside_pauses(self, words: Sequence[Word]) -> list[Word]:
+        """The words, their labels without what lies in pauses, or beside these where that is all."""
+        spans = [(self.frame(word.start_s), self.frame(word.end_s)) for word in words]
+        lost: list[tuple[int, int, int]] = []  # word, first frame of the pause and that behind it
+        for place, (first, behind) in enumerate(spans):
+            begins, ends = self._pause_at(first), self._pause_at(max(first, behind - 1))
+            if begins is not None and begins == ends:
+                lost.append((place, *begins))
+            else:
+                spans[place] = begins[1] if begins else first, ends[0] if ends else behind
+        # A model has its habit, and labels are nearer to their own sound than to the next, in most pauses at least.
+        distances = [self._distances(spans[place], *pause) for place, *pause in lost]
+        is_late = sum(before for before, _ in distances) <= sum(after for _, after in distances)
+        for (place, begin, end), (before, after) in zip(lost, distances, strict=True):
+            first, behind = spans[place]
+            length = max(1, behind - first)
+            earliest = spans[place - 1][1] if place else 0
+            latest = spans[place + 1][0] if place + 1 < len(spans) else len(self._levels)
+            if before < self._astray and (is_late or after == self._astray):
+                if earliest < begin:
+                    spans[place] = max(earliest, begin - length), begin
+            elif after < self._astray and end < latest:
+                spans[place] = end, min(latest, end + length)
+        return self._with_labels(words, spans)
+
+    def _distances(self, labels: tuple[int, int], begin: int, end: int) -> tuple[int, int]:
+        """Frames from labels in a pause to the sounds before and after it; at most `_astray`, which stands for none."""
+        first, behind = labels
+        before = first - begin if begin else self._astray
+        after = end - behind if end < len(self._levels) else self._astray
+        return min(before, self._astray), min(after, self._astray)
+
+    def _with_labels(self, words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[Word]:
+        """The words with labels in these frames; times that fall into the same frame are kept."""
+        found: list[Word] = []
+        reached_s = 0.0
+        for word, (first, behind) in zip(words, spans, strict=True):
+            start_s = word.start_s if self.frame(word.start_s) == first else self.time_s(first)
+            end_s = word.end_s if self.frame(word.end_s) == behind else behind * self.frame_s
+            start_s = max(start_s, reached_s)
+            reached_s = max(end_s, start_s)
+            found.append(replace(word, start_s=start_s, end_s=reached_s))
+        return found
 
     def frame(self, time_s: float) -> int:
         """The frame that begins at a time."""
@@ -123,6 +176,14 @@ class _Gaps:
             return pause
         quietest = near + int(np.argmin(self._levels[near:first])) if near < first else first
         return quietest, quietest
+
+    def _pause_at(self, frame: int) -> tuple[int, int] | None:
+        """The pause that a frame lies in, if it is one of those that have no label."""
+        frame = min(frame, len(self._levels) - 1)  # labels' last frame may reach beyond the audio
+        place = bisect_right(self._begins, frame) - 1
+        if place < 0 or frame >= self._ends[place] or self._ends[place] - self._begins[place] < self._outside:
+            return None
+        return self._begins[place], self._ends[place]
 
     def _pause(self, first: int, behind: int, shortest: int) -> tuple[int, int] | None:
         """The longest run of quiet frames in this span; None if none has `shortest` frames."""

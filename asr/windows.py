@@ -87,10 +87,11 @@ class Segment:
     def words(self) -> list[Word]:
         """The best hypothesis' words and when their sounds begin and end, from the beginning of the recording."""
         labelled, at_s = self.hypotheses[0].words, self.offset_s
+        # The window of the last frame may reach beyond the segment.
+        behind_s = max(self.duration_s, labelled[-1].end_s) if labelled else 0.0
         return [
-            # The window of the last frame may reach beyond the segment.
-            replace(word, start_s=word.start_s + at_s, end_s=max(labels.end_s, min(word.end_s, self.duration_s)) + at_s)
-            for word, labels in zip(bounded(labelled, self.levels), labelled, strict=True)
+            replace(word, start_s=word.start_s + at_s, end_s=min(word.end_s, behind_s) + at_s)
+            for word in bounded(labelled, self.levels)
         ]
 
 

@@ -1,11 +1,13 @@
 """How far the times of words are from true ones: of their labels, and of their sounds (`asr.boundaries`).
 
-Recordings of single words, such as the digits recipe's, are joined into sequences of six by one speaker, with a pause
-of 60 to 500 ms between half of the words and nothing between the others, over a little noise. The words are aligned,
-and their starts and ends compared with where the recordings were put. Some of these have silence of their own at their
-edges, which counts as an error of a word's boundary. Doubtful words (`asr.align.DOUBTFUL`) are left out and counted.
+Recordings of single words, such as the digits recipe's, are joined into sequences of --words by one speaker, with a
+pause of 60 to 500 ms between half of the words and nothing between the others, over a little noise. The words are
+aligned, and their starts and ends compared with where the recordings were put. Some of these have silence of their own
+at their edges, which counts as an error of a word's boundary. Doubtful words (`asr.align.DOUBTFUL`) are left out and
+counted.
 
-    python benchmarks/word_boundaries.py MANIFEST --model RUN [--sequences 120] [--noise-db -60] [--json FILE]
+    python benchmarks/word_boundaries.py MANIFEST --model RUN [--sequences 120] [--words 6] [--noise-db -60]
+        [--json FILE]
 """
 
 import argparse
@@ -28,7 +30,6 @@ from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.windows import encode_all
 
-WORDS = 6
 EDGE_S = (0.1, 0.5)
 PAUSE_S = (0.06, 0.5)
 PEAK = 0.5
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--sequences", type=int, default=120)
+    parser.add_argument("--words", type=int, default=6, help="in each sequence (%(default)s)")
     parser.add_argument("--noise-db", type=float, default=-60.0, help="level below the words' peak")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -99,7 +101,7 @@ def main() -> None:
     found, doubtful = [], 0
     for number in range(arguments.sequences):
         clips = list(speakers.values())[number % len(speakers)]
-        made = sequenced(choose.sample(clips, WORDS), recognizer, choose, arguments.noise_db)
+        made = sequenced(choose.sample(clips, arguments.words), recognizer, choose, arguments.noise_db)
         late_s, left_out = deviations(made, recognizer)
         found.append(late_s)
         doubtful += left_out
