@@ -196,7 +196,8 @@ class TrainConfig:
     max_utterance_s: float = 30.0  # longer training utterances are listed and stop the run, unless skip_unusable
     skip_unusable: bool = False  # true: leave out training utterances too long or infeasible for CTC, listed by id
     loss_per: Literal["utterance", "label"] = "utterance"  # what a batch's CTC loss is averaged over
-    intermediate_ctc: float = 0.0  # weight of CTC on the middle layer (Lee & Watanabe 2021); the last gets the rest
+    # Weight of CTC on the middle layer (Lee & Watanabe 2021), the last gets the rest; no effect with encoder.layers=1.
+    intermediate_ctc: float = 0.3
     consistency: float = 0.0  # weight of the divergence between two views of an utterance (CR-CTC, Yao et al. 2024)
     init_from: str = ""  # run folder whose weights training starts from; labels may differ (asr/training/finetune.py)
     learning_rate: float = 1e-3  # peak
@@ -281,8 +282,6 @@ class Config:
         for key, value in flatten(self).items():
             bounded = key not in _BOUNDLESS and isinstance(value, float)
             _require(not bounded or math.isfinite(value), key, "a finite number", value)
-        if self.train.intermediate_ctc and self.encoder.layers < 2:
-            raise ConfigError("train.intermediate_ctc needs a middle layer: encoder.layers must be at least 2, found 1")
         if self.augment.telephone_probability and self.audio.sample_rate_hz <= TELEPHONE_HZ:
             raise ConfigError(
                 "augment.telephone_probability needs audio.sample_rate_hz above "

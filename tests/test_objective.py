@@ -11,7 +11,6 @@ from asr.batch import Batch
 from asr.config import AudioConfig, AugmentConfig, Config, EncoderConfig, FeatureConfig, TextConfig, TrainConfig
 from asr.ctc import ctc_losses
 from asr.encoder import Dropout
-from asr.errors import ConfigError
 from asr.recognizer import Recognizer
 from asr.text import Tokenizer
 from asr.training.objective import objective, views
@@ -23,6 +22,8 @@ CONFIG = Config(
     augment=AugmentConfig(freq_mask_bins=4, time_mask_frames=8),
     encoder=EncoderConfig(conv_channels=3, layers=3, width=6, dropout=0),
 )
+
+LAST_LAYER = TrainConfig(intermediate_ctc=0)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_without_weights_it_is_the_ctc_loss(recognizer: Recognizer, augment: Fea
     assert batch.draws is not None
     found, lens = log_probs(recognizer, batch, augment, batch.draws)
     wanted = ctc_losses(found, lens, batch.labels, batch.label_lens)
-    total, losses = objective(recognizer, batch, augment, TrainConfig())
+    total, losses = objective(recognizer, batch, augment, LAST_LAYER)
     torch.testing.assert_close(total, wanted)
     torch.testing.assert_close(losses, wanted.detach())
     assert total.requires_grad
@@ -67,20 +68,20 @@ def test_without_weights_it_is_the_ctc_loss(recognizer: Recognizer, augment: Fea
 
 def test_middle_layer_shares_the_output_layer(recognizer: Recognizer, augment: FeatureAugment) -> None:
     batch = batch_of(1)
-    plain, losses = objective(recognizer, batch, augment, TrainConfig())
+    plain, losses = objective(recognizer, batch, augment, LAST_LAYER)
     total, logged = objective(recognizer, batch, augment, TrainConfig(intermediate_ctc=0.25))
     # A network of one layer has as its last what is this one's middle.
     shallow = Recognizer(replace(CONFIG, encoder=replace(CONFIG.encoder, layers=1)), recognizer.tokenizer).train()
     shallow.encoder.load_state_dict(
         {name: recognizer.encoder.state_dict()[name] for name in shallow.encoder.state_dict()}
     )
-    middle, _ = objective(shallow, batch, augment, TrainConfig())
+    middle, _ = objective(shallow, batch, augment, TrainConfig(intermediate_ctc=0.9))  # which has none of its own
     torch.testing.assert_close(total, 0.75 * plain + 0.25 * middle)
     torch.testing.assert_close(logged, losses)
 
 
 def test_two_views_are_drawn_together(recognizer: Recognizer, augment: FeatureAugment) -> None:
-    config = TrainConfig(consistency=0.3)
+    config = replace(LAST_LAYER, consistency=0.3)
     assert views(config) == 2
     assert views(TrainConfig()) == 1
     batch = batch_of(2)
@@ -112,11 +113,6 @@ def test_gradient_draws_each_view_to_the_other(recognizer: Recognizer, augment: 
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad[0], difference)
     torch.testing.assert_close(logits.grad[1], -difference)
-
-
-def test_a_middle_layer_needs_two() -> None:
-    with pytest.raises(ConfigError, match=r"train\.intermediate_ctc needs a middle layer"):
-        Config(encoder=EncoderConfig(layers=1), train=TrainConfig(intermediate_ctc=0.3))
 
 
 def test_locked_dropout_has_one_mask_for_all_frames() -> None:

@@ -26,8 +26,8 @@ def objective(
         loss = mean over views of ((1 - i) * CTC + i * CTC of the middle layer)
                + c / 2 * sum over frames of (KL(a || b) + KL(b || a)), the left side of each taken as constant
 
-    The middle layer is read through the encoder's own output layer (Lee & Watanabe 2021). The two views differ in
-    their feature augmentation and dropout (Yao et al. 2024).
+    The middle layer is read through the encoder's own output layer (Lee & Watanabe 2021); where there is but one layer,
+    i is 0. The two views differ in their feature augmentation and dropout (Yao et al. 2024).
 
     Args:
         recognizer: in training mode.

@@ -27,6 +27,7 @@ SMALL = (
     "encoder.width=96",
     "encoder.dropout=0.1",
     "train.epochs=20",
+    "train.intermediate_ctc=0",
     "train.warmup_steps=100",
 )
 CELLS = ("rnn", "gru", "lstm")
