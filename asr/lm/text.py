@@ -123,7 +123,8 @@ def _lines_of_file(path: Path) -> Iterator[tuple[str, str]]:
                     )
                 yield f"{path}:{number}", line
     except UnicodeDecodeError as error:
-        raise TextError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from error
+        where = f"{path}:{number}"
+        raise TextError(f"{where}: not UTF-8 text (byte {error.start} of the line): save it as UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         place = f" after line {number}" if number else ""
