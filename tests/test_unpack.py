@@ -252,7 +252,11 @@ def test_truncated_zip(tmp_path: Path) -> None:
     refused(archive, tmp_path / "out" / "corpus", "truncated")
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive at all", gzip.compress(b"nor is this")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not an archive at all", gzip.compress(b"nor is this", mtime=0)],
+    ids=["empty", "text", "packed text"],
+)
 def test_no_archive(tmp_path: Path, content: bytes) -> None:
     archive = tmp_path / "notes.txt"
     archive.write_bytes(content)
