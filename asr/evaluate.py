@@ -136,7 +136,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """What results were made from; `evaluation.json` beside them holds it.
 
     Attributes:
@@ -148,12 +148,12 @@ class Made:
     decode: DecodeConfig
 
     @classmethod
-    def of(cls, manifest: Path, decode: DecodeConfig) -> "Made":
+    def of(cls, manifest: Path, decode: DecodeConfig) -> "Provenance":
         """From a manifest as it was named and the decoder's configuration."""
         return cls(manifest.resolve(), decode if decode.decoder == "beam" else DecodeConfig())
 
     @classmethod
-    def read(cls, folder: Path) -> "Made | None":
+    def read(cls, folder: Path) -> "Provenance | None":
         """What is recorded in a folder of results; None if nothing is, or if another version recorded it."""
         try:
             facts = json.loads((folder / MADE_FILE).read_text(encoding="utf-8"))
@@ -211,7 +211,7 @@ def require_own(
         ConfigError: it is not a folder.
     """
     require_folder(folder)
-    made = Made.read(folder)
+    made = Provenance.read(folder)
     if not (folder / HYPOTHESES_FILE).exists():  # a crash leaves only some of the others, and what they were made from
         foreign = next(
             (path for name in (MADE_FILE, REPORT_FILE, WORDS_FILE) if (path := folder / name).exists()), None
@@ -231,7 +231,7 @@ def evaluate_into(
     folder: Path,
     utterances: Sequence[Utterance],
     recognizer: Recognizer,
-    made: Made,
+    made: Provenance,
     *,
     batch_s: float,
     keep: dict[str, NDArray[np.float32]] | None = None,
@@ -254,7 +254,7 @@ def evaluate_into(
 
 
 def write_results(
-    folder: Path, results: Sequence[Result], made: Made, words: Mapping[str, Sequence[Word]] | None = None
+    folder: Path, results: Sequence[Result], made: Provenance, words: Mapping[str, Sequence[Word]] | None = None
 ) -> str:
     """Write `evaluation.json`, `report.txt`, `words.jsonl` and finally `hypotheses.jsonl`; returns the report.
 

@@ -180,7 +180,7 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     from asr import checkpoint
     from asr.config import resolve_decode
     from asr.decoding import describe
-    from asr.evaluate import Made, evaluate_into, references_of, require_own
+    from asr.evaluate import Provenance, evaluate_into, references_of, require_own
     from asr.hypotheses import HYPOTHESES_FILE, read_hypotheses
     from asr.manifest import read_manifest
     from asr.recognizer import pick_device
@@ -194,9 +194,9 @@ def score_stage(model: Path, manifest: Path, out: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(model, settings)
     references = references_of(utterances, tokenizer)
     require_own(out, manifest, references, "move that folder away, and run the recipe again")
-    made = Made.of(manifest, resolve_decode(settings.decode, model))
+    made = Provenance.of(manifest, resolve_decode(settings.decode, model))
     newer = made_since(hypotheses, *made_from)
-    results = read_hypotheses(hypotheses) if newer and Made.read(out) == made else []
+    results = read_hypotheses(hypotheses) if newer and Provenance.read(out) == made else []
     if results and {result.id: result.reference for result in results} == references:
         say(f"score: complete in {out}, skipped")
         summary = summary_line(score(results))
@@ -237,7 +237,7 @@ def language_model_stage(
     from asr.config import resolve_decode
     from asr.lm import estimate, write_arpa
     from asr.text import normalize
-    from asr.tuning import tune_run
+    from asr.tune_run import tune_run
 
     weights, record = model / checkpoint.WEIGHTS_FILE, out / MADE_FROM_FILE
     files = [*texts, lexicon] if lexicon else list(texts)

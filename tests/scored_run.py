@@ -6,7 +6,7 @@ from typing import Any
 
 from asr.config import DecodeConfig
 from asr.decode import Word
-from asr.evaluate import Made, write_results
+from asr.evaluate import Provenance, write_results
 from asr.hypotheses import Result
 from tiny_run import save_run, write_audio
 
@@ -41,7 +41,7 @@ def write_set(folder: Path, results: list[Result], *, decode: DecodeConfig | Non
         result.id: [Word(word, float(place), place + 1.0, 0.75) for place, word in enumerate(result.hypothesis.split())]
         for result in results
     }
-    write_results(folder, results, Made.of(manifest, decode or DecodeConfig()), kept if words else None)
+    write_results(folder, results, Provenance.of(manifest, decode or DecodeConfig()), kept if words else None)
     return folder
 
 

@@ -16,7 +16,7 @@ from asr.config import DecodeConfig
 from asr.ctc import ctc_losses
 from asr.decoding import Decoder
 from asr.errors import AudioError
-from asr.evaluate import REPORT_FILE, Evaluation, Made, emissions_of, emit, write_results
+from asr.evaluate import REPORT_FILE, Evaluation, Provenance, emissions_of, emit, write_results
 from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
@@ -168,10 +168,10 @@ def test_audio_too_short_for_a_frame_is_named_by_utterance(utterances: list[Utte
 def test_files(tmp_path: Path) -> None:
     results = [Result("a", "ann", "abba cab", "abba cap", 1.0), Result("b", None, "d", "d", 0.5)]
     decode = DecodeConfig(decoder="beam", alpha=0.7)
-    made = Made.of(tmp_path / "m.jsonl", decode)
+    made = Provenance.of(tmp_path / "m.jsonl", decode)
     report = write_results(tmp_path / "out", results, made)
-    assert Made.read(tmp_path / "out") == made == Made(tmp_path / "m.jsonl", decode)
-    assert Made.of(tmp_path / "m.jsonl", DecodeConfig(alpha=0.7)).decode == DecodeConfig()  # greedy reads no alpha
+    assert Provenance.read(tmp_path / "out") == made == Provenance(tmp_path / "m.jsonl", decode)
+    assert Provenance.of(tmp_path / "m.jsonl", DecodeConfig(alpha=0.7)).decode == DecodeConfig()  # reads no alpha
     assert (tmp_path / "out" / REPORT_FILE).read_text(encoding="utf-8") == report
     assert "33.33%" in report.splitlines()[0]
     assert read_hypotheses(tmp_path / "out" / HYPOTHESES_FILE) == results
@@ -182,12 +182,12 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"manifest": "a", "decode": {"gamma": 1}}', '{"manifest": 1}'])
 def test_what_another_version_recorded(tmp_path: Path, text: str) -> None:
     (tmp_path / "evaluation.json").write_text(text)
-    assert Made.read(tmp_path) is None
+    assert Provenance.read(tmp_path) is None
 
 
 def test_a_crash_leaves_no_mixture_of_two_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [Result("a", "ann", "abba cab", "abba cap", 1.0)]
-    write_results(tmp_path, results, Made.of(tmp_path / "m.jsonl", DecodeConfig()))
+    write_results(tmp_path, results, Provenance.of(tmp_path / "m.jsonl", DecodeConfig()))
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
@@ -196,6 +196,6 @@ def test_a_crash_leaves_no_mixture_of_two_results(tmp_path: Path, monkeypatch: p
         with monkeypatch.context() as patch:
             patch.setattr(f"asr.evaluate.{where}", stopped)
             with pytest.raises(KeyboardInterrupt):
-                write_results(tmp_path, results, Made.of(tmp_path / "m.jsonl", DecodeConfig(decoder="beam")))
+                write_results(tmp_path, results, Provenance.of(tmp_path / "m.jsonl", DecodeConfig(decoder="beam")))
         assert not (tmp_path / HYPOTHESES_FILE).exists()
         assert (tmp_path / REPORT_FILE).exists() == left

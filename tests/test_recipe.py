@@ -307,7 +307,7 @@ def test_a_language_model_for_a_model_that_was_tuned_itself(data: Path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("asr.tuning.tune_run", interrupted)
+        patch.setattr("asr.tune_run.tune_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stages.language_model_stage(data, model, tuned, order=2)
     stages.language_model_stage(data, model, tuned, order=2)

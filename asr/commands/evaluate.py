@@ -36,7 +36,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.emissions import require_own_place, write_emissions
-    from asr.evaluate import Made, emissions_of, evaluate_into, references_of, require_own
+    from asr.evaluate import Provenance, emissions_of, evaluate_into, references_of, require_own
     from asr.manifest import read_manifest, require_audio
     from asr.training.state import STATES_FOLDER
 
@@ -61,7 +61,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for folder in {out} if arguments.emissions is None else {out, arguments.emissions.parent}:
         require_writable(folder)
     keep: dict[str, NDArray[np.float32]] | None = None if arguments.emissions is None else {}
-    made = Made.of(arguments.manifest, recognizer.config.decode)
+    made = Provenance.of(arguments.manifest, recognizer.config.decode)
     print(evaluate_into(out, utterances, recognizer, made, batch_s=batch_s, keep=keep).split("\n", 1)[0])
     if keep is not None:
         write_emissions(arguments.emissions, emissions_of(utterances, keep, recognizer))

@@ -58,7 +58,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 def _tune(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         return _tune_files(arguments)
-    from asr.tuning import require_own, tune_run
+    from asr.tune_run import require_own, tune_run
 
     if arguments.estimate_priors and arguments.priors:
         raise ConfigError("give --estimate-priors or --priors FILE, not both")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
-from asr.corpora.beside import Kind, Part, Recording, listed, recordings, utterances
+from asr.corpora.beside import Annotated, Kind, Part, listed, recordings, utterances
 from asr.corpora.common import Contents, Corpus
 from asr.corpora.repeating import divides, is_untouched, words_below
 from asr.corpora.tiers import Tier, read_tiers
@@ -107,7 +107,7 @@ def _check(taken: Sequence[Tier], path: Path, *, are_named: bool) -> None:
 
 
 def _parts(
-    recording: Recording, tiers: Sequence[Tier], remarks: Mapping[str, list[str]], *, by_tier: bool
+    recording: Annotated, tiers: Sequence[Tier], remarks: Mapping[str, list[str]], *, by_tier: bool
 ) -> Iterator[Part]:
     """What is said in the tiers of a file; a tier of segments has speaker and channel in its name."""
     for tier in tiers:

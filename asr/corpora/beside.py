@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     suffixes: tuple[str, ...]
 
 
-class Recording(NamedTuple):
+class Annotated(NamedTuple):
     """An audio file, or a channel of it, and the file beside it.
 
     Attributes:
@@ -81,7 +81,7 @@ class Part(NamedTuple):
     channel: int | None = None
 
 
-def recordings(root: Path, kind: Kind) -> tuple[list[Recording], dict[str, list[str]]]:
+def recordings(root: Path, kind: Kind) -> tuple[list[Annotated], dict[str, list[str]]]:
     """The recordings below a folder with a file of a kind beside each, and names of what has no partner.
 
     Raises:
@@ -116,7 +116,7 @@ def recordings(root: Path, kind: Kind) -> tuple[list[Recording], dict[str, list[
     named = {name for name, _ in of_side}
     silent = [str(path) for name, path in audio.items() if name not in named]
     found = [
-        Recording(part_name(name, channel=side), audio[name], side, path) for (name, side), path in of_side.items()
+        Annotated(part_name(name, channel=side), audio[name], side, path) for (name, side), path in of_side.items()
     ]
     return found, {f"audio files without {kind.file}s": silent, f"{kind.file} files without audio": alone}
 
@@ -153,7 +153,7 @@ def _side(name: str, audio: Container[str]) -> Side | None:
 
 
 def utterances(
-    recording: Recording, parts: Iterable[Part], kind: Kind, remarks: Mapping[str, list[str]]
+    recording: Annotated, parts: Iterable[Part], kind: Kind, remarks: Mapping[str, list[str]]
 ) -> Iterator[Utterance]:
     """The utterances of a recording by their start; adds to `remarks` the ids of some.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from asr.corpora.beside import Kind, Part, Recording, listed, recordings, utterances
+from asr.corpora.beside import Annotated, Kind, Part, listed, recordings, utterances
 from asr.corpora.common import Contents, Corpus
 from asr.corpora.cues import read_cues
 from asr.errors import CorpusError
@@ -42,7 +42,7 @@ def read(roots: Sequence[Path], *, speakers: str | None = None) -> Contents:
     return Contents({"train": said}, notes=listed(remarks), missing=listed(missing))
 
 
-def _parts(recording: Recording, remarks: Mapping[str, list[str]], *, by_colon: bool) -> list[Part]:
+def _parts(recording: Annotated, remarks: Mapping[str, list[str]], *, by_colon: bool) -> list[Part]:
     """The cues of a recording by their start; adds to `remarks` the ids of some."""
     name, path = recording.name, recording.path
     cues = sorted(enumerate(read_cues(path), 1), key=lambda item: item[1].start_s)

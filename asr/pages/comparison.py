@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from asr.evaluate import Made
+from asr.evaluate import Provenance
 from asr.html import Html, element, page, table
 from asr.hypotheses import read_hypotheses
 from asr.pages import alignment, scored
@@ -47,7 +47,7 @@ def comparison_page(a: Path, b: Path, name_a: str, name_b: str) -> tuple[Compari
             pair for pair in differing if _change(pair) == 0
         ],
     }
-    utterances, silence = utterances_of(Made.read(a.parent), a.parent)
+    utterances, silence = utterances_of(Provenance.read(a.parent), a.parent)
     recordings = Recordings()
     counts = f"B is better on {comparison.better}, worse on {comparison.worse}, the same on {comparison.same}"
     summary = element(

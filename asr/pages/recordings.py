@@ -11,7 +11,7 @@ import soundfile
 from asr.audio import opened
 from asr.config import AudioConfig
 from asr.errors import AudioError, ManifestError
-from asr.evaluate import Made
+from asr.evaluate import Provenance
 from asr.html import Html, element
 from asr.manifest import Utterance, read_manifest
 
@@ -64,7 +64,7 @@ class Recordings:
         return element("audio", controls=True, preload="metadata", src=source, aria_label=f"audio of {name}")
 
 
-def utterances_of(made: Made | None, folder: Path) -> tuple[dict[str, Utterance], str]:
+def utterances_of(made: Provenance | None, folder: Path) -> tuple[dict[str, Utterance], str]:
     """The utterances that results are for, by id, and, where there are none, a line that says why."""
     if made is None:
         return {}, f"{folder}: does not say which manifest it is of, so that nothing can be played"

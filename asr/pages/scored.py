@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asr.calibration import WORDS_FILE, calibrate, judge, read_words
 from asr.decoding import describe
-from asr.evaluate import Made
+from asr.evaluate import Provenance
 from asr.html import Html, element, facts, section, table
 from asr.hypotheses import read_hypotheses
 from asr.manifest import Utterance
@@ -49,7 +49,7 @@ class ScoredSet:
     name: str
     scored: Score
     interval: str
-    made: Made | None
+    made: Provenance | None
     judged: tuple[list[float], list[bool]] | None
     utterances: Mapping[str, Utterance]
     notes: tuple[str, ...]
@@ -63,7 +63,7 @@ class ScoredSet:
         """
         folder = path.parent
         scored = score(read_hypotheses(path))
-        made = Made.read(folder)
+        made = Provenance.read(folder)
         utterances, silence = utterances_of(made, folder)
         notes = [silence] if silence else []
         judged = None
