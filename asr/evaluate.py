@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.batch import Batch, Batches, BatchOrder, Examples, default_workers, in_parts
+from asr.boundaries import Levels, bounded
 from asr.calibration import WORDS_FILE, write_words
 from asr.config import DecodeConfig
 from asr.ctc import ctc_losses, drawn_labels
@@ -22,6 +23,7 @@ from asr.errors import ConfigError, ScoringError
 from asr.files import require_folder, write_text_atomic
 from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses, write_hypotheses
 from asr.manifest import Utterance
+from asr.pauses import levels_of
 from asr.recognizer import Recognizer
 from asr.report import render_report
 from asr.text import Tokenizer
@@ -92,7 +94,8 @@ class Evaluation:
                 the configuration says: dev is decoded after each epoch, and the epoch is to be chosen by the acoustic
                 model, not by how well it goes with a language model whose weights are tuned on the same utterances.
             keep: filled with the (T', V) log-probabilities of each utterance by its id.
-            words: filled with the recognised words of each utterance by its id, with times and confidences.
+            words: filled with the recognised words of each utterance by its id, with confidences, and the times of
+                their sounds.
             drawn: filled with `DRAWS` texts of each utterance by its id, drawn with the probabilities that the model
                 gives them; for an utterance, with the same random numbers each time.
 
@@ -121,7 +124,9 @@ class Evaluation:
                     labels = drawn_labels(row, DRAWS, np.random.default_rng(zlib.crc32(name.encode())))
                     drawn[name] = [recognizer.tokenizer.decode(sequence) for sequence in labels]
             if words is not None:
-                words.update(zip(batch.ids, (hypotheses[0].words for hypotheses in found), strict=True))
+                levels = _levels(recognizer, batch)
+                for name, hypotheses, each in zip(batch.ids, found, levels, strict=True):
+                    words[name] = bounded(hypotheses[0].words, each)
         results = [
             Result(
                 id=utterance.id,
@@ -180,6 +185,13 @@ def emissions_of(
     """What `Evaluation.run` kept, with the references, ready to be written."""
     refs = references_of(utterances, recognizer.tokenizer)
     return Emissions(recognizer.vocabulary, {name: log_probs[name] for name in refs}, refs)
+
+
+def _levels(recognizer: Recognizer, batch: Batch) -> list[Levels]:
+    """How loud each utterance is."""
+    feats, lens = recognizer.log_mel(batch.waves, batch.wave_lens)
+    rows = zip(levels_of(feats), lens.tolist(), strict=True)
+    return [recognizer.levels(row[:length]) for row, length in rows]
 
 
 def _cut(ids: Sequence[str], rows: NDArray[np.float32], lens: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:

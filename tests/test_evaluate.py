@@ -12,13 +12,16 @@ from torch import Tensor
 
 from alone import recognise
 from asr.audio import load_utterance
+from asr.boundaries import bounded
 from asr.config import DecodeConfig
 from asr.ctc import ctc_losses
+from asr.decode import Word
 from asr.decoding import Decoder
 from asr.errors import AudioError
 from asr.evaluate import REPORT_FILE, Evaluation, Provenance, emissions_of, emit, write_results
 from asr.hypotheses import HYPOTHESES_FILE, Result, read_hypotheses
 from asr.manifest import Utterance, read_manifest
+from asr.pauses import levels_of
 from asr.recognizer import Recognizer
 from asr.text import build_tokenizer
 from tones import tiny, write_corpus
@@ -93,6 +96,26 @@ def test_greedy_unless_a_decoder_is_given(utterances: list[Utterance], recognize
     assert evaluation.run(beam)[0] == evaluation.run(recognizer)[0]
     found, _ = evaluation.run(beam, beam.decoder)
     assert {word for result in found for word in result.hypothesis.split()} == {"dad"}
+
+
+def test_words_have_the_times_of_their_sounds_whatever_the_batches(
+    utterances: list[Utterance], recognizer: Recognizer
+) -> None:
+    alone: dict[str, Sequence[Word]] = {}
+    together: dict[str, Sequence[Word]] = {}
+    Evaluation(utterances, recognizer, batch_s=0.1).run(recognizer, words=alone)
+    Evaluation(utterances, recognizer, batch_s=100).run(recognizer, words=together)
+    moved = 0
+    for utterance in utterances:
+        wave = recognizer.load(utterance)
+        feats, _ = recognizer.log_mel(wave[None], torch.tensor([len(wave)]))
+        labelled = recognise(recognizer, wave).words
+        wanted = bounded(labelled, recognizer.levels(levels_of(feats[0])))
+        for found in (alone, together):
+            times = [(word.text, word.start_s, word.end_s) for word in found[utterance.id]]
+            assert times == [(word.text, word.start_s, word.end_s) for word in wanted]
+        moved += wanted != labelled
+    assert moved
 
 
 def test_a_batch_too_large_for_memory_comes_in_parts(
