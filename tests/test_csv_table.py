@@ -191,6 +191,7 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
             ["path,text", "a.wav,yes"],
             "wanted a header with audio,text and perhaps speaker,offset,duration,channel, .*; found 'path,text'",
         ),
+        (["client_id\tpath\tsentence", "a\tb.mp3\tyes"], "a table of Common Voice\\? asr prepare commonvoice reads"),
         (["audio|text", "a.wav|yes"], r"commas, semicolons or TABs, each once; found 'audio\|text'"),
         (["audio;text;offset", "a.wav;yes;1,2,3"], r"a\.wav: offset must be 0 or more seconds, found '1.2.3'"),
         (["audio\ttext\toffset", "a.wav\tyes\t0,1"], r"a\.wav: offset must be 0 or more seconds, found '0,1'"),

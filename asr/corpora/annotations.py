@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
-from asr.corpora.beside import Annotated, Kind, Part, listed, recordings, utterances
-from asr.corpora.common import Contents, Corpus
+from asr.corpora.beside import Annotated, Kind, Part, recordings, utterances
+from asr.corpora.common import Contents, Corpus, listed
 from asr.corpora.repeating import divides, is_untouched, words_below
 from asr.corpora.tiers import Tier, read_tiers
 from asr.errors import CorpusError

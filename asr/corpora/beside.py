@@ -20,7 +20,6 @@ from asr.manifest import Utterance, part_name
 
 # Something may be said for so long after its recording has ended; its utterance ends with the recording.
 SLACK_S = 0.5
-_LISTED = 3  # how many a note names of what it counts
 _FILMS = (".mp4", ".m4a", ".mkv", ".webm", ".mov", ".avi", ".aac", ".wma")  # what ffmpeg makes audio of
 _VERSION = re.compile(r"\.(?:[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*|transcript)\Z")  # a language; Zoom's .cc and .transcript
 _CHANNEL = re.compile(r"#([0-9]{1,4})\Z")
@@ -185,13 +184,3 @@ def utterances(
         if duration_s > longest_s:
             remarks[f"{kind.part}s longer than the {longest_s:g} s of train.max_utterance_s"].append(part.id)
         yield Utterance(part.id, audio, duration_s, part.text, part.start_s, part.speaker, heard)
-
-
-def listed(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """For each kind how many there are, and the first of them."""
-    notes = []
-    for kind, found in names.items():
-        more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-        if found:
-            notes.append(f"{kind}: {len(found)} ({', '.join(found[:_LISTED])}{more})")
-    return tuple(notes)

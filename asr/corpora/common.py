@@ -12,6 +12,7 @@ from asr.manifest import Utterance
 SPLITS = ("train", "dev", "test")
 # A segment may end this long after its recording, as times are rounded to hundredths; it is cut to the recording.
 END_SLACK_S = 0.05
+_LISTED = 3  # how many a note names of what it counts
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,16 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         CorpusError: the file is missing or is not UTF-8.
     """
     return numbered_lines(path, "text", CorpusError)
+
+
+def listed(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """For each kind how many there are, and the first of them."""
+    notes = []
+    for kind, found in names.items():
+        more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        if found:
+            notes.append(f"{kind}: {len(found)} ({', '.join(found[:_LISTED])}{more})")
+    return tuple(notes)
 
 
 def make_utterance(

@@ -162,9 +162,10 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[list[str], str]:
         if close:
             raise CorpusError(f"{path}: unknown column {column!r}; did you mean {close[0]!r}?")
     if not {"audio", "text"} <= set(header) or any(header.count(column) > 1 for column in _COLUMNS):
+        hint = "; a table of Common Voice? asr prepare commonvoice reads those" if "client_id" in header else ""
         raise CorpusError(
             f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,channel, separated by "
-            f"commas, semicolons or TABs, each once; found {separator.join(header)!r}"
+            f"commas, semicolons or TABs, each once; found {separator.join(header)!r}{hint}"
         )
     return header, separator
 

@@ -3,6 +3,7 @@
 from asr.corpora.an4 import AN4
 from asr.corpora.annotations import ANNOTATIONS
 from asr.corpora.common import Corpus
+from asr.corpora.commonvoice import COMMONVOICE
 from asr.corpora.csv_table import CSV
 from asr.corpora.digits import DIGITS
 from asr.corpora.kaldi import KALDI
@@ -21,6 +22,7 @@ CORPORA: dict[str, Corpus] = {
         LIBRISPEECH,
         LJSPEECH,
         SPEECHOCEAN,
+        COMMONVOICE,
         KALDI,
         CSV,
         SUBTITLES,

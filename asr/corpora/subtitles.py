@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from asr.corpora.beside import Annotated, Kind, Part, listed, recordings, utterances
-from asr.corpora.common import Contents, Corpus
+from asr.corpora.beside import Annotated, Kind, Part, recordings, utterances
+from asr.corpora.common import Contents, Corpus, listed
 from asr.corpora.cues import read_cues
 from asr.errors import CorpusError
 from asr.lines import compared_name
