@@ -370,7 +370,7 @@ def test_without_a_source_the_official_archives_are_fetched(tmp_path: Path, monk
 def test_registry(corpus: Corpus) -> None:
     assert CORPORA[corpus.name] is corpus
     archives: tuple[Archive, ...] = corpus.archives()
-    assert (archives == ()) == (corpus.name in ("commonvoice", "kaldi", "csv", "subtitles", "annotations"))
+    assert (archives == ()) == (corpus.name in ("commonvoice", "kaldi", "csv", "texts", "subtitles", "annotations"))
     for archive in archives:
         assert archive.url.startswith(("https://", "http://www.speech.cs.cmu.edu/"))
         assert len(archive.sha256 or "0" * 64) == 64

@@ -12,7 +12,8 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
     """The arguments of `asr prepare`."""
     parser.add_argument(
         "corpus",
-        help="an4, yesno, digits, librispeech, ljspeech, speechocean, commonvoice, kaldi, csv, subtitles, annotations",
+        help="an4, yesno, digits, librispeech, ljspeech, speechocean, commonvoice, kaldi, csv, texts, subtitles or "
+        "annotations",
     )
     parser.add_argument(
         "--source", type=Path, help="archive or folder, for csv a table (default: download a published corpus)"

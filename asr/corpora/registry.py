@@ -11,6 +11,7 @@ from asr.corpora.librispeech import LIBRISPEECH
 from asr.corpora.ljspeech import LJSPEECH
 from asr.corpora.speechocean import SPEECHOCEAN
 from asr.corpora.subtitles import SUBTITLES
+from asr.corpora.texts import TEXTS
 from asr.corpora.yesno import YESNO
 
 CORPORA: dict[str, Corpus] = {
@@ -25,6 +26,7 @@ CORPORA: dict[str, Corpus] = {
         COMMONVOICE,
         KALDI,
         CSV,
+        TEXTS,
         SUBTITLES,
         ANNOTATIONS,
     )
