@@ -178,6 +178,21 @@ def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
             prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
 
 
+def test_columns_called_otherwise(tmp_path: Path) -> None:
+    audio(tmp_path / "clips" / "a.wav", 1.0)
+    rows = ["Wav_Filename,text,wav_filesize,Transcript", '"clips/a.wav",17,32044,"yes, yes"']
+    table, out = write(tmp_path / "my.csv", *rows), tmp_path / "out"
+    summary = prepare("csv", source=table, out=out, dev_share=0, audio="wav_filename", text="transcript")
+    assert texts(out / "train.jsonl") == {"clips/a": "yes, yes"}
+    assert summary.notes == ("my.csv: columns not used: 'wav_filesize'",)
+    with pytest.raises(CorpusError, match=r"my\.csv: text=sentence, but there is no such column; found wav_filename, "):
+        prepare("csv", source=table, out=out, audio="wav_filename", text="sentence")
+    with pytest.raises(CorpusError, match="one column cannot hold two of audio, text"):
+        prepare("csv", source=table, out=out, audio="transcript", text="transcript")
+    with pytest.raises(CorpusError, match="columns called otherwise are named like audio=wav_filename text=transcript"):
+        prepare("csv", source=table, out=out)
+
+
 def test_csv_of_another_name(tmp_path: Path) -> None:
     source = write(tmp_path / "my.txt", "audio,text", "a.wav,yes")
     with pytest.raises(CorpusError, match=r"my\.txt: wanted a file \*\.csv or \*\.tsv, a folder or an archive$"):

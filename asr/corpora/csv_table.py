@@ -1,10 +1,12 @@
 """Your own recordings: tables with columns `audio,text` and optionally `speaker`, `offset,duration` and `channel`.
 
 The header row names them in any order, in capitals or not; a misspelled one is an error, others are not used, and the
-summary lists them. Columns are separated by commas, semicolons or TABs, by which of them the header tells; where it is
-semicolons, numbers may have a decimal comma. Rows of blank cells are ignored. Audio paths are relative to the table and
-may have the backslashes of Windows, and the path without its suffix is the utterance id; offsets, in seconds, are added
-to it as `@1.5` and channels, of which 0 is the first, as `#0`. The source is one table (.csv or .tsv), or a folder with
+summary lists them. Those that are called otherwise are named by options: `audio=wav_filename text=transcript`.
+
+Columns are separated by commas, semicolons or TABs, by which of them the header tells; where it is semicolons, numbers
+may have a decimal comma. Rows of blank cells are ignored. Audio paths are relative to the table and may have the
+backslashes of Windows, and the path without its suffix is the utterance id; offsets, in seconds, are added to it as
+`@1.5` and channels, of which 0 is the first, as `#0`. The source is one table (.csv or .tsv), or a folder with
 `train.csv` and optionally `dev.csv` and `test.csv`. A single file is for training unless its name is that of another
 split.
 """
@@ -30,8 +32,12 @@ _COLUMNS = ("audio", "text", "speaker", "offset", "duration", "channel")
 _OTHER_TIMES = ("start", "begin", "from", "end", "stop", "to")  # what other tables call the times of a part
 
 
-def read(roots: Sequence[Path]) -> Contents:
+def read(roots: Sequence[Path], **names: str) -> Contents:
     """One split for each table.
+
+    Args:
+        roots: a table, or folders of tables.
+        names: by what is wanted of `audio`, `text` and so on, the column that holds it, if that is called otherwise.
 
     Raises:
         CorpusError: no table, a wrong header, a malformed row, a row inside a quotation, or audio that is missing or
@@ -50,7 +56,8 @@ def read(roots: Sequence[Path]) -> Contents:
         if owners.setdefault(path.stem, path) != path:
             raise CorpusError(f"{path}: there is a {owners[path.stem].name} as well")
     notes: list[str] = []
-    return Contents({"train" if alone else path.stem: _read_file(path, notes) for path in files}, notes=tuple(notes))
+    splits = {"train" if alone else path.stem: _read_file(path, names, notes) for path in files}
+    return Contents(splits, notes=tuple(notes))
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -67,12 +74,12 @@ class _Row:
     where: str
 
 
-def _read_file(path: Path, notes: list[str]) -> list[Utterance]:
+def _read_file(path: Path, names: Mapping[str, str], notes: list[str]) -> list[Utterance]:
     """The utterances of a table; adds to `notes` which columns it does not use."""
     lines = read_lines(path)
     if lines and _SEPARATOR_LINE.fullmatch(lines[0][1]):
         del lines[0]
-    header, separator = _header(path, [line + "\n" for _, line in lines])
+    header, separator = _header(path, [line + "\n" for _, line in lines], names)
     unused = dict.fromkeys(column for column in header if column and column not in _COLUMNS)
     if unused:
         notes.append(f"{path.name}: columns not used: {', '.join(map(repr, unused))}")
@@ -143,8 +150,10 @@ def _rows(path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], s
         raise CorpusError(f"{path}:{lines[rows.line_num - 1][0]}: {error}") from error
 
 
-def _header(path: Path, lines: Sequence[str]) -> tuple[list[str], str]:
+def _header(path: Path, lines: Sequence[str], names: Mapping[str, str]) -> tuple[list[str], str]:
     """The names of the columns, in small letters and without invisible characters, and what separates them.
+
+    Columns that `names` names have the name of what they hold.
 
     Raises:
         CorpusError: as `read`.
@@ -155,19 +164,33 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[list[str], str]:
         raise CorpusError(f"{path}: {error}") from error
     separator = max(_SEPARATORS, key=lambda separator: len(split[separator]))
     visible = ("".join(sign for sign in cell if unicodedata.category(sign) != "Cf") for cell in split[separator])
-    header = [cell.strip().lower() for cell in visible]
+    header = _renamed(path, [cell.strip().lower() for cell in visible], names)
     missing = [column for column in _COLUMNS if column not in header]
     for column in header:
         close = difflib.get_close_matches(column, missing, n=1, cutoff=0.8)
         if close:
             raise CorpusError(f"{path}: unknown column {column!r}; did you mean {close[0]!r}?")
     if not {"audio", "text"} <= set(header) or any(header.count(column) > 1 for column in _COLUMNS):
-        hint = "; a table of Common Voice? asr prepare commonvoice reads those" if "client_id" in header else ""
+        hint = "columns called otherwise are named like audio=wav_filename text=transcript"
+        if "client_id" in header:
+            hint = "a table of Common Voice? asr prepare commonvoice reads those"
         raise CorpusError(
             f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,channel, separated by "
-            f"commas, semicolons or TABs, each once; found {separator.join(header)!r}{hint}"
+            f"commas, semicolons or TABs, each once; found {separator.join(header)!r}; {hint}"
         )
     return header, separator
+
+
+def _renamed(path: Path, header: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """The header with columns called as what they hold; one that is called so already, and is not meant, is unnamed."""
+    places = {}
+    for column, name in names.items():
+        if name.strip().lower() not in header:
+            raise CorpusError(f"{path}: {column}={name}, but there is no such column; found {', '.join(header)}")
+        places[header.index(name.strip().lower())] = column
+    if len(places) < len(names):
+        raise CorpusError(f"{path}: one column cannot hold two of {', '.join(names)}")
+    return [places.get(place, "" if cell in names else cell) for place, cell in enumerate(header)]
 
 
 def _slashed(audio: str, folder: Path) -> str:
@@ -211,8 +234,4 @@ def _channel(row: _Row) -> int | None:
     return int(cell)
 
 
-CSV = Corpus(
-    name="csv",
-    read=read,
-    file_suffixes=_SUFFIXES,
-)
+CSV = Corpus(name="csv", read=read, options=_COLUMNS, file_suffixes=_SUFFIXES)
