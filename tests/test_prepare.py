@@ -196,6 +196,18 @@ def test_names_in_two_unicode_forms_are_one_speaker_but_two_files(tmp_path: Path
     assert prepare("csv", source=table, out=tmp_path / "out", dev_share=0).splits["train"].speakers == 1
 
 
+def test_speakers_of_two_splits_are_noted(tmp_path: Path) -> None:
+    for name in "abcd":
+        audio(tmp_path / f"{name}.wav")
+    write(tmp_path / "train.csv", "audio,text,speaker", "a.wav,yes,ann", "b.wav,no,bob")
+    write(tmp_path / "dev.csv", "audio,text,speaker", "c.wav,yes,ann", "d.wav,no,cleo")
+    summary = prepare("csv", source=tmp_path, out=tmp_path / "out")
+    note = "1 of 2 dev speakers are in train too: errors on dev are not those on unheard speakers"
+    assert summary.notes == (note,)
+    write(tmp_path / "dev.csv", "audio,text,speaker", "c.wav,yes,dan", "d.wav,no,cleo")
+    assert prepare("csv", source=tmp_path, out=tmp_path / "out").notes == ()
+
+
 def test_speakers_that_differ_only_in_case_are_noted(tmp_path: Path) -> None:
     for name in "abc":
         audio(tmp_path / f"{name}.wav")

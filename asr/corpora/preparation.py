@@ -68,7 +68,7 @@ def prepare(
     splits, split_notes = _complete_splits(contents, dev_share, test_share, seed)
     previous = _previous_splits(out)
     gone = [f"the {name} split that {out} had before is removed" for name in previous if name not in splits]
-    notes = (*contents.notes, *_speakers_alike(contents.splits), *split_notes, *mismatches, *gone)
+    notes = (*contents.notes, *_about_speakers(contents.splits), *split_notes, *mismatches, *gone)
     summary = Summary(
         corpus, described, bool(mismatches), notes, {name: summarize(records) for name, records in splits.items()}
     )
@@ -183,14 +183,24 @@ def _check_ids(splits: Mapping[str, Sequence[Utterance]], described: str) -> Non
             first[utterance.id] = audio
 
 
-def _speakers_alike(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
-    """A note on speakers whose names differ only in case, if there are any."""
-    speakers = sorted({utterance.speaker for records in splits.values() for utterance in records if utterance.speaker})
+def _about_speakers(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    """Notes on speakers whose names differ only in case, and on those who are trained on and held out."""
+    speakers = {
+        split: {utterance.speaker for utterance in utterances if utterance.speaker}
+        for split, utterances in splits.items()
+    }
     names: dict[str, list[str]] = {}
-    for speaker in speakers:
+    for speaker in sorted(set().union(*speakers.values())):
         names.setdefault(speaker.casefold(), []).append(speaker)
     alike = [" and ".join(map(repr, group)) for group in names.values() if len(group) > 1]
-    return [f"names that differ only in case count as different speakers: {', '.join(alike)}"] if alike else []
+    notes = [f"names that differ only in case count as different speakers: {', '.join(alike)}"] if alike else []
+    for split in sorted(speakers.keys() - {"train"}):
+        if heard := speakers[split] & speakers.get("train", set()):
+            notes.append(
+                f"{len(heard)} of {len(speakers[split])} {split} speakers are in train too: errors on {split} "
+                "are not those on unheard speakers"
+            )
+    return notes
 
 
 def _check_counts(entry: Corpus, contents: Contents, described: str, allow_partial: bool) -> list[str]:
