@@ -175,6 +175,9 @@ class EncoderConfig:
     layer_norm: bool = True  # after each recurrent layer
     dropout: float = 0.2  # before each recurrent layer and the output layer
     locked_dropout: bool = False  # one mask for all frames of an utterance (Gal & Ghahramani 2016)
+    weight_dropout: float = 0.0  # of recurrent weights, one mask for a batch (Wan et al. 2013; Merity et al. 2018)
+    # Training only: states begin anew about every so many output frames (soft forgetting, Audhkhasi et al. 2019).
+    chunk_frames: int = 0  # 0: never
     forget_bias: float = 1.0  # initial bias of the LSTM's forget gate (Gers et al. 2000; Jozefowicz et al. 2015)
 
     def __post_init__(self) -> None:
@@ -182,7 +185,9 @@ class EncoderConfig:
         for key in ("conv_channels", "layers", "width"):
             _require(1 <= getattr(self, key) <= 16384, f"encoder.{key}", "in 1..16384", getattr(self, key))
         _require(0 <= self.projection <= 16384, "encoder.projection", "in 0..16384", self.projection)
-        _require(0 <= self.dropout <= 0.99, "encoder.dropout", "in 0..0.99", self.dropout)
+        for key in ("dropout", "weight_dropout"):
+            _require(0 <= getattr(self, key) <= 0.99, f"encoder.{key}", "in 0..0.99", getattr(self, key))
+        _require(0 <= self.chunk_frames <= 16384, "encoder.chunk_frames", "in 0..16384", self.chunk_frames)
         _require(-100 <= self.forget_bias <= 100, "encoder.forget_bias", "in -100..100", self.forget_bias)
 
 
@@ -198,6 +203,7 @@ class TrainConfig:
     loss_per: Literal["utterance", "label"] = "utterance"  # what a batch's CTC loss is averaged over
     # Weight of CTC on the middle layer (Lee & Watanabe 2021), the last gets the rest; no effect with encoder.layers=1.
     intermediate_ctc: float = 0.3
+    label_smoothing: float = 0.0  # weight of each frame's divergence from equal probabilities (Kim et al. 2018)
     consistency: float = 0.0  # weight of the divergence between two views of an utterance (CR-CTC, Yao et al. 2024)
     init_from: str = ""  # run folder whose weights training starts from; labels may differ (asr/training/finetune.py)
     learning_rate: float = 1e-3  # peak
@@ -225,7 +231,7 @@ class TrainConfig:
             _require(getattr(self, key) >= 1, f"train.{key}", "at least 1", getattr(self, key))
         for key in ("batch_s", "max_utterance_s", "learning_rate", "grad_clip", "checkpoint_minutes"):
             _require(0 < getattr(self, key) < math.inf, f"train.{key}", "positive", getattr(self, key))
-        for key in ("intermediate_ctc", "ema_decay"):
+        for key in ("intermediate_ctc", "label_smoothing", "ema_decay"):
             _require(0 <= getattr(self, key) < 1, f"train.{key}", "at least 0 and below 1", getattr(self, key))
         _require(0 <= self.consistency <= 10, "train.consistency", "in 0..10", self.consistency)
         _require(self.warmup_steps >= 0, "train.warmup_steps", "at least 0", self.warmup_steps)

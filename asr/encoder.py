@@ -99,6 +99,7 @@ class RecurrentLayer(nn.Module):
                         parameter[forget] = config.forget_bias
                     elif name.startswith("bias_hh"):
                         parameter[forget] = 0
+        self.weight_dropout = Dropout(config.weight_dropout)
 
     def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
         """(T, B, inputs) with (B,) int64 CPU lengths -> (T, B, outputs); outputs in the padding are arbitrary."""
@@ -137,6 +138,7 @@ class RecurrentLayer(nn.Module):
     def _weights(self, *, reverse: bool, cast: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [getattr(self.cell, name + "_reverse" if reverse else name) for name in names]
+        weights[1] = self.weight_dropout(weights[1])
         if cast is None and not weights[0].is_cuda:
             return weights
         # cuDNN wants them one after the other in memory; those of one direction out of two are not.
@@ -198,6 +200,28 @@ def _reversed(values: Tensor, rows: Tensor) -> Tensor:
     return result
 
 
+def in_chunks(hidden: Tensor, lens: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Cut utterances into chunks, each a row of its own.
+
+    Args:
+        hidden: (T, B, D) frames, padding arbitrary.
+        lens: (B,) int64 on the CPU.
+        size: frames of a chunk; T: each utterance is one chunk, and nothing is copied.
+
+    Returns:
+        (size, n * B, D) frames, n = ceil(T / size), and (n * B,) int64 lengths, 0 after the end of an utterance.
+    """
+    padded = functional.pad(hidden, (0, 0, 0, 0, 0, -len(hidden) % size))
+    starts = torch.arange(0, len(padded), size).unsqueeze(1)
+    rows = padded.reshape(-1, size, *hidden.shape[1:]).transpose(0, 1).flatten(1, 2)
+    return rows, (lens - starts).clamp(0, size).flatten()
+
+
+def joined(rows: Tensor, batch: int, longest: int) -> Tensor:
+    """(size, n * batch, D) chunks, as `in_chunks` makes them -> (longest, batch, D) frames."""
+    return rows.reshape(len(rows), -1, batch, rows.shape[2]).transpose(0, 1).flatten(0, 1)[:longest]
+
+
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014) with masks from random bytes, so the probability is in whole 256ths.
 
@@ -241,6 +265,7 @@ class Encoder(nn.Module):
             self.projections.append(nn.Linear(layer.outputs, width) if config.projection else nn.Identity())
             self.norms.append(nn.LayerNorm(width) if config.layer_norm else nn.Identity())
         self.dropout = Dropout(config.dropout, locked=config.locked_dropout)
+        self.chunk_frames = config.chunk_frames
         self.output = nn.Linear(width, vocabulary)
 
     def output_lengths(self, feat_lens: Tensor) -> Tensor:
@@ -289,11 +314,20 @@ class Encoder(nn.Module):
         middle_log_probs = None
         # Time comes first inside, as recurrent layers and CTC read it.
         hidden, lens = self.subsampling(feats, feat_lens)
+        longest, batch = hidden.shape[:2]
+        hidden, row_lens = in_chunks(hidden, lens, self._chunk(longest))
         for number, (layer, projection, norm) in enumerate(zip(self.layers, self.projections, self.norms, strict=True)):
-            hidden = norm(projection(layer(self.dropout(hidden), lens)))
+            hidden = norm(projection(layer(self.dropout(hidden), row_lens)))
             if middle and number + 1 == len(self.layers) // 2:
-                middle_log_probs = self._read_out(hidden)
-        return self._read_out(hidden), middle_log_probs, lens
+                middle_log_probs = self._read_out(joined(hidden, batch, longest))
+        return self._read_out(joined(hidden, batch, longest)), middle_log_probs, lens
+
+    def _chunk(self, longest: int) -> int:
+        """After how many frames states begin anew; drawn for each batch, within a quarter of `chunk_frames`."""
+        if not (self.training and self.chunk_frames):
+            return longest
+        quarter = self.chunk_frames // 4
+        return min(longest, self.chunk_frames + int(torch.randint(-quarter, quarter + 1, ())))
 
     def _read_out(self, hidden: Tensor) -> Tensor:
         """(T', B, width) hidden values -> (B, T', V) log-probabilities."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.config import EncoderConfig
-from asr.encoder import Dropout, Encoder, RecurrentLayer, Subsampling, reversal
+from asr.encoder import Dropout, Encoder, RecurrentLayer, Subsampling, in_chunks, joined, reversal
 from oracles import lstm as oracle
 from ragged import CUDA, DEVICES, RUBBISH, exact_matrix_products, rubbish_batch
 
@@ -382,3 +382,64 @@ def test_no_dropout_in_evaluation_and_at_zero() -> None:
     values = torch.randn(5, 7)
     assert Dropout(0.5).eval()(values) is values
     assert Dropout(0.0)(values) is values
+
+
+# --- states that begin anew -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8])
+def test_chunks_hold_every_frame_once(size: int) -> None:
+    lens = torch.tensor([7, 1, 5])
+    hidden = torch.arange(7 * 3 * 2.0).view(7, 3, 2)
+    rows, row_lens = in_chunks(hidden, lens, size)
+    count = -(-7 // size)
+    assert rows.shape == (size, 3 * count, 2)
+    assert row_lens.view(count, 3).sum(0).tolist() == lens.tolist()
+    for row, length in enumerate(row_lens.tolist()):
+        chunk, utterance = divmod(row, 3)
+        torch.testing.assert_close(rows[:length, row], hidden[chunk * size :][:length, utterance])
+    assert torch.equal(joined(rows, 3, 7), hidden)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("cell", GATES)
+def test_a_chunk_is_encoded_as_an_utterance_of_its_own(
+    cell: str, bidirectional: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(cell=cell, bidirectional=bidirectional, chunk_frames=4, subsampling=2).train()
+    monkeypatch.setattr(encoder, "_chunk", lambda longest: 4)
+    lens = torch.tensor([21, 9, 1])
+    feats = nn.utils.rnn.pad_sequence(rows_of(lens=(21, 9, 1)), batch_first=True)
+    found, found_lens = encoder(feats, lens)
+    for row, length in enumerate(found_lens.tolist()):
+        hidden, _ = encoder.subsampling(feats[row : row + 1, : lens[row]], lens[row : row + 1])
+        parts = []
+        for chunk in hidden.split(4):
+            for layer, norm in zip(encoder.layers, encoder.norms, strict=True):
+                chunk = norm(layer(chunk, torch.tensor([len(chunk)])))
+            parts.append(encoder.output(chunk[:, 0]).log_softmax(1))
+        torch.testing.assert_close(found[row, :length], torch.cat(parts), atol=1e-5, rtol=0)
+
+
+def test_lengths_of_chunks_are_drawn_in_training_alone() -> None:
+    encoder = encoder_of(chunk_frames=20)
+    assert encoder._chunk(50) == 50
+    encoder.train()
+    torch.manual_seed(0)
+    drawn = {encoder._chunk(50) for _ in range(500)}
+    assert drawn == set(range(15, 26))
+    assert encoder._chunk(9) == 9
+    assert encoder_of().train()._chunk(50) == 50
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_weight_dropout_drops_recurrent_weights_alone(cell: str) -> None:
+    layer = recurrent_layer(cell=cell, weight_dropout=0.5).train()
+    inputs, lens = torch.randn(6, 3, 5), torch.tensor([6, 4, 6])
+    layer(inputs, lens).sum().backward()
+    gradients = {name: weight.grad for name, weight in layer.cell.named_parameters()}
+    for name, gradient in gradients.items():
+        assert gradient is not None
+        dropped = float((gradient == 0).float().mean())
+        assert (0.3 < dropped < 0.7) if "weight_hh" in name else dropped < 0.05, name
+    torch.testing.assert_close(layer.eval()(inputs, lens), recurrent_layer(cell=cell).eval()(inputs, lens))

@@ -115,6 +115,22 @@ def test_gradient_draws_each_view_to_the_other(recognizer: Recognizer, augment: 
     torch.testing.assert_close(logits.grad[1], -difference)
 
 
+def test_label_smoothing_is_the_divergence_from_equal_probabilities(
+    recognizer: Recognizer, augment: FeatureAugment
+) -> None:
+    batch = batch_of(1)
+    assert batch.draws is not None
+    found, lens = log_probs(recognizer, batch, augment, batch.draws)
+    wanted = ctc_losses(found, lens, batch.labels, batch.label_lens)
+    uniform = torch.full((5,), 1 / 5)
+    for row, length in enumerate(lens.tolist()):
+        for frame in found[row, :length]:
+            wanted[row] = wanted[row] + 0.1 * (uniform * (uniform.log() - frame)).sum()
+    total, losses = objective(recognizer, batch, augment, replace(LAST_LAYER, label_smoothing=0.1))
+    torch.testing.assert_close(total, wanted)
+    torch.testing.assert_close(losses, objective(recognizer, batch, augment, LAST_LAYER)[1])
+
+
 def test_locked_dropout_has_one_mask_for_all_frames() -> None:
     torch.manual_seed(1)
     dropped = Dropout(0.5, locked=True).train()(torch.ones(7, 3, 16))

@@ -12,7 +12,9 @@ from asr.overrides import flatten
 from asr.recognizer import Recognizer
 
 # Only training reads these: they do not change what the weights mean.
-_TRAINING_ALONE = {"encoder.dropout", "encoder.locked_dropout", "encoder.forget_bias"}
+_TRAINING_ALONE = {
+    f"encoder.{key}" for key in ("dropout", "locked_dropout", "weight_dropout", "chunk_frames", "forget_bias")
+}
 # These may differ: the normaliser belongs to the recordings that training reads.
 _ANEW = {"features.normalization", "features.prior_s"}
 

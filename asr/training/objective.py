@@ -1,5 +1,7 @@
 """What training minimises: the CTC loss, and further terms that help a model generalise."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,9 +23,10 @@ def objective(
 ) -> tuple[Tensor, Tensor]:
     """The loss of each utterance.
 
-    With i the weight `train.intermediate_ctc`, c the weight `train.consistency` and views a and b (one view without c):
+    With i the weight `train.intermediate_ctc`, s the weight `train.label_smoothing`, u equal probabilities of all
+    labels, c the weight `train.consistency` and views a and b (one view without c):
 
-        loss = mean over views of ((1 - i) * CTC + i * CTC of the middle layer)
+        loss = mean over views p of ((1 - i) * CTC + i * CTC of the middle layer + s * sum over frames of KL(u || p))
                + c / 2 * sum over frames of (KL(a || b) + KL(b || a)), the left side of each taken as constant
 
     The middle layer is read through the encoder's own output layer (Lee & Watanabe 2021); where there is but one layer,
@@ -51,11 +54,19 @@ def objective(
     if middle is not None:
         weight = config.intermediate_ctc
         total = (1 - weight) * losses + weight * ctc_losses(middle, frames, labels, label_lens)
+    if config.label_smoothing:
+        total = total + config.label_smoothing * _from_uniform(log_probs, frames)
     total = total.view(count, -1).mean(0)
     if config.consistency:
         first, second = log_probs.chunk(2)
         total = total + config.consistency * _divergence(first, second, frames[: len(batch.ids)])
     return total, losses.detach().view(count, -1).mean(0)
+
+
+def _from_uniform(log_probs: Tensor, lens: Tensor) -> Tensor:
+    """(B,) divergence of (B, T, V) log-probabilities from equal ones, KL(u || p) in nats; a sum over frames."""
+    valid = valid_mask(lens, log_probs.shape[1], log_probs.device)
+    return (-log_probs.mean(2) - math.log(log_probs.shape[2])).masked_fill(~valid, 0).sum(1)
 
 
 def _divergence(first: Tensor, second: Tensor, lens: Tensor) -> Tensor:
