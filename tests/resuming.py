@@ -11,6 +11,8 @@ from asr.training.learner import Outcome
 # Everything that draws random numbers is on.
 RANDOM = (
     "encoder.dropout=0.2",
+    "encoder.weight_dropout=0.1",
+    "encoder.chunk_frames=8",
     "augment.speeds=[0.9,1.0,1.1]",
     "augment.gain_db=6",
     "augment.noise_probability=0.5",

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.processes
 TEXTS = ["ab", "cab", "bad", "a b c", "dab", "cc", "d"]
 TWO_VIEWS = ("train.consistency=0.3", "train.intermediate_ctc=0.3", "encoder.layers=2")
 # Nor rooms and microphones: gradients are larger with them, and their last bits differ by more than 1e-6.
-LEFT_OUT = ("encoder.dropout", "augment.reverb_probability", "augment.filter_db")
+LEFT_OUT = ("encoder.", "augment.reverb_probability", "augment.filter_db")
 NO_DROPOUT = (*(item for item in RANDOM if not item.startswith(LEFT_OUT)), "encoder.dropout=0")
 
 
