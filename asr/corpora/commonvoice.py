@@ -14,7 +14,8 @@ the corpus comes without a login.
 """
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def read(roots: Sequence[Path], *, train: str = "train") -> Contents:
             "sentences of dev and test"
         )
         tables["train"] = left
-    missing: dict[str, list[str]] = {"clips that are missing": [], "clips without a sentence": []}
+    missing: dict[str, list[str]] = defaultdict(list)
     splits = {name: _utterances(root / "clips", tables[name], missing) for name in SPLITS}
     return Contents(
         {name: found for name, found in splits.items() if found},  # of small languages dev and test may be empty
@@ -90,7 +91,7 @@ def _read_table(path: Path) -> list[_Row]:
     return rows
 
 
-def _utterances(clips: Path, rows: Sequence[_Row], missing: dict[str, list[str]]) -> list[Utterance]:
+def _utterances(clips: Path, rows: Sequence[_Row], missing: Mapping[str, list[str]]) -> list[Utterance]:
     """The utterances of a table; what cannot be one is added to `missing`."""
     found = []
     for row in rows:

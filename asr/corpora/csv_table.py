@@ -185,9 +185,10 @@ def _renamed(path: Path, header: Sequence[str], names: Mapping[str, str]) -> lis
     """The header with columns called as what they hold; one that is called so already, and is not meant, is unnamed."""
     places = {}
     for column, name in names.items():
-        if name.strip().lower() not in header:
+        wanted = name.strip().lower()
+        if wanted not in header:
             raise CorpusError(f"{path}: {column}={name}, but there is no such column; found {', '.join(header)}")
-        places[header.index(name.strip().lower())] = column
+        places[header.index(wanted)] = column
     if len(places) < len(names):
         raise CorpusError(f"{path}: one column cannot hold two of {', '.join(names)}")
     return [places.get(place, "" if cell in names else cell) for place, cell in enumerate(header)]
