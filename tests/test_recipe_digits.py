@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from asr import checkpoint, stages
+from asr import checkpoint, stages, tune
 from asr.errors import AudioError, CheckpointError, ManifestError
 from asr.hypotheses import read_hypotheses
 from asr.manifest import Utterance, read_manifest, write_manifest
@@ -158,6 +158,8 @@ def test_each_speaker_is_left_out_of_a_model(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(digits, "label_stage", label_stage)
     monkeypatch.setattr(digits, "START", out / "model")
     monkeypatch.setattr(digits, "SEEDS", 2)
+    for name in ("_STEPS", "_FINER"):  # of the search for a language model's weights, which runs twelve times here
+        monkeypatch.setattr(tune, name, 1)
     for name in ("digits.yaml", "digits-strangers.yaml"):
         (tmp_path / name).write_text("train: {epochs: 1}\n")
     arguments = ["run.py", "--source", str(source), "--out", str(out), "--conf", str(tmp_path / "digits.yaml"), *TINY]
