@@ -26,7 +26,7 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    merged = copy.deepcopy(_defaults(kind))  # merging changes it
+    merged = copy.deepcopy(_defaults(kind))  # type: ignore[arg-type]  # classes can be hashed
     where, given = "configuration", None
     try:
         if path is not None:
