@@ -123,7 +123,8 @@ def tune_aloud(
     for name, value, limits in (("alpha", chosen.alpha, alpha), ("beta", chosen.beta, beta)):
         if at_the_end(value, limits) and (name, value) != ("alpha", 0.0):  # the least that there is
             say(f"note: {name} {value:g} is at the end of its range; --{name} LOW HIGH widens it")
-    if chosen.alpha == 0:
+    lm = decoder.resources.lm
+    if chosen.alpha == 0 and lm is not None and not lm.is_grammar:
         say("note: alpha 0 leaves the language model out: its text may be unlike dev's, or dev too small to tell")
     if chosen.words.percent > HARDLY_ANYTHING:
         say("note: hardly a word is recognised, so the weights mean little: the model comes first")

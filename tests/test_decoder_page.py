@@ -12,6 +12,7 @@ import torch
 from asr import checkpoint
 from asr.cli import main
 from asr.config import Config, load
+from asr.decode import NGram
 from asr.decoder_files import read_hotwords, read_lexicon
 from asr.emissions import Vocabulary
 from asr.recognizer import Recognizer
@@ -43,7 +44,7 @@ def names_for(section: str, tmp_path: Path) -> dict[str, Any]:
         return {"folder": tmp_path}
     if section == "Files of log-probabilities":
         return {"folder": tmp_path, "log_probs": np.stack([random_log_probs(rng, 12, 4)] * 2), "lengths": [12, 9]}
-    if section == "Hotwords":
+    if section in ("A grammar", "Hotwords"):
         return {"log_probs": random_log_probs(rng, 20, 28)}
     if section == "Streaming":
         return {"chunks": np.split(random_log_probs(rng, 60, 4), [10, 25])}
@@ -59,7 +60,7 @@ def a_run(folder: Path) -> Path:
 
 
 def test_every_use_is_there() -> None:
-    assert len(SECTIONS) == 11
+    assert len(SECTIONS) == 12
 
 
 @pytest.mark.parametrize(("section", "code"), SECTIONS, ids=[section for section, _ in SECTIONS])
@@ -110,10 +111,15 @@ def test_weights_are_tuned_on_files_of_log_probabilities(
 
 
 def test_files_are_written_as_they_are_read(tmp_path: Path) -> None:
-    lexicon, hotwords = FILES
+    lexicon, grammar, hotwords = FILES
     (tmp_path / "lexicon").write_text(lexicon)
     (tmp_path / "hotwords").write_text(hotwords)
+    (tmp_path / "lights.txt").write_text(grammar)
     phonemes = Vocabulary(("_", "|", "T", "UW", "AH"), space="|")
     assert read_lexicon(tmp_path / "lexicon", phonemes) == {"two": [["T", "UW"]], "to": [["T", "UW"], ["T", "AH"]]}
     letters = Vocabulary(("_", " ", *"abcdefghijklmnopqrstuvwxyz"))
     assert read_hotwords(tmp_path / "hotwords", letters) == {"new york": 8.0, "york city": 4.5, "san francisco": 5.0}
+    [command] = re.findall(r"^asr (lm grammar .*)$", PAGE.read_text(), flags=re.MULTILINE)
+    assert main(command.replace("lights", str(tmp_path / "lights")).split()) == 0
+    model = NGram.load(tmp_path / "lights.bin")
+    assert model.score("turn off the light in the living room".split()) > model.score("turn up the light".split())

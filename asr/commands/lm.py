@@ -1,4 +1,4 @@
-"""`asr lm`: train, perplexity, info and compile."""
+"""`asr lm`: train, grammar, perplexity, info and compile."""
 
 import argparse
 import sys
@@ -6,10 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr.commands.common import print_line, print_note, require_free
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DecodeError
+from asr.lines import read_text
 from asr.lm.text import SPECIAL, UNITS, unnormalised
+
+if TYPE_CHECKING:
+    from asr.decode.lm import NGram
 
 _TRAIN = """Estimates an n-gram model (interpolated modified Kneser-Ney, Chen and Goodman 1998) as KenLM's lmplz does
 and writes it as ARPA. N-grams are sorted by order, then by their words, which rank by where they first occur in the
@@ -21,6 +26,14 @@ all orders (before pruning), whichever is more. 5 million words with 12 million 
 
 _UNITS = """word and token: what stands between white space (the two differ only in what the model file says it holds:
 token is for text cut into BPE pieces); char: each character, with | for the space (default: %(default)s)"""
+
+
+_GRAMMAR = """Makes a model that allows the sentences of a grammar and no others, for commands, numbers or forms. Each
+line of the file is a sentence, as a regular expression over words: turn (on | off) the (light | fan) please?"""
+
+_RULES = """Operators: ( ) group, | separates alternatives; ? * + {3} {3,7} {3,} after a word or group say how often it
+occurs. A line <name> = ... defines a part that other lines use as <name>; one that begins with | goes on with the line
+before; # begins a comment; a backslash makes the next sign a letter. Words are written as the recogniser writes."""
 
 
 def add_lm(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +64,14 @@ def add_lm(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--overwrite", action="store_true", help="replace an existing file")
     train.set_defaults(run=_train)
 
+    grammar = commands.add_parser(
+        "grammar", help="make a model of the sentences that a grammar allows", description=_GRAMMAR, epilog=_RULES
+    )
+    grammar.add_argument("grammar", type=Path, help="text file of the grammar")
+    grammar.add_argument("--unit", choices=UNITS, default="word", help="what its words are (default: %(default)s)")
+    _add_binary(grammar)
+    grammar.set_defaults(run=_grammar)
+
     perplexity = commands.add_parser("perplexity", help="measure how well a model predicts a text")
     _add_model(perplexity)
     _add_text(perplexity)
@@ -65,8 +86,7 @@ def add_lm(parser: argparse.ArgumentParser) -> None:
         "compile", help="turn ARPA into a binary file that is mapped into memory, not parsed"
     )
     _add_model(compiler)
-    compiler.add_argument("-o", "--out", type=Path, required=True, metavar="LM.bin", help="file to write")
-    compiler.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _add_binary(compiler)
     compiler.add_argument("--unit", choices=UNITS, help="what a token is, where the ARPA file does not state it")
     compiler.set_defaults(run=_compile)
 
@@ -87,7 +107,12 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="ARPA, plain or gzip, or what `asr lm compile` wrote")
+    parser.add_argument("model", type=Path, help="ARPA, plain or gzip, or what `asr lm compile` or `grammar` wrote")
+
+
+def _add_binary(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="LM.bin", help="file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -116,6 +141,22 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _grammar(arguments: argparse.Namespace) -> int:
+    from asr.decode.lm import NGram
+
+    require_free(arguments.out, arguments.overwrite, [arguments.grammar])
+    text = read_text(arguments.grammar, "grammar", DecodeError)
+    model = NGram.from_grammar(text, unit=arguments.unit, name=str(arguments.grammar))
+    model.save(arguments.out)
+    print(f"{arguments.out}: {_size_of_grammar(model)}", file=sys.stderr)
+    return 0
+
+
+def _size_of_grammar(model: "NGram") -> str:
+    words, states, _ = model.counts
+    return f"a grammar of {words - len(SPECIAL)} words and {states + 1} states"
+
+
 def _perplexity(arguments: argparse.Namespace) -> int:
     from asr.decode.lm import NGram
     from asr.lm.score import agreed_unit, perplexity
@@ -134,12 +175,17 @@ def _info(arguments: argparse.Namespace) -> int:
 
     model = NGram.load(arguments.model)
     size = sum(array.nbytes for array in model.arrays)
-    print(f"order: {model.order}")
-    for n, number in enumerate(model.counts, start=1):
-        print(f"{n}-grams: {number}")
-    print(f"vocabulary: {len(model.words)} words, <unk> and those for the ends of a sentence among them")
+    memory = f"{size / 1e6:.1f} MB"
+    if model.is_grammar:
+        print(_size_of_grammar(model))
+    else:
+        print(f"order: {model.order}")
+        for n, number in enumerate(model.counts, start=1):
+            print(f"{n}-grams: {number}")
+        print(f"vocabulary: {len(model.words)} words, <unk> and those for the ends of a sentence among them")
+        memory += f" ({size / sum(model.counts):.1f} bytes an n-gram)"
     print(f"unit: {model.unit or 'not stated'}")
-    print(f"memory: {size / 1e6:.1f} MB ({size / sum(model.counts):.1f} bytes an n-gram)")
+    print(f"memory: {memory}")
     return 0
 
 

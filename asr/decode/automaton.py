@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from asr.decode.hashing import place_of
 from asr.decode.jit import inlined, kernel
 
+# log10 probability of what can never be, as in a grammar; one of arrays, as a number that can be added to others.
+IMPOSSIBLE = -1e30
+
 # How a state backs off from a word that it has no entry for: log10 backoff weight (0 where the file has none), and the
 # entry of its longest listed proper suffix (-1 for unigrams).
 STATE = np.dtype([("backoff", "<f4"), ("suffix", "<i4")], align=True)
@@ -33,6 +36,12 @@ class NGramArrays(NamedTuple):
     states: NDArray[np.void]
     after: NDArray[np.int32]
     table: NDArray[np.void]
+
+
+@inlined
+def is_possible(log10_prob):  # type: ignore[no-untyped-def]
+    """Whether a log10 probability is not that of something impossible."""
+    return log10_prob > 0.5 * IMPOSSIBLE
 
 
 @inlined

@@ -20,6 +20,7 @@ from asr.decode.hypothesis import Hypothesis, Reading
 from asr.decode.inputs import check_kind, check_labels, check_number, discounts, read_batch
 from asr.decode.layout import CAPACITY, Workspace, new_workspace
 from asr.decode.lm import NGram
+from asr.decode.scoring import TOKEN_LM
 from asr.decode.stream import Stream
 from asr.errors import DecodeError
 from asr.process import cores
@@ -50,13 +51,14 @@ class BeamDecoder:
     Args:
         labels: V symbols; `blank` is the index of the blank, from the end where it is negative.
         space: the word separator: " ", "|" (HuggingFace), or sentencepiece's U+2581 at the beginning of pieces.
-        lm: n-gram model of words or of labels.
+        lm: n-gram model of words or of labels; or a grammar (`NGram.from_grammar`), whose sentences alone are allowed:
+            a hypothesis is one of them, or empty if the beam holds none.
         lm_unit: what `lm` models; `auto`: labels, if it knows half of the labels, and the separator where words need
             one; words otherwise.
         lexicon: allow these words only. A list of words, spelled by their characters; or word -> spellings, each a list
             of labels, without its separators. Of words that share a spelling, a hypothesis has those with the highest
             P_LM, as far as 16 sequences at a time tell; the search itself goes by the words before, which matters only
-            where it drops prefixes.
+            where it drops prefixes, as it does where a grammar does not go on from the word that it took.
         hotwords: phrase -> natural-log weight, added for each occurrence as whole words; of a list of phrases each has
             5. Where a lexicon spells words in labels, phrases are matched by these, so words that are spelled alike get
             the same weight.
@@ -154,6 +156,7 @@ class BeamDecoder:
             unknown_per_character=unknown_per_character,
         )
         self.reading = replace(reading, lexicon=tuple(words))
+        self._grammar = lm if lm is not None and lm.is_grammar else None
 
     def __getstate__(self) -> dict[str, Any]:
         # Arrays of a workspace share memory, which copies would not.
@@ -211,6 +214,18 @@ class BeamDecoder:
             return self.n_best
         check_number("n_best", n_best, "at least 1", 1, whole=True)
         return n_best
+
+    def _cut_off(self, found: Hypothesis) -> Hypothesis:
+        """The hypothesis without its last word, and without those before it after which a sentence cannot end."""
+        grammar, of_labels = self._grammar, self._scorer.rules["kind"][0] == TOKEN_LM
+        found = found.without_last_word()
+        while grammar is not None and found.tokens:
+            labels = self._scorer.labels["token_lm"][list(found.tokens)].tolist()
+            units = [grammar.words[label] for label in labels] if of_labels else [word.text for word in found.words]
+            if grammar.score(units) > -math.inf:
+                break
+            found = found.without_last_word()
+        return found
 
     def _take_workspace(self, beam_size: int) -> Workspace:
         """Memory for a new search, from a finished one if possible."""

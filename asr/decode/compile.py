@@ -21,6 +21,7 @@ def compile_all() -> None:
         lm = NGram.load(path)
         lm.score(["a"])
         lm.save(path)
+        NGram.from_grammar("a")
         BeamDecoder(["_", " ", "a"], lm=NGram.load(path), n_best=2)([np.full((1, 3), np.log(1 / 3))])
 
 

@@ -66,7 +66,8 @@ def compose(
     words, trie, symbols_of = _words(labels, reading, lm_of_words, lexicon)
     rules = np.zeros(1, RULES)
     rules["kind"], rules["tracks_words"] = kind, kind == WORD_LM or lexicon is not None or bool(phrases)
-    rules["lexicon"], rules["hotwords"] = lexicon is not None, bool(phrases)
+    grammar = lm_of_words is not None and lm_of_words.is_grammar
+    rules["lexicon"], rules["hotwords"] = lexicon is not None or grammar, bool(phrases)
     rules["first_lm"], rules["eos"] = (-1, -1) if lm is None else (lm.begin_state, lm.eos_id)
     if lm is not None:
         rules["alpha"], rules["beta"], rules["unknown"] = alpha * LN_10, beta, alpha * unknown_offset
@@ -75,7 +76,7 @@ def compose(
     nodes, ends, word_numbers = build_nodes(trie, scores, unknown, math.log(rules["unknown_character"][0]))
     first_labels = nodes["enter"][1 : nodes["child"][1]]  # of the root's children
     rules["most_first"] = max(nodes["leave"][0], first_labels.max(initial=0.0))
-    if lexicon is not None:
+    if rules["lexicon"][0]:
         nodes["leave"] = 0.0
     rules["homophones"] = kind == WORD_LM and np.diff(ends["word"]).max() > 1
     spelled = lexicon if isinstance(lexicon, Mapping) else None
@@ -167,6 +168,11 @@ def _words(
     labels: Sequence[str], reading: Reading, lm: NGram | None, lexicon: Lexicon | None
 ) -> tuple[list[str], Trie, list[list[int]]]:
     """The known words, their trie, and the trie symbols that each label writes."""
+    known = [word for word in lm.words if word not in _NO_WORDS] if lm is not None else []
+    if lm is not None and lm.is_grammar and lexicon is not None:
+        lacking = [word for word in known if word not in set(lexicon)]
+        if lacking:
+            raise DecodeError(f"grammar: the lexicon has no word {lacking[0]!r}")
     if isinstance(lexicon, Mapping):
         found = spell_by_labels(lexicon, labels)
         symbols_of = [[place] if text else [] for place, text in enumerate(reading.texts)]
@@ -176,10 +182,12 @@ def _words(
             for character in text:
                 alphabet.setdefault(character, len(alphabet))
         symbols_of = [[alphabet[character] for character in text] for text in reading.texts]
-        known = [word for word in lm.words if word not in _NO_WORDS] if lm is not None else []
         wanted = list(dict.fromkeys(lexicon)) if lexicon is not None else known
         found = spell_by_characters(wanted, alphabet)
-        _require_spelled(found, wanted, alphabet, by_user=lexicon is not None)
+        if lexicon is not None or (lm is not None and lm.is_grammar):
+            _require_spelled("grammar" if lexicon is None else "lexicon", found, wanted, alphabet)
+        else:
+            check_spelled(wanted, found, alphabet)
     return found.words, build_trie(found.symbols, found.starts, found.owners), symbols_of
 
 
@@ -197,15 +205,13 @@ def _word_scores(
     return ids[:-1], scores[:-1], float(scores[-1])
 
 
-def _require_spelled(found: Spellings, wanted: Sequence[str], alphabet: Mapping[str, int], *, by_user: bool) -> None:
-    if by_user and len(found.words) < len(wanted):
+def _require_spelled(whose: str, found: Spellings, wanted: Sequence[str], alphabet: Mapping[str, int]) -> None:
+    if len(found.words) < len(wanted):
         spelled = set(found.words)
         word = next(word for word in wanted if word not in spelled)
         missing = sorted({character for character in word if character not in alphabet})
         reason = f"{missing} is missing" if missing else "it is empty"
-        raise DecodeError(f"lexicon: word {word!r} cannot be spelled with the labels: {reason}")
-    if not by_user:
-        check_spelled(wanted, found, alphabet)
+        raise DecodeError(f"{whose}: word {word!r} cannot be spelled with the labels: {reason}")
 
 
 def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, unit: LmUnit) -> int:

@@ -6,10 +6,9 @@ another, so a finished path is read once more: the likeliest sequence of words t
 
 import numpy as np
 
-from asr.decode.automaton import advance
 from asr.decode.jit import inner
 from asr.decode.layout import NOWHERE, READINGS, ROOT_PREFIX
-from asr.decode.scoring import ROOT, child_of, likeliest_word, word_gain
+from asr.decode.scoring import LEAST_GAIN, ROOT, child_of, end_gain, likeliest_word, word_gain
 
 
 @inner
@@ -23,7 +22,7 @@ def read_again(scorer, tree, first, last, settled, at_end):  # type: ignore[no-u
     Returns:
         By how much, in natural log, all words score better than those that the search took, earlier ones included.
     """
-    rules, path, readings = scorer.rules[0], tree.path, tree.readings
+    path, readings = tree.path, tree.readings
     root, origin = tree.prefixes[ROOT_PREFIX], tree.prefixes[NOWHERE]
     trie, state, gain = root.trie, root.lm, 0.0  # as the search took them
     empty = readings[0, 0]
@@ -40,11 +39,11 @@ def read_again(scorer, tree, first, last, settled, at_end):  # type: ignore[no-u
         if k < last:
             for place in range(scorer.labels[path[k].label].spell, scorer.labels[path[k].label + 1].spell):
                 trie = child_of(scorer.nodes, trie, scorer.spell[place])
-    if at_end and rules.eos >= 0:
-        gain += rules.alpha * advance(scorer.ngram, state, rules.eos)[0]
+    if at_end:
+        gain += end_gain(scorer, state)
         for c in range(alive):
             reading = readings[words, c]
-            reading.gain += rules.alpha * advance(scorer.ngram, reading.state, rules.eos)[0]
+            reading.gain += max(end_gain(scorer, reading.state), LEAST_GAIN)
     chosen = np.int64(0)
     for c in range(1, alive):
         if readings[words, c].gain > readings[words, chosen].gain:
@@ -69,6 +68,7 @@ def _add_word(scorer, node, before, after, alive):  # type: ignore[no-untyped-de
         for place in range(scorer.ends[node].word, scorer.ends[node + np.uint32(1)].word):
             word = scorer.words[place]
             more, state = word_gain(scorer, before[c].state, word)
+            more = max(more, LEAST_GAIN)  # a grammar may allow none of the readings that are left
             to = np.int64(0)
             while to < count and after[to].state != state:
                 to += 1

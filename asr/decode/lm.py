@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.arpa_lines import LARGEST_BACKOFF
-from asr.decode.automaton import STATE, NGramArrays, advance, walk
+from asr.decode.automaton import IMPOSSIBLE, STATE, NGramArrays, advance, walk
 from asr.decode.hashing import EMPTY, SLOT
 from asr.errors import DecodeError
 from asr.files import atomic_path
@@ -50,7 +50,7 @@ class NGram:
 
     Models without `<s>` begin in the empty context, and without `</s>` the end of a sentence costs nothing; so a model
     of tokens needs neither. A word that the model does not know is `<unk>`, which has id 0; where the file has none it
-    has log10 probability -100.
+    has log10 probability -100, and in a grammar it is impossible.
 
     Attributes:
         counts: n-grams of each order, including an `<unk>` that the file lacked.
@@ -71,6 +71,11 @@ class NGram:
     def order(self) -> int:
         """N, the words of the longest n-grams."""
         return len(self.counts)
+
+    @property
+    def is_grammar(self) -> bool:
+        """Whether it was made by `from_grammar`: it allows some sentences and no others."""
+        return bool(self.arrays.unigrams[0] <= 0.5 * IMPOSSIBLE)
 
     @property
     def begin_state(self) -> int:
@@ -126,6 +131,29 @@ class NGram:
             raise DecodeError(f"{name}: states unit {arpa.unit!r}, wanted one of {', '.join(UNITS)}")
         model = cls(arpa.counts, arpa.arrays, -1, -1, unit, arpa.words)
         return replace(model, bos_id=model._ids.get(_BEGIN, -1), eos_id=model._ids.get(_END, -1))
+
+    @classmethod
+    def from_grammar(cls, text: str, *, unit: Unit = "word", name: str = "grammar") -> "NGram":
+        """A model that allows the sentences of a grammar and no others; `asr.decode.grammar` says how it is written.
+
+        After each beginning of a sentence all words that may follow, and the end where it may, are equally probable.
+        It states order 3 because its states are those of an n-gram model; the middle one of its `counts` is their
+        number.
+
+        Args:
+            text: the grammar's lines.
+            unit: what its words are.
+            name: what messages call it.
+
+        Raises:
+            DecodeError: the grammar is not well-formed, or too large; the message names the line.
+        """
+        from asr.decode.grammar import BEGIN, END, read_grammar
+
+        grammar = read_grammar(text, name)
+        words = np.frombuffer("\n".join(grammar.words).encode(), np.uint8)
+        counts = (len(grammar.words), len(grammar.arrays.states) - len(grammar.words), 0)
+        return cls(counts, grammar.arrays, BEGIN, END, unit, words)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the binary file: little-endian, whole or not at all."""
@@ -232,7 +260,7 @@ class NGram:
         log10_probs = np.empty(len(ids), np.float64)
         entries = np.empty(len(ids), np.int32)
         walk(self.arrays, np.int32(self.begin_state if bos else -1), sentence, log10_probs, entries)
-        return sentence, log10_probs, entries
+        return sentence, np.where(log10_probs > 0.5 * IMPOSSIBLE, log10_probs, -np.inf), entries
 
 
 class _File:

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decode.automaton import NGramArrays, advance
+from asr.decode.automaton import NGramArrays, advance, is_possible
 from asr.decode.jit import inlined, inner
 from asr.decode.layout import Records, record
 
 NO_LM, WORD_LM, TOKEN_LM = 0, 1, 2
 ROOT = 0  # trie node of the empty word
-LEAST_GAIN = -400.0  # natural log, of a word or label: sums in the linear domain would not survive a smaller one
+# Natural log, of a word or label that is possible at all: sums in the linear domain would not survive a smaller one.
+LEAST_GAIN = -400.0
 
 RULES = record(
     "kind tracks_words lexicon homophones hotwords first_lm first_hot eos",
@@ -96,14 +97,30 @@ def _hot_step(scorer, state, symbol):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def word_gain(scorer, state, word):  # type: ignore[no-untyped-def]
-    """The natural-log score of a known word, and the language model's state after it."""
-    rules, lm_word = scorer.rules[0], scorer.word_lm[word]
+def _lm_gain(scorer, state, lm_word):  # type: ignore[no-untyped-def]
+    """The natural-log score of a word or label by its id in the language model, and the model's state after it."""
+    rules = scorer.rules[0]
     log10_prob, after = advance(scorer.ngram, state, lm_word)
     gain = rules.alpha * log10_prob + rules.beta
     if lm_word == 0:
         gain += rules.unknown
-    return max(gain, LEAST_GAIN), after
+    return max(gain, LEAST_GAIN) if is_possible(log10_prob) else -np.inf, after
+
+
+@inlined
+def word_gain(scorer, state, word):  # type: ignore[no-untyped-def]
+    """The natural-log score of a known word, and the language model's state after it."""
+    return _lm_gain(scorer, state, scorer.word_lm[word])
+
+
+@inlined
+def end_gain(scorer, state):  # type: ignore[no-untyped-def]
+    """The natural-log score of a sentence's end in a state of the language model."""
+    rules = scorer.rules[0]
+    if rules.kind == NO_LM or rules.eos < 0:
+        return 0.0
+    log10_prob, _ = advance(scorer.ngram, state, rules.eos)
+    return rules.alpha * log10_prob if is_possible(log10_prob) else -np.inf
 
 
 @inlined
@@ -134,8 +151,8 @@ def complete_word(scorer, prefix):  # type: ignore[no-untyped-def]
     elif first < last:
         best, word, state = likeliest_word(scorer, np.uint32(prefix.trie), prefix.lm)
     elif rules.lexicon == 0:
-        log10_prob, state = advance(scorer.ngram, prefix.lm, np.int32(0))
-        best = max(rules.alpha * log10_prob + rules.beta + rules.unknown, LEAST_GAIN) + end.characters
+        best, state = _lm_gain(scorer, prefix.lm, np.int32(0))
+        best += end.characters
     prefix.end_factor = math.exp(best - end.ahead)
     prefix.end_lm = state
     prefix.end_word = word
@@ -148,11 +165,8 @@ def extend(scorer, prefix, label):  # type: ignore[no-untyped-def]
     trie, state, hot = prefix.trie, prefix.lm, prefix.hot
     factor = 1.0
     if rules.kind == TOKEN_LM:
-        log10_prob, state = advance(scorer.ngram, state, sign.token_lm)
-        gain = rules.alpha * log10_prob + rules.beta
-        if sign.token_lm == 0:
-            gain += rules.unknown
-        factor = math.exp(max(gain, LEAST_GAIN))
+        gain, state = _lm_gain(scorer, state, sign.token_lm)
+        factor = math.exp(gain)
     if rules.tracks_words == 0:
         return factor, trie, state, hot
     ends = sign.boundary == 1 and trie != ROOT
@@ -210,7 +224,4 @@ def final_gain(scorer, prefix):  # type: ignore[no-untyped-def]
                 gain += bonus
         if rules.hotwords == 1:
             gain -= scorer.hot_states[hot].owed
-    if rules.kind != NO_LM and rules.eos >= 0:
-        log10_prob, _ = advance(scorer.ngram, state, rules.eos)
-        gain += rules.alpha * log10_prob
-    return gain
+    return gain + end_gain(scorer, state)

@@ -187,10 +187,10 @@ class Stream:
         return Hypothesis(score, lm_score, share, (*self._settled, last), self.decoder.reading)
 
     def _without_the_word_that_was_cut_off(self) -> Hypothesis:
-        """The best entry without its last word, where a lexicon leaves no entry at the end of a word."""
+        """The best entry up to where it may end, where lexicon or grammar leave no entry that may end as it is."""
         self._search(np.empty((0, len(self.decoder.labels)), np.float32), _NO_SUMS, PARTIAL)
         if self._best >= 0:
-            found = self._hypotheses(1)[0].without_last_word()
+            found = self.decoder._cut_off(self._hypotheses(1)[0])
             if found.tokens[: len(self.forced)] == tuple(self.forced.tolist()):
                 return found
         return self._refuse()
@@ -202,7 +202,7 @@ class Stream:
             raise DecodeError(f"{where}: the forced prefix needs {needed} frames, found {frames}")
         lexicon = bool(self.decoder._scorer.rules["lexicon"][0])
         if needed:
-            others = ", or the lexicon" if lexicon else ""
+            others = ", or the lexicon or grammar" if lexicon else ""
             raise DecodeError(f"{where}: the forced prefix contradicts the {frames} frames{others}")
-        allowed = "allowed by the lexicon fits in" if lexicon else "is possible in"
+        allowed = "allowed by lexicon or grammar fits in" if lexicon else "is possible in"
         raise DecodeError(f"{where}: no hypothesis {allowed} {frames} frames")

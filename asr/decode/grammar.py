@@ -1,0 +1,378 @@
+"""Grammars: the sentences that may be said, as regular expressions over words.
+
+    # a comment
+    <digit> = zero | one | two | three | four | five | six | seven | eight | nine
+    turn (on | off) the (light | fan) please?
+    call <digit>{3,7}
+
+Each line is a sentence that may be said, or defines a part, `<digit>`, that other lines use. `|` separates alternatives
+and binds loosest, parentheses group; `?`, `*`, `+`, `{3}`, `{3,7}` and `{3,}` say how often the word, group or part
+before them occurs: at most once, any number of times, at least once, and so on. A line that begins with `|` goes on
+with the line before. `#` at the beginning of a line or after a space begins a comment; a backslash makes any sign a
+letter of a word.
+
+The expressions become an automaton (Thompson 1968), which is made deterministic (Rabin & Scott 1959): each beginning of
+a sentence leads to one state. There each word that may follow is equally probable, and so is the end where it may
+follow; all else has probability 0. To the search this is an n-gram model that never backs off.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+
+from asr.decode.automaton import IMPOSSIBLE, STATE, NGramArrays
+from asr.decode.hashing import insert, table_for
+from asr.decode.jit import kernel
+from asr.errors import DecodeError
+
+UNKNOWN, BEGIN, END = range(3)  # ids
+SPECIAL = ("<unk>", "<s>", "</s>")
+_MOST_STATES = 500_000
+_DEEPEST = 100  # expressions within each other
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
+_PART = re.compile(r"\s*<([^\s<>]+)>\s*=(.*)")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<word>(?:\\.|[^\s\\()|?*+{}<>])+)|<(?P<part>[^\s<>]+)>|\{(?P<least>\d{1,6})(?P<most>,\d{0,6})?\}"
+    r"|(?P<sign>[()|?*+]))"
+)
+_REPEATS: dict[str, tuple[int, int | None]] = {"?": (0, 1), "*": (0, None), "+": (1, None)}
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A grammar as the arrays of a language model.
+
+    Attributes:
+        words: by id, `SPECIAL` first.
+        arrays: its states are the ids of words, of which only that of `<s>` can be reached, then all others.
+    """
+
+    words: tuple[str, ...]
+    arrays: NGramArrays
+
+
+def read_grammar(text: str, name: str = "grammar") -> Grammar:
+    """Read a grammar; see the module for how it is written.
+
+    Args:
+        text: its lines.
+        name: what messages call it.
+
+    Raises:
+        DecodeError: it is not well-formed, names a part that no line defines or that holds itself, has no sentence or
+            no word, or more than half a million states.
+    """
+    sentences, parts = _lines(text, name)
+    return _arrays(_deterministic(_Automaton(parts, name), sentences, name), name)
+
+
+class _Line(NamedTuple):
+    number: int
+    text: str
+
+
+def _lines(text: str, name: str) -> tuple[list["_Node"], dict[str, "_Node"]]:
+    """The sentences, and the parts by name."""
+    lines: list[_Line] = []
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+        content = _COMMENT.sub("", line).strip()
+        if content.startswith("|") and lines:
+            lines[-1] = _Line(lines[-1].number, f"{lines[-1].text} {content}")
+        elif content:
+            lines.append(_Line(number, content))
+    sentences, parts = [], {}
+    for line_number, line_text in lines:
+        part = _PART.fullmatch(line_text)
+        where = f"{name}: line {line_number}"
+        if part is None:
+            sentences.append(_Parser(line_text, where).read())
+            continue
+        if part[1] in parts:
+            raise DecodeError(f"{where}: <{part[1]}> is defined twice")
+        parts[part[1]] = _Parser(part[2], where).read()
+    if not sentences:
+        raise DecodeError(f"{name}: has no sentence, wanted a line that does not begin with <name> =")
+    return sentences, parts
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Word:
+    text: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    name: str
+    where: str
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    items: list["_Node"]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    options: list["_Node"]
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    item: "_Node"
+    least: int
+    most: int | None  # None: no limit
+
+
+_Node = _Word | _Part | _Sequence | _Choice | _Repeated
+
+
+class _Parser:
+    """Reads one expression (recursive descent)."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self.text = text
+        self.where = where
+        self.place = 0
+        self.depth = 0
+
+    def read(self) -> _Node:
+        node = self._choice()
+        if self.place < len(self.text):
+            self._fail("here is a ) without its (")
+        return node
+
+    def _peek(self) -> re.Match[str] | None:
+        """The next token; None at the end."""
+        found = _TOKEN.match(self.text, self.place)
+        if found is None and self.text[self.place :].strip():
+            self._fail("wanted a word, <name>, ( ) | ? * + or {least,most}; a backslash makes a sign a letter")
+        return found
+
+    def _take(self, sign: str) -> bool:
+        found = self._peek()
+        if found is None or found["sign"] != sign:
+            return False
+        self.place = found.end()
+        return True
+
+    def _choice(self) -> _Node:
+        options = [self._sequence()]
+        while self._take("|"):
+            options.append(self._sequence())
+        return options[0] if len(options) == 1 else _Choice(options)
+
+    def _sequence(self) -> _Node:
+        items: list[_Node] = []
+        while (item := self._item()) is not None:
+            items.append(self._repeated(item))
+        if not items:
+            self._fail("wanted a word, <name> or (")
+        return items[0] if len(items) == 1 else _Sequence(items)
+
+    def _item(self) -> _Node | None:
+        found = self._peek()
+        if found is None:
+            return None
+        if found["word"] is not None:
+            self.place = found.end()
+            word = re.sub(r"\\(.)", r"\1", found["word"])
+            if word in SPECIAL:
+                self._fail(f"{word} cannot be a word")
+            return _Word(word)
+        if found["part"] is not None:
+            self.place = found.end()
+            return _Part(found["part"], self.where)
+        if found["sign"] != "(":
+            return None
+        opened, self.place, self.depth = self.place, found.end(), self.depth + 1
+        if self.depth > _DEEPEST:
+            self._fail(f"more than {_DEEPEST} parentheses within each other")
+        inside = self._choice()
+        if not self._take(")"):
+            self.place = opened
+            self._fail("this ( is never closed")
+        self.depth -= 1
+        return inside
+
+    def _repeated(self, item: _Node) -> _Node:
+        """The item with what is said after it of how often it occurs."""
+        while (found := self._peek()) is not None:
+            if found["least"] is not None:
+                least = int(found["least"])
+                most = least if found["most"] is None else int(found["most"][1:]) if found["most"][1:] else None
+                if most is not None and most < least:
+                    self._fail(f"at least {least} times and at most {most}")
+            elif found["sign"] in _REPEATS:
+                least, most = _REPEATS[found["sign"]]
+            else:
+                break
+            self.place = found.end()
+            item = _Repeated(item, least, most)
+        return item
+
+    def _fail(self, problem: str) -> NoReturn:
+        rest = self.text[self.place :].strip()
+        shown = f"before {rest[:40]!r}" if rest else f"at the end of {self.text.strip()[-40:]!r}"
+        raise DecodeError(f"{self.where}: {shown}: {problem}")
+
+
+# --- automata ---------------------------------------------------------------------------------------------------------
+
+
+class _Automaton:
+    """The states of an automaton that may go on without a word, as expressions are added to it.
+
+    Attributes:
+        silent: of each state, those that it goes on to without a word.
+        moves: of each state, the words that it goes on with, and to which state.
+    """
+
+    def __init__(self, parts: Mapping[str, _Node], name: str) -> None:
+        self.parts = parts
+        self.name = name
+        self.silent: list[list[int]] = []
+        self.moves: list[list[tuple[str, int]]] = []
+        self._within: list[str] = []  # parts that are being added
+        self._depth = 0
+
+    def state(self) -> int:
+        """A new one."""
+        if len(self.silent) == _MOST_STATES:
+            raise DecodeError(f"{self.name}: more than {_MOST_STATES} states: too many repetitions within each other")
+        self.silent.append([])
+        self.moves.append([])
+        return len(self.silent) - 1
+
+    def add(self, node: _Node, start: int) -> int:
+        """The state after `node`, which begins in `start`; nothing leads back to `start`."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise DecodeError(f"{self.name}: more than {_DEEPEST} expressions within each other")
+        match node:
+            case _Word(text):
+                end = self.state()
+                self.moves[start].append((text, end))
+            case _Sequence(items):
+                end = start
+                for item in items:
+                    end = self.add(item, end)
+            case _Choice(options):
+                end = self.state()
+                for option in options:
+                    self.silent[self.add(option, start)].append(end)
+            case _Repeated(item, least, most):
+                end = self._repeat(item, least, most, start)
+            case _Part():
+                end = self._part(node, start)
+        self._depth -= 1
+        return end
+
+    def _repeat(self, item: _Node, least: int, most: int | None, start: int) -> int:
+        for _ in range(least):
+            start = self.add(item, start)
+        end = self.state()
+        self.silent[start].append(end)
+        if most is None:
+            self.silent[self.add(item, end)].append(end)
+        else:
+            for _ in range(most - least):
+                start = self.add(item, start)
+                self.silent[start].append(end)
+        return end
+
+    def _part(self, part: _Part, start: int) -> int:
+        if part.name not in self.parts:
+            raise DecodeError(f"{part.where}: no line defines <{part.name}>")
+        if part.name in self._within:
+            raise DecodeError(f"{part.where}: <{part.name}> would hold itself")
+        self._within.append(part.name)
+        end = self.add(self.parts[part.name], start)
+        self._within.pop()
+        return end
+
+    def reached(self, states: set[int]) -> frozenset[int]:
+        """Of the states and all that they go on to without a word, those that go on with one, or nowhere."""
+        found, waiting = set(states), list(states)
+        while waiting:
+            for state in self.silent[waiting.pop()]:
+                if state not in found:
+                    found.add(state)
+                    waiting.append(state)
+        return frozenset(state for state in found if self.moves[state] or not self.silent[state])
+
+
+@dataclass(frozen=True)
+class _State:
+    """Of a deterministic automaton: the state after each word that may follow, and whether a sentence may end here."""
+
+    after: dict[str, int]
+    may_end: bool
+
+
+def _deterministic(automaton: _Automaton, sentences: list[_Node], name: str) -> list[_State]:
+    """The states of the deterministic automaton, the one in which a sentence begins first."""
+    start = automaton.state()
+    end = automaton.add(_Choice(sentences), start)
+    numbers = {automaton.reached({start}): 0}
+    states: list[_State] = []
+    waiting = list(numbers)
+    for members in waiting:  # grows
+        targets: dict[str, set[int]] = {}
+        for member in sorted(members):
+            for word, to in automaton.moves[member]:
+                targets.setdefault(word, set()).add(to)
+        after = {}
+        for word, reached in targets.items():
+            found = automaton.reached(reached)
+            if found not in numbers:
+                if len(numbers) == _MOST_STATES:
+                    raise DecodeError(f"{name}: more than {_MOST_STATES} states")
+                numbers[found] = len(numbers)
+                waiting.append(found)
+            after[word] = numbers[found]
+        states.append(_State(after, end in members))
+    return states
+
+
+def _arrays(states: list[_State], name: str) -> Grammar:
+    words = list(dict.fromkeys(word for state in states for word in state.after))
+    if not words:
+        raise DecodeError(f"{name}: holds no word")
+    ids = {word: number for number, word in enumerate(words, len(SPECIAL))}
+    known = len(SPECIAL) + len(words)
+    rows = list(_transitions(states, lambda number: known + number - 1 if number else BEGIN, ids))
+    entries = np.array([row[:3] for row in rows], np.int32)
+    log10_probs = np.array([row[3] for row in rows], np.float32)
+    unigrams = np.full(known, IMPOSSIBLE, np.float32)
+    np.maximum.at(unigrams, entries[:, 1], log10_probs)  # what the beginning of a word may hope for
+    table = table_for(len(rows))
+    _fill(table, entries, log10_probs)
+    backing_off = np.zeros(known + len(states) - 1, STATE)
+    backing_off["backoff"], backing_off["suffix"] = IMPOSSIBLE, -1
+    return Grammar((*SPECIAL, *words), NGramArrays(unigrams, backing_off, np.zeros(0, np.int32), table))
+
+
+def _transitions(
+    states: list[_State], place: Callable[[int], int], ids: Mapping[str, int]
+) -> Iterator[tuple[int, int, int, float]]:
+    """From which state, with which word, to which state, and log10 of how probable that is."""
+    for number, state in enumerate(states):
+        log10_prob = -math.log10(len(state.after) + state.may_end)
+        for word, to in state.after.items():
+            yield place(number), ids[word], place(to), log10_prob
+        if state.may_end:
+            yield place(number), END, END, log10_prob
+
+
+@kernel
+def _fill(table, entries, log10_probs):  # type: ignore[no-untyped-def]
+    """Put (state, word) -> state into a hash table, with the log10 probability beside it."""
+    for k in range(len(entries)):
+        insert(table, entries[k, 0], entries[k, 1], entries[k, 2], log10_probs[k])
