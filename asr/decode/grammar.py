@@ -31,7 +31,8 @@ from asr.errors import DecodeError
 
 UNKNOWN, BEGIN, END = range(3)  # ids
 SPECIAL = ("<unk>", "<s>", "</s>")
-_MOST_STATES = 500_000
+_MOST_STATES = 500_000  # of each automaton
+_MOST_VISITS = 10_000_000  # of states of the first automaton while the second is made: some seconds
 _DEEPEST = 100  # expressions within each other
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _PART = re.compile(r"\s*<([^\s<>]+)>\s*=(.*)")
@@ -64,7 +65,7 @@ def read_grammar(text: str, name: str = "grammar") -> Grammar:
 
     Raises:
         DecodeError: it is not well-formed, names a part that no line defines or that holds itself, has no sentence or
-            no word, or more than half a million states.
+            no word, or is too large (half a million states).
     """
     sentences, parts = _lines(text, name)
     return _arrays(_deterministic(_Automaton(parts, name), sentences, name), name)
@@ -239,13 +240,14 @@ class _Automaton:
         self.name = name
         self.silent: list[list[int]] = []
         self.moves: list[list[tuple[str, int]]] = []
+        self._visits = 0
         self._within: list[str] = []  # parts that are being added
         self._depth = 0
 
     def state(self) -> int:
         """A new one."""
         if len(self.silent) == _MOST_STATES:
-            raise DecodeError(f"{self.name}: more than {_MOST_STATES} states: too many repetitions within each other")
+            raise _too_large(self.name)
         self.silent.append([])
         self.moves.append([])
         return len(self.silent) - 1
@@ -305,7 +307,14 @@ class _Automaton:
                 if state not in found:
                     found.add(state)
                     waiting.append(state)
+        self._visits += len(found)
+        if self._visits > _MOST_VISITS:
+            raise _too_large(self.name)
         return frozenset(state for state in found if self.moves[state] or not self.silent[state])
+
+
+def _too_large(name: str) -> DecodeError:
+    return DecodeError(f"{name}: is too large: too many repetitions within each other")
 
 
 @dataclass(frozen=True)
@@ -324,6 +333,8 @@ def _deterministic(automaton: _Automaton, sentences: list[_Node], name: str) -> 
     states: list[_State] = []
     waiting = list(numbers)
     for members in waiting:  # grows
+        if len(waiting) > _MOST_STATES:
+            raise _too_large(name)
         targets: dict[str, set[int]] = {}
         for member in sorted(members):
             for word, to in automaton.moves[member]:
@@ -332,8 +343,6 @@ def _deterministic(automaton: _Automaton, sentences: list[_Node], name: str) -> 
         for word, reached in targets.items():
             found = automaton.reached(reached)
             if found not in numbers:
-                if len(numbers) == _MOST_STATES:
-                    raise DecodeError(f"{name}: more than {_MOST_STATES} states")
                 numbers[found] = len(numbers)
                 waiting.append(found)
             after[word] = numbers[found]
