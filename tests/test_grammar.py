@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from asr.cli import main
-from asr.decode import BeamDecoder, NGram
+from asr.decode import BeamDecoder, NGram, grammar
 from asr.errors import DecodeError
 from oracles.beam import ranked
 from oracles.grammar import log10_prob, random_expression, sentences, written
@@ -99,14 +99,23 @@ def test_how_a_grammar_is_written(sentence: str, allowed: bool) -> None:
         ("(" * 101 + "a" + ")" * 101, "more than 100 parentheses within each other"),
         ("a" + "?" * 101, "more than 100 expressions within each other"),
         ("(((((a{999}){999}){999})", "this ( is never closed"),
-        ("(a?){5000}", "grammar: is too large"),
-        ("(((a{999}){999}){999})", "grammar: is too large: too many repetitions within each other"),
     ],
 )
 def test_what_is_no_grammar(grammar: str, message: str) -> None:
     with pytest.raises(DecodeError) as caught:
         NGram.from_grammar(grammar)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [("_MOST_STATES", "a{300}"), ("_MOST_STATES", "(a | b)* a (a | b){8}"), ("_MOST_VISITS", "(a?){40}")],
+)
+def test_what_would_take_too_much_memory(limit: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    NGram.from_grammar(text)
+    monkeypatch.setattr(grammar, limit, 300)
+    with pytest.raises(DecodeError, match="grammar: is too large: too many repetitions within each other"):
+        NGram.from_grammar(text)
 
 
 def test_a_list_of_many_commands_is_read_in_linear_time() -> None:
