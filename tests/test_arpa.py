@@ -73,7 +73,7 @@ def swapped(old: str, new: str):  # type: ignore[no-untyped-def]
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"RIFF\x00\x00WAVEfmt \xff", "no line is .data., and the file begins with 'RIFF"),
-        (b'{"text": "a"}\n', r"no line is .data., .*; is it a manifest\? `asr lm train` makes a model of one"),
+        (b'{"text": "a"}\n', r"no line is .data., .*; `asr lm train` makes a model of a text or manifest"),
         (b"# asr unit=piece order=2\n" + SMALL_ARPA.encode(), "states unit 'piece', wanted one of word, char, token"),
         (b"mmap lm http://kheafield.com/code format version 5\n\0\0\1", "is a KenLM binary, .* `lmplz`"),
         ("\\data\\\n", "the file ends after the counts"),

@@ -127,10 +127,10 @@ class _Reader:
             raise DecodeError(f"{self.path}: is empty, wanted an ARPA language model")
         found = _DATA.search(self.content)
         if found is None:
-            hint = "; is it a manifest? `asr lm train` makes a model of one" if self.content[:1] == b"{" else ""
             raise DecodeError(
                 f"{self.path}: not an ARPA language model: no line is \\data\\, and the file begins with "
-                f"{_shown(self.content[:40])}{hint}"
+                f"{_shown(self.content[:40])}; `asr lm train` makes a model of a text or manifest, "
+                "`asr lm grammar` of a grammar"
             )
         place = found.end()
         counts: list[int] = []
