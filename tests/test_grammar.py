@@ -94,6 +94,7 @@ def test_how_a_grammar_is_written(sentence: str, allowed: bool) -> None:
         ("call <digit>", "line 1: no line defines <digit>"),
         ("<a> = <b> c\n<b> = d <a>\n<a>", "line 2: <a> would hold itself"),
         ("<a> = b\n<a> = c\n<a>", "line 2: <a> is defined twice"),
+        ("living\\ room", "line 1: before '\\\\ room': wanted a word, <name>"),
         ("<a> =\n<a>", "line 1: at the end of '': wanted a word"),
         ("\\<unk\\>", "line 1: at the end of '\\\\<unk\\\\>': <unk> cannot be a word"),
         ("(" * 101 + "a" + ")" * 101, "more than 100 parentheses within each other"),

@@ -20,27 +20,22 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.decode.automaton import IMPOSSIBLE, STATE, NGramArrays
+from asr.decode.expressions import RESERVED, Alternation, Concatenation, Expression, Part, Repetition, Word, parse
 from asr.decode.hashing import insert, table_for
 from asr.decode.jit import kernel
 from asr.errors import DecodeError
 
-UNKNOWN, BEGIN, END = range(3)  # ids
-SPECIAL = ("<unk>", "<s>", "</s>")
+BEGIN, END = 1, 2  # ids of <s> and </s>
 _MOST_STATES = 500_000  # of each automaton
 _MOST_VISITS = 10_000_000  # of states of the first automaton while the second is made: some seconds
 _DEEPEST = 100  # expressions within each other
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _PART = re.compile(r"\s*<([^\s<>]+)>\s*=(.*)")
-_TOKEN = re.compile(
-    r"\s*(?:(?P<word>(?:\\.|[^\s\\()|?*+{}<>])+)|<(?P<part>[^\s<>]+)>|\{(?P<least>\d{1,6})(?P<most>,\d{0,6})?\}"
-    r"|(?P<sign>[()|?*+]))"
-)
-_REPEATS: dict[str, tuple[int, int | None]] = {"?": (0, 1), "*": (0, None), "+": (1, None)}
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Grammar:
     """A grammar as the arrays of a language model.
 
     Attributes:
-        words: by id, `SPECIAL` first.
+        words: by id, `RESERVED` first.
         arrays: its states are the ids of words, of which only that of `<s>` can be reached, then all others.
     """
 
@@ -76,10 +71,10 @@ class _Line(NamedTuple):
     text: str
 
 
-def _lines(text: str, name: str) -> tuple[list["_Node"], dict[str, "_Node"]]:
+def _lines(text: str, name: str) -> tuple[list[Expression], dict[str, Expression]]:
     """The sentences, and the parts by name."""
     lines: list[_Line] = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         content = _COMMENT.sub("", line).strip()
         if content.startswith("|") and lines:
             lines[-1] = _Line(lines[-1].number, f"{lines[-1].text} {content}")
@@ -90,141 +85,14 @@ def _lines(text: str, name: str) -> tuple[list["_Node"], dict[str, "_Node"]]:
         part = _PART.fullmatch(line_text)
         where = f"{name}: line {line_number}"
         if part is None:
-            sentences.append(_Parser(line_text, where).read())
+            sentences.append(parse(line_text, where))
             continue
         if part[1] in parts:
             raise DecodeError(f"{where}: <{part[1]}> is defined twice")
-        parts[part[1]] = _Parser(part[2], where).read()
+        parts[part[1]] = parse(part[2], where)
     if not sentences:
         raise DecodeError(f"{name}: has no sentence, wanted a line that does not begin with <name> =")
     return sentences, parts
-
-
-# --- what is written --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Word:
-    text: str
-
-
-@dataclass(frozen=True)
-class _Part:
-    name: str
-    where: str
-
-
-@dataclass(frozen=True)
-class _Sequence:
-    items: list["_Node"]
-
-
-@dataclass(frozen=True)
-class _Choice:
-    options: list["_Node"]
-
-
-@dataclass(frozen=True)
-class _Repeated:
-    item: "_Node"
-    least: int
-    most: int | None  # None: no limit
-
-
-_Node = _Word | _Part | _Sequence | _Choice | _Repeated
-
-
-class _Parser:
-    """Reads one expression (recursive descent)."""
-
-    def __init__(self, text: str, where: str) -> None:
-        self.text = text
-        self.where = where
-        self.place = 0
-        self.depth = 0
-
-    def read(self) -> _Node:
-        node = self._choice()
-        if self.place < len(self.text):
-            self._fail("here is a ) without its (")
-        return node
-
-    def _peek(self) -> re.Match[str] | None:
-        """The next token; None at the end."""
-        found = _TOKEN.match(self.text, self.place)
-        if found is None and self.text[self.place :].strip():
-            self._fail("wanted a word, <name>, ( ) | ? * + or {least,most}; a backslash makes a sign a letter")
-        return found
-
-    def _take(self, sign: str) -> bool:
-        found = self._peek()
-        if found is None or found["sign"] != sign:
-            return False
-        self.place = found.end()
-        return True
-
-    def _choice(self) -> _Node:
-        options = [self._sequence()]
-        while self._take("|"):
-            options.append(self._sequence())
-        return options[0] if len(options) == 1 else _Choice(options)
-
-    def _sequence(self) -> _Node:
-        items: list[_Node] = []
-        while (item := self._item()) is not None:
-            items.append(self._repeated(item))
-        if not items:
-            self._fail("wanted a word, <name> or (")
-        return items[0] if len(items) == 1 else _Sequence(items)
-
-    def _item(self) -> _Node | None:
-        found = self._peek()
-        if found is None:
-            return None
-        if found["word"] is not None:
-            self.place = found.end()
-            word = re.sub(r"\\(.)", r"\1", found["word"])
-            if word in SPECIAL:
-                self._fail(f"{word} cannot be a word")
-            return _Word(word)
-        if found["part"] is not None:
-            self.place = found.end()
-            return _Part(found["part"], self.where)
-        if found["sign"] != "(":
-            return None
-        opened, self.place, self.depth = self.place, found.end(), self.depth + 1
-        if self.depth > _DEEPEST:
-            self._fail(f"more than {_DEEPEST} parentheses within each other")
-        inside = self._choice()
-        if not self._take(")"):
-            self.place = opened
-            self._fail("this ( is never closed")
-        self.depth -= 1
-        return inside
-
-    def _repeated(self, item: _Node) -> _Node:
-        """The item with what is said after it of how often it occurs."""
-        while (found := self._peek()) is not None:
-            if found["least"] is not None:
-                least = int(found["least"])
-                most = least if found["most"] is None else int(found["most"][1:]) if found["most"][1:] else None
-                if most is not None and most < least:
-                    self._fail(f"at least {least} times and at most {most}")
-            elif found["sign"] in _REPEATS:
-                least, most = _REPEATS[found["sign"]]
-            else:
-                break
-            self.place = found.end()
-            item = _Repeated(item, least, most)
-        return item
-
-    def _fail(self, problem: str) -> NoReturn:
-        rest = self.text[self.place :].strip()
-        shown = f"before {rest[:40]!r}" if rest else f"at the end of {self.text.strip()[-40:]!r}"
-        raise DecodeError(f"{self.where}: {shown}: {problem}")
-
-
-# --- automata ---------------------------------------------------------------------------------------------------------
 
 
 class _Automaton:
@@ -235,7 +103,7 @@ class _Automaton:
         moves: of each state, the words that it goes on with, and to which state.
     """
 
-    def __init__(self, parts: Mapping[str, _Node], name: str) -> None:
+    def __init__(self, parts: Mapping[str, Expression], name: str) -> None:
         self.parts = parts
         self.name = name
         self.silent: list[list[int]] = []
@@ -252,31 +120,31 @@ class _Automaton:
         self.moves.append([])
         return len(self.silent) - 1
 
-    def add(self, node: _Node, start: int) -> int:
+    def add(self, node: Expression, start: int) -> int:
         """The state after `node`, which begins in `start`; nothing leads back to `start`."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise DecodeError(f"{self.name}: more than {_DEEPEST} expressions within each other")
         match node:
-            case _Word(text):
+            case Word(text):
                 end = self.state()
                 self.moves[start].append((text, end))
-            case _Sequence(items):
+            case Concatenation(items):
                 end = start
                 for item in items:
                     end = self.add(item, end)
-            case _Choice(options):
+            case Alternation(options):
                 end = self.state()
                 for option in options:
                     self.silent[self.add(option, start)].append(end)
-            case _Repeated(item, least, most):
+            case Repetition(item, least, most):
                 end = self._repeat(item, least, most, start)
-            case _Part():
+            case Part():
                 end = self._part(node, start)
         self._depth -= 1
         return end
 
-    def _repeat(self, item: _Node, least: int, most: int | None, start: int) -> int:
+    def _repeat(self, item: Expression, least: int, most: int | None, start: int) -> int:
         for _ in range(least):
             start = self.add(item, start)
         end = self.state()
@@ -289,7 +157,7 @@ class _Automaton:
                 self.silent[start].append(end)
         return end
 
-    def _part(self, part: _Part, start: int) -> int:
+    def _part(self, part: Part, start: int) -> int:
         if part.name not in self.parts:
             raise DecodeError(f"{part.where}: no line defines <{part.name}>")
         if part.name in self._within:
@@ -325,10 +193,10 @@ class _State:
     may_end: bool
 
 
-def _deterministic(automaton: _Automaton, sentences: list[_Node], name: str) -> list[_State]:
+def _deterministic(automaton: _Automaton, sentences: list[Expression], name: str) -> list[_State]:
     """The states of the deterministic automaton, the one in which a sentence begins first."""
     start = automaton.state()
-    end = automaton.add(_Choice(sentences), start)
+    end = automaton.add(Alternation(sentences), start)
     numbers = {automaton.reached({start}): 0}
     states: list[_State] = []
     waiting = list(numbers)
@@ -354,8 +222,8 @@ def _arrays(states: list[_State], name: str) -> Grammar:
     words = list(dict.fromkeys(word for state in states for word in state.after))
     if not words:
         raise DecodeError(f"{name}: holds no word")
-    ids = {word: number for number, word in enumerate(words, len(SPECIAL))}
-    known = len(SPECIAL) + len(words)
+    ids = {word: number for number, word in enumerate(words, len(RESERVED))}
+    known = len(RESERVED) + len(words)
     rows = list(_transitions(states, lambda number: known + number - 1 if number else BEGIN, ids))
     entries = np.array([row[:3] for row in rows], np.int32)
     log10_probs = np.array([row[3] for row in rows], np.float32)
@@ -365,7 +233,7 @@ def _arrays(states: list[_State], name: str) -> Grammar:
     _fill(table, entries, log10_probs)
     backing_off = np.zeros(known + len(states) - 1, STATE)
     backing_off["backoff"], backing_off["suffix"] = IMPOSSIBLE, -1
-    return Grammar((*SPECIAL, *words), NGramArrays(unigrams, backing_off, np.zeros(0, np.int32), table))
+    return Grammar((*RESERVED, *words), NGramArrays(unigrams, backing_off, np.zeros(0, np.int32), table))
 
 
 def _transitions(
