@@ -27,6 +27,7 @@ from asr.process import cores
 
 # Calibrated on AN4's development speakers (benchmarks/confidence.py).
 _SCALE_ALONE, _SCALE_WITH_LM = 0.85, 0.6
+_WITH_GRAMMAR = -20.0  # the largest token threshold
 
 
 class BeamDecoder:
@@ -70,7 +71,8 @@ class BeamDecoder:
             a lexicon, and for labels, only the first. No word (label) loses more than 400, however improbable.
         beam_size: prefixes kept.
         token_threshold: natural log; labels less likely than this in a frame start no new prefixes there, except
-            the likeliest one and those of a forced prefix.
+            the likeliest one and those of a forced prefix. With a grammar it is -20 at most: what the model is sure of
+            may be no word of it.
         beam_threshold: natural log, below zero; prefixes this much worse than the best are dropped.
         n_best: hypotheses returned for each utterance.
         frame_s: seconds from one frame to the next; by default, times are in frames.
@@ -134,7 +136,9 @@ class BeamDecoder:
         self.beam_size = int(beam_size)
         self.n_best = int(n_best)
         # What begins with an underscore is for the searches in `batch` and `stream`, which are parts of this class.
-        self._token_floor = np.float32(math.exp(token_threshold))
+        self._grammar = lm if lm is not None and lm.is_grammar else None
+        tried = token_threshold if self._grammar is None else min(token_threshold, _WITH_GRAMMAR)
+        self._token_floor = np.float32(math.exp(tried))
         self._beam_floor = math.exp(beam_threshold)
         calibrated = _SCALE_ALONE if lm is None else _SCALE_WITH_LM
         self.confidence_scale = calibrated if confidence_scale is None else float(confidence_scale)
@@ -156,7 +160,6 @@ class BeamDecoder:
             unknown_per_character=unknown_per_character,
         )
         self.reading = replace(reading, lexicon=tuple(words))
-        self._grammar = lm if lm is not None and lm.is_grammar else None
 
     def __getstate__(self) -> dict[str, Any]:
         # Arrays of a workspace share memory, which copies would not.
