@@ -9,6 +9,7 @@ are ignored, unless they look like one of these misspelled.
 import difflib
 import json
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ def _hint(line: str, where: str) -> str:
     """The end of a message: what to do, if the line is from a table, else nothing."""
     path = where.rpartition(":")[0]
     if path.lower().endswith(".csv") or {"audio", "text"} <= {cell.strip() for cell in line.split(",")}:
-        return f"; a table becomes manifests with: asr prepare csv --source {path} --out DIR"
+        return f"; a table becomes manifests with: asr prepare csv --source {shlex.quote(str(path))} --out DIR"
     return ""
 
 

@@ -1,5 +1,6 @@
 """Your own recordings in CSV files: what is read of a table, and errors that name its lines."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -140,16 +141,44 @@ def test_csv_from_windows(tmp_path: Path) -> None:
     table = write(tmp_path / "my.csv", *rows)
     prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
     assert texts(tmp_path / "out" / "train.jsonl") == {"sub/a": "yes", "sub/B": "no"}
-    write(table, *rows[:-1], "sub\\b.wav;no")
-    with pytest.raises(CorpusError, match=r"my\.csv:4: sub\\b\.wav: audio file .* is missing$"):
-        prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
-    write(table, *rows[:-1], "sub/b.wav;no")
-    with pytest.raises(CorpusError, match=r"sub/b\.wav is missing; capitals count, and B\.WAV is there$"):
-        prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
+    audio(tmp_path / "sub" / "u\u0308ber.wav")
+    for path, hint in (
+        ("sub\\b.wav", "capitals count, and B.WAV is there"),
+        ("sub/b.wav", "capitals count, and B.WAV is there"),
+        ("SUB\\a.wav", "capitals count, and sub is there"),
+        ("sub\\\u00fcber.wav", "its name looks the same in Unicode's form NFD, and that file is there"),
+        ("C:\\Users\\a.wav", "a path of Windows with a drive leads nowhere here: write paths relative to the table"),
+    ):
+        write(table, *rows[:-1], f"{path};no")
+        slashed = path.replace("\\", "/")
+        wanted = f"my.csv:4: {slashed}: audio file {tmp_path}/{slashed} is missing; {hint}"
+        with pytest.raises(CorpusError, match=f"{re.escape(wanted)}$"):
+            prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
     audio(tmp_path / "sub\\a.wav")  # a name of this system comes first
     write(table, *rows)
     prepare("csv", source=table, out=tmp_path / "again", dev_share=0)
     assert texts(tmp_path / "again" / "train.jsonl") == {"sub\\a": "yes", "sub/B": "no"}
+
+
+def test_parts_of_recordings_with_an_end(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav", 2.0)
+    audio(tmp_path / "b.wav", 2.0)
+    rows = ["a.wav;1,5;2;yes", "a.wav;0;1,5;no", "a.wav;1;1,2;yes", "b.wav;1,2;;no", "b.wav;0,5;1,24;no"]
+    for header, options in (("audio;offset;end;text", {}), ("audio;from;to;text", {"offset": "from", "end": "to"})):
+        table = write(tmp_path / "my.csv", header, *rows)
+        summary = prepare("csv", source=table, out=tmp_path / header, dev_share=0, **options)
+        found = read_manifest(tmp_path / header / "train.jsonl")
+        assert [(item.id, item.offset, pytest.approx(item.duration)) for item in found] == [
+            ("a@1.5", 1.5, 0.5),
+            ("a", 0.0, 1.5),
+            ("a@1", 1.0, 0.2),
+            ("b@1.2", 1.2, 0.8),
+            ("b@0.5", 0.5, 0.74),
+        ]
+        assert any(f"rows that overlap an earlier part of their audio: 1 ({table}:4)" in note for note in summary.notes)
+    write(table, "audio;offset;end;text", "a.wav;1;0,5;yes")
+    with pytest.raises(CorpusError, match=r"my\.csv:2: a\.wav: 1 to 0\.5 s is not inside the audio"):
+        prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
 
 
 def test_csv_of_parts_of_recordings(tmp_path: Path) -> None:
@@ -204,7 +233,7 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
     [
         (
             ["path,text", "a.wav,yes"],
-            "wanted a header with audio,text and perhaps speaker,offset,duration,channel, .*; found 'path,text'",
+            "wanted a header with audio,text and perhaps speaker,offset,duration,end,channel, .*; found 'path,text'",
         ),
         (["client_id\tpath\tsentence", "a\tb.mp3\tyes"], "a table of Common Voice\\? asr prepare commonvoice reads"),
         (["audio|text", "a.wav|yes"], r"commas, semicolons or TABs, each once; found 'audio\|text'"),
@@ -220,7 +249,15 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
         (["audio,text", "a.wav,yes", "a.wav,no"], "my.csv:3: a.wav: utterance id 'a' stands on line 2 already"),
         (
             ["audio,Start,text,END", "a.wav,0,yes,0.1", "a.wav,0.1,no,0.2"],
-            "utterance id 'a' stands on line 2 already; start, end are not read: wanted offset and duration, in s",
+            "my.csv: start would not be read, and rows would be all of their audio: offset=start says",
+        ),
+        (
+            ["audio,from,to,text", "a.wav,0,0.1,yes"],
+            "my.csv: from, to would not be read, and rows would be all of their audio: offset=from end=to says",
+        ),
+        (
+            ["audio,offset,duration,end,text", "a.wav,0,0.1,0.1,yes"],
+            "my.csv:2: a.wav: has a duration and an end, wanted one of them",
         ),
         (["audio,text"], "split train holds no utterance"),
     ],

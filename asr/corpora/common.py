@@ -1,5 +1,6 @@
 """What every corpus reader shares: the records they return, and the helpers that name the record in an error."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,9 +165,14 @@ def _nearly(path: Path) -> str:
     there = next((form for form, other in forms.items() if other.is_file()), None)
     if there is not None:
         return f"; its name looks the same in Unicode's form {there}, and that file is there"
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    other_case = next((other for other in beside if other.name.casefold() == path.name.casefold()), None)
-    return "" if other_case is None else f"; capitals count, and {other_case.name} is there"
+    if re.search(r"(?:^|/)[A-Za-z]:/", str(path)):
+        return "; a path of Windows with a drive leads nowhere here: write paths relative to the table"
+    for part in [path, *path.parents]:  # the file, or a folder on the way to it
+        if part.parent.is_dir():
+            alike = (other for other in part.parent.iterdir() if other.name.casefold() == part.name.casefold())
+            other_case = next(alike, part)
+            return "" if other_case.name == part.name else f"; capitals count, and {other_case.name} is there"
+    return ""
 
 
 def audio_duration(path: Path, *, where: str, channel: int | None = None) -> float:

@@ -1,7 +1,8 @@
-"""Your own recordings: tables with columns `audio,text` and optionally `speaker`, `offset,duration` and `channel`.
+"""Your own recordings: tables with columns `audio,text` and optionally `speaker`, `offset`, `duration` and `channel`.
 
 The header row names them in any order, in capitals or not; a misspelled one is an error, others are not used, and the
-summary lists them. Those that are called otherwise are named by options: `audio=wav_filename text=transcript`.
+summary lists them. Those that are called otherwise are named by options: `audio=wav_filename text=transcript`. A part
+of a recording has its `offset` and its `duration` or `end`, in seconds; without one of these it reaches to the end.
 
 Columns are separated by commas, semicolons or TABs, by which of them the header tells; where it is semicolons, numbers
 may have a decimal comma. Rows of blank cells are ignored. Audio paths are relative to the table and may have the
@@ -21,15 +22,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from asr.corpora.common import END_SLACK_S, SPLITS, Contents, Corpus, find_root, make_utterance, read_lines
+from asr.corpora.common import END_SLACK_S, SPLITS, Contents, Corpus, find_root, listed, make_utterance, read_lines
 from asr.errors import CorpusError
 from asr.manifest import Utterance, part_name
 
 _SUFFIXES = (".csv", ".tsv")
 _SEPARATORS = ",;\t"
 _SEPARATOR_LINE = re.compile("sep=.")  # above the header, for Excel
-_COLUMNS = ("audio", "text", "speaker", "offset", "duration", "channel")
-_OTHER_TIMES = ("start", "begin", "from", "end", "stop", "to")  # what other tables call the times of a part
+_COLUMNS = ("audio", "text", "speaker", "offset", "duration", "end", "channel")
+# What other tables call the times of a part, and what holds such a time here.
+_OTHER_TIMES = {"start": "offset", "begin": "offset", "from": "offset", "stop": "end", "to": "end"}
+_TIMES = ("offset", "duration", "end")
+_OVERLAP_S = 0.05  # least that counts: times are rounded
 
 
 def read(roots: Sequence[Path], **names: str) -> Contents:
@@ -83,8 +87,20 @@ def _read_file(path: Path, names: Mapping[str, str], notes: list[str]) -> list[U
     unused = dict.fromkeys(column for column in header if column and column not in _COLUMNS)
     if unused:
         notes.append(f"{path.name}: columns not used: {', '.join(map(repr, unused))}")
-    times = [column for column in unused if column in _OTHER_TIMES]
+    lengths = {"duration", "end"} & set(header)
+    times = {
+        column: wanted
+        for column, wanted in _OTHER_TIMES.items()
+        if column in unused and wanted not in header and not (wanted == "end" and lengths)
+    }
+    if times:
+        options = " ".join(f"{wanted}={column}" for column, wanted in times.items())
+        raise CorpusError(
+            f"{path}: {', '.join(times)} would not be read, and rows would be all of their audio: {options} says that "
+            "they are a part's times in seconds; otherwise call them something else"
+        )
     utterances = []
+    wheres: list[str] = []
     first_of: dict[str, _Row] = {}  # by id
     length_s: dict[tuple[str, int | None], float] = {}  # several parts share a recording: each header is read once
     for row in _rows(path, lines, header, separator):
@@ -101,8 +117,10 @@ def _read_file(path: Path, names: Mapping[str, str], notes: list[str]) -> list[U
             channel=channel,
         )
         length_s[audio, channel] = whole.duration
-        offset, duration = _seconds(row, "offset") or 0.0, _seconds(row, "duration")
-        end = whole.duration if duration is None else offset + duration
+        offset, duration, end_s = _seconds(row, "offset") or 0.0, _seconds(row, "duration"), _seconds(row, "end")
+        if duration is not None and end_s is not None:
+            raise CorpusError(f"{where}: has a duration and an end, wanted one of them")
+        end = offset + duration if duration is not None else whole.duration if end_s is None else end_s
         if end > whole.duration + END_SLACK_S or not offset < min(end, whole.duration):
             raise CorpusError(
                 f"{where}: {offset:g} to {end:g} s is not inside the audio, which is {whole.duration:.3f} s long"
@@ -113,11 +131,23 @@ def _read_file(path: Path, names: Mapping[str, str], notes: list[str]) -> list[U
             hint, other = "", first.cells["audio"]
             if other != audio:
                 hint = f" for {other}: an id is the path without its suffix"
-            elif times:
-                hint = f"; {', '.join(times)} are not read: wanted offset and duration, in seconds, for a part"
             raise CorpusError(f"{where}: utterance id {part!r} stands on line {first.line} already{hint}")
         utterances.append(replace(whole, id=part, offset=offset, duration=min(end, whole.duration) - offset))
+        wheres.append(row.where)
+    notes += listed({"rows that overlap an earlier part of their audio": _overlapping(utterances, wheres)})
     return utterances
+
+
+def _overlapping(utterances: Sequence[Utterance], wheres: Sequence[str]) -> list[str]:
+    """Where the utterances stand that begin before another one of the same audio and channel has ended."""
+    reached_s: dict[tuple[Path, int | None], float] = {}
+    found = []
+    for utterance, where in sorted(zip(utterances, wheres, strict=True), key=lambda pair: pair[0].offset):
+        heard = utterance.audio_filepath, utterance.channel
+        if utterance.offset + _OVERLAP_S <= reached_s.get(heard, 0.0):
+            found.append(where)
+        reached_s[heard] = max(reached_s.get(heard, 0.0), utterance.offset + utterance.duration)
+    return found
 
 
 def _rows(path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], separator: str) -> Iterator[_Row]:
@@ -144,7 +174,7 @@ def _rows(path: Path, lines: Sequence[tuple[int, str]], header: Sequence[str], s
             if not PurePath(row["audio"]).name:
                 raise CorpusError(f"{where}: {row['audio']!r} is not the path of a file")
             if separator == ";":  # of spreadsheets in languages with a decimal comma
-                row |= {column: row[column].replace(",", ".") for column in ("offset", "duration") if column in row}
+                row |= {column: row[column].replace(",", ".") for column in _TIMES if column in row}
             yield _Row(row, line, where)
     except csv.Error as error:
         raise CorpusError(f"{path}:{lines[rows.line_num - 1][0]}: {error}") from error
@@ -175,7 +205,7 @@ def _header(path: Path, lines: Sequence[str], names: Mapping[str, str]) -> tuple
         if "client_id" in header:
             hint = "a table of Common Voice? asr prepare commonvoice reads those"
         raise CorpusError(
-            f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,channel, separated by "
+            f"{path}: wanted a header with audio,text and perhaps speaker,offset,duration,end,channel, separated by "
             f"commas, semicolons or TABs, each once; found {separator.join(header)!r}; {hint}"
         )
     return header, separator
@@ -196,10 +226,7 @@ def _renamed(path: Path, header: Sequence[str], names: Mapping[str, str]) -> lis
 
 def _slashed(audio: str, folder: Path) -> str:
     """A path with the slashes of this system, where it has those of Windows and no file is called so."""
-    if "\\" not in audio or os.path.isfile(folder / audio):
-        return audio
-    other = audio.replace("\\", "/")
-    return other if os.path.isfile(folder / other) else audio
+    return audio if os.path.isfile(folder / audio) else audio.replace("\\", "/")
 
 
 def _held_row(cells: Sequence[str], folder: Path, separator: str) -> str | None:
