@@ -25,6 +25,10 @@ class TextError(AsrError):
     """A transcript or vocabulary that does not fit."""
 
 
+class WordlessError(TextError):
+    """Nothing is left of a transcript after normalisation."""
+
+
 class ConfigError(AsrError):
     """A configuration key or value that is wrong."""
 

@@ -34,7 +34,7 @@ from pathlib import Path
 
 from asr.characters import JOINERS, composed, nfkc
 from asr.config import TextConfig
-from asr.errors import TextError
+from asr.errors import TextError, WordlessError
 from asr.files import write_text_atomic
 from asr.lexicon import Lexicon, add, labels_of, read_pronunciations
 from asr.lines import SPACE_NAME, read_label, repeated, written_label
@@ -149,12 +149,13 @@ class Tokenizer:
             other_labels: what the message says of a symbol that has no label: how to have other labels.
 
         Raises:
-            TextError: nothing is left after normalisation, or a symbol is not in the vocabulary, or a word not in the
-                lexicon (unless `text.allow_oov`, which drops it; `out_of_vocabulary` counts what is dropped).
+            WordlessError: nothing is left after normalisation.
+            TextError: a symbol is not in the vocabulary, or a word not in the lexicon (unless `text.allow_oov`, which
+                drops it; `out_of_vocabulary` counts what is dropped).
         """
         symbols = self.units.split(self.normalize(text), self._label_of)
         if not symbols:
-            raise TextError(f"{where}: transcript {text!r} is empty after normalisation")
+            raise WordlessError(f"{where}: transcript {text!r} is empty after normalisation")
         unknown = [symbol for symbol, label in symbols if label is None]
         if unknown and not self.config.allow_oov:
             lacks = f"symbol {unknown[0]!r} is not in the vocabulary of {len(self)} tokens"

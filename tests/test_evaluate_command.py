@@ -35,6 +35,15 @@ def test_evaluate(capsys: Capture, run: Path, tmp_path: Path) -> None:
     assert [result.speaker for result in results] == ["s0", "s1", "s2"]
 
 
+def test_references_without_a_word_are_noted(capsys: Capture, run: Path, tmp_path: Path) -> None:
+    manifest = write_texts(tmp_path / "m.jsonl", "???", "a b c", "...")
+    out, err = succeed(capsys, "evaluate", manifest, "--model", run, "--out", tmp_path / "out")
+    assert " / 3, " in out
+    assert err.splitlines()[0] == (
+        "note: 2 texts have no word after normalisation, so every word recognised there is an insertion: u0; u2"
+    )
+
+
 def test_evaluate_keeps_log_probabilities(capsys: Capture, run: Path, tmp_path: Path) -> None:
     manifest, kept = write_texts(tmp_path / "m.jsonl", "Abc, abc!", "a b c"), tmp_path / "kept" / "m.npz"
     command = ("evaluate", manifest, "--model", run, "--out", tmp_path / "out", "--emissions")

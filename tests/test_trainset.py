@@ -146,6 +146,21 @@ def test_a_dev_utterance_too_long_is_found_before_training(tmp_path: Path, corpu
         Trainer(config, tmp_path / "run")
 
 
+def test_transcripts_without_a_word_are_unusable(tmp_path: Path, corpus: Path) -> None:
+    utterances = read_manifest(corpus)
+    utterances[1] = replace(utterances[1], text="?!")
+    utterances[2] = replace(utterances[2], text="...")
+    write_manifest(tmp_path / "some.jsonl", utterances)
+    with pytest.raises(
+        TrainingError,
+        match=r"^2 of 8 .*utterance train-1: transcript '\?!' is empty after normalisation; utterance train-2: ",
+    ):
+        Trainer(tiny(tmp_path / "some.jsonl", corpus), tmp_path / "run")
+    trainer = Trainer(tiny(tmp_path / "some.jsonl", corpus, "train.skip_unusable=true"), tmp_path / "run")
+    assert len(trainer.outset.train_set.utterances) == 6
+    assert [reason[:18] for reason in trainer.outset.left_out] == ["utterance train-1:", "utterance train-2:"]
+
+
 def test_nothing_left_to_train_on(tmp_path: Path, corpus: Path) -> None:
     config = tiny(corpus, corpus, "train.max_utterance_s=0.1", "train.skip_unusable=true")
     with pytest.raises(TrainingError, match=r"no training utterance can be used: utterance train-0: .*; and 3 more$"):

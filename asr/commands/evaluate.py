@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.common import add_audio, add_compute, add_decoder, batch_seconds, given_decoder, load_model
+from asr.commands.common import (
+    add_audio,
+    add_compute,
+    add_decoder,
+    batch_seconds,
+    given_decoder,
+    load_model,
+    print_note,
+)
 from asr.errors import ConfigError, ScoringError
 from asr.files import require_folder, require_writable
 
@@ -39,6 +47,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from asr.evaluate import Provenance, emissions_of, evaluate_into, references_of, require_own
     from asr.manifest import read_manifest, require_audio
     from asr.training.state import STATES_FOLDER
+    from asr.training.trainset import listed
 
     if arguments.emissions is not None:
         require_own_place(arguments.emissions)
@@ -57,6 +66,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     references = references_of(utterances, recognizer.tokenizer)
     if not any(references.values()):
         raise ScoringError(f"{arguments.manifest}: no text has a word after normalisation; WER needs at least one")
+    wordless = [name for name, text in references.items() if not text]
+    if wordless:
+        print_note(
+            f"{len(wordless)} texts have no word after normalisation, so every word recognised there is an insertion: "
+            f"{listed(wordless, 3)}"
+        )
     require_own(out, arguments.manifest, references)
     for folder in {out} if arguments.emissions is None else {out, arguments.emissions.parent}:
         require_writable(folder)

@@ -17,7 +17,7 @@ import torch
 from asr import audio, checkpoint
 from asr.augment import noise_files
 from asr.config import NO_DEV, Config, TextConfig
-from asr.errors import AudioError, CheckpointError, ConfigError, TextError, TrainingError
+from asr.errors import AudioError, CheckpointError, ConfigError, TextError, TrainingError, WordlessError
 from asr.files import is_url
 from asr.lengths import ctc_frames_needed, s_to_samples
 from asr.lexicon import read_pronunciations, to_text
@@ -151,24 +151,37 @@ def noise_origin(config: Config) -> str:
 
 
 def label(
-    utterances: Sequence[Utterance], tokenizer: Tokenizer, where: str = "", *, vocabulary: str = ""
+    utterances: Sequence[Utterance],
+    tokenizer: Tokenizer,
+    where: str = "",
+    *,
+    vocabulary: str = "",
+    wordless: dict[str, str] | None = None,
 ) -> LabelledSet:
     """Encode every transcript, with labels from what `data.vocabulary` names, if it names anything.
 
-    A TextError names the utterance, after `where`, and the symbol.
+    A TextError names the utterance, after `where`, and the symbol. Utterances whose transcripts are empty after
+    normalisation are left out and added to `wordless`, with why, where it is given; else they are an error too.
     """
     other = "data.vocabulary=RUN takes the labels of another run"
     if vocabulary:
         other = f"without data.vocabulary={vocabulary} labels are made from the training texts"
         if tokenizer.config.unit == "bpe":
             other += " (of few recordings with text.unit=char)"
-    labels = [
-        tokenizer.encode(utterance.text, where=f"{where}utterance {utterance.id}", other_labels=other)
-        for utterance in utterances
-    ]
+    labelled, labels = [], []
+    for utterance in utterances:
+        try:
+            found = tokenizer.encode(utterance.text, where=f"{where}utterance {utterance.id}", other_labels=other)
+        except WordlessError as error:
+            if wordless is None:
+                raise
+            wordless[utterance.id] = str(error)
+            continue
+        labelled.append(utterance)
+        labels.append(found)
     dropped = tokenizer.out_of_vocabulary if tokenizer.config.allow_oov else lambda _: []  # others were an error
-    unknown = [dropped(utterance.text) for utterance in utterances]
-    return LabelledSet(list(utterances), labels, unknown)
+    unknown = [dropped(utterance.text) for utterance in labelled]
+    return LabelledSet(labelled, labels, unknown)
 
 
 def unusable(labelled: LabelledSet, config: Config, recognizer: Recognizer) -> dict[str, str]:
@@ -256,8 +269,9 @@ def require_segments(utterances: Sequence[Utterance], config: Config, recognizer
 
 def usable(utterances: Sequence[Utterance], config: Config, recognizer: Recognizer) -> tuple[LabelledSet, list[str]]:
     """The utterances that can be trained on, with labels, and why the others are left out; see `leave_out`."""
-    labelled = label(utterances, recognizer.tokenizer, vocabulary=config.data.vocabulary)
-    reasons = unusable(labelled, config, recognizer)
+    reasons: dict[str, str] = {}
+    labelled = label(utterances, recognizer.tokenizer, vocabulary=config.data.vocabulary, wordless=reasons)
+    reasons |= unusable(labelled, config, recognizer)
     return leave_out(labelled, reasons, config), list(reasons.values())
 
 
@@ -308,14 +322,14 @@ def leave_out(labelled: LabelledSet, reasons: dict[str, str], config: Config) ->
     if not reasons:
         return labelled
     shown = listed(list(reasons.values()), _SHOWN)
+    kept = [place for place, utterance in enumerate(labelled.utterances) if utterance.id not in reasons]
     short = config.encoder.subsampling > 1 and any("output frames" in reason for reason in reasons.values())
     finer = "; a smaller encoder.subsampling gives them more frames" if short else ""
     if not config.train.skip_unusable:
         raise TrainingError(
-            f"{len(reasons)} of {len(labelled.utterances)} training utterances cannot be used "
+            f"{len(reasons)} of {len(reasons) + len(kept)} training utterances cannot be used "
             f"(train.skip_unusable=true leaves them out{finer}): {shown}"
         )
-    kept = [place for place, utterance in enumerate(labelled.utterances) if utterance.id not in reasons]
     if not kept:
         raise TrainingError(f"no training utterance can be used: {shown}")
     return LabelledSet(
