@@ -151,13 +151,29 @@ def test_csv_from_windows(tmp_path: Path) -> None:
     ):
         write(table, *rows[:-1], f"{path};no")
         slashed = path.replace("\\", "/")
-        wanted = f"my.csv:4: {slashed}: audio file {tmp_path}/{slashed} is missing; {hint}"
-        with pytest.raises(CorpusError, match=f"{re.escape(wanted)}$"):
+        wanted = f"my.csv:4: {slashed}: audio file {tmp_path}/{slashed} is missing; {hint}) (a partial corpus: --allow"
+        with pytest.raises(CorpusError, match=re.escape(wanted)):
             prepare("csv", source=table, out=tmp_path / "more", dev_share=0)
     audio(tmp_path / "sub\\a.wav")  # a name of this system comes first
     write(table, *rows)
     prepare("csv", source=table, out=tmp_path / "again", dev_share=0)
     assert texts(tmp_path / "again" / "train.jsonl") == {"sub\\a": "yes", "sub/B": "no"}
+
+
+def test_rows_that_are_none_are_told_at_once_and_may_be_left_out(tmp_path: Path) -> None:
+    audio(tmp_path / "a.wav")
+    (tmp_path / "b.wav").write_bytes(b"RIFF")
+    rows = ["a.wav,yes", "b.wav,no", "a.wav,", "c.wav,no", "d.wav,no"]
+    table = write(tmp_path / "my.csv", "audio,text", *rows)
+    told = (
+        r"rows without a text or usable audio: 4 \(.*my\.csv:3: b\.wav: .*my\.csv:4: a\.wav: the transcript is empty, "
+    )
+    told += r".*my\.csv:5: c\.wav: audio file .* is missing and 1 more\) \(a partial corpus: --allow-partial\)$"
+    with pytest.raises(CorpusError, match=told):
+        prepare("csv", source=table, out=tmp_path / "out", dev_share=0)
+    summary = prepare("csv", source=table, out=tmp_path / "out", dev_share=0, allow_partial=True)
+    assert texts(tmp_path / "out" / "train.jsonl") == {"a": "yes"}
+    assert any("rows without a text or usable audio: 4 (" in note for note in summary.notes)
 
 
 def test_parts_of_recordings_with_an_end(tmp_path: Path) -> None:

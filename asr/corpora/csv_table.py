@@ -44,8 +44,8 @@ def read(roots: Sequence[Path], **names: str) -> Contents:
         names: by what is wanted of `audio`, `text` and so on, the column that holds it, if that is called otherwise.
 
     Raises:
-        CorpusError: no table, a wrong header, a malformed row, a row inside a quotation, or audio that is missing or
-            unreadable.
+        CorpusError: no table, a wrong header, a malformed row, a row inside a quotation, or a table of which no row has
+            a text and usable audio.
     """
     if roots[0].is_file():
         files = [roots[0]]
@@ -60,8 +60,11 @@ def read(roots: Sequence[Path], **names: str) -> Contents:
         if owners.setdefault(path.stem, path) != path:
             raise CorpusError(f"{path}: there is a {owners[path.stem].name} as well")
     notes: list[str] = []
-    splits = {"train" if alone else path.stem: _read_file(path, names, notes) for path in files}
-    return Contents(splits, notes=tuple(notes))
+    missing: list[str] = []
+    splits = {"train" if alone else path.stem: _read_file(path, names, notes, missing) for path in files}
+    if missing and not all(splits.values()):  # of a table nothing is left
+        raise CorpusError(missing[0])
+    return Contents(splits, notes=tuple(notes), missing=listed({"rows without a text or usable audio": missing}))
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -78,8 +81,8 @@ class _Row:
     where: str
 
 
-def _read_file(path: Path, names: Mapping[str, str], notes: list[str]) -> list[Utterance]:
-    """The utterances of a table; adds to `notes` which columns it does not use."""
+def _read_file(path: Path, names: Mapping[str, str], notes: list[str], missing: list[str]) -> list[Utterance]:
+    """The utterances of a table; adds to `notes` what is remarkable, and to `missing` why rows are none."""
     lines = read_lines(path)
     if lines and _SEPARATOR_LINE.fullmatch(lines[0][1]):
         del lines[0]
@@ -107,15 +110,19 @@ def _read_file(path: Path, names: Mapping[str, str], notes: list[str]) -> list[U
         audio, channel = row.cells["audio"], _channel(row)
         where = f"{row.where}: {audio}"
         name = PurePath(audio).with_suffix("").as_posix()
-        whole = make_utterance(
-            name,
-            path.parent / audio,
-            row.cells["text"],
-            where=where,
-            speaker=unicodedata.normalize("NFC", row.cells.get("speaker", "").strip()) or None,
-            duration=length_s.get((audio, channel)),
-            channel=channel,
-        )
+        try:
+            whole = make_utterance(
+                name,
+                path.parent / audio,
+                row.cells["text"],
+                where=where,
+                speaker=unicodedata.normalize("NFC", row.cells.get("speaker", "").strip()) or None,
+                duration=length_s.get((audio, channel)),
+                channel=channel,
+            )
+        except CorpusError as error:  # no text or no audio: a table of recordings in the making has many such rows
+            missing.append(str(error))
+            continue
         length_s[audio, channel] = whole.duration
         offset, duration, end_s = _seconds(row, "offset") or 0.0, _seconds(row, "duration"), _seconds(row, "end")
         if duration is not None and end_s is not None:
