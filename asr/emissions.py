@@ -184,6 +184,7 @@ def _read_description(path: Path) -> tuple[Vocabulary, dict[str, str], str]:
     refs = facts.get("refs") or {}
     if not isinstance(refs, dict) or not all(isinstance(text, str) for text in refs.values()):
         raise DecodeError(f"{path}: refs must give a text for each utterance id, found {_shown(refs)}")
+    refs = {name: " ".join(text.split()) for name, text in refs.items()}  # as hypotheses are: lines of files have ends
     space, lexicon = _read_space(facts.get("space"), labels, path), _read_lexicon(facts.get("lexicon"), labels, path)
     vocabulary = Vocabulary(tuple(labels), blank, space, float(frame_s), lexicon)
     return checked(vocabulary, path), refs, str(facts.get("source") or "")

@@ -79,6 +79,8 @@ def _parse(line: str, where: str) -> Result:
     duration = record["duration"]
     if not isinstance(duration, float) or not 0 <= duration < math.inf:
         raise ScoringError(f"{where}: duration must be a number of seconds, at least 0, found {duration!r}")
+    for key in ("reference", "hypothesis"):
+        record[key] = " ".join(record[key].split())
     return Result(**record)
 
 

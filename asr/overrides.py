@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from asr.errors import ConfigError
 
@@ -40,7 +40,8 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
             given = _override(override, kind)
             merged = OmegaConf.unsafe_merge(merged, given)
         where = "configuration"
-        config = OmegaConf.to_object(merged)
+        # Not `to_object`, which would take `${...}` in a path for a reference, to an environment variable even.
+        config = _made(kind, cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False)))
     except OSError as error:
         inside = Path(path, "config.yaml") if path is not None else None  # of a run folder
         hint = f"; did you mean {inside}?" if inside and inside.is_file() else ""
@@ -49,8 +50,20 @@ def filled(kind: type[_Kind], path: Path | str | None, overrides: Sequence[str] 
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {_explain(error, kind, given)}") from error
-    assert isinstance(config, kind)
     return config
+
+
+def _made(kind: type[_Kind], values: Mapping[str, Any]) -> _Kind:
+    """The dataclass with these values, which are plain and of the right types; ConfigError as its own checks."""
+    given: dict[str, Any] = {}
+    for item in fields(kind):  # type: ignore[arg-type]  # it is a dataclass
+        value = values[item.name]
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            value = _made(item.type, value)
+        elif isinstance(value, str) and item.type is not str and "${" in value:
+            raise ConfigError(f"{item.name}: wanted a value, found {value!r}: references are not read")
+        given[item.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**given)
 
 
 @cache

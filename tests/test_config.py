@@ -128,9 +128,15 @@ def test_wrong_types_are_refused_by_key(override: str, named: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_references_to_nowhere() -> None:
-    with pytest.raises(ConfigError, match=r"^configuration: data\.train: .*nowhere"):
-        load(None, ["data.train=${nowhere}", "train.epochs=3"])
+def test_references_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may be called so; and a configuration of others shall not copy a secret of the environment."""
+    monkeypatch.setenv("TOKEN", "secret")
+    for path in ("a${b}c/train.jsonl", "${oc.env:TOKEN}", "${data.dev}"):
+        assert load(None, [f"data.train={path}"]).data.train == path
+        (tmp_path / "conf.yaml").write_text(to_yaml(load(None, [f"data.train={path}"])))
+        assert load(tmp_path / "conf.yaml").data.train == path
+    with pytest.raises(ConfigError, match=r"epochs: wanted a value, found '\$\{train.seed\}': references are not read"):
+        load(None, ["train.epochs=${train.seed}"])
 
 
 @pytest.mark.parametrize(
@@ -311,14 +317,16 @@ def test_flatten_names_every_value_once_in_order() -> None:
     assert len(flat) == count
 
 
-# A path may look like anything that YAML has another reading for; `$` and `???` are OmegaConf's own.
+# A path may look like anything that YAML or OmegaConf have another reading for; `???` and a `${` without its end are
+# OmegaConf's own.
 PATHS = st.one_of(
-    st.text(st.characters(codec="utf-8", exclude_characters="$", exclude_categories=["Cs", "Cc"])).filter(
-        lambda text: text != "???"
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"])).filter(
+        lambda text: text != "???" and "${" not in text
     ),
     st.sampled_from(
         ["no", "yes", "null", "~", "007", "1e3", "0x10", "12:30", "2020-01-01", "a: b", "# c", "'", '"', "[a"]
     ),
+    st.sampled_from(["$a", "${a}", "a${oc.env:HOME}b", "${data.dev}"]),
 )
 OVERRIDES = st.fixed_dictionaries(
     {},

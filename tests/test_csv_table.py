@@ -255,6 +255,7 @@ def test_csv_of_another_name(tmp_path: Path) -> None:
         (["audio|text", "a.wav|yes"], r"commas, semicolons or TABs, each once; found 'audio\|text'"),
         (["audio;text;offset", "a.wav;yes;1,2,3"], r"a\.wav: offset must be 0 or more seconds, found '1.2.3'"),
         (["audio\ttext\toffset", "a.wav\tyes\t0,1"], r"a\.wav: offset must be 0 or more seconds, found '0,1'"),
+        (["audio,text,offset", "a.wav,yes,1_0"], r"offset must be 0 or more seconds, found '1_0'"),
         (["audio,text,Text", "a.wav,yes,no"], "each once; found 'audio,text,text'"),
         (["audio,text", "a.wav"], r"my.csv:2: wanted 2 fields, found 1: \['a.wav'\]"),
         (["audio,text", "a.wav,yes", "", "b.wav,no"], "my.csv:4: b.wav: audio file .*b.wav is missing"),

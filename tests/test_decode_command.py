@@ -45,6 +45,23 @@ def test_greedy_then_with_a_language_model(capsys: Capture, emissions: Path, lm:
     assert len(err.splitlines()) == 1
 
 
+def test_references_are_words_whatever_the_white_space(capsys: Capture, tmp_path: Path) -> None:
+    rows = {"u1": spelled("ab"), "u0": spelled("ab h")}
+    emissions = write_spelled(tmp_path / "e.npz", rows, {"u1": " ab\n", "u0": "ab\u00a0\th"})
+    assert main(["decode", str(emissions)]) == 0
+    assert capsys.readouterr().err.startswith("WER 0.00% [0 / 3, ")
+
+
+def test_models_of_which_one_has_no_times(capsys: Capture, emissions: Path, tmp_path: Path) -> None:
+    other = write_spelled(tmp_path / "other.npz", {"u1": spelled("ab"), "u0": spelled("ab h")}, REFS)
+    facts = json.loads(other.with_suffix(".json").read_text())
+    del facts["frame_s"]
+    other.with_suffix(".json").write_text(json.dumps(facts))
+    for order in ((emissions, other), (other, emissions)):
+        line = error_line(capsys, "decode", *order, "--combine", "mbr", "--format", "ctm")
+        assert line == f"error: {other}: does not say how long a frame is, as the others do: frame_s in its JSON does"
+
+
 def test_without_what_scores(capsys: Capture, emissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the decoder was installed alone: numpy and numba."""
     monkeypatch.setitem(sys.modules, "jiwer", None)

@@ -98,6 +98,7 @@ def _index_or_label(text: str) -> int | str:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
+    from asr.emissions import Vocabulary
     from asr.writers import line_of
 
     combine = _combine() if arguments.combine == "mbr" else None
@@ -105,6 +106,10 @@ def _decode(arguments: argparse.Namespace) -> int:
     models = _models_of(arguments)
     names = list(models[0].log_probs)
     frame_s = models[0].vocabulary.frame_s
+    stated = [model.vocabulary.frame_s != Vocabulary.frame_s for model in models]
+    if len(set(stated)) > 1:  # times come from whichever model finds a text likeliest
+        silent = arguments.emissions[stated.index(False)]
+        raise ConfigError(f"{silent}: does not say how long a frame is, as the others do: frame_s in its JSON does")
     files = _files_of(arguments, names, frame_s)
     of_beam = [*given_n_best(arguments), *(["--combine mbr"] if combine else [])]
     decoders = _decoders(decode_config(given_decoder(arguments, *of_beam)), models, arguments.emissions)

@@ -28,6 +28,7 @@ from asr.manifest import Utterance, part_name
 
 _SUFFIXES = (".csv", ".tsv")
 _SEPARATORS = ",;\t"
+_NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+\.")  # not 1_0, as Python would have it
 _SEPARATOR_LINE = re.compile("sep=.")  # above the header, for Excel
 _COLUMNS = ("audio", "text", "speaker", "offset", "duration", "end", "channel")
 # What other tables call the times of a part, and what holds such a time here.
@@ -248,10 +249,7 @@ def _seconds(row: _Row, column: str) -> float | None:
     cell = row.cells.get(column, "").strip()
     if not cell:
         return None
-    try:
-        seconds = float(cell)
-    except ValueError:
-        seconds = -1.0
+    seconds = float(cell) if _NUMBER.fullmatch(cell) else -1.0
     if not 0 <= seconds < math.inf:
         raise CorpusError(f"{row.where}: {row.cells['audio']}: {column} must be 0 or more seconds, found {cell!r}")
     return seconds
