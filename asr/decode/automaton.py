@@ -15,6 +15,7 @@ from asr.decode.jit import inlined, kernel
 
 # log10 probability of what can never be, as in a grammar; one of arrays, as a number that can be added to others.
 IMPOSSIBLE = -1e30
+LEAST_POSSIBLE = 0.5 * IMPOSSIBLE
 
 # How a state backs off from a word that it has no entry for: log10 backoff weight (0 where the file has none), and the
 # entry of its longest listed proper suffix (-1 for unigrams).
@@ -41,7 +42,7 @@ class NGramArrays(NamedTuple):
 @inlined
 def is_possible(log10_prob):  # type: ignore[no-untyped-def]
     """Whether a log10 probability is not that of something impossible."""
-    return log10_prob > 0.5 * IMPOSSIBLE
+    return log10_prob > LEAST_POSSIBLE
 
 
 @inlined

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.automaton import STATE, NGramArrays
+from asr.decode.expressions import NO_WORDS
 from asr.decode.hashing import table_for
 from asr.decode.hotwords import OTHER, build_hotwords
 from asr.decode.hypothesis import Reading
@@ -34,7 +35,6 @@ Lexicon = Iterable[str] | Mapping[str, Sequence[Sequence[str]]]
 # Stands in where there is no language model, so that kernels take the same types with and without one.
 _NO_MODEL = NGramArrays(np.zeros(1, np.float32), np.zeros(0, STATE), np.full(1, -1, np.int32), table_for(0))
 
-_NO_WORDS = {"<s>", "</s>", "<unk>", "<UNK>"}
 # How language models of characters write the separator, since an ARPA file cannot hold a space as a word.
 _SEPARATORS = ("|", "<space>", "\u2581")
 
@@ -168,11 +168,12 @@ def _words(
     labels: Sequence[str], reading: Reading, lm: NGram | None, lexicon: Lexicon | None
 ) -> tuple[list[str], Trie, list[list[int]]]:
     """The known words, their trie, and the trie symbols that each label writes."""
-    known = [word for word in lm.words if word not in _NO_WORDS] if lm is not None else []
+    known = [word for word in lm.words if word not in NO_WORDS] if lm is not None else []
     if lm is not None and lm.is_grammar and lexicon is not None:
-        lacking = [word for word in known if word not in set(lexicon)]
-        if lacking:
-            raise DecodeError(f"grammar: the lexicon has no word {lacking[0]!r}")
+        spelled = set(lexicon)
+        lacking = next((word for word in known if word not in spelled), None)
+        if lacking is not None:
+            raise DecodeError(f"grammar: the lexicon has no word {lacking!r}")
     if isinstance(lexicon, Mapping):
         found = spell_by_labels(lexicon, labels)
         symbols_of = [[place] if text else [] for place, text in enumerate(reading.texts)]
@@ -197,7 +198,7 @@ def _word_scores(
     """Each word's id in a model of words and its score as a unigram, natural log; and the score of an unknown word."""
     if lm is None:
         return np.zeros(len(words), np.int32), np.zeros(len(words)), 0.0
-    ids = np.array([*(0 if word in _NO_WORDS else lm.word_id(word) for word in words), 0], np.int32)
+    ids = np.array([*(0 if word in NO_WORDS else lm.word_id(word) for word in words), 0], np.int32)
     if words and not ids.any():
         raise DecodeError(f"language model: none of the lexicon's {len(words)} words is in it; is it in another case?")
     scores = alpha * LN_10 * lm.arrays.unigrams[ids].astype(np.float64) + beta
@@ -227,7 +228,7 @@ def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, uni
     boundaries = [text for text, boundary in zip(reading.texts, reading.boundary, strict=True) if boundary]
     has_separator = bool(boundaries) and not any(boundaries)  # pieces that begin words may do without the bare mark
     written = [label for place, label in enumerate(labels) if place != blank and reading.texts[place]]
-    known = [label not in _NO_WORDS and lm.word_id(label) != 0 for label in written]
+    known = [label not in NO_WORDS and lm.word_id(label) != 0 for label in written]
     separator = not has_separator or any(lm.word_id(name) != 0 for name in _SEPARATORS)
     fits = separator and 2 * sum(known) >= len(known) > 0
     if unit == "auto" and not stated:
@@ -245,6 +246,6 @@ def _kind_of(lm: NGram, labels: Sequence[str], reading: Reading, blank: int, uni
 def _token_ids(lm: NGram, labels: Sequence[str], reading: Reading) -> NDArray[np.int32]:
     ids = []
     for label, text, boundary in zip(labels, reading.texts, reading.boundary, strict=True):
-        names = (label, *_SEPARATORS) if boundary and not text else () if label in _NO_WORDS else (label,)
+        names = (label, *_SEPARATORS) if boundary and not text else () if label in NO_WORDS else (label,)
         ids.append(next((lm.word_id(name) for name in names if lm.word_id(name) != 0), 0))
     return np.array(ids, np.int32)

@@ -6,7 +6,8 @@ from typing import NoReturn
 
 from asr.errors import DecodeError
 
-RESERVED = ("<unk>", "<s>", "</s>")  # no words of a sentence
+RESERVED = ("<unk>", "<s>", "</s>")  # of a language model: no words of a sentence
+NO_WORDS = {*RESERVED, "<UNK>"}  # as other programs write them too
 _DEEPEST = 100  # parentheses within each other
 _TOKEN = re.compile(
     r"\s*(?:(?P<word>(?:\\\S|[^\s\\()|?*+{}<>])+)|<(?P<part>[^\s<>]+)>|\{(?P<least>\d{1,6})(?P<most>,\d{0,6})?\}"
@@ -119,7 +120,7 @@ class _Parser:
         if found["word"] is not None:
             self.place = found.end()
             word = re.sub(r"\\(.)", r"\1", found["word"])
-            if word in (*RESERVED, "<UNK>"):
+            if word in NO_WORDS:
                 self._fail(f"{word} cannot be a word")
             return Word(word)
         if found["part"] is not None:

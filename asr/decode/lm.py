@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decode.arpa_lines import LARGEST_BACKOFF
-from asr.decode.automaton import IMPOSSIBLE, STATE, NGramArrays, advance, walk
+from asr.decode.automaton import LEAST_POSSIBLE, STATE, NGramArrays, advance, walk
 from asr.decode.hashing import EMPTY, SLOT
 from asr.errors import DecodeError
 from asr.files import atomic_path
@@ -75,7 +75,7 @@ class NGram:
     @property
     def is_grammar(self) -> bool:
         """Whether it was made by `from_grammar`: it allows some sentences and no others."""
-        return bool(self.arrays.unigrams[0] <= 0.5 * IMPOSSIBLE)
+        return bool(self.arrays.unigrams[0] <= LEAST_POSSIBLE)
 
     @property
     def begin_state(self) -> int:
@@ -260,7 +260,7 @@ class NGram:
         log10_probs = np.empty(len(ids), np.float64)
         entries = np.empty(len(ids), np.int32)
         walk(self.arrays, np.int32(self.begin_state if bos else -1), sentence, log10_probs, entries)
-        return sentence, np.where(log10_probs > 0.5 * IMPOSSIBLE, log10_probs, -np.inf), entries
+        return sentence, np.where(log10_probs > LEAST_POSSIBLE, log10_probs, -np.inf), entries
 
 
 class _File:
